@@ -1,0 +1,90 @@
+// Package peertest lets tests speak with the real programs of the field
+// (ostree, flatpak, gpg, dnf, …) and decides what happens when one of them is
+// not installed: normally the test is skipped with the reason; when the
+// environment variable FRESHET_REQUIRE is "all", or lists the program's name
+// among others separated by commas, its absence is a failure. Continuous
+// integration sets FRESHET_REQUIRE=all, so that an interop test is never
+// skipped there without anybody noticing.
+//
+// It is imported by tests only.
+package peertest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// RequireEnv is the name of the environment variable that turns the absence of
+// a program into a failure.
+const RequireEnv = "FRESHET_REQUIRE"
+
+// Require ends the test early unless every program is found in PATH (or, for a
+// name with a slash, is executable). The test is skipped, or fails when
+// [RequireEnv] demands one of the missing programs.
+func Require(t testing.TB, programs ...string) {
+	t.Helper()
+	var absent []string
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			absent = append(absent, program)
+		}
+	}
+	Missing(t, absent...)
+}
+
+// Missing ends the test early unless peers is empty. It serves tests that find
+// out by themselves that something they speak with is not there, such as a
+// Python module or a server; the rule is that of [Require].
+func Missing(t testing.TB, peers ...string) {
+	t.Helper()
+	if len(peers) == 0 {
+		return
+	}
+	demanded := os.Getenv(RequireEnv)
+	for _, peer := range peers {
+		if demands(demanded, peer) {
+			t.Fatalf("%s is not installed, and %s=%s demands it", peer, RequireEnv, demanded)
+		}
+	}
+	t.Skipf("not installed: %s", strings.Join(peers, ", "))
+}
+
+func demands(demanded, peer string) bool {
+	for name := range strings.SplitSeq(demanded, ",") {
+		if name = strings.TrimSpace(name); name == "all" || name == peer {
+			return true
+		}
+	}
+	return false
+}
+
+// Run runs a program in dir ("" is the current one) with env added to the
+// environment, and returns its standard output. When the program fails, the
+// test ends with what it wrote to standard error.
+func Run(t testing.TB, dir string, env []string, program string, args ...string) []byte {
+	t.Helper()
+	out, err := Try(t, dir, env, program, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// Try is [Run] for programs that may fail: the error holds the command line
+// and its standard error.
+func Try(t testing.TB, dir string, env []string, program string, args ...string) ([]byte, error) {
+	t.Helper()
+	var stderr strings.Builder
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, stderr.String())
+	}
+	return out, nil
+}
