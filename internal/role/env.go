@@ -1,0 +1,86 @@
+// Package role is what every role of Freshet shares: the environment it runs
+// in, how it serves and drains, the access record of each request with the
+// reason of each failure, and the admin listener.
+//
+// A role is a function
+//
+//	func Run(ctx context.Context, cfg Config, env role.Env) error
+//
+// that serves until ctx ends, then drains, and returns nil after a clean stop.
+package role
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Env is the world of a role: everything it takes from outside except its
+// configuration. Every field may be left zero; Env{} is production on TCP.
+// The fields are not changed after Run began.
+type Env struct {
+	// Log receives the role's log. Zero: discarded.
+	Log *slog.Logger
+	// HTTP makes all outgoing requests. Zero: [NewTransport] without a total
+	// time limit; callers bound their requests by context.
+	HTTP *http.Client
+	// Listen opens listeners: TCP, or memory in tests and in all-in-one.
+	// Zero: TCP.
+	Listen func(ctx context.Context, addr string) (net.Listener, error)
+	// Metrics is where the role registers its metrics. Zero: a registry nobody
+	// reads.
+	Metrics *prometheus.Registry
+	// Ready is called once, when the role serves. Zero: nothing is called.
+	Ready func()
+}
+
+// WithDefaults returns e with every zero field replaced by its default.
+func (e Env) WithDefaults() Env {
+	if e.Log == nil {
+		e.Log = slog.New(slog.DiscardHandler)
+	}
+	if e.Listen == nil {
+		e.Listen = ListenTCP
+	}
+	if e.HTTP == nil {
+		e.HTTP = &http.Client{Transport: NewTransport((&net.Dialer{Timeout: ConnectTimeout}).DialContext)}
+	}
+	if e.Metrics == nil {
+		e.Metrics = prometheus.NewRegistry()
+	}
+	if e.Ready == nil {
+		e.Ready = func() {}
+	}
+	return e
+}
+
+// ConnectTimeout bounds the making of an outgoing connection.
+const ConnectTimeout = 3 * time.Second
+
+// NewTransport returns the transport for outgoing requests: many idle
+// connections per host (the default of 2 makes a proxy dial for nearly every
+// miss), no transparent decompression (bodies are passed on as they are), and
+// no proxy from the environment.
+func NewTransport(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{
+		DialContext:           dial,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          1024,
+		MaxIdleConnsPerHost:   256,
+		IdleConnTimeout:       50 * time.Second, // below the 60 s and 75 s of common servers
+		TLSHandshakeTimeout:   5 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true,
+		ReadBufferSize:        64 << 10,
+		WriteBufferSize:       64 << 10,
+	}
+}
+
+// ListenTCP listens on a TCP address ("host:port", ":port").
+func ListenTCP(ctx context.Context, addr string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+}
