@@ -55,7 +55,7 @@ func Parse(data []byte) (*File, error) {
 	number := 0
 	for text := range strings.Lines(string(data)) {
 		number++
-		text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+		text = strings.TrimRight(text, "\r\n")
 		trimmed := strings.TrimLeft(text, " \t\r\v\f")
 		switch {
 		case trimmed == "" || trimmed[0] == '#':
