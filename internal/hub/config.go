@@ -1,0 +1,294 @@
+package hub
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"freshet/internal/config"
+)
+
+// Config is the table [hub]. With only Dir set, the hub has the repository
+// "stable", and makes its keys at the first start.
+type Config struct {
+	// Dir is the directory in which the hub keeps everything: repositories,
+	// builds, trees, control state and, unless other files are named, its
+	// keys. It must lie on one local file system. Required.
+	Dir string `toml:"dir"`
+
+	// Listen is the address of the public API and of the repositories.
+	// Default ":8080".
+	Listen string `toml:"listen"`
+
+	// BaseURL is the URL under which clients reach the hub, without a slash at
+	// the end ("https://hub.example.org"). Locations in answers begin with it.
+	// Default: "http://" and the listener's address, which only suits tests and
+	// machines that talk to themselves.
+	BaseURL string `toml:"base-url"`
+
+	// Database is where the control state lives: empty for the file hub.db in
+	// Dir, or a DSN "postgres://…".
+	Database string `toml:"database"`
+
+	// SecretFile holds the key, in base64, by which tokens are signed (HS256).
+	// Whoever reads it can make any token. Default: "secret" in Dir, made at the
+	// first start.
+	SecretFile string `toml:"secret-file"`
+
+	// TokenPrefix stands before each token in the Authorization header, so that
+	// secret scanners find leaked ones ("fmgr_"). Tokens without it are
+	// refused. Default: none.
+	TokenPrefix string `toml:"token-prefix"`
+
+	// GPGKeys are files with the OpenPGP secret keys that sign commits and
+	// summaries, for repositories that name no others. Several keys give
+	// several signatures. Default: "signing-key.asc" in Dir, made at the first
+	// start.
+	GPGKeys []string `toml:"gpg-keys"`
+
+	// BuildRetention is how long after its creation an unpublished build is
+	// kept before it is purged. Default "720h" (30 days).
+	BuildRetention time.Duration `toml:"build-retention"`
+
+	// CommitWorkers is how many builds are committed at the same time.
+	// Default 2.
+	CommitWorkers int `toml:"commit-workers"`
+
+	// Limits bound what a request may bring.
+	Limits Limits `toml:"limits"`
+
+	// Repos are the OSTree repositories, by name. Names are lower-case letters,
+	// digits, ".", "_" and "-". Default: one repository "stable".
+	Repos map[string]RepoConfig `toml:"repos"`
+
+	// Trees are settings of plain trees, by name. A tree that is not listed has
+	// the default settings; it comes to be with its first push.
+	Trees map[string]TreeConfig `toml:"trees"`
+}
+
+// Limits is the table [hub.limits]. A request over a limit is answered 413.
+type Limits struct {
+	// UploadBody is the most bytes of one upload request.
+	// Default 4294967296 (4 GiB).
+	UploadBody int64 `toml:"upload-body"`
+
+	// Object is the most bytes of one file in an upload.
+	// Default 4294967296 (4 GiB).
+	Object int64 `toml:"object"`
+
+	// JSONBody is the most bytes of the list of objects in a missing_objects
+	// request and, times 32, of the list of files in a tree push, after
+	// decompression. Other JSON bodies may have 2 MiB. Default 10485760 (10 MiB).
+	JSONBody int64 `toml:"json-body"`
+}
+
+// RepoConfig is a table [hub.repos.NAME], an OSTree repository.
+type RepoConfig struct {
+	// Title is what users see as the repository's name. Default: its name.
+	Title string `toml:"title"`
+
+	// Comment is one line about the repository.
+	Comment string `toml:"comment"`
+
+	// Description is a paragraph about the repository.
+	Description string `toml:"description"`
+
+	// Homepage is the URL of a page about the repository.
+	Homepage string `toml:"homepage"`
+
+	// Icon is the URL of an icon of the repository.
+	Icon string `toml:"icon"`
+
+	// CollectionID makes the repository a collection ("org.example.Stable"), so
+	// that commits are bound to it. Cannot be changed once clients use it.
+	CollectionID string `toml:"collection-id"`
+
+	// DeployCollectionID tells clients to set the collection id on their
+	// remote. Needs collection-id.
+	DeployCollectionID bool `toml:"deploy-collection-id"`
+
+	// BaseURL is the URL under which clients reach the repository, usually at
+	// the edge, ending in a slash. It is written into .flatpakrepo and
+	// .flatpakref files. Default: the hub's base-url and "/repo/NAME/".
+	BaseURL string `toml:"base-url"`
+
+	// SuggestedName is the name clients give the remote. Default: the
+	// repository's name.
+	SuggestedName string `toml:"suggested-name"`
+
+	// DefaultBranch is the branch clients prefer, "stable" for instance.
+	DefaultBranch string `toml:"default-branch"`
+
+	// RedirectURL tells clients that the repository has moved there.
+	RedirectURL string `toml:"redirect-url"`
+
+	// RuntimeRepoURL is the .flatpakrepo of the repository that has the
+	// runtimes of this one's applications. Default: this one's own.
+	RuntimeRepoURL string `toml:"runtime-repo-url"`
+
+	// Subsets are the names of the subsets for which appstream and summaries
+	// are made besides those of the whole repository ("verified", "floss").
+	Subsets []string `toml:"subsets"`
+
+	// SummaryArches limits the compatibility summary, which old clients cannot
+	// read when it exceeds 10 MiB, to these architectures. Default: all.
+	SummaryArches []string `toml:"summary-arches"`
+
+	// GPGKeys are the secret keys of this repository. Default: the hub's.
+	GPGKeys []string `toml:"gpg-keys"`
+}
+
+// TreeConfig is a table [hub.trees.NAME], a plain tree.
+type TreeConfig struct {
+	// Grace is how long an old generation stays readable after a newer one
+	// took its place. Default "24h".
+	Grace time.Duration `toml:"grace"`
+}
+
+// Defaults of Config.
+const (
+	defaultListen         = ":8080"
+	defaultBuildRetention = 30 * 24 * time.Hour
+	defaultCommitWorkers  = 2
+	defaultUploadBody     = 4 << 30
+	defaultObject         = 4 << 30
+	defaultJSONBody       = 10 << 20
+	defaultGrace          = 24 * time.Hour
+	defaultRepo           = "stable"
+)
+
+// WithDefaults returns c with every setting left zero replaced by its default,
+// except BaseURL, which is known when the hub listens. It does not change what
+// c's maps hold.
+func (c Config) WithDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, defaultListen)
+	c.SecretFile = cmp.Or(c.SecretFile, filepath.Join(c.Dir, "secret"))
+	c.BuildRetention = cmp.Or(c.BuildRetention, defaultBuildRetention)
+	c.CommitWorkers = cmp.Or(c.CommitWorkers, defaultCommitWorkers)
+	c.Limits.UploadBody = cmp.Or(c.Limits.UploadBody, defaultUploadBody)
+	c.Limits.Object = cmp.Or(c.Limits.Object, defaultObject)
+	c.Limits.JSONBody = cmp.Or(c.Limits.JSONBody, defaultJSONBody)
+	repos := make(map[string]RepoConfig, len(c.Repos))
+	if len(c.Repos) == 0 {
+		repos[defaultRepo] = RepoConfig{}
+	}
+	maps.Copy(repos, c.Repos)
+	for name, repo := range repos {
+		repo.Title = cmp.Or(repo.Title, name)
+		repo.SuggestedName = cmp.Or(repo.SuggestedName, name)
+		repos[name] = repo
+	}
+	c.Repos = repos
+	return c
+}
+
+// grace is how long old generations of a tree stay readable.
+func (c Config) grace(tree string) time.Duration {
+	return cmp.Or(c.Trees[tree].Grace, defaultGrace)
+}
+
+var (
+	// namePattern is the form of the names of repositories and trees. It can
+	// stand in a URL and a file name as it is, and is never "." or "..".
+	namePattern       = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
+	subsetPattern     = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
+	archPattern       = regexp.MustCompile(`^[A-Za-z0-9_]{1,32}$`)
+	collectionPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$`)
+)
+
+// Validate returns every problem of the table; see [config.Validator].
+func (c Config) Validate() []config.Problem {
+	var v validation
+	if c.Dir == "" {
+		v.problem("dir", "is required: the directory in which the hub keeps everything")
+	}
+	v.url("base-url", c.BaseURL)
+	if c.Database != "" {
+		if u, err := url.Parse(c.Database); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+			v.problem("database", `must be empty (SQLite in dir) or a DSN "postgres://…"`)
+		}
+	}
+	v.files("gpg-keys", c.GPGKeys)
+	v.notNegative("build-retention", int64(c.BuildRetention))
+	v.notNegative("commit-workers", int64(c.CommitWorkers))
+	v.notNegative("limits.upload-body", c.Limits.UploadBody)
+	v.notNegative("limits.object", c.Limits.Object)
+	v.notNegative("limits.json-body", c.Limits.JSONBody)
+	for _, name := range slices.Sorted(maps.Keys(c.Repos)) {
+		v.repo(name, c.Repos[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Trees)) {
+		key := "trees." + name
+		v.name(key, name)
+		v.notNegative(key+".grace", int64(c.Trees[name].Grace))
+	}
+	return v.problems
+}
+
+// validation collects problems.
+type validation struct{ problems []config.Problem }
+
+func (v *validation) problem(key, format string, args ...any) {
+	v.problems = append(v.problems, config.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+func (v *validation) repo(name string, repo RepoConfig) {
+	key := "repos." + name
+	v.name(key, name)
+	if repo.CollectionID != "" && (len(repo.CollectionID) > 255 || !collectionPattern.MatchString(repo.CollectionID)) {
+		v.problem(key+".collection-id", `%q is no collection id: want a reversed domain name like "org.example.Stable"`, repo.CollectionID)
+	}
+	if repo.DeployCollectionID && repo.CollectionID == "" {
+		v.problem(key+".deploy-collection-id", "needs a collection-id")
+	}
+	v.url(key+".homepage", repo.Homepage)
+	v.url(key+".icon", repo.Icon)
+	v.url(key+".base-url", repo.BaseURL)
+	v.url(key+".redirect-url", repo.RedirectURL)
+	v.url(key+".runtime-repo-url", repo.RuntimeRepoURL)
+	v.matches(key+".subsets", repo.Subsets, subsetPattern)
+	v.matches(key+".summary-arches", repo.SummaryArches, archPattern)
+	v.files(key+".gpg-keys", repo.GPGKeys)
+}
+
+func (v *validation) name(key, name string) {
+	if !namePattern.MatchString(name) {
+		v.problem(key, `%q is no name: want up to 64 of a-z, 0-9, ".", "_" and "-", beginning with a letter or digit`, name)
+	}
+}
+
+func (v *validation) url(key, s string) {
+	if s == "" {
+		return
+	}
+	if u, err := url.Parse(s); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		v.problem(key, "%q is no URL: want http:// or https:// and a host", s)
+	}
+}
+
+func (v *validation) notNegative(key string, n int64) {
+	if n < 0 {
+		v.problem(key, "must not be negative")
+	}
+}
+
+func (v *validation) matches(key string, list []string, pattern *regexp.Regexp) {
+	for i, s := range list {
+		if !pattern.MatchString(s) {
+			v.problem(fmt.Sprintf("%s[%d]", key, i), "%q is not of the form %s", s, pattern)
+		}
+	}
+}
+
+func (v *validation) files(key string, list []string) {
+	for i, s := range list {
+		if s == "" {
+			v.problem(fmt.Sprintf("%s[%d]", key, i), "must name a file")
+		}
+	}
+}

@@ -1,0 +1,38 @@
+// Package hub is the role that publishes. It takes builds of OSTree and
+// Flatpak repositories and whole plain trees over HTTP, checks every byte,
+// commits, signs and publishes them, serves what it published, and keeps the
+// event log by which edges and mirrors learn of it.
+//
+// The HTTP API is that of api/hubapi: flat-manager's build API, which its
+// clients speak, and the hub's own tree API and event log. All routes stand in
+// routes.go.
+//
+// # On disk
+//
+// Everything lies below one directory, on one file system:
+//
+//	hub.db           control state (internal/hub/catalog), unless a PostgreSQL DSN is configured
+//	secret           the key that signs tokens, base64, made at the first start
+//	signing-key.asc  the OpenPGP key that signs commits and summaries, made at
+//	                 the first start unless gpg-keys names others
+//	lock             held while a hub runs, so that there is one per directory
+//	repos/NAME/      an OSTree repository in archive mode (internal/hub/repository)
+//	builds/ID/       what was uploaded into a build, and its commits
+//	trees/           generations of plain trees (internal/hub/tree)
+//
+// # Promises
+//
+//   - Objects are verified while they arrive. A bad one is refused by name; the
+//     good ones of the same request stay. Nothing that was not verified is
+//     reachable from a published ref.
+//   - A publish shows readers the complete old or the complete new state. Its
+//     event is visible only after the change is.
+//   - A job that was accepted is done: the hub may be killed at any moment, and
+//     the next start takes up every job where it was. A failed publish can be
+//     asked for again.
+//   - Publishes of one repository happen one after the other, and those that
+//     wait are merged into one. Different repositories do not wait for each
+//     other, nor for commits.
+//   - An answer that is not a success carries one word for its reason, which is
+//     also in the access record and the metric.
+package hub
