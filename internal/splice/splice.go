@@ -354,3 +354,24 @@ func (r *pieceReader) WriteTo(w io.Writer) (int64, error) {
 	}
 	return total, nil
 }
+
+// maxStored is the length of the longest stored block (RFC 1951 section 3.2.4).
+const maxStored = 0xffff
+
+// Stored returns a raw deflate stream that holds data as it is, for what has been
+// compressed already. Both are consecutive runs of bytes; the result shares those
+// of data and must not be changed.
+func Stored(data [][]byte) [][]byte {
+	blocks := make([][]byte, 0, 3*len(data)+1)
+	for _, run := range data {
+		for len(run) > 0 {
+			n := min(len(run), maxStored)
+			head := make([]byte, 5)
+			binary.LittleEndian.PutUint16(head[1:], uint16(n&maxStored))
+			binary.LittleEndian.PutUint16(head[3:], ^uint16(n&maxStored))
+			blocks = append(blocks, head, run[:n])
+			run = run[n:]
+		}
+	}
+	return append(blocks, []byte("\x01\x00\x00\xff\xff"))
+}

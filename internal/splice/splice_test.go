@@ -314,3 +314,15 @@ func BenchmarkOneChanged(b *testing.B) {
 		})
 	}
 }
+
+func TestStored(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	for _, size := range []int{0, 1, maxStored, maxStored + 1, 300_000} {
+		data := text(rng, size)
+		stream := bytes.Join(Stored([][]byte{data[:size/3], nil, data[size/3:]}), nil)
+		got, err := io.ReadAll(stdflate.NewReader(bytes.NewReader(stream)))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes: %v, read %d", size, err, len(got))
+		}
+	}
+}
