@@ -285,6 +285,10 @@ func (s *Stream) GzipPieces() [][]byte {
 	return s.deflatePieces([]byte(gzipHeader), s.gzipTrailer())
 }
 
+// DeflatePieces returns the raw deflate stream as consecutive runs of bytes,
+// which must not be changed.
+func (s *Stream) DeflatePieces() [][]byte { return s.deflatePieces(nil, nil) }
+
 // AppendGzip appends the gzip file to dst.
 func (s *Stream) AppendGzip(dst []byte) []byte {
 	for _, piece := range s.GzipPieces() {
