@@ -203,12 +203,7 @@ func (p *treePush) upload(ctx context.Context, push string, parts []hubapi.Part,
 			return p.cfg.Client.UploadBlobs(ctx, p.cfg.Name, push, parts)
 		},
 	}
-	asked := false
-	u.missing = func(ctx context.Context, names []string) ([]string, error) {
-		if !asked { // the answer to the begin of the push is fresh
-			asked = true
-			return names, nil
-		}
+	u.missing = func(ctx context.Context, _ []string) ([]string, error) {
 		now, err := p.cfg.Client.TreePush(ctx, p.cfg.Name, push)
 		return now.Missing, err
 	}

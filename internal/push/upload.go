@@ -50,42 +50,26 @@ func (e *refusedError) Error() string {
 	return "hub refused a file without a reason"
 }
 
-// upload sends what is missing of parts under the step's name. What the hub
-// refuses is sent once more, since the fault may have been on the way, and then
-// is a *refusedError.
+// upload sends the parts, which the hub was found to lack, under the step's name
+// until it lacks none of them. What the hub refuses is sent once more, since the
+// fault may have been on the way, and then is a *refusedError.
 func (u uploader) upload(ctx context.Context, step string, parts []hubapi.Part) error {
 	byName := make(map[string]hubapi.Part, len(parts))
-	names := make([]string, len(parts))
-	for i, part := range parts {
+	for _, part := range parts {
 		byName[part.Name] = part
-		names[i] = part.Name
 	}
 	refusals := map[string]int{}
-	started := false
-	for range uploadRounds {
-		var err error
-		if names, err = u.missing(ctx, names); err != nil {
-			return err
-		}
-		if len(names) == 0 {
+	for round := range uploadRounds {
+		if len(parts) == 0 {
 			return nil
 		}
-		todo := make([]hubapi.Part, 0, len(names))
-		for _, name := range names {
-			part, ok := byName[name]
-			if !ok {
-				return fmt.Errorf("hub asks for %q, which was not offered", name)
-			}
-			todo = append(todo, part)
+		if round > 0 {
+			u.progress.Line(fmt.Sprintf("%s: the hub still lacks %s", step, amountOf(parts)))
 		}
-		if started {
-			u.progress.Line(fmt.Sprintf("%s: the hub still lacks %s", step, amountOf(todo)))
-		}
-		refused, err := u.round(ctx, step, todo)
+		refused, err := u.round(ctx, step, parts)
 		if err != nil {
 			return err
 		}
-		started = true
 		final := map[string]string{}
 		for name, reason := range refused {
 			if refusals[name]++; refusals[name] > 1 {
@@ -95,12 +79,35 @@ func (u uploader) upload(ctx context.Context, step string, parts []hubapi.Part) 
 		if len(final) > 0 {
 			return &refusedError{final}
 		}
+		if parts, err = u.still(ctx, parts, byName); err != nil {
+			return err
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("hub still lacks %d files after %d uploads of them, one of them %s", len(parts), uploadRounds, parts[0].Name)
+}
+
+// still asks which of the parts just sent the hub lacks.
+func (u uploader) still(ctx context.Context, sent []hubapi.Part, byName map[string]hubapi.Part) ([]hubapi.Part, error) {
+	names := make([]string, len(sent))
+	for i, part := range sent {
+		names[i] = part.Name
 	}
 	names, err := u.missing(ctx, names)
-	if err != nil || len(names) == 0 {
-		return err
+	if err != nil {
+		return nil, err
 	}
-	return fmt.Errorf("hub still lacks %d files after %d uploads of them, one of them %s", len(names), uploadRounds, names[0])
+	parts := make([]hubapi.Part, 0, len(names))
+	for _, name := range names {
+		part, ok := byName[name]
+		if !ok {
+			return nil, fmt.Errorf("hub asks for %q, which was not offered", name)
+		}
+		parts = append(parts, part)
+	}
+	return parts, nil
 }
 
 // round sends the parts once, and returns those that were refused.
