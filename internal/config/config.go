@@ -108,8 +108,7 @@ func Check(cfg any) error {
 
 func syntaxProblem(name string, err error) Problem {
 	p := Problem{File: name, Message: err.Error()}
-	var decode *toml.DecodeError
-	if errors.As(err, &decode) {
+	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
 		p.Line, _ = decode.Position()
 		p.Key = strings.Join(decode.Key(), ".")
 		p.Message = strings.TrimPrefix(decode.Error(), "toml: ")

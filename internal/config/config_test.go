@@ -3,14 +3,13 @@ package config_test
 import (
 	"bytes"
 	"errors"
+	"freshet/internal/config"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"freshet/internal/config"
 )
 
 type whole struct {
@@ -132,8 +131,7 @@ f.toml:9: hub.repos.stable.titel: unknown key (did you mean title?)
 f.toml:10: hub.repos.stable.depth: at most 10
 f.toml:14: hub.sites[1].origin: want string, got an integer
 f.toml:15: edge: unknown key`
-	var problems config.Problems
-	if !errors.As(err, &problems) {
+	if _, ok := errors.AsType[config.Problems](err); !ok {
 		t.Fatalf("error is %T: %v", err, err)
 	}
 	if diff := cmp.Diff(want, err.Error()); diff != "" {

@@ -124,7 +124,7 @@ func (d *decoder) value(key string, v any, into reflect.Value) {
 		return
 	}
 	if into.CanAddr() {
-		if text, ok := into.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr()); ok {
 			s, isString := v.(string)
 			if !isString {
 				d.problem(key, "want a string, got %s", kindOf(v))
@@ -245,8 +245,8 @@ type field struct {
 
 func fieldsOf(t reflect.Type) []field {
 	var fields []field
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
+		f := f
 		name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
 		if name == "" || name == "-" || !f.IsExported() {
 			continue

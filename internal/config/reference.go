@@ -124,10 +124,10 @@ func tomlValue(v reflect.Value) string {
 		}
 		v = v.Elem()
 	}
-	if d, ok := v.Interface().(time.Duration); ok {
+	if d, ok := reflect.TypeAssert[time.Duration](v); ok {
 		return strconv.Quote(shortDuration(d))
 	}
-	if text, ok := v.Interface().(encoding.TextMarshaler); ok {
+	if text, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		if b, err := text.MarshalText(); err == nil {
 			return strconv.Quote(string(b))
 		}

@@ -143,4 +143,3 @@ type conn struct {
 
 func (c conn) LocalAddr() net.Addr  { return c.local }
 func (c conn) RemoteAddr() net.Addr { return c.remote }
-

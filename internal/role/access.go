@@ -61,7 +61,7 @@ func (a *Access) Wrap(next http.Handler) http.Handler {
 			p := recover()
 			if p != nil && rec.reason == "" {
 				rec.reason = "internal-error"
-				if p == http.ErrAbortHandler {
+				if errors.Is(http.ErrAbortHandler, p) {
 					rec.reason = "aborted"
 				}
 			}

@@ -3,6 +3,8 @@ package role_test
 import (
 	"bytes"
 	"context"
+	"freshet/internal/memnet"
+	"freshet/internal/role"
 	"io"
 	"log/slog"
 	"net"
@@ -14,9 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"freshet/internal/memnet"
-	"freshet/internal/role"
 )
 
 // A request in flight when the stop comes is answered whole; new ones are

@@ -1,0 +1,84 @@
+# Freshet. "make" prints this help.
+
+GO      ?= go
+BIN     := bin/freshet
+TOOL    := $(GO) tool -modfile=tools/go.mod
+DIR     ?= demo
+QUICK   ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## print this
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/freshet, static and reproducible
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/freshet
+
+.PHONY: run
+run: build ## run a whole network on this machine with sample content (DIR=demo)
+	$(BIN) run --demo --dir $(DIR)
+
+.PHONY: next
+next: build ## publish the next version into the running network (DIR=demo)
+	$(BIN) run --demo --publish-next --dir $(DIR)
+
+.PHONY: test
+test: setup check ## set up what the tests need, then everything that must pass
+
+.PHONY: setup
+setup: ## install the programs the tests talk to (Debian packages; as root)
+	@scripts/setup
+
+.PHONY: check
+check: lint generated race ## lint, generated files are up to date, all tests with the race detector
+
+.PHONY: quick
+quick: ## tests while writing: no race detector, no real clients
+	$(GO) test -short ./...
+
+.PHONY: race
+race: ## all tests with the race detector
+	$(GO) test -race -timeout 30m ./...
+
+.PHONY: lint
+lint: ## go vet and golangci-lint
+	$(GO) vet ./...
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: fmt
+fmt: ## format with gofumpt
+	$(TOOL) gofumpt -w $$(git ls-files '*.go')
+
+.PHONY: generate
+generate: ## rewrite generated files from their source
+	$(GO) test ./internal/node -run TestReferenceIsUpToDate -update
+
+.PHONY: generated
+generated: ## fail when a generated file is out of date
+	$(GO) test ./internal/node -run TestReferenceIsUpToDate
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser for a while (FUZZTIME=30s each)
+	@scripts/fuzz
+
+.PHONY: e2e
+e2e: ## only the tests with the real clients and the built binary
+	$(GO) test -race -timeout 30m ./e2e/...
+
+.PHONY: bench
+bench: ## Go benchmarks with allocations
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: bench-hub
+bench-hub: build ## publish cost beside flatpak build-update-repo (QUICK=1: under a minute)
+	$(GO) run ./bench/hub $(if $(QUICK),-quick)
+
+.PHONY: man
+man: build ## manual pages into bin/man
+	$(BIN) man bin/man
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
