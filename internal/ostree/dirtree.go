@@ -2,6 +2,7 @@ package ostree
 
 import (
 	"fmt"
+	"sort"
 
 	"freshet/internal/gvariant"
 )
@@ -127,4 +128,22 @@ func (d *DirTree) Encode() []byte {
 		dirs.AppendTuple(gvariant.String(s.Name), gvariant.Bytes(s.Tree[:]), gvariant.Bytes(s.Meta[:]))
 	}
 	return gvariant.Tuple(files.Value(), dirs.Value()).Data()
+}
+
+// File returns the file or symlink of this name.
+func (d *DirTree) File(name string) (TreeFile, bool) {
+	i := sort.Search(len(d.Files), func(i int) bool { return d.Files[i].Name >= name })
+	if i == len(d.Files) || d.Files[i].Name != name {
+		return TreeFile{}, false
+	}
+	return d.Files[i], true
+}
+
+// Dir returns the directory of this name.
+func (d *DirTree) Dir(name string) (TreeDir, bool) {
+	i := sort.Search(len(d.Dirs), func(i int) bool { return d.Dirs[i].Name >= name })
+	if i == len(d.Dirs) || d.Dirs[i].Name != name {
+		return TreeDir{}, false
+	}
+	return d.Dirs[i], true
 }

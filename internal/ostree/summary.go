@@ -47,7 +47,7 @@ func parseSummary(data []byte) (*Summary, error) {
 	s := &Summary{Refs: make([]SummaryRef, 0, refs.Len())}
 	for e := range refs.Children() {
 		info := e.Child(1)
-		r := SummaryRef{Ref: e.Child(0).Str(), CommitSize: info.Child(0).Uint64BE()}
+		r := SummaryRef{Ref: e.Child(0).Str(), CommitSize: info.Child(0).Uint64()}
 		if err := ValidateRef(r.Ref); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
@@ -73,9 +73,7 @@ func parseSummary(data []byte) (*Summary, error) {
 func (r *SummaryRef) EncodeEntry() []byte {
 	return gvariant.Tuple(
 		gvariant.String(r.Ref),
-		// On disk the size is big-endian, like every number of a summary that
-		// libostree defines.
-		gvariant.Tuple(gvariant.Uint64BE(r.CommitSize), gvariant.Bytes(r.Commit[:]), r.Metadata.Value()),
+		gvariant.Tuple(gvariant.Uint64(r.CommitSize), gvariant.Bytes(r.Commit[:]), r.Metadata.Value()),
 	).Data()
 }
 

@@ -1,0 +1,277 @@
+package ostree
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// DefaultCompression is the level of deflate that libostree uses by default
+// ([archive] zlib-level).
+const DefaultCompression = 6
+
+// FilezReader reads a .filez: its header at once, then, by Read, its content
+// inflated. It holds a few ten kilobytes however large the content, and ends
+// with an error when content is longer or shorter than the header says.
+type FilezReader struct {
+	header  FileHeader
+	size    uint64 // by the header
+	stored  int64  // bytes of src consumed by the header
+	src     *countingReader
+	inflate io.ReadCloser // nil for symlinks
+	left    uint64
+	done    bool
+}
+
+// NewFilezReader reads the header of a .filez. Errors wrap [ErrMalformed]
+// when the bytes are at fault. The reader may read further in r than the file
+// goes.
+func NewFilezReader(r io.Reader) (*FilezReader, error) {
+	z := &FilezReader{src: &countingReader{r: bufio.NewReaderSize(r, 32<<10)}}
+	var err error
+	if z.header, z.size, err = readArchiveHeader(z.src); err != nil {
+		return nil, fmt.Errorf("read file header: %w", err)
+	}
+	z.left = z.size
+	if !z.header.IsSymlink() {
+		z.inflate = flate.NewReader(z.src)
+	}
+	return z, nil
+}
+
+func readArchiveHeader(r io.Reader) (FileHeader, uint64, error) {
+	var frame [8]byte
+	if _, err := io.ReadFull(r, frame[:]); err != nil {
+		return FileHeader{}, 0, truncated(err)
+	}
+	length := binary.BigEndian.Uint32(frame[:4])
+	if frame[4]|frame[5]|frame[6]|frame[7] != 0 {
+		return FileHeader{}, 0, fmt.Errorf("%w: padding is not zero", ErrMalformed)
+	}
+	if length > maxHeaderSize {
+		return FileHeader{}, 0, fmt.Errorf("%w: %w: header of %d bytes", ErrMalformed, ErrTooLarge, length)
+	}
+	header := make([]byte, length)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return FileHeader{}, 0, truncated(err)
+	}
+	return parseArchiveHeader(header)
+}
+
+// truncated turns the end of input, where more was promised, into an error of
+// the format.
+func truncated(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: truncated", ErrMalformed)
+	}
+	return err
+}
+
+// Header returns the metadata of the file. It must not be changed.
+func (z *FilezReader) Header() *FileHeader { return &z.header }
+
+// Size returns the size of the content in bytes, by the header.
+func (z *FilezReader) Size() uint64 { return z.size }
+
+// Stored returns how many bytes of the .filez were consumed so far; at the end
+// of the content, its whole length.
+func (z *FilezReader) Stored() int64 { return z.src.n }
+
+// Read reads content. It returns [io.EOF] only when the content had the size of
+// the header, the deflate stream ended, and nothing follows it.
+func (z *FilezReader) Read(p []byte) (int, error) {
+	if z.done {
+		return 0, io.EOF
+	}
+	if z.inflate == nil {
+		return 0, z.finish()
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := z.inflate.Read(p)
+	if uint64(n) > z.left { //nolint:gosec // n is not negative
+		return 0, fmt.Errorf("%w: content is longer than the %d bytes of its header", ErrMalformed, z.size)
+	}
+	z.left -= uint64(n) //nolint:gosec // n is not negative
+	if err == nil {
+		return n, nil
+	}
+	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return n, inflateError(err)
+	}
+	return n, z.finish()
+}
+
+func (z *FilezReader) finish() error {
+	if z.left > 0 {
+		return fmt.Errorf("%w: content is %d bytes shorter than its header says", ErrMalformed, z.left)
+	}
+	switch _, err := z.src.ReadByte(); {
+	case err == nil:
+		return fmt.Errorf("%w: bytes after the end of the content", ErrMalformed)
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	z.done = true
+	return io.EOF
+}
+
+// inflateError tells corrupt input from an input that cannot be read.
+func inflateError(err error) error {
+	var corrupt flate.CorruptInputError
+	if errors.As(err, &corrupt) {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return truncated(err)
+}
+
+// Close frees what reading took. It does not close the underlying reader.
+func (z *FilezReader) Close() error {
+	if z.inflate == nil {
+		return nil
+	}
+	return z.inflate.Close()
+}
+
+// countingReader counts the bytes that are read through it. It is an
+// io.ByteReader, so that inflating takes no byte beyond its end.
+type countingReader struct {
+	r *bufio.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func (c *countingReader) ReadByte() (byte, error) {
+	b, err := c.r.ReadByte()
+	if err == nil {
+		c.n++
+	}
+	return b, err
+}
+
+// Filez tells what was written by a [FilezWriter].
+type Filez struct {
+	Checksum Checksum // name of the object
+	Size     uint64   // of the content
+	Stored   int64    // bytes of the .filez
+}
+
+// WriteFilez writes a .filez to w: the header, and the content deflated with
+// the level (1 to 9, or [DefaultCompression]). The content must have exactly
+// the size. For symlinks, size is 0 and content is not read.
+func WriteFilez(w io.Writer, h FileHeader, size uint64, content io.Reader, level int) (Filez, error) {
+	out := &countingWriter{w: w}
+	sum, err := beginFilez(out, &h, size)
+	if err != nil {
+		return Filez{}, fmt.Errorf("write filez: %w", err)
+	}
+	if !h.IsSymlink() {
+		deflate, err := flate.NewWriter(out, level)
+		if err != nil {
+			return Filez{}, fmt.Errorf("write filez: %w", err)
+		}
+		if err := copyExactly(io.MultiWriter(sum, deflate), content, size); err != nil {
+			return Filez{}, fmt.Errorf("write filez: %w", err)
+		}
+		if err := deflate.Close(); err != nil {
+			return Filez{}, fmt.Errorf("write filez: %w", err)
+		}
+	}
+	return Filez{Checksum: Checksum(sum.Sum(nil)), Size: size, Stored: out.n}, nil
+}
+
+// WriteFilezDeflated writes a .filez of content that is already deflated (raw,
+// without the header of zlib or gzip), of which size is the size inflated. It
+// only copies: the caller vouches that the stream is well-formed, and knows
+// the checksum by [HashFile] or from having it verified before. It returns the
+// bytes of the .filez.
+func WriteFilezDeflated(w io.Writer, h FileHeader, size uint64, deflated io.Reader) (stored int64, err error) {
+	out := &countingWriter{w: w}
+	if _, err := beginFilez(out, &h, size); err != nil {
+		return 0, fmt.Errorf("write filez: %w", err)
+	}
+	if !h.IsSymlink() {
+		if _, err := io.Copy(out, deflated); err != nil {
+			return 0, fmt.Errorf("write filez: %w", err)
+		}
+	}
+	return out.n, nil
+}
+
+// beginFilez writes the header, and begins the checksum of the object.
+func beginFilez(w io.Writer, h *FileHeader, size uint64) (hash.Hash, error) {
+	if err := h.Validate(); err != nil {
+		return nil, err
+	}
+	if h.IsSymlink() && size != 0 {
+		return nil, fmt.Errorf("%w: symlink with content", ErrMalformed)
+	}
+	if _, err := w.Write(h.EncodeArchiveHeader(size)); err != nil {
+		return nil, err
+	}
+	return NewFileHash(*h), nil
+}
+
+// NewFileHash begins the checksum of a file object: write the content to it,
+// and its Sum names the object.
+func NewFileHash(h FileHeader) hash.Hash {
+	sum := sha256.New()
+	sum.Write(h.EncodeContentHeader())
+	return sum
+}
+
+// HashFile returns the checksum of a file object with this content, and the
+// size of the content. For symlinks, content is not read and may be nil.
+func HashFile(h FileHeader, content io.Reader) (Checksum, uint64, error) {
+	if err := h.Validate(); err != nil {
+		return Checksum{}, 0, err
+	}
+	sum := NewFileHash(h)
+	var size int64
+	if !h.IsSymlink() {
+		var err error
+		if size, err = io.Copy(sum, content); err != nil {
+			return Checksum{}, 0, fmt.Errorf("hash content: %w", err)
+		}
+	}
+	return Checksum(sum.Sum(nil)), uint64(size), nil //nolint:gosec // a count
+}
+
+func copyExactly(w io.Writer, r io.Reader, size uint64) error {
+	if size > 1<<62 {
+		return fmt.Errorf("%w: content of %d bytes", ErrTooLarge, size)
+	}
+	n, err := io.Copy(w, io.LimitReader(r, int64(size)+1))
+	switch {
+	case err != nil:
+		return err
+	case n < int64(size):
+		return fmt.Errorf("content has %d bytes instead of %d: %w", n, size, io.ErrUnexpectedEOF)
+	case n > int64(size):
+		return fmt.Errorf("%w: content has more than %d bytes", ErrTooLarge, size)
+	}
+	return nil
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
