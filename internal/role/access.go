@@ -2,6 +2,7 @@ package role
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -61,7 +62,7 @@ func (a *Access) Wrap(next http.Handler) http.Handler {
 			p := recover()
 			if p != nil && rec.reason == "" {
 				rec.reason = "internal-error"
-				if errors.Is(http.ErrAbortHandler, p) {
+				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 					rec.reason = "aborted"
 				}
 			}
