@@ -1,0 +1,262 @@
+package edge
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"freshet/internal/config"
+)
+
+// Config is the table [edge]. With only Origin and Store set, the edge caches
+// one origin for every host name it is asked by.
+type Config struct {
+	// Origin is the URL of the server to cache, a hub or any web server
+	// ("https://hub.example.org"). A path in it is put before every path asked
+	// for. Requests for host names that no site lists go there. Required unless
+	// there are sites; without it such requests are answered 421.
+	Origin string `toml:"origin"`
+
+	// Listen is the public address. Default ":8081".
+	Listen string `toml:"listen"`
+
+	// Store is the folder in which answers are kept. It must lie on one local
+	// file system and belong to this edge alone. Required.
+	Store string `toml:"store"`
+
+	// Size bounds what the store takes on disk: a number of bytes, or one with
+	// a unit: "500MB", "10GB", "2TiB". Default "10GB".
+	Size string `toml:"size"`
+
+	// Rules says what decides how long an answer is kept. "auto": what is known
+	// of OSTree, rpm, apt, pacman and apk repositories, by path, and HTTP for
+	// everything else. "none": HTTP alone (RFC 9111). Default "auto".
+	Rules string `toml:"rules"`
+
+	// Follow says whether the edge follows the hub's event log, so that a
+	// publish shows within a second. "auto": if the origin has one; "on": warn
+	// while it cannot be read; "off"; or the URL of the hub, if the origin is
+	// not the hub itself but serves its paths. Default "auto".
+	Follow string `toml:"follow"`
+
+	// FirstByteTimeout is how long the origin may take until its answer begins.
+	// Package managers give up after 30 seconds: stay well below.
+	// Default "15s".
+	FirstByteTimeout time.Duration `toml:"first-byte-timeout"`
+
+	// IdleTimeout is how long the origin may pause within an answer. There is no
+	// limit on the whole. Default "15s".
+	IdleTimeout time.Duration `toml:"idle-timeout"`
+
+	// Sites are further origins by name, each with the host names it answers
+	// for.
+	Sites map[string]SiteConfig `toml:"sites"`
+}
+
+// SiteConfig is a table [edge.sites.NAME]. The name is part of what identifies
+// a stored answer: under a new name the site begins empty.
+type SiteConfig struct {
+	// Hosts are the host names of the site, without port, lower case.
+	Hosts []string `toml:"hosts"`
+
+	// Origin is the URL of the server to cache. Required.
+	Origin string `toml:"origin"`
+
+	// Rules is as in [edge]. Default: that of [edge].
+	Rules string `toml:"rules"`
+
+	// Follow is as in [edge]. Default: that of [edge] if it is a word, else
+	// "auto".
+	Follow string `toml:"follow"`
+}
+
+// Defaults of Config.
+const (
+	defaultListen    = ":8081"
+	defaultSize      = "10GB"
+	defaultFirstByte = 15 * time.Second
+	defaultIdle      = 15 * time.Second
+	rulesAuto        = "auto"
+	rulesNone        = "none"
+	followAuto       = "auto"
+	followOn         = "on"
+	followOff        = "off"
+	// minSize is what the smallest useful store takes.
+	minSize = 1 << 20
+)
+
+// WithDefaults returns c with every setting left zero replaced by its default.
+func (c Config) WithDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, defaultListen)
+	c.Size = cmp.Or(c.Size, defaultSize)
+	c.Rules = cmp.Or(c.Rules, rulesAuto)
+	c.Follow = cmp.Or(c.Follow, followAuto)
+	c.FirstByteTimeout = cmp.Or(c.FirstByteTimeout, defaultFirstByte)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, defaultIdle)
+	sites := maps.Clone(c.Sites)
+	for name, site := range sites {
+		site.Rules = cmp.Or(site.Rules, c.Rules)
+		if site.Follow == "" {
+			site.Follow = followAuto
+			if !isURL(c.Follow) {
+				site.Follow = c.Follow
+			}
+		}
+		sites[name] = site
+	}
+	c.Sites = sites
+	return c
+}
+
+// Validate returns every problem of the table; see [config.Validator].
+func (c Config) Validate() []config.Problem {
+	var v validation
+	if c.Store == "" {
+		v.problem("store", "is required: the folder in which answers are kept")
+	}
+	if c.Origin == "" && len(c.Sites) == 0 {
+		v.problem("origin", "is required: the URL of the server to cache")
+	}
+	if c.Origin != "" {
+		v.origin("origin", c.Origin)
+	}
+	if c.Listen != "" && !strings.HasPrefix(c.Listen, "mem:") {
+		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+			v.problem("listen", `want "host:port", got %q`, c.Listen)
+		}
+	}
+	if n, err := parseSize(cmp.Or(c.Size, defaultSize)); err != nil {
+		v.problem("size", "%v", err)
+	} else if n < minSize {
+		v.problem("size", "must be at least 1MiB, got %q", c.Size)
+	}
+	v.rules("rules", c.Rules)
+	v.follow("follow", c.Follow)
+	v.notNegative("first-byte-timeout", c.FirstByteTimeout)
+	v.notNegative("idle-timeout", c.IdleTimeout)
+	owner := make(map[string]string)
+	for _, name := range slices.Sorted(maps.Keys(c.Sites)) {
+		v.site(name, c.Sites[name], owner)
+	}
+	return v.problems
+}
+
+// validation collects problems.
+type validation struct{ problems []config.Problem }
+
+func (v *validation) problem(key, format string, args ...any) {
+	v.problems = append(v.problems, config.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+}
+
+func (v *validation) site(name string, site SiteConfig, owner map[string]string) {
+	key := "sites." + name
+	if !regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`).MatchString(name) {
+		v.problem(key, `%q is no name: want up to 64 of a-z, 0-9, ".", "_" and "-", beginning with a letter or digit`, name)
+	}
+	if site.Origin == "" {
+		v.problem(key+".origin", "is required: the URL of the server to cache")
+	} else {
+		v.origin(key+".origin", site.Origin)
+	}
+	if len(site.Hosts) == 0 {
+		v.problem(key+".hosts", "is required: the host names of the site")
+	}
+	for i, host := range site.Hosts {
+		at := fmt.Sprintf("%s.hosts[%d]", key, i)
+		switch {
+		case host == "" || host != strings.ToLower(host) || strings.ContainsAny(host, "/ \t") || hostName(host) != host:
+			v.problem(at, "%q is no host name: want lower case, without port", host)
+		case owner[host] != "":
+			v.problem(at, "%q is already a host of site %q", host, owner[host])
+		default:
+			owner[host] = name
+		}
+	}
+	v.rules(key+".rules", site.Rules)
+	v.follow(key+".follow", site.Follow)
+}
+
+func (v *validation) origin(key, s string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		v.problem(key, "%q is no URL: want http:// or https:// and a host", s)
+	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		v.problem(key, "must have no user, query or fragment")
+	}
+}
+
+func (v *validation) rules(key, s string) {
+	switch s {
+	case "", rulesAuto, rulesNone:
+	default:
+		v.problem(key, `want "auto" or "none", got %q`, s)
+	}
+}
+
+func (v *validation) follow(key, s string) {
+	switch {
+	case s == "", s == followAuto, s == followOn, s == followOff:
+	case isURL(s):
+		v.origin(key, s)
+	default:
+		v.problem(key, `want "auto", "on", "off" or a URL, got %q`, s)
+	}
+}
+
+func (v *validation) notNegative(key string, d time.Duration) {
+	if d < 0 {
+		v.problem(key, "must not be negative")
+	}
+}
+
+func isURL(s string) bool { return strings.Contains(s, "://") }
+
+// parseSize reads a number of bytes with an optional unit.
+func parseSize(s string) (int64, error) {
+	digits := strings.TrimRight(s, "BKMGTiBkmgtb ")
+	unit := strings.ToUpper(strings.TrimSpace(s[len(digits):]))
+	factor := int64(1)
+	switch unit {
+	case "", "B":
+	case "K", "KB":
+		factor = 1e3
+	case "M", "MB":
+		factor = 1e6
+	case "G", "GB":
+		factor = 1e9
+	case "T", "TB":
+		factor = 1e12
+	case "KIB":
+		factor = 1 << 10
+	case "MIB":
+		factor = 1 << 20
+	case "GIB":
+		factor = 1 << 30
+	case "TIB":
+		factor = 1 << 40
+	default:
+		return 0, fmt.Errorf("unknown unit in %q: want B, KB, MB, GB, TB, KiB, MiB, GiB or TiB", s)
+	}
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil || n < 0 || n*float64(factor) > 1<<60 {
+		return 0, fmt.Errorf(`%q is no size: want a number and a unit, like "10GB"`, s)
+	}
+	return int64(n * float64(factor)), nil
+}
+
+// hostName is the host of a Host field, without port, lower case.
+func hostName(hostport string) string {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+}
