@@ -137,6 +137,15 @@ func (d Dir) Write(name string, perm fs.FileMode, write func(io.Writer) error) (
 	return d.SyncDir(folder)
 }
 
+// Create creates a file that is not there yet, open for writing. The disk is
+// not waited for.
+func (d Dir) Create(name string, perm fs.FileMode) (*os.File, error) {
+	if err := d.step("create", name); err != nil {
+		return nil, err
+	}
+	return d.Root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+}
+
 // TempName returns a new name with [TempPrefix].
 func TempName() string {
 	var b [12]byte

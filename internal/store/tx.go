@@ -1,0 +1,247 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"freshet/internal/durable"
+	"freshet/internal/layout"
+)
+
+const stagePrefix = "tx-"
+
+// Tx is a transaction: a set of files to publish together. Files of one class
+// are published in the order in which they were put; the order of the classes
+// is fixed. For a path named twice, the last call counts.
+//
+// All methods may be called concurrently, except Commit, Done and Abort, which
+// end the transaction.
+type Tx struct {
+	store *Store
+
+	mu     sync.Mutex
+	name   string      // of the staging folder below tmp; empty until it is needed
+	stage  durable.Dir // the staging folder
+	files  int         // names given out in stage
+	staged int         // of them, those that are there
+	ops    []operation
+	byPath map[string]int // index in ops
+	id     int64          // of the intent, once decided
+	ended  bool
+}
+
+// operation is a change of one path. With an empty path it is void: a later
+// one took its place.
+type operation struct {
+	path   string
+	class  layout.Class
+	staged string // the name in the staging folder; empty: remove the file
+}
+
+// Begin begins a transaction. Several may be open; commits go one by one.
+func (s *Store) Begin() *Tx {
+	return &Tx{store: s, byPath: make(map[string]int)}
+}
+
+// Put stages a file with the content of r and returns its size. An error of r
+// is returned as it is, and the transaction goes on without the file: this is
+// how a caller that checks the content while it passes refuses one file of
+// many.
+func (tx *Tx) Put(class layout.Class, name string, r io.Reader) (int64, error) {
+	var n int64
+	err := tx.put(class, name, func(f *os.File) (err error) {
+		n, err = tx.store.copy(f, r)
+		return err
+	})
+	return n, err
+}
+
+// PutBytes stages a file with this content.
+func (tx *Tx) PutBytes(class layout.Class, name string, data []byte) error {
+	return tx.put(class, name, func(f *os.File) error {
+		_, err := f.Write(data)
+		return err
+	})
+}
+
+func (tx *Tx) put(class layout.Class, name string, write func(*os.File) error) error {
+	stage, staged, err := tx.reserve(name)
+	if err != nil {
+		return err
+	}
+	f, err := stage.Create(staged, 0o644)
+	if err != nil {
+		return fmt.Errorf("stage %s: %w", name, err)
+	}
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return fmt.Errorf("stage %s: %w", name, errors.Join(err, stage.Root.Remove(staged)))
+	}
+	return tx.record(operation{path: name, class: class, staged: staged})
+}
+
+// Link stages the regular file source of another folder as name, by a hard
+// link where the file system allows, otherwise as a copy. The source must not
+// be written to any more: it and the published file are one.
+func (tx *Tx) Link(class layout.Class, name string, from *os.Root, source string) error {
+	stage, staged, err := tx.reserve(name)
+	if err != nil {
+		return err
+	}
+	err = link(stage, staged, from, source)
+	switch {
+	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EMLINK), errors.Is(err, syscall.EPERM):
+		f, err := from.Open(source)
+		if err != nil {
+			return fmt.Errorf("stage %s: %w", name, err)
+		}
+		_, err = tx.Put(class, name, f)
+		return errors.Join(err, f.Close())
+	case err != nil:
+		return fmt.Errorf("stage %s: %w", name, err)
+	}
+	return tx.record(operation{path: name, class: class, staged: staged})
+}
+
+func link(stage durable.Dir, staged string, from *os.Root, source string) error {
+	folder, err := durable.Dir{Root: from}.Folder(path.Dir(source))
+	if err != nil {
+		return err
+	}
+	defer folder.Close() //nolint:errcheck // opened for reading
+	to, err := stage.Folder(".")
+	if err != nil {
+		return err
+	}
+	defer to.Close() //nolint:errcheck // opened for reading
+	if err := to.Link(staged, folder, path.Base(source)); err != nil {
+		return err
+	}
+	info, err := stage.Root.Lstat(staged)
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "link", Path: source, Err: errors.New("not a regular file")}
+	}
+	if err != nil {
+		return errors.Join(err, stage.Root.Remove(staged))
+	}
+	return nil
+}
+
+// Remove has the file at name removed: a pointer when the pointers change, in
+// its place among them, any other file after that, when nothing points to it
+// any more. That the file is not there is no error.
+func (tx *Tx) Remove(class layout.Class, name string) error {
+	if err := checkWrite(name); err != nil {
+		return err
+	}
+	return tx.record(operation{path: name, class: class})
+}
+
+// Abort gives the transaction up and removes what was staged. After Commit it
+// does nothing, so that it may be deferred.
+func (tx *Tx) Abort() error {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.ended {
+		return nil
+	}
+	tx.ended = true
+	return tx.discard()
+}
+
+// discard removes the staging folder. The caller holds mu.
+func (tx *Tx) discard() error {
+	if tx.name == "" {
+		return nil
+	}
+	return errors.Join(
+		tx.stage.Root.Close(),
+		tx.store.dir.Root.RemoveAll(path.Join(tmpDir, tx.name)))
+}
+
+// reserve returns the staging folder and a new name in it.
+func (tx *Tx) reserve(name string) (stage durable.Dir, staged string, err error) {
+	if err := checkWrite(name); err != nil {
+		return durable.Dir{}, "", err
+	}
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.ended {
+		return durable.Dir{}, "", fmt.Errorf("stage %s: %w", name, errEnded)
+	}
+	if err := tx.open(); err != nil {
+		return durable.Dir{}, "", fmt.Errorf("stage %s: %w", name, err)
+	}
+	tx.files++
+	return tx.stage, strconv.Itoa(tx.files), nil
+}
+
+// open creates the staging folder unless it is there. The caller holds mu.
+func (tx *Tx) open() error {
+	if tx.name != "" {
+		return nil
+	}
+	name := stagePrefix + strings.TrimPrefix(durable.TempName(), durable.TempPrefix)
+	folder := path.Join(tmpDir, name)
+	if err := tx.store.dir.Mkdirs(folder, 0o755, func(string) {}); err != nil {
+		return err
+	}
+	root, err := tx.store.dir.Root.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	tx.name = name
+	tx.stage = durable.Dir{Root: root, Fault: tx.store.dir.Fault}
+	return nil
+}
+
+func (tx *Tx) record(op operation) error {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.ended {
+		return fmt.Errorf("stage %s: %w", op.path, errEnded)
+	}
+	if i, ok := tx.byPath[op.path]; ok {
+		if before := tx.ops[i].staged; before != "" {
+			tx.staged--
+			if err := tx.stage.Root.Remove(before); err != nil {
+				return err
+			}
+		}
+		tx.ops[i] = operation{}
+	}
+	tx.byPath[op.path] = len(tx.ops)
+	tx.ops = append(tx.ops, op)
+	if op.staged != "" {
+		tx.staged++
+	}
+	return nil
+}
+
+var errEnded = errors.New("the transaction has ended")
+
+func checkWrite(name string) error {
+	if !fs.ValidPath(name) || name == "." || strings.ContainsRune(name, 0) || reserved(name) {
+		return &fs.PathError{Op: "stage", Path: name, Err: fs.ErrInvalid}
+	}
+	return nil
+}
+
+// copy copies without allocating, and inside the kernel when r is a file.
+func (s *Store) copy(f *os.File, r io.Reader) (int64, error) {
+	switch r.(type) {
+	case *os.File, *bytes.Reader, *strings.Reader:
+		return io.Copy(f, r)
+	}
+	buffer, _ := s.buffers.Get().(*[64 << 10]byte)
+	defer s.buffers.Put(buffer)
+	return io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{r}, buffer[:])
+}
