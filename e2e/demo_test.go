@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"freshet/internal/peertest"
+)
+
+// demo is the file demo.json.
+type demo struct {
+	Hub         string            `json:"hub"`
+	Edge        string            `json:"edge"`
+	Repo        string            `json:"repo"`
+	FlatpakRepo string            `json:"flatpakrepo"`
+	Token       string            `json:"token"`
+	App         string            `json:"app"`
+	Trees       map[string]string `json:"trees"`
+}
+
+func startDemo(t *testing.T, dir string) (*process, demo) {
+	t.Helper()
+	p := start(t, "run", "--demo", "--dir", dir)
+	p.waitLine("ready", func(line string) bool { return line == "ready" })
+	var d demo
+	readJSON(t, filepath.Join(dir, "demo.json"), &d)
+	return p, d
+}
+
+// The demonstration as a newcomer meets it: install, run, publish the next
+// version, update, stop, start again.
+func TestDemoWithFlatpak(t *testing.T) {
+	peertest.Require(t, "flatpak", "ostree")
+	dir := filepath.Join(t.TempDir(), "demo")
+	p, d := startDemo(t, dir)
+	id := strings.Split(d.App, "/")[1]
+
+	user := newClient(t)
+	user.run("flatpak", "--user", "remote-add", "demo", d.FlatpakRepo)
+	if out := user.run("flatpak", "--user", "remotes", "--columns=name,url,options"); !strings.Contains(out, d.Repo) || strings.Contains(out, "no-gpg-verify") {
+		t.Errorf("the remote is not what demo.json says, or not verified:\n%s", out)
+	}
+	user.run("flatpak", "--user", "install", "-y", "--noninteractive", "demo", id)
+	if out := user.run("flatpak", "--user", "run", id); !strings.Contains(out, "version 1") {
+		t.Errorf("the app says %q", out)
+	}
+	user.run("flatpak", "--user", "update", "--appstream", "demo")
+	if out := user.run("flatpak", "--user", "search", id); !strings.Contains(out, id) {
+		t.Errorf("the app is not in the catalogue: %s", out)
+	}
+	for name, url := range d.Trees {
+		get(t, strings.TrimSuffix(url, "/")+"/VERSION", 200)
+		_ = name
+	}
+
+	run(t, "run", "--demo", "--publish-next", "--dir", dir)
+	// The edge learns of the publish within a second.
+	eventually(t, "update arrives through the edge", 5*time.Second, func() error {
+		user.run("flatpak", "--user", "update", "-y", "--noninteractive")
+		return wantOutput(user, "version 2", "flatpak", "--user", "run", id)
+	})
+
+	mirror := filepath.Join(t.TempDir(), "mirror")
+	user.run("ostree", "init", "--repo="+mirror, "--mode=archive")
+	key := filepath.Join(user.home, "key.gpg")
+	writeFlatpakRepoKey(t, get(t, d.FlatpakRepo, 200), key)
+	user.run("ostree", "remote", "add", "--repo="+mirror, "--gpg-import="+key, "demo", d.Repo)
+	user.run("ostree", "pull", "--repo="+mirror, "--mirror", "demo")
+	user.run("ostree", "fsck", "--repo="+mirror)
+	user.run("ostree", "fsck", "--repo="+filepath.Join(dir, "hub", "repos", "stable"))
+
+	p.stop(syscall.SIGINT)
+	again, d2 := startDemo(t, dir)
+	if d2.Repo != d.Repo {
+		t.Errorf("after a restart the repository is at %s, before at %s", d2.Repo, d.Repo)
+	}
+	if out := user.run("flatpak", "--user", "update", "-y", "--noninteractive"); !strings.Contains(out, "Nothing to do") {
+		t.Errorf("a restart changed what is published: %s", out)
+	}
+	again.stop(syscall.SIGTERM)
+	noTemporaryFiles(t, dir)
+}
+
+func wantOutput(c *client, want, name string, args ...string) error {
+	out, err := c.try(name, args...)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(out, want) {
+		return &unexpected{out}
+	}
+	return nil
+}
+
+type unexpected struct{ out string }
+
+func (u *unexpected) Error() string { return "got " + u.out }
+
+// noTemporaryFiles fails when something is left below dir that only a running
+// process may have there.
+func noTemporaryFiles(t *testing.T, dir string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if !entry.IsDir() && (strings.HasPrefix(name, ".tmp") || strings.Contains(name, "~") || strings.HasPrefix(name, "intent-") || strings.Contains(path, "/tmp/") && strings.Contains(path, "/repos/")) {
+			t.Errorf("left behind: %s", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,364 @@
+// Package demo runs a whole network on one machine with sample content in it:
+// a hub and an edge in one process, a small Flatpak runtime and app that are
+// made without any Flatpak tool and published through the hub's public API, and
+// a plain tree.
+//
+// The folder it runs in holds
+//
+//	demo.json   where everything is, for scripts and for the next start
+//	token       the token of demo.json in a file of its own
+//	hub/        what the hub keeps
+//	edge/       what the edge keeps
+//	content/    the sample content on its way to the hub, with the number of
+//	            the version that was published last in content/version
+//
+// and can be started again after any end.
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"freshet/api/hubapi"
+	"freshet/internal/auth"
+	"freshet/internal/edge"
+	"freshet/internal/hub"
+	"freshet/internal/node"
+	"freshet/internal/push"
+)
+
+const (
+	repoName = "stable"
+	treeName = "demo-files"
+	// The addresses tried first; when they are taken, any free port is used.
+	hubAddr  = "127.0.0.1:8090"
+	edgeAddr = "127.0.0.1:8091"
+)
+
+// Info is the file demo.json.
+type Info struct {
+	// Hub and Edge are the URLs of the two servers.
+	Hub  string `json:"hub"`
+	Edge string `json:"edge"`
+	// Repo is the URL of the Flatpak repository through the edge, FlatpakRepo
+	// that of the file that describes it.
+	Repo        string `json:"repo"`
+	FlatpakRepo string `json:"flatpakrepo"`
+	// Token allows to push anything to the hub.
+	Token string `json:"token"`
+	// App is the ref of the sample app.
+	App string `json:"app"`
+	// Trees are the URLs of the plain trees through the edge, by name.
+	Trees map[string]string `json:"trees"`
+}
+
+// Read returns the demo.json of a folder.
+func Read(dir string) (Info, error) {
+	var info Info
+	b, err := os.ReadFile(filepath.Join(dir, "demo.json"))
+	if err != nil {
+		return info, fmt.Errorf("read demo: %w", err)
+	}
+	if err := json.Unmarshal(b, &info); err != nil {
+		return info, fmt.Errorf("read %s: %w", filepath.Join(dir, "demo.json"), err)
+	}
+	return info, nil
+}
+
+// Run runs the demonstration in dir until ctx ends. It makes dir when it is
+// not there. What to try, and at the end "ready", is printed to out.
+func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, log *slog.Logger) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("demo folder: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("demo folder: %w", err)
+	}
+	info, err := plan(ctx, dir)
+	if err != nil {
+		return err
+	}
+	hubURL, edgeURL := hostOf(info.Hub), hostOf(info.Edge)
+	cfg.Hub = &hub.Config{
+		Dir:     filepath.Join(dir, "hub"),
+		Listen:  hubURL,
+		BaseURL: info.Hub,
+		Repos: map[string]hub.RepoConfig{repoName: {
+			Title:         "Freshet demonstration",
+			Comment:       "A sample app on this machine",
+			BaseURL:       info.Repo,
+			DefaultBranch: branch,
+			SuggestedName: "freshet-demo",
+		}},
+	}
+	cfg.Edge = &edge.Config{Origin: info.Hub, Listen: edgeURL, Store: filepath.Join(dir, "edge"), Size: "1GB"}
+
+	group, ctx := errgroup.WithContext(ctx)
+	serving := make(chan struct{})
+	group.Go(func() error {
+		return node.Run(ctx, cfg, node.Options{Log: log, Ready: func() { close(serving) }})
+	})
+	group.Go(func() error {
+		select {
+		case <-serving:
+		case <-ctx.Done():
+			return nil
+		}
+		err := begin(ctx, dir, info, out)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+// begin publishes the first version where nothing is published yet, writes
+// demo.json and prints what to try.
+func begin(ctx context.Context, dir string, info Info, out io.Writer) error {
+	token, err := makeToken(dir)
+	if err != nil {
+		return err
+	}
+	info.Token = token
+	version, err := publishedVersion(dir)
+	if err != nil {
+		return err
+	}
+	if version == 0 {
+		if err := publish(ctx, dir, info, 1, out); err != nil {
+			return err
+		}
+	}
+	b, err := json.MarshalIndent(info, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write demo.json: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, "token"), []byte(token+"\n")); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(dir, "demo.json"), append(b, '\n')); err != nil {
+		return err
+	}
+	return printCommands(out, dir, info)
+}
+
+// PublishNext publishes the next version of the sample content into the
+// demonstration that runs in dir.
+func PublishNext(ctx context.Context, dir string, out io.Writer) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("demo folder: %w", err)
+	}
+	info, err := Read(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s holds no demonstration: start one with freshet run --demo --dir %s", dir, dir)
+	}
+	if err != nil {
+		return err
+	}
+	version, err := publishedVersion(dir)
+	if err != nil {
+		return err
+	}
+	if err := publish(ctx, dir, info, version+1, out); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "published version %d; now: flatpak --user update -y %s\n", version+1, appID)
+	return err
+}
+
+// plan says where everything will be: where it was before if the folder was
+// used already, so that the remotes of clients stay right.
+func plan(ctx context.Context, dir string) (Info, error) {
+	info, err := Read(dir)
+	if err == nil {
+		for _, u := range []string{info.Hub, info.Edge} {
+			if err := free(ctx, hostOf(u)); err != nil {
+				return info, fmt.Errorf("this demonstration serves at %s, which is taken (is it running already?): %w", u, err)
+			}
+		}
+		return info, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return info, err
+	}
+	if info.Hub, err = choose(ctx, hubAddr); err != nil {
+		return info, err
+	}
+	if info.Edge, err = choose(ctx, edgeAddr); err != nil {
+		return info, err
+	}
+	info.Repo = info.Edge + hubapi.RepoPath(repoName)
+	info.FlatpakRepo = info.Repo + repoName + ".flatpakrepo"
+	info.App = appRef(flatpakArch())
+	info.Trees = map[string]string{treeName: info.Edge + hubapi.TreeFilesPath(treeName)}
+	return info, nil
+}
+
+// choose returns the URL of addr, or of any free port when it is taken.
+func choose(ctx context.Context, addr string) (string, error) {
+	if free(ctx, addr) == nil {
+		return "http://" + addr, nil
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return "http://" + ln.Addr().String(), ln.Close()
+}
+
+func free(ctx context.Context, addr string) error {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return ln.Close()
+}
+
+// hostOf returns host:port of a URL that this package made; of one that
+// somebody wrote into demo.json by hand it may be empty, and listening fails.
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// makeToken issues a token for everything, as "freshet token create" does.
+func makeToken(dir string) (string, error) {
+	secret, err := auth.LoadSecret(filepath.Join(dir, "hub", "secret"))
+	if err != nil {
+		return "", err
+	}
+	authority := auth.Authority{Secret: secret}
+	return authority.Issue(auth.Claims{
+		Sub:      "build",
+		Name:     "demo",
+		Scope:    []auth.Scope{auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish, auth.ScopeDownload, auth.ScopeJobs},
+		Prefixes: []string{""},
+		Repos:    []string{""},
+		Expires:  time.Now().Add(365 * 24 * time.Hour).Unix(),
+	})
+}
+
+// publishedVersion is the newest version that was published, 0 for none.
+func publishedVersion(dir string) (int, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "content", "version"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read demo version: %w", err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return 0, fmt.Errorf("read demo version: %w", err)
+	}
+	return n, nil
+}
+
+// publish makes a version of the sample content and pushes it, as anybody
+// would, through the hub's public API.
+func publish(ctx context.Context, dir string, info Info, version int, out io.Writer) error {
+	content := filepath.Join(dir, "content")
+	repo, tree := filepath.Join(content, "repo"), filepath.Join(content, "tree")
+	if err := writeRepo(repo, strings.Split(info.App, "/")[2], version, time.Now()); err != nil {
+		return err
+	}
+	if err := writeTree(tree, version); err != nil {
+		return err
+	}
+	client := &hubapi.Client{Base: info.Hub, Token: info.Token}
+	for _, cfg := range []push.Config{
+		{Dir: repo, Kind: push.OSTree, Name: repoName, StateFile: "-"},
+		{Dir: tree, Kind: push.Tree, Name: treeName},
+	} {
+		cfg.Client = client
+		result, err := push.Run(ctx, cfg)
+		if err != nil {
+			return fmt.Errorf("publish version %d: %w", version, err)
+		}
+		if _, err := fmt.Fprintf(out, "published version %d to %s: event %d\n", version, cfg.Name, result.Serial); err != nil {
+			return err
+		}
+	}
+	return writeFile(filepath.Join(content, "version"), fmt.Appendln(nil, version))
+}
+
+// writeFile replaces a file by rename, so that a reader sees all or nothing.
+func writeFile(path string, content []byte) error {
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func printCommands(out io.Writer, dir string, info Info) error {
+	exe, err := os.Executable()
+	if err != nil {
+		exe = "freshet"
+	}
+	tree := info.Trees[treeName]
+	_, err = fmt.Fprintf(out, `
+Freshet is running on this machine.
+
+  hub         %[1]s   (publish here)
+  edge        %[2]s   (clients ask here)
+  repository  %[3]s
+  token       %[4]s
+
+Install the sample app with Flatpak, verified by signature:
+
+  flatpak --user remote-add --if-not-exists freshet-demo %[5]s
+  flatpak --user install -y freshet-demo %[6]s
+  flatpak --user run %[6]s
+
+Publish its next version, then watch the update arrive:
+
+  %[7]s run --demo --publish-next --dir %[8]s
+  flatpak --user update -y %[6]s
+  flatpak --user run %[6]s
+
+Ask the edge as a client does, and see what its cache says:
+
+  curl -sI %[3]ssummary.idx | grep -i cache-status
+  curl -s %[9]sindex.txt
+
+Push a folder of your own as a plain tree:
+
+  mkdir -p /tmp/freshet-mine && date >/tmp/freshet-mine/date.txt
+  %[7]s push --hub %[1]s --token-file %[4]s --tree mine /tmp/freshet-mine
+  curl -s %[2]s/tree/mine/date.txt
+
+Remove the sample app again:
+
+  flatpak --user uninstall -y %[6]s && flatpak --user remote-delete --force freshet-demo
+
+Ctrl-C ends everything; the same command starts it again where it was.
+ready
+`, info.Hub, info.Edge, info.Repo, filepath.Join(dir, "token"), info.FlatpakRepo, appID, exe, dir, tree)
+	return err
+}

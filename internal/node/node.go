@@ -1,0 +1,143 @@
+// Package node runs the roles of one process: those whose table is in the
+// configuration, each with its own part of the environment, and one admin
+// listener for all of them.
+//
+// Roles of one process talk HTTP like any others. A role that listens on
+// "mem:NAME" is reached by the others as "http://NAME.mem" without a socket.
+// Only this package knows more than one role.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"freshet/internal/edge"
+	"freshet/internal/hub"
+	"freshet/internal/memnet"
+	"freshet/internal/role"
+)
+
+// Options is what a process gives to its roles besides the configuration. The
+// zero value is production.
+type Options struct {
+	// Log receives the log of all roles. Zero: discarded.
+	Log *slog.Logger
+	// Network holds the in-memory listeners. Zero: a new one.
+	Network *memnet.Network
+	// Ready is called once, when every role serves.
+	Ready func()
+}
+
+// namedRole is a role of this process, bound to its configuration.
+type namedRole struct {
+	name string
+	run  func(ctx context.Context, env role.Env) error
+}
+
+// roles lists the roles that the configuration asks for, in the order of the
+// road from a build to the user.
+func (c Config) roles() []namedRole {
+	var list []namedRole
+	if c.Hub != nil {
+		list = append(list, namedRole{"hub", func(ctx context.Context, env role.Env) error { return hub.Run(ctx, *c.Hub, env) }})
+	}
+	if c.Edge != nil {
+		list = append(list, namedRole{"edge", func(ctx context.Context, env role.Env) error { return edge.Run(ctx, *c.Edge, env) }})
+	}
+	return list
+}
+
+// Run runs every configured role until ctx ends and all have drained; then it
+// returns nil. The first role that fails stops the others, and its error is
+// returned with the role's name.
+func Run(ctx context.Context, cfg Config, opt Options) error {
+	list := cfg.roles()
+	if len(list) == 0 {
+		return errors.New("no role is configured: the file needs a table [hub] or [edge]")
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Network == nil {
+		opt.Network = new(memnet.Network)
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var health role.Health
+
+	group, ctx := errgroup.WithContext(ctx)
+	dial := opt.Network.Dialer((&net.Dialer{Timeout: role.ConnectTimeout}).DialContext)
+	transport := role.NewTransport(dial)
+	defer transport.CloseIdleConnections()
+	listen := func(ctx context.Context, addr string) (net.Listener, error) {
+		if strings.HasPrefix(addr, memnet.Scheme) {
+			return opt.Network.Listen(addr)
+		}
+		return role.ListenTCP(ctx, addr)
+	}
+	var waiting sync.WaitGroup
+	for _, r := range list {
+		waiting.Add(1)
+		ready := health.Starting(r.name)
+		env := role.Env{
+			Log:     opt.Log.With(slog.String("role", r.name)),
+			HTTP:    &http.Client{Transport: transport},
+			Listen:  listen,
+			Metrics: metrics,
+			Ready:   sync.OnceFunc(func() { ready(); waiting.Done() }),
+		}
+		group.Go(func() error {
+			begin := time.Now()
+			err := r.run(ctx, env)
+			if err != nil {
+				return fmt.Errorf("%s: %w", r.name, err)
+			}
+			if ctx.Err() == nil {
+				return fmt.Errorf("%s: ended without being told to, after %v", r.name, time.Since(begin).Round(time.Second))
+			}
+			return nil
+		})
+	}
+	if cfg.Admin.Listen != "" {
+		group.Go(func() error {
+			ln, err := listen(ctx, cfg.Admin.Listen)
+			if err != nil {
+				return fmt.Errorf("admin listener: %w", err)
+			}
+			return role.Serve(ctx, ln, role.Admin(&health, metrics), opt.Log)
+		})
+	}
+	if opt.Ready != nil {
+		allReady := make(chan struct{})
+		go func() { waiting.Wait(); close(allReady) }()
+		group.Go(func() error {
+			select {
+			case <-allReady:
+				opt.Ready()
+			case <-ctx.Done():
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// RoleNames lists the configured roles, separated by commas.
+func (c Config) RoleNames() string {
+	var names []string
+	for _, r := range c.roles() {
+		names = append(names, r.name)
+	}
+	return strings.Join(names, ", ")
+}

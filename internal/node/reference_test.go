@@ -1,0 +1,98 @@
+package node
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"regexp"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"freshet/internal/config"
+	"freshet/internal/config/configdoc"
+)
+
+var update = flag.Bool("update", false, "rewrite the generated files")
+
+// settings.json and docs/configuration.md say what the source says.
+func TestReferenceIsUpToDate(t *testing.T) {
+	docs, err := configdoc.Read(map[string]string{
+		"freshet/internal/node": ".",
+		"freshet/internal/hub":  "../hub",
+		"freshet/internal/edge": "../edge",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range docs {
+		if text == "" {
+			t.Errorf("%s has no comment: it is the manual", name)
+		}
+	}
+	settings, err := json.MarshalIndent(docs, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "settings.json", append(settings, '\n'))
+	if *update {
+		settingsJSON = settings
+	}
+	list, err := Settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page bytes.Buffer
+	if err := config.WriteReference(&page, list); err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "../../docs/configuration.md", page.Bytes())
+}
+
+func compare(t *testing.T, file string, want []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s is out of date, run make generate:\n%s", file, diff)
+	}
+}
+
+// The whole default file, with every line uncommented, has only keys that
+// exist and values of the right type.
+func TestDefaultFileIsAccepted(t *testing.T) {
+	list, err := Settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := config.WriteDefault(&out, list); err != nil {
+		t.Fatal(err)
+	}
+	var commented Config
+	if err := config.Decode("default.toml", out.Bytes(), &commented); err != nil {
+		t.Errorf("the default file itself: %v", err)
+	}
+	active := regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAll(out.Bytes(), []byte("$1"))
+	active = bytes.ReplaceAll(active, []byte(".NAME]"), []byte(".name]"))
+	for _, required := range []struct{ empty, example string }{
+		{`dir = ""`, `dir = "/srv/hub"`},
+		{`store = ""`, `store = "/srv/edge"`},
+		{`origin = ""`, `origin = "http://127.0.0.1:1"`},
+	} {
+		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))
+	}
+	var cfg Config
+	if err := config.Decode("default.toml", active, &cfg); err != nil {
+		t.Errorf("%v\n%s", err, active)
+	}
+}
