@@ -1,7 +1,6 @@
 package flatpak
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -12,13 +11,6 @@ import (
 	"freshet/internal/ostree"
 	"freshet/internal/splice"
 )
-
-// ObjectSink takes the objects of a repository in the form in which an archive
-// repository stores them. Content is the whole object file, size its length.
-// An object that is there already may be passed again.
-type ObjectSink interface {
-	PutObject(name ostree.ObjectName, size int64, content io.Reader) error
-}
 
 // AppstreamOptions is what BuildAppstream needs besides the refs.
 type AppstreamOptions struct {
@@ -65,7 +57,7 @@ const (
 // A ref that is at its end of life, or has no readable catalogue data, is not
 // part of the catalogue. The builds of an architecture that runs another one's
 // applications (x86_64 and i386) list those that have no build of their own.
-func (x *Index) BuildAppstream(sink ObjectSink, opt AppstreamOptions) ([]AppstreamCommit, error) {
+func (x *Index) BuildAppstream(sink ostree.Sink, opt AppstreamOptions) ([]AppstreamCommit, error) {
 	x.cataloguePieces.Advance()
 	arches, subsets := x.scopes(func(r *record) bool { return r.cache != nil && !r.appstream })
 	for _, arch := range arches {
@@ -89,7 +81,7 @@ func (x *Index) BuildAppstream(sink ObjectSink, opt AppstreamOptions) ([]Appstre
 // catalogueBuild is one BuildAppstream in progress.
 type catalogueBuild struct {
 	x       *Index
-	sink    ObjectSink
+	sink    ostree.Sink
 	opt     AppstreamOptions
 	next    map[string]catalogueState
 	commits []AppstreamCommit
@@ -168,7 +160,7 @@ func (b *catalogueBuild) commit(branch string, c *catalogue, file catalogueFile)
 		if o.name.Checksum == file.sum && o.name.Type == ostree.TypeFile {
 			stored = uint64(o.size())
 		}
-		if err := b.sink.PutObject(o.name, o.size(), o.reader()); err != nil {
+		if err := o.put(b.sink); err != nil {
 			return fmt.Errorf("object %s: %w", o.name, err)
 		}
 	}
@@ -375,12 +367,18 @@ func (o *object) size() int64 {
 	return n
 }
 
-func (o *object) reader() io.Reader {
-	readers := make([]io.Reader, len(o.runs))
-	for i, run := range o.runs {
-		readers[i] = bytes.NewReader(run)
+func (o *object) put(sink ostree.Sink) error {
+	if there, err := sink.Has(o.name); err != nil || there {
+		return err
 	}
-	return io.MultiReader(readers...)
+	return sink.Put(o.name, func(w io.Writer) error {
+		for _, run := range o.runs {
+			if _, err := w.Write(run); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // encodedObject is a metadata object.

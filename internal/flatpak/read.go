@@ -1,0 +1,250 @@
+package flatpak
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+
+	"freshet/internal/ostree"
+)
+
+const (
+	// maxMetadataFile bounds a key file that has to be read from the tree.
+	maxMetadataFile = 10 << 20
+
+	// maxTreeEntries bounds the tree of a commit whose sizes have to be added up; a
+	// few dirtrees that name each other can describe more files than atoms.
+	maxTreeEntries = 1 << 22
+
+	appInfoDir = "files/share/app-info"
+)
+
+// ReadCommitInfo reads what the summaries and the catalogue need to know of a
+// commit that the ref points at. It costs a handful of objects; only a commit
+// that does not say its sizes makes it walk the tree.
+//
+// Catalogue data that cannot be read is no error: CatalogueProblem says why.
+func ReadCommitInfo(repo *ostree.Repo, ref string, checksum ostree.Checksum) (CommitInfo, error) {
+	commit, data, err := repo.CommitData(checksum)
+	if err != nil {
+		return CommitInfo{}, fmt.Errorf("read info of %s: %w", ref, err)
+	}
+	info := CommitInfo{
+		Ref:        ref,
+		Checksum:   checksum,
+		Tree:       commit.Tree,
+		TreeMeta:   commit.TreeMeta,
+		CommitSize: uint64(len(data)),
+		Timestamp:  commit.Timestamp,
+	}
+	if !hasFlatpakData(ref) {
+		return info, nil
+	}
+	r := infoReader{repo: repo, commit: commit, info: &info}
+	for _, step := range []func() error{r.metadata, r.sizes, r.catalogue} {
+		if err := step(); err != nil {
+			return CommitInfo{}, fmt.Errorf("read info of %s: commit %s: %w", ref, checksum, err)
+		}
+	}
+	return info, nil
+}
+
+type infoReader struct {
+	repo   *ostree.Repo
+	commit *ostree.Commit
+	info   *CommitInfo
+}
+
+// metadata takes what the commit says of itself.
+func (r *infoReader) metadata() error {
+	m := &r.commit.Metadata
+	var ok bool
+	if r.info.Metadata, ok = m.Str(keyMetadata); !ok {
+		content, err := r.repo.ReadPath(r.info.Checksum, "metadata", maxMetadataFile)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		r.info.Metadata = string(content)
+	}
+	r.info.EndOfLife, _ = m.Str(ostree.KeyEndOfLife)
+	r.info.EndOfLifeRebase, _ = m.Str(ostree.KeyEndOfLifeRebase)
+	if v, _ := m.Get(keyTokenType); v.Is("i") && v.Int64() >= 0 {
+		r.info.TokenType, r.info.HasTokenType = int32(v.Int64()), true //nolint:gosec // an i
+	}
+	r.info.Subsets, _ = m.Strings(keySubsets)
+	return nil
+}
+
+// sizes takes the sizes from the commit, or from the tree.
+func (r *infoReader) sizes() error {
+	installed, _ := r.commit.Metadata.Get(keyInstalledSize)
+	download, _ := r.commit.Metadata.Get(keyDownloadSize)
+	if installed.Is("t") && download.Is("t") {
+		r.info.InstalledSize, r.info.DownloadSize = installed.Uint64BE(), download.Uint64BE()
+	} else {
+		var err error
+		if r.info.InstalledSize, r.info.DownloadSize, err = TreeSizes(r.repo, r.commit.Tree); err != nil {
+			return err
+		}
+	}
+	sources, _ := r.commit.Metadata.Get(keyExtraDataSources)
+	if !sources.Is("a(ayttays)") || sources.Len() > math.MaxUint32 {
+		return nil
+	}
+	for source := range sources.Children() {
+		r.info.ExtraDataCount++
+		r.info.ExtraDataSize += source.Child(1).Uint64BE()
+		r.info.InstalledSize += source.Child(2).Uint64BE()
+	}
+	r.info.DownloadSize += r.info.ExtraDataSize
+	return nil
+}
+
+// TreeSizes adds up the files of a tree: the space they take when installed, and
+// the bytes of their objects. A file counts as often as it occurs, symlinks
+// not at all. This is what xa.installed-size and xa.download-size hold.
+func TreeSizes(repo *ostree.Repo, root ostree.Checksum) (installed, download uint64, err error) {
+	entries := 0
+	for pending := []ostree.Checksum{root}; len(pending) > 0; {
+		tree, err := repo.DirTree(pending[len(pending)-1])
+		if err != nil {
+			return 0, 0, err
+		}
+		pending = pending[:len(pending)-1]
+		if entries += len(tree.Files) + len(tree.Dirs) + 1; entries > maxTreeEntries {
+			return 0, 0, fmt.Errorf("%w: a tree of more than %d files", ostree.ErrTooLarge, maxTreeEntries)
+		}
+		for _, file := range tree.Files {
+			bytes, stored, err := fileSizes(repo, file.File)
+			if err != nil {
+				return 0, 0, err
+			}
+			installed += roundUp(bytes)
+			download += stored
+		}
+		for _, dir := range tree.Dirs {
+			pending = append(pending, dir.Tree)
+		}
+	}
+	return installed, download, nil
+}
+
+// fileSizes returns the length of a file's content and of its object, zeros for a
+// symlink.
+func fileSizes(repo *ostree.Repo, sum ostree.Checksum) (bytes, stored uint64, err error) {
+	file, err := repo.OpenFile(sum)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer file.Close() //nolint:errcheck // nothing was written
+	if file.Header().IsSymlink() {
+		return 0, 0, nil
+	}
+	size, err := repo.StoredSize(ostree.ObjectName{Checksum: sum, Type: ostree.TypeFile})
+	return file.Size(), uint64(size), err //nolint:gosec // a size
+}
+
+// catalogue reads the components and icons of an application or runtime.
+func (r *infoReader) catalogue() error {
+	ref, err := ParseRef(r.info.Ref)
+	if err != nil {
+		return nil //nolint:nilerr // an appstream branch has none
+	}
+	found, err := r.repo.Lookup(r.info.Checksum, appInfoDir+"/xmls/"+ref.ID+".xml.gz")
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.missing(err)
+	}
+	if err != nil {
+		return err
+	}
+	entry, err := r.components(ref, found)
+	if err != nil {
+		var object *ostree.ObjectError
+		if errors.As(err, &object) {
+			return err // the repository is at fault, not the application
+		}
+		r.info.CatalogueProblem = err.Error()
+		return nil
+	}
+	r.info.Components = entry.fragment
+	for _, id := range entry.ids {
+		for _, size := range []IconSize{Icon64, Icon128} {
+			if err := r.icon(size, id+".png"); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// missing tells a path that is not in the tree from an object that is not in the
+// repository.
+func (r *infoReader) missing(err error) error {
+	var object *ostree.ObjectError
+	if errors.As(err, &object) {
+		return err
+	}
+	return nil
+}
+
+func (r *infoReader) components(ref Ref, found ostree.PathEntry) (catalogueEntry, error) {
+	if found.IsDir {
+		return catalogueEntry{}, fmt.Errorf("%w: %s is a directory", ErrCatalogue, found.Name)
+	}
+	metadata, err := ParseMetadata(r.info.Metadata)
+	if err != nil {
+		return catalogueEntry{}, err
+	}
+	file, err := r.repo.OpenFile(found.File)
+	if err != nil {
+		return catalogueEntry{}, err
+	}
+	defer file.Close() //nolint:errcheck // nothing was written
+	if file.Header().IsSymlink() {
+		return catalogueEntry{}, fmt.Errorf("%w: %s is a symlink", ErrCatalogue, found.Name)
+	}
+	watched := &watchedReader{r: file}
+	entry, err := readCatalogue(watched, ref, metadata)
+	if watched.err != nil {
+		name := ostree.ObjectName{Checksum: found.File, Type: ostree.TypeFile}
+		return catalogueEntry{}, &ostree.ObjectError{Name: name, Err: watched.err}
+	}
+	return entry, err
+}
+
+// watchedReader remembers what went wrong below a parser, which would otherwise
+// look like an error of the data.
+type watchedReader struct {
+	r   io.Reader
+	err error
+}
+
+func (w *watchedReader) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.err = err
+	}
+	return n, err
+}
+
+// icon adds an icon if there is one of this size and name.
+func (r *infoReader) icon(size IconSize, name string) error {
+	if ostree.ValidateFileName(name) != nil {
+		return nil
+	}
+	found, err := r.repo.Lookup(r.info.Checksum, appInfoDir+"/icons/flatpak/"+size.String()+"/"+name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.missing(err)
+	}
+	if err != nil || found.IsDir {
+		return err
+	}
+	icon := Icon{Size: size, Name: name, Checksum: found.File}
+	if icon.Bytes, icon.Stored, err = fileSizes(r.repo, found.File); err != nil {
+		return err
+	}
+	r.info.Icons = append(r.info.Icons, icon)
+	return nil
+}
