@@ -32,7 +32,7 @@ func TestFsck(t *testing.T) {
 	if err != nil {
 		t.Fatalf("ostree ls: %v\n%s", err, out)
 	}
-	want := "d00755 0 0      0 /\n-00644 0 0    127 /metadata\nd00755 0 0      0 /export\nd00755 0 0      0 /files\nd00755 0 0      0 /files/bin\n-00755 0 0     10 /files/bin/x\n"
+	want := "d00755 0 0      0 /\n-00644 0 0    113 /metadata\nd00755 0 0      0 /export\nd00755 0 0      0 /files\nd00755 0 0      0 /files/bin\n-00755 0 0     10 /files/bin/x\n"
 	if string(out) != want {
 		t.Errorf("ostree ls:\n%swant:\n%s", out, want)
 	}
