@@ -153,10 +153,7 @@ func TestDuplicatesAreJoined(t *testing.T) {
 
 // TestGLibAgrees has the reference implementation read what we write.
 func TestGLibAgrees(t *testing.T) {
-	peertest.Require(t, "python3")
-	if _, err := peertest.Try(t, "", nil, "python3", "-c", "from gi.repository import GLib"); err != nil {
-		peertest.Missing(t, "python3-gi")
-	}
+	python := peertest.GLib(t)
 	var f keyfile.File
 	list := []string{"a;b", " c", "d\\e", "", "f\tg"}
 	value := "  two blanks; a\\b\tand\nlines  "
@@ -167,7 +164,7 @@ func TestGLibAgrees(t *testing.T) {
 	if err := os.WriteFile(path, f.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out := peertest.Run(t, "", nil, "python3", "-c", `
+	out := peertest.Run(t, "", nil, python, "-c", `
 import sys
 from gi.repository import GLib
 k = GLib.KeyFile(); k.load_from_file(sys.argv[1], GLib.KeyFileFlags.NONE)

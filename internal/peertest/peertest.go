@@ -88,3 +88,18 @@ func Try(t testing.TB, dir string, env []string, program string, args ...string)
 	}
 	return out, nil
 }
+
+// GLib returns a Python interpreter that has GLib's introspection bindings,
+// which serve as the reference for its formats; without one the test ends as by
+// [Require]. The system's interpreter is tried too, since another one that
+// comes first in PATH does not see the system's modules.
+func GLib(t testing.TB) (python string) {
+	t.Helper()
+	for _, python := range []string{"python3", "/usr/bin/python3"} {
+		if _, err := Try(t, "", nil, python, "-c", "from gi.repository import GLib"); err == nil {
+			return python
+		}
+	}
+	Missing(t, "python3-gi")
+	return ""
+}
