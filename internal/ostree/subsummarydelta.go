@@ -108,9 +108,6 @@ type match struct{ from, to, size int }
 func matchSummaries(from, to []byte) []match {
 	var list []match
 	add := func(m match) {
-		if m.size == 0 {
-			return
-		}
 		if n := len(list); n > 0 { // join with the run before, over equal padding
 			last := &list[n-1]
 			a, b := last.from+last.size, last.to+last.size
@@ -119,7 +116,16 @@ func matchSummaries(from, to []byte) []match {
 				return
 			}
 		}
-		list = append(list, m)
+		if m.size >= minMatch {
+			list = append(list, m)
+		}
+	}
+	// addEnds adds the equal beginning and end of from[i:iEnd] and to[j:jEnd].
+	addEnds := func(i, iEnd, j, jEnd int) {
+		prefix := commonPrefix(from[i:iEnd], to[j:jEnd])
+		suffix := commonSuffix(from[i+prefix:iEnd], to[j+prefix:jEnd])
+		add(match{i, j, prefix})
+		add(match{iEnd - suffix, jEnd - suffix, suffix})
 	}
 	a, b := summaryEntries(from), summaryEntries(to)
 	for i, j := 0, 0; i < len(a) && j < len(b); {
@@ -129,15 +135,12 @@ func matchSummaries(from, to []byte) []match {
 		case order > 0:
 			j++
 		default:
-			if bytes.Equal(from[a[i].start:a[i].end], to[b[j].start:b[j].end]) {
-				add(match{a[i].start, b[j].start, a[i].end - a[i].start})
-			}
+			addEnds(a[i].start, a[i].end, b[j].start, b[j].end)
 			i++
 			j++
 		}
 	}
-	// What follows the entries: their offsets and the metadata. Here, and in
-	// what is no summary, it is the equal beginning and end that count.
+	// What follows the entries: their offsets and the metadata.
 	i, j := 0, 0
 	if len(a) > 0 {
 		i = a[len(a)-1].end
@@ -145,18 +148,31 @@ func matchSummaries(from, to []byte) []match {
 	if len(b) > 0 {
 		j = b[len(b)-1].end
 	}
-	prefix := 0
-	for i+prefix < len(from) && j+prefix < len(to) && from[i+prefix] == to[j+prefix] {
-		prefix++
-	}
-	add(match{i, j, prefix})
-	suffix := 0
-	for i+prefix+suffix < len(from) && j+prefix+suffix < len(to) &&
-		from[len(from)-1-suffix] == to[len(to)-1-suffix] {
-		suffix++
-	}
-	add(match{len(from) - suffix, len(to) - suffix, suffix})
+	addEnds(i, len(from), j, len(to))
 	return list
+}
+
+// minMatch is the size of a run that is worth the operations it takes.
+const minMatch = 16
+
+func commonPrefix(a, b []byte) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+func commonSuffix(a, b []byte) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[len(a)-1-i] != b[len(b)-1-i] {
+			return i
+		}
+	}
+	return n
 }
 
 type summaryEntry struct {
