@@ -46,7 +46,7 @@ func (u postgresURL) open(ctx context.Context, cfg Config) (*DB, error) {
 	db := &DB{
 		engine: PostgreSQL,
 		name:   u.name(),
-		listen: listener{config: config},
+		listen: config,
 		reader: stdlib.OpenDB(*config),
 		writer: stdlib.OpenDB(*config),
 	}
@@ -85,9 +85,6 @@ func retryablePostgres(err error) bool {
 	return false
 }
 
-// listener holds what Listen needs to connect.
-type listener struct{ config *pgx.ConnConfig }
-
 // Listen calls notified for each NOTIFY on the channel, until ctx ends or the
 // connection breaks, and returns why. It is a hint to look sooner: what was
 // sent while nobody listened is lost, so call it beside polling. On SQLite it
@@ -96,7 +93,7 @@ func (db *DB) Listen(ctx context.Context, channel string, notified func(payload 
 	if db.engine != PostgreSQL {
 		return fmt.Errorf("listen on %s: %w", db.name, errors.ErrUnsupported)
 	}
-	conn, err := pgx.ConnectConfig(ctx, db.listen.config)
+	conn, err := pgx.ConnectConfig(ctx, db.listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", db.name, err)
 	}

@@ -40,6 +40,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Engine is the database program behind a [DB].
@@ -78,10 +80,12 @@ type Config struct {
 // DB is an open database. All methods may be called concurrently.
 type DB struct {
 	engine Engine
-	name   string // the DSN without its password
-	listen listener
-	reader *sql.DB
+	name   string  // the DSN without its password
+	reader *sql.DB // connections for reading
 	writer *sql.DB // one connection
+
+	listen   *pgx.ConnConfig // PostgreSQL: how Listen connects
+	copyFrom string          // SQLite: what Backup opens
 }
 
 // Open opens the database, creates the SQLite file when there is none (mode

@@ -41,7 +41,8 @@ func (f sqliteFile) open(ctx context.Context, cfg Config) (*DB, error) {
 	reading := withValues(common, url.Values{"_txlock": {"deferred"}, "_query_only": {"on"}})
 	uri := "file://" + (&url.URL{Path: path}).EscapedPath()
 
-	db := &DB{engine: SQLite, name: f.name()}
+	// A connection for queries only can not make a backup.
+	db := &DB{engine: SQLite, name: f.name(), copyFrom: uri + "?_busy_timeout=" + busyTimeout}
 	if db.writer, err = sql.Open("sqlite", uri+"?"+writing.Encode()); err != nil {
 		return nil, err
 	}
@@ -119,8 +120,13 @@ func (db *DB) backup(ctx context.Context, path string) (err error) {
 		}
 	}()
 	defer func() { err = errors.Join(err, temp.Close()) }()
+	source, err := sql.Open("sqlite", db.copyFrom)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
 	// VACUUM INTO accepts an empty file, and we want its mode of 0600.
-	if _, err := db.reader.ExecContext(ctx, "VACUUM INTO ?", temp.Name()); err != nil {
+	if _, err := source.ExecContext(ctx, "VACUUM INTO ?", temp.Name()); err != nil {
 		return err
 	}
 	if err := temp.Sync(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"time"
 
 	"freshet/internal/sqldb"
@@ -24,9 +25,12 @@ type AuditEntry struct {
 // Audit returns entries of the audit log, newest first: at most limit of those
 // with an id below before, where 0 means from the newest.
 func (c *Catalog) Audit(ctx context.Context, before int64, limit int) (entries []AuditEntry, err error) {
+	if before == 0 {
+		before = math.MaxInt64
+	}
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT id, created, actor, action, object, detail FROM audit
-			WHERE id < ? OR ? = 0 ORDER BY id DESC LIMIT ?`, before, before, limit)
+			WHERE id < ? ORDER BY id DESC LIMIT ?`, before, limit)
 		entries, err = collect(rows, err, func(rows *sql.Rows) (e AuditEntry, err error) {
 			var created int64
 			err = rows.Scan(&e.ID, &created, &e.Actor, &e.Action, &e.Object, &e.Detail)

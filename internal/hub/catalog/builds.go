@@ -224,6 +224,9 @@ func (c *Catalog) SetRepoState(ctx context.Context, build int64, expected, state
 		if err := setRepoState(ctx, tx, build, state, reason); err != nil {
 			return err
 		}
+		if err := touchJobs(ctx, tx); err != nil {
+			return err
+		}
 		return c.audit(ctx, tx, "build.state", buildName(build), state.String())
 	})
 	if err != nil {

@@ -16,7 +16,7 @@
 //     checks run beside each other and beside those.
 //   - A job under way when its process dies is queued again by [Catalog.Recover],
 //     with its build still Committing or Publishing; it fails only after
-//     [MaxAttempts].
+//     [MaxInterruptions].
 //   - [Catalog.FinishPublish] and [Catalog.RecordTree] take a key and do their
 //     work once for it, so that they can be called again after a crash.
 //

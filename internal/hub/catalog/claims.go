@@ -117,6 +117,9 @@ func (c *Catalog) ClaimAlike(ctx context.Context, like *Job, limit int) (jobs []
 	if err != nil {
 		return nil, fmt.Errorf("claim more jobs like %d: %w", like.ID, err)
 	}
+	if len(jobs) > 0 {
+		c.jobs.send()
+	}
 	return jobs, nil
 }
 
@@ -154,14 +157,14 @@ func (c *Catalog) Extend(ctx context.Context, claim Claim) error {
 }
 
 // ReleaseJob gives a claimed job back to the queue, to be started not before
-// after (zero: at once): because the hub stops, or to try again later. The
-// attempt is not counted.
+// after (zero: at once): because the hub stops, or to try again later. It does
+// not count as an interruption.
 func (c *Catalog) ReleaseJob(ctx context.Context, claim Claim, after time.Time) error {
 	err := c.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if _, err := c.claimed(ctx, tx, claim); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `UPDATE jobs SET status = ?, start_after = ?, attempt = attempt - 1, boot = '' WHERE id = ? AND attempt > 0`,
+		_, err := tx.Exec(ctx, `UPDATE jobs SET status = ?, start_after = ?, boot = '' WHERE id = ?`,
 			hubapi.JobNew, micros(after), claim.Job)
 		if err != nil {
 			return err
@@ -284,15 +287,16 @@ func (c *Catalog) Recover(ctx context.Context) (found Recovery, err error) {
 			return err
 		}
 		for _, job := range jobs {
-			if job.Attempt >= MaxAttempts {
-				reason := fmt.Sprintf("The hub stopped %d times while it worked on this job", job.Attempt)
+			job.Interrupted++
+			if job.Interrupted >= MaxInterruptions {
+				reason := fmt.Sprintf("The hub died %d times while it worked on this job", job.Interrupted)
 				if err := c.fail(ctx, tx, job, reason); err != nil {
 					return err
 				}
 				found.Failed = append(found.Failed, job)
 				continue
 			}
-			if _, err := tx.Exec(ctx, `UPDATE jobs SET status = ?, boot = '' WHERE id = ?`, hubapi.JobNew, job.ID); err != nil {
+			if _, err := tx.Exec(ctx, `UPDATE jobs SET status = ?, boot = '', interrupted = ? WHERE id = ?`, hubapi.JobNew, job.Interrupted, job.ID); err != nil {
 				return err
 			}
 			found.Requeued = append(found.Requeued, job)

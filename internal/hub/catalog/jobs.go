@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// MaxAttempts is how often a job is started before an interruption makes it
-	// fail: a job that brings the hub down must not do so for ever.
-	MaxAttempts = 5
+	// MaxInterruptions is how many deaths of the hub a job survives, less one: a
+	// job that brings the hub down must not do so for ever.
+	MaxInterruptions = 5
 	// Lease is how long after its last sign of life a process is taken to be
 	// alive. Claiming, Extend and AppendLog are signs of life.
 	Lease = 2 * time.Minute
@@ -38,8 +38,9 @@ type Job struct {
 	// Contents says what to do, in JSON. Results is what came of it, in JSON;
 	// empty until the job has ended.
 	Contents, Results string
-	// Attempt counts how often the job was started.
-	Attempt int64
+	// Attempt counts how often the job was started, and Interrupted how often
+	// the process died that worked on it.
+	Attempt, Interrupted int64
 	// Created, StartAfter, Started and Ended are zero when they do not apply.
 	Created, StartAfter, Started, Ended time.Time
 }
@@ -328,12 +329,12 @@ func readJob(ctx context.Context, tx *sqldb.Tx, id int64) (*Job, error) {
 }
 
 func queryJobs(ctx context.Context, tx *sqldb.Tx, where string, args ...any) ([]*Job, error) {
-	rows, err := tx.Query(ctx, `SELECT id, kind, status, repo, build_id, contents, COALESCE(results, ''), attempt,
+	rows, err := tx.Query(ctx, `SELECT id, kind, status, repo, build_id, contents, COALESCE(results, ''), attempt, interrupted,
 		created, start_after, started, ended FROM jobs WHERE `+where+` ORDER BY id`, args...)
 	return collect(rows, err, func(rows *sql.Rows) (*Job, error) {
 		var j Job
 		var created, startAfter, started, ended int64
-		err := rows.Scan(&j.ID, &j.Kind, &j.Status, &j.Repo, &j.Build, &j.Contents, &j.Results, &j.Attempt,
+		err := rows.Scan(&j.ID, &j.Kind, &j.Status, &j.Repo, &j.Build, &j.Contents, &j.Results, &j.Attempt, &j.Interrupted,
 			&created, &startAfter, &started, &ended)
 		j.Created, j.StartAfter, j.Started, j.Ended = timeOf(created), timeOf(startAfter), timeOf(started), timeOf(ended)
 		return &j, err

@@ -127,6 +127,7 @@ func (c *Catalog) finishPublish(ctx context.Context, tx *sqldb.Tx, p Publish) (h
 // snapshot. An error ends the iteration. Info is the caller's to keep.
 func (c *Catalog) Refs(ctx context.Context, repo string) iter.Seq2[RefInfo, error] {
 	return func(yield func(RefInfo, error) bool) {
+		stopped := false
 		err := c.db.Read(ctx, func(tx *sqldb.Tx) error {
 			rows, err := tx.Query(ctx, `SELECT ref_name, checksum, info FROM published_refs WHERE repo = ? ORDER BY ref_name`, repo)
 			if err != nil {
@@ -138,13 +139,13 @@ func (c *Catalog) Refs(ctx context.Context, repo string) iter.Seq2[RefInfo, erro
 				if err := rows.Scan(&r.Ref, &r.Commit, &r.Info); err != nil {
 					return err
 				}
-				if !yield(r, nil) {
+				if stopped = !yield(r, nil); stopped {
 					return nil
 				}
 			}
 			return rows.Err()
 		})
-		if err != nil {
+		if err != nil && !stopped {
 			yield(RefInfo{}, fmt.Errorf("read refs of %s: %w", repo, err))
 		}
 	}

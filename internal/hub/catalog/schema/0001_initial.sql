@@ -59,11 +59,12 @@ CREATE TABLE jobs (
     started     BIGINT NOT NULL DEFAULT 0,
     ended       BIGINT NOT NULL DEFAULT 0,
     -- The claim: how often the job was started, by which process, and until
-    -- when that process is taken to be alive.
+    -- when that process is taken to be alive; and how often it died meanwhile.
     attempt     BIGINT NOT NULL DEFAULT 0,
     instance    TEXT NOT NULL DEFAULT '',
     boot        TEXT NOT NULL DEFAULT '',
-    lease       BIGINT NOT NULL DEFAULT 0
+    lease       BIGINT NOT NULL DEFAULT 0,
+    interrupted BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX jobs_status ON jobs (status, repo, kind);
 CREATE INDEX jobs_ended ON jobs (ended);
