@@ -151,20 +151,29 @@ func median(costs []cost) cost {
 	}
 }
 
-// processCPU is the user and system time a process has used so far.
+// processCPU is the time all threads of a process have run so far, in
+// nanoseconds: /proc/PID/stat counts in hundredths of a second, too coarse here.
+// A thread that ends takes its time with it; Go's rarely do.
 func processCPU(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read CPU time: %w", err)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		return 0, fmt.Errorf("no CPU times of process %d", pid)
 	}
-	// proc(5): the name in parentheses may hold spaces; utime and stime are
-	// the 12th and 13th field behind it, in ticks of 1/100 s.
-	_, rest, _ := strings.Cut(string(b), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read CPU time: %q", b)
+	var total time.Duration
+	for _, thread := range threads {
+		b, err := os.ReadFile(thread)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read CPU time: %w", err)
+		}
+		ran, _, _ := strings.Cut(string(b), " ")
+		n, err := strconv.ParseInt(ran, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read CPU time: %q: %w", b, err)
+		}
+		total += time.Duration(n)
 	}
-	utime, err1 := strconv.ParseInt(fields[11], 10, 64)
-	stime, err2 := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(utime+stime) * 10 * time.Millisecond, errors.Join(err1, err2)
+	return total, nil
 }

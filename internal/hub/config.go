@@ -40,9 +40,9 @@ type Config struct {
 	// first start.
 	SecretFile string `toml:"secret-file"`
 
-	// TokenPrefix stands before each token in the Authorization header, so that
-	// secret scanners find leaked ones ("fmgr_"). Tokens without it are
-	// refused. Default: none.
+	// TokenPrefix stands before each token the hub issues, so that secret
+	// scanners find leaked ones ("fmgr_"). Tokens without it are accepted as
+	// well. Default: none.
 	TokenPrefix string `toml:"token-prefix"`
 
 	// GPGKeys are files with the OpenPGP secret keys that sign commits and
@@ -50,6 +50,12 @@ type Config struct {
 	// several signatures. Default: "signing-key.asc" in Dir, made at the first
 	// start.
 	GPGKeys []string `toml:"gpg-keys"`
+
+	// BuildGPGKeys are files with the OpenPGP secret keys that sign builds that
+	// were not published yet, so that testers can install them. They should not
+	// be those of GPGKeys: what those sign counts as published. Default: builds
+	// are not signed.
+	BuildGPGKeys []string `toml:"build-gpg-keys"`
 
 	// BuildRetention is how long after its creation an unpublished build is
 	// kept before it is purged. Default "720h" (30 days).
@@ -214,6 +220,7 @@ func (c Config) Validate() []config.Problem {
 		}
 	}
 	v.files("gpg-keys", c.GPGKeys)
+	v.files("build-gpg-keys", c.BuildGPGKeys)
 	v.notNegative("build-retention", int64(c.BuildRetention))
 	v.notNegative("commit-workers", int64(c.CommitWorkers))
 	v.notNegative("limits.upload-body", c.Limits.UploadBody)

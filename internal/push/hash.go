@@ -93,13 +93,13 @@ func hashAll(ctx context.Context, root *os.Root, files []*localFile, p Progress)
 		done += n
 		p.Set(done)
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, f := range todo {
-		if ctx.Err() != nil {
+		if inner.Err() != nil {
 			break
 		}
-		group.Go(func() error { return f.rehash(ctx, root, moved) })
+		group.Go(func() error { return f.rehash(inner, root, moved) })
 	}
 	if err := group.Wait(); err != nil {
 		return err

@@ -144,7 +144,8 @@ func (a Amount) String() string {
 type Result struct {
 	// Kind is what the folder was pushed as.
 	Kind Kind
-	// Total is all that belongs to the push, Sent what the hub lacked of it.
+	// Total is all that belongs to the push, Sent what the hub lacked of it and
+	// then stored, by the counts in its answers.
 	Total, Sent Amount
 	// Refs are the commits of the repository by ref; Published those the hub
 	// made of them.

@@ -117,10 +117,10 @@ func (u uploader) round(ctx context.Context, step string, parts []hubapi.Part) (
 	m := &meter{progress: u.progress}
 	var mu sync.Mutex
 	refused := map[string]string{}
-	group, ctx := errgroup.WithContext(ctx)
+	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(u.parallel)
 	for batch := range batches(parts, u.batchBytes) {
-		if ctx.Err() != nil {
+		if inner.Err() != nil {
 			break
 		}
 		group.Go(func() error {
@@ -128,7 +128,7 @@ func (u uploader) round(ctx context.Context, step string, parts []hubapi.Part) (
 			for i, part := range batch {
 				metered[i] = m.part(part)
 			}
-			stored, err := u.send(ctx, metered)
+			stored, err := u.send(inner, metered)
 			if e, ok := errors.AsType[*hubapi.Error](err); ok && len(e.Refused) > 0 {
 				mu.Lock()
 				defer mu.Unlock()
@@ -153,8 +153,10 @@ func (u uploader) round(ctx context.Context, step string, parts []hubapi.Part) (
 			return nil
 		})
 	}
-	err := group.Wait()
-	return refused, err
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return refused, context.Cause(ctx)
 }
 
 // batches splits parts, in order, into groups that go into one request: small

@@ -27,6 +27,7 @@ type Meta struct {
 	Key string `json:"key"`
 	// Site and Path are the parts of Key that purges go by.
 	Site string `json:"site"`
+	URI  string `json:"uri"`
 	Path string `json:"path"`
 	// Vary are the names of the request fields that selected this response,
 	// VaryKey their values.
@@ -42,8 +43,11 @@ type State struct {
 	// it.
 	Validated time.Time
 	// InitialAge is how old it was then, Lifetime how long from its birth it
-	// is fresh by what the origin said. Both are kept in whole seconds.
+	// is fresh by what the origin said. All are kept in whole seconds.
 	InitialAge, Lifetime time.Duration
+	// Revalidate and OnError are how long after Lifetime it may be used stale,
+	// in whole seconds.
+	Revalidate, OnError time.Duration
 	// Flags are the edge's; their meaning is not known here.
 	Flags uint32
 }
@@ -61,7 +65,8 @@ func (s State) Age(now time.Time) time.Duration {
 //	16  8  length of the body
 //	24  4  CRC-32C of the body
 //	28  4  CRC-32C of bytes 0–27
-//	32 32  state: validated (Unix ns), initial age (s), lifetime (s), flags, 8 reserved, CRC-32C of the 28 before
+//	32 32  state: validated (Unix ns), initial age, lifetime, stale while
+//	       revalidate, stale if error (s), flags, CRC-32C of these 28 bytes
 const (
 	headSize  = 64
 	stateOff  = 32
@@ -98,8 +103,9 @@ func (s State) encode() []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.Validated.UnixNano())) //nolint:gosec // two's complement is read back
 	b = binary.LittleEndian.AppendUint32(b, seconds(s.InitialAge))
 	b = binary.LittleEndian.AppendUint32(b, seconds(s.Lifetime))
+	b = binary.LittleEndian.AppendUint32(b, seconds(s.Revalidate))
+	b = binary.LittleEndian.AppendUint32(b, seconds(s.OnError))
 	b = binary.LittleEndian.AppendUint32(b, s.Flags)
-	b = append(b, make([]byte, 8)...)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
 }
 
@@ -133,7 +139,9 @@ func decodeHead(b []byte) (head, error) {
 		Validated:  time.Unix(0, int64(le.Uint64(s))), //nolint:gosec // written by encode
 		InitialAge: time.Duration(le.Uint32(s[8:])) * time.Second,
 		Lifetime:   time.Duration(le.Uint32(s[12:])) * time.Second,
-		Flags:      le.Uint32(s[16:]),
+		Revalidate: time.Duration(le.Uint32(s[16:])) * time.Second,
+		OnError:    time.Duration(le.Uint32(s[20:])) * time.Second,
+		Flags:      le.Uint32(s[24:]),
 	}
 	return h, nil
 }

@@ -2,8 +2,12 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 
+	"freshet/internal/flatpak"
+	"freshet/internal/ostree"
 	"freshet/internal/sign"
 )
 
@@ -64,6 +68,126 @@ type Options struct {
 
 	// Log takes what is not about a single job; nil drops it.
 	Log *slog.Logger
+}
+
+// validate says what cannot work.
+func (o *Options) validate() error {
+	var errs []error
+	if o.Name == "" || o.Dir == "" || o.BuildsDir == "" {
+		errs = append(errs, errors.New("it needs a name, a folder and one for builds"))
+	}
+	if o.CollectionID != "" {
+		errs = append(errs, ostree.ValidateCollectionID(o.CollectionID))
+	}
+	if o.DefaultBranch != "" {
+		errs = append(errs, flatpak.CheckBranch(o.DefaultBranch))
+	}
+	for _, arch := range o.SummaryArches {
+		errs = append(errs, flatpak.CheckArch(arch))
+	}
+	return errors.Join(errs...)
+}
+
+// repoInfo is what the summaries say of the repository.
+func (o *Options) repoInfo() flatpak.RepoInfo {
+	return flatpak.RepoInfo{
+		Title:              o.Title,
+		Comment:            o.Comment,
+		Description:        o.Description,
+		Homepage:           o.Homepage,
+		Icon:               o.Icon,
+		DefaultBranch:      o.DefaultBranch,
+		RedirectURL:        o.RedirectURL,
+		CollectionID:       o.CollectionID,
+		DeployCollectionID: o.DeployCollectionID,
+	}
+}
+
+// deployed is the collection id that clients take over.
+func (o *Options) deployed() string {
+	if o.DeployCollectionID {
+		return o.CollectionID
+	}
+	return ""
+}
+
+// runtimeRepo is where applications find their runtimes.
+func (o *Options) runtimeRepo() string {
+	switch {
+	case o.RuntimeRepoURL != "":
+		return o.RuntimeRepoURL
+	case o.BaseURL != "":
+		return o.url() + "/" + o.Name + ".flatpakrepo"
+	}
+	return ""
+}
+
+// url is BaseURL without a slash at its end.
+func (o *Options) url() string { return strings.TrimSuffix(o.BaseURL, "/") }
+
+// repoFiles are the .flatpakrepo files of the repository and of its subsets.
+func (o *Options) repoFiles() (map[string][]byte, error) {
+	if o.BaseURL == "" {
+		return nil, nil
+	}
+	key, err := publicKeys(o.Signer)
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[string][]byte)
+	for _, subset := range append([]string{""}, o.Subsets...) {
+		file := flatpak.RepoFile{
+			Title:         o.Title,
+			URL:           o.url(),
+			Homepage:      o.Homepage,
+			Comment:       o.Comment,
+			Description:   o.Description,
+			Icon:          o.Icon,
+			DefaultBranch: o.DefaultBranch,
+			Subset:        subset,
+			GPGKey:        key,
+			CollectionID:  o.deployed(),
+		}
+		if file.Title == "" {
+			file.Title = o.Name
+		}
+		name := o.Name
+		if subset != "" {
+			name += "-" + subset
+		}
+		if files[name+".flatpakrepo"], err = file.Bytes(); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// refFile is the .flatpakref file of a ref and its content; none for refs that
+// nobody installs by themselves.
+func (o *Options) refFile(ref flatpak.Ref) (path string, data []byte, err error) {
+	if o.BaseURL == "" || ref.Kind == flatpak.Screenshots || ref.IsSubref() {
+		return "", nil, nil
+	}
+	key, err := publicKeys(o.Signer)
+	if err != nil {
+		return "", nil, err
+	}
+	file := flatpak.RefFile{
+		Ref:               ref,
+		Title:             ref.ID,
+		URL:               o.url(),
+		SuggestRemoteName: o.SuggestedName,
+		GPGKey:            key,
+		CollectionID:      o.deployed(),
+	}
+	if file.SuggestRemoteName == "" {
+		file.SuggestRemoteName = o.Name
+	}
+	if ref.Kind == flatpak.App {
+		file.RuntimeRepo = o.runtimeRepo()
+	}
+	data, err = file.Bytes()
+	return "appstream/" + ref.ID + ".flatpakref", data, err
 }
 
 // Cache holds what is known of the published commits, so that Open does not

@@ -2,22 +2,45 @@ package repository
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 
+	"freshet/internal/flatpak"
+	"freshet/internal/keyfile"
 	"freshet/internal/ostree"
+	"freshet/internal/store"
 )
 
 // Repository is an open repository. Its methods may be called concurrently; one
 // Publish runs at a time, the next waits.
 type Repository struct {
-	opt Options
+	opt     Options
+	log     *slog.Logger
+	store   *store.Store
+	root    *os.Root
+	objects *ostree.Repo
+
+	// publishing is held by whoever changes the repository and what is known of it.
+	publishing chan struct{}
+	index      flatpak.Index
+	unsaved    map[string]bool // refs that the Cache does not know as they are
+
+	buildsMu sync.Mutex
+	builds   map[int64]*Build
 }
 
 // Pending is a publish that was completed without anybody knowing: the process
 // ended between the change of the files and the end of the commit function, or
-// Open found the files half changed and completed them.
+// Open found the files half changed and completed them. It has no keys when
+// Open itself brought the summaries up to date.
 type Pending struct {
 	Result
 
@@ -30,85 +53,169 @@ func (p Pending) Confirm() error { return p.confirm() }
 
 // Open opens the repository, or creates an empty one. It removes what a killed
 // process left behind, completes publishes that had begun to change the
-// pointers, and reads the commits that the cache does not know. The pending
-// publishes are in the order in which they happened.
+// pointers, reads the commits that the cache does not know, and brings summaries
+// and catalogue up to date with the refs and the options. The pending publishes
+// are in the order in which they happened.
 func Open(ctx context.Context, opt Options, cache Cache) (*Repository, []Pending, error) {
-	return nil, nil, errors.ErrUnsupported
+	r, pending, err := open(ctx, opt, cache)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open repository %s: %w", opt.Name, err)
+	}
+	return r, pending, nil
 }
 
-// Close waits for a running publish and frees the files.
-func (r *Repository) Close() error { return errors.ErrUnsupported }
+func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pending, err error) {
+	if err := opt.validate(); err != nil {
+		return nil, nil, err
+	}
+	if err := os.MkdirAll(opt.BuildsDir, 0o755); err != nil { //nolint:gosec // served
+		return nil, nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(opt.Dir), 0o755); err != nil { //nolint:gosec // served
+		return nil, nil, err
+	}
+	r := &Repository{
+		opt:        opt,
+		log:        opt.Log,
+		publishing: make(chan struct{}, 1),
+		unsaved:    map[string]bool{},
+		builds:     map[int64]*Build{},
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	r.log = r.log.With("repository", opt.Name)
+	if r.store, err = store.Open(opt.Dir); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	reconfigured, err := makeArchive(opt.Dir, r.opt.configure)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.root, err = os.OpenRoot(opt.Dir); err != nil {
+		return nil, nil, err
+	}
+	if r.objects, err = openArchive(opt.Dir); err != nil {
+		return nil, nil, err
+	}
+	if err := r.opt.adopt(r.objects.Config()); err != nil {
+		return nil, nil, fmt.Errorf("config: %w", err)
+	}
+	if err := r.sweepBuilds(); err != nil {
+		return nil, nil, err
+	}
+	if err := r.load(ctx, cache); err != nil {
+		return nil, nil, err
+	}
+	if err := r.refresh(ctx, reconfigured); err != nil {
+		// What is published stays as it is, and so it can be served.
+		r.log.Error("the summaries could not be brought up to date", "error", err)
+	}
+	pending, err := r.pending()
+	return r, pending, err
+}
+
+// pending decodes what the store has not seen confirmed.
+func (r *Repository) pending() ([]Pending, error) {
+	var all []Pending
+	for _, intent := range r.store.Pending() {
+		p := Pending{confirm: func() error { return r.store.Done(intent.ID) }}
+		if err := json.Unmarshal(intent.Note, &p.Result); err != nil {
+			return nil, fmt.Errorf("note of an unconfirmed publish: %w", err)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// Close waits for a running publish and frees the files. Nothing may be
+// called afterwards.
+func (r *Repository) Close() error {
+	r.publishing <- struct{}{}
+	var err error
+	if r.root != nil {
+		err = r.root.Close()
+	}
+	return errors.Join(err, r.store.Close())
+}
 
 // OpenFile opens a file of the repository by its slash-separated path. Pointers
-// are those of one publish: a client that reads summary and summary.sig one
-// after the other may get different publishes, but a publish appears whole. An
-// absent file, a folder and a path that leads elsewhere are fs.ErrNotExist.
-func (r *Repository) OpenFile(path string) (*os.File, error) { return nil, errors.ErrUnsupported }
-
-// Heads returns the number of refs, appstream branches included.
-func (r *Repository) Heads() int { return 0 }
-
-// Build opens the folder of a build and creates it when absent. All callers get
-// the same Build.
-func (r *Repository) Build(id int64) (*Build, error) { return nil, errors.ErrUnsupported }
-
-// Build is an upload on its way into a repository. Its methods may be called
-// concurrently; Commit and Remove wait for the uploads in progress.
-type Build struct {
-	repo *Repository
-	id   int64
+// are switched all at once: of two calls, the second never sees an older publish
+// than the first. An absent file, a folder and a path that leads elsewhere
+// are fs.ErrNotExist.
+func (r *Repository) OpenFile(path string) (*os.File, error) {
+	if hidden(path) {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	f, err := r.store.Open(path)
+	if err != nil {
+		return nil, absent(path, err)
+	}
+	return f, nil
 }
 
-// Missing returns those of the objects that have to be uploaded: neither the
-// build nor the repository has them. The order stays.
-func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostree.ObjectName, error) {
-	return nil, errors.ErrUnsupported
+// Refs returns the number of refs, appstream branches included. It waits for a
+// running publish.
+func (r *Repository) Refs(ctx context.Context) (int, error) {
+	release, err := r.acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	return r.index.Len(), nil
 }
 
-// PutObject stores an object and returns its stored size. It hashes what it
-// reads; content that does not belong to the name leaves nothing behind and
-// gives an *ostree.MismatchError or *ostree.ObjectError. An object that is there
-// already is left alone, and r is not read.
-func (b *Build) PutObject(ctx context.Context, name ostree.ObjectName, r io.Reader) (stored int64, err error) {
-	return 0, errors.ErrUnsupported
+// acquire waits for a running publish.
+func (r *Repository) acquire(ctx context.Context) (release func(), err error) {
+	select {
+	case r.publishing <- struct{}{}:
+		return func() { <-r.publishing }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
-// PutDelta stores a file of a static delta. It is checked by Commit.
-func (b *Build) PutDelta(ctx context.Context, name ostree.DeltaFile, r io.Reader) (stored int64, err error) {
-	return 0, errors.ErrUnsupported
-}
-
-// Commit checks that everything that the refs need is there, makes the commits
-// that can be published, and lets the build be installed from for testing. It
-// returns the new commits. It may be called again, with the same or other refs.
-// An object that is not there is a *MissingError.
-func (b *Build) Commit(ctx context.Context, req CommitRequest, log io.Writer) (refs map[string]string, err error) {
-	return nil, errors.ErrUnsupported
-}
-
-// Open opens a file of the build by its slash-separated path; objects that the
-// build shares with the repository come from there. Errors are those of
-// Repository.OpenFile.
-func (b *Build) Open(path string) (*os.File, error) { return nil, errors.ErrUnsupported }
-
-// Remove deletes the build. What was published of it stays.
-func (b *Build) Remove() error { return errors.ErrUnsupported }
-
-// Publish brings builds into the repository: in one step, or not at all. When the
-// files are in place it calls commit, which writes the result down for good; when
-// that returns an error, Publish does too, and the next Open returns the result as
-// Pending. A request that cannot be published, for example because an
-// object is missing, is in Result.Failed and does not hold up the others; commit
-// is called when at least one request is left, even if it changes nothing.
-func (r *Repository) Publish(ctx context.Context, requests []PublishRequest, log io.Writer, commit func(Result) error) (Result, error) {
-	return Result{}, errors.ErrUnsupported
+// sweepBuilds removes unfinished uploads from the builds of this repository.
+// Other folders may be builds of others, in use.
+func (r *Repository) sweepBuilds() error {
+	dir, err := filepath.Abs(r.opt.Dir)
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(r.opt.BuildsDir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		build := filepath.Join(r.opt.BuildsDir, entry.Name())
+		data, err := os.ReadFile(filepath.Join(build, configFile)) //nolint:gosec // a folder of ours
+		if err != nil {
+			continue // not a build, or one that is on its way
+		}
+		config, err := keyfile.Parse(data)
+		if err != nil {
+			continue
+		}
+		if parent, _ := config.Get(groupCore, "parent"); parent != dir {
+			continue
+		}
+		if err := sweep(build); err != nil {
+			return fmt.Errorf("sweep build %s: %w", entry.Name(), err)
+		}
+	}
+	return nil
 }
 
 // MissingError says that an object that a ref needs is neither in the build nor
 // in the repository.
 type MissingError struct {
 	Ref  string
-	Path string // in the tree of the ref; empty for the commit itself
+	Path string // in the tree of the ref, folders with a slash at the end; empty for the commit itself
 	Name ostree.ObjectName
 }
 
@@ -119,3 +226,20 @@ func (e *MissingError) Error() string {
 	}
 	return where + ": object " + e.Name.String() + " is missing"
 }
+
+// hidden tells whether a path is nobody's business: lock and temporary files.
+func hidden(path string) bool {
+	top, _, _ := strings.Cut(path, "/")
+	return top == "" || top[0] == '.' || top == tempDir || top == "state"
+}
+
+// absent turns errors about paths that cannot be into one of absence.
+func absent(path string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) || isBadPath(err) {
+		return &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	return err
+}
+
+// discard is a journal for nobody.
+func discard() *journal { return newJournal(io.Discard) }
