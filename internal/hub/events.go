@@ -1,0 +1,120 @@
+package hub
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"freshet/api/hubapi"
+)
+
+const (
+	// maxPollers bounds the long polls that wait at the same time.
+	maxPollers = 4096
+	// maxWait bounds how long one of them waits.
+	maxWait = time.Minute
+	// maxEvents bounds the events of one answer.
+	maxEvents = 1000
+)
+
+// getEvents answers with the events after a serial. While there is none and
+// the client wants to wait, it waits: for an event, the time asked for, or the
+// end of the hub.
+func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
+	after, limit, wait, err := eventsQuery(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	var timeout <-chan time.Time
+	for {
+		changed := s.catalog.EventsChanged()
+		page, err := s.catalog.Events(r.Context(), after, limit)
+		if err != nil {
+			return err
+		}
+		// A cursor beyond the head is of another log: there is nothing to wait for.
+		if len(page.Events) > 0 || wait == 0 || after > page.Head {
+			w.Header().Set("Cache-Control", "no-store")
+			writeJSON(w, http.StatusOK, page)
+			return nil
+		}
+		if timeout == nil {
+			select {
+			case s.pollers <- struct{}{}:
+				defer func() { <-s.pollers }()
+			default:
+				return problem(hubapi.ErrUnavailable, "too many clients wait for events")
+			}
+			timer := time.NewTimer(wait)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			wait = 0
+		case <-s.stopping.Done():
+			w.Header().Set("Connection", "close")
+			wait = 0
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+	}
+}
+
+func eventsQuery(query url.Values) (after int64, limit int, wait time.Duration, err error) {
+	limit = hubapi.EventPageSize
+	number := func(name string, to func(string) error) {
+		if text := query.Get(name); err == nil && text != "" && to(text) != nil {
+			err = problem(hubapi.ErrGeneric, "%s: %.40q makes no sense", name, text)
+		}
+	}
+	number("after", func(s string) (err error) {
+		if after, err = strconv.ParseInt(s, 10, 64); after < 0 {
+			err = strconv.ErrRange
+		}
+		return err
+	})
+	number("limit", func(s string) (err error) {
+		if limit, err = strconv.Atoi(s); limit < 1 {
+			err = strconv.ErrRange
+		}
+		return err
+	})
+	number("wait", func(s string) (err error) {
+		if wait, err = time.ParseDuration(s); wait < 0 {
+			err = strconv.ErrRange
+		}
+		return err
+	})
+	return after, min(limit, maxEvents), min(wait, maxWait), err
+}
+
+// getEventPage answers with a page of the event log. A full page is the same
+// for ever, byte for byte, and may be kept by every cache.
+func (s *server) getEventPage(w http.ResponseWriter, r *http.Request) error {
+	text := r.PathValue("n")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || strconv.FormatInt(n, 10) != text {
+		return notFound("event page", strconv.Quote(text))
+	}
+	page, full, err := s.catalog.EventPage(r.Context(), n)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache")
+	if full {
+		h.Set("Cache-Control", immutable)
+		etag := fmt.Sprintf(`"%s-%d"`, page.Log, n)
+		h.Set("Etag", etag)
+		if r.Header.Get("If-None-Match") == etag {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+	}
+	writeJSON(w, http.StatusOK, page)
+	return nil
+}

@@ -1,0 +1,79 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	// logDelay is the longest a finished line of a job's log waits for others,
+	// so that a busy job does not cost a transaction for each.
+	logDelay = 300 * time.Millisecond
+	// logChunk is how many bytes are written without waiting for more.
+	logChunk = 16 << 10
+)
+
+// jobLog writes the log of running jobs into the catalog, line by line and
+// soon. Publishes that were merged into one share it. Writing never fails: a
+// log that cannot be written is no reason to stop a publish.
+type jobLog struct {
+	write func(ctx context.Context, job int64, text string) error
+	jobs  []int64
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	text  []byte
+	timer *time.Timer // runs while there are lines to write; else nil
+}
+
+// Write implements [io.Writer].
+func (l *jobLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, p...)
+	if len(l.text) >= logChunk {
+		l.flush(bytes.LastIndexByte(l.text, '\n') + 1)
+	}
+	if l.timer == nil && len(l.text) > 0 {
+		l.timer = time.AfterFunc(logDelay, l.tick)
+	}
+	return len(p), nil
+}
+
+func (l *jobLog) tick() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = nil
+	l.flush(bytes.LastIndexByte(l.text, '\n') + 1)
+}
+
+// Close writes what is left.
+func (l *jobLog) Close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.timer = nil
+	l.flush(len(l.text))
+}
+
+// flush writes the first n bytes. The caller holds mu.
+func (l *jobLog) flush(n int) {
+	if n == 0 && len(l.text) > logChunk {
+		n = len(l.text) // a line without end
+	}
+	if n == 0 {
+		return
+	}
+	for _, job := range l.jobs {
+		// The log is written while the hub stops, too.
+		if err := l.write(context.Background(), job, string(l.text[:n])); err != nil {
+			l.log.Warn("job log lost", slog.Int64("job", job), slog.Any("error", err))
+		}
+	}
+	l.text = append(l.text[:0], l.text[n:]...)
+}

@@ -1,0 +1,136 @@
+package hub
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"freshet/api/hubapi"
+	"freshet/internal/auth"
+	"freshet/internal/hub/catalog"
+)
+
+// What a job is about, as its contents; the names are flat-manager's.
+type (
+	commitContents struct {
+		Build int64 `json:"build"`
+		hubapi.CommitRequest
+	}
+	publishContents struct {
+		Build int64 `json:"build"`
+	}
+)
+
+// commitBuild ends the upload of a build and queues its commit.
+func (s *server) commitBuild(w http.ResponseWriter, r *http.Request, claims *auth.Claims, build hubapi.Build) error {
+	var request hubapi.CommitRequest
+	if err := readJSON(w, r, &request, jsonBody); err != nil {
+		return err
+	}
+	job, err := s.by(claims).StartCommit(r.Context(), build.ID, commitContents{build.ID, request})
+	if err != nil {
+		return err
+	}
+	return s.answerJob(w, r, hubapi.BuildPath(build.ID, "commit"), job.ID)
+}
+
+// publishBuild queues the publish of a build. One that failed may be asked for
+// again.
+func (s *server) publishBuild(w http.ResponseWriter, r *http.Request, claims *auth.Claims, build hubapi.Build) error {
+	// Nothing in the body matters, but what it is has to be JSON.
+	if err := readJSON(w, r, &struct{}{}, jsonBody); err != nil {
+		return err
+	}
+	job, err := s.by(claims).StartPublish(r.Context(), build.ID, publishContents{build.ID})
+	if err != nil {
+		return err
+	}
+	return s.answerJob(w, r, hubapi.BuildPath(build.ID, "publish"), job.ID)
+}
+
+func (s *server) answerJob(w http.ResponseWriter, r *http.Request, path string, id int64) error {
+	job, err := s.catalog.JobWithLog(r.Context(), id, 0)
+	if err != nil {
+		return err
+	}
+	s.answerAt(w, path, job)
+	return nil
+}
+
+func (s *server) getCommitJob(w http.ResponseWriter, r *http.Request, _ *auth.Claims, build hubapi.Build) error {
+	if build.CommitJobID == nil {
+		return notFound("commit job of build", build.ID)
+	}
+	return s.showJob(w, r, *build.CommitJobID)
+}
+
+func (s *server) getPublishJob(w http.ResponseWriter, r *http.Request, _ *auth.Claims, build hubapi.Build) error {
+	if build.PublishJobID == nil {
+		return notFound("publish job of build", build.ID)
+	}
+	return s.showJob(w, r, *build.PublishJobID)
+}
+
+// getCheckJob finds nothing: this hub has no checks yet.
+func (s *server) getCheckJob(_ http.ResponseWriter, r *http.Request, _ *auth.Claims, build hubapi.Build) error {
+	return notFound(fmt.Sprintf("check of build %d:", build.ID), strconv.Quote(r.PathValue("name")))
+}
+
+func (s *server) getJob(w http.ResponseWriter, r *http.Request, claims *auth.Claims) error {
+	id, err := pathID(r, "id", "job")
+	if err != nil {
+		return err
+	}
+	job, err := s.catalog.Job(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if job.Repo != "" {
+		if err := claims.AllowRepo(job.Repo); err != nil {
+			return tokenProblem(err)
+		}
+	}
+	return s.showJob(w, r, id)
+}
+
+// showJob answers with a job, its log from the offset on that the body asks
+// for, if there is one.
+func (s *server) showJob(w http.ResponseWriter, r *http.Request, id int64) error {
+	var request hubapi.JobRequest
+	if err := readJSON(w, r, &request, jsonBody); err != nil {
+		return err
+	}
+	job, err := s.catalog.JobWithLog(r.Context(), id, request.LogOffset)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, job)
+	return nil
+}
+
+// purgeBuild deletes the files of a build.
+func (s *server) purgeBuild(w http.ResponseWriter, r *http.Request, claims *auth.Claims, build hubapi.Build) error {
+	if err := readJSON(w, r, &struct{}{}, jsonBody); err != nil {
+		return err
+	}
+	purged, err := s.purge(r.Context(), s.by(claims), build.ID)
+	if err != nil {
+		return err
+	}
+	s.answerAt(w, hubapi.BuildPath(build.ID), purged)
+	return nil
+}
+
+// commitsOf returns the commits that the commit job of a build made, by ref.
+func commitsOf(commit *catalog.Job) (map[string]string, error) {
+	if commit.Status != hubapi.JobEnded {
+		return nil, errors.New("the build is not committed")
+	}
+	var results hubapi.CommitResults
+	if err := json.Unmarshal([]byte(commit.Results), &results); err != nil {
+		return nil, fmt.Errorf("results of job %d: %w", commit.ID, err)
+	}
+	return results.Refs, nil
+}

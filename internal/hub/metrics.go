@@ -1,0 +1,63 @@
+package hub
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"freshet/api/hubapi"
+)
+
+// metrics counts what a hub does, beside the requests that package role counts.
+type metrics struct {
+	jobs       *prometheus.CounterVec
+	jobSeconds *prometheus.HistogramVec
+	jobsNow    *prometheus.GaugeVec
+	publish    *prometheus.HistogramVec
+	uploaded   prometheus.Counter
+	eventHead  prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "freshet_hub_jobs_total",
+			Help: "Jobs ended, by kind, repository and status (ended or broken).",
+		}, []string{"kind", "repo", "status"}),
+		jobSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "freshet_hub_job_seconds",
+			Help:    "Time from the start of a job to its end.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 4, 10),
+		}, []string{"kind"}),
+		jobsNow: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "freshet_hub_jobs_in_progress",
+			Help: "Jobs being worked on.",
+		}, []string{"kind"}),
+		publish: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "freshet_hub_publish_seconds",
+			Help:    "Time a publish takes, of however many builds or of a tree, by repository or tree.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 3, 10),
+		}, []string{"repo"}),
+		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "freshet_hub_upload_bytes_total",
+			Help: "Bytes of files received in uploads, refused ones included.",
+		}),
+		eventHead: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "freshet_hub_event_head",
+			Help: "Serial of the newest event.",
+		}),
+	}
+	reg.MustRegister(m.jobs, m.jobSeconds, m.jobsNow, m.publish, m.uploaded, m.eventHead)
+	return m
+}
+
+// begin counts a job that starts; the result counts its end.
+func (m *metrics) begin(kind hubapi.JobKind, repo string) (ended func(hubapi.JobStatus)) {
+	started := time.Now()
+	m.jobsNow.WithLabelValues(kind.String()).Inc()
+	return func(status hubapi.JobStatus) {
+		m.jobsNow.WithLabelValues(kind.String()).Dec()
+		m.jobSeconds.WithLabelValues(kind.String()).Observe(time.Since(started).Seconds())
+		m.jobs.WithLabelValues(kind.String(), repo, status.String()).Inc()
+	}
+}

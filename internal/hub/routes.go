@@ -1,0 +1,91 @@
+package hub
+
+import (
+	"net/http"
+	"strings"
+
+	"freshet/api/hubapi"
+	"freshet/internal/auth"
+)
+
+// routes is the whole of the public listener. What a route asks of the token
+// stands beside it; routes without that decide themselves, or are open.
+func (s *server) routes() http.Handler {
+	mux := http.NewServeMux()
+	route := func(pattern string, h http.Handler) { mux.Handle(pattern, h) }
+	api := func(pattern string, h http.Handler) {
+		method, path, _ := strings.Cut(pattern, " ")
+		route(method+" "+hubapi.Prefix+path, h)
+	}
+	any := func(scopes ...auth.Scope) grant { return grant{sub: "build", scopes: scopes} }
+	one := func(scopes ...auth.Scope) grant { return grant{sub: "build/{id}", scopes: scopes} }
+	const (
+		build, upload, publish, download, jobs, tokens = auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish,
+			auth.ScopeDownload, auth.ScopeJobs, auth.ScopeTokenManagement
+	)
+
+	// The life of a build: flat-manager's API.
+	api("POST /build", s.with(any(build), s.createBuild))
+	api("GET /build", s.with(any(build, download), s.listBuilds))
+	api("GET /build/{id}", s.withBuild(one(build, upload), s.getBuild))
+	api("GET /build/{id}/extended", s.withBuild(one(build, upload), s.getExtended))
+	api("POST /build/{id}/build_ref", s.withBuild(one(upload), s.createBuildRef))
+	api("GET /build/{id}/build_ref/{ref}", s.withBuild(one(build), s.getBuildRef))
+	api("GET /build/{id}/missing_objects", s.withBuild(one(upload), s.missingObjects))
+	api("POST /build/{id}/add_extra_ids", s.withBuild(one(upload), s.addExtraIDs))
+	api("POST /build/{id}/upload", s.withBuild(one(upload), s.uploadObjects))
+	api("POST /build/{id}/commit", s.withBuild(one(build), s.commitBuild))
+	api("GET /build/{id}/commit", s.withBuild(one(build), s.getCommitJob))
+	api("POST /build/{id}/publish", s.withBuild(one(publish), s.publishBuild))
+	api("GET /build/{id}/publish", s.withBuild(one(build), s.getPublishJob))
+	api("GET /build/{id}/check/{name}/job", s.withBuild(one(build), s.getCheckJob))
+	api("POST /build/{id}/purge", s.withBuild(one(build), s.purgeBuild))
+	api("GET /job/{id}", s.with(any(jobs), s.getJob))
+	api("POST /token_subset", handler(s.tokenSubset))
+	api("POST /tokens/get_list", s.with(grant{scopes: []auth.Scope{tokens}}, s.listTokens))
+	api("POST /tokens/revoke", s.with(grant{scopes: []auth.Scope{tokens}}, s.revokeTokens))
+
+	// The event log.
+	api("GET /events", handler(s.getEvents))
+	api("GET /events/page/{n}", handler(s.getEventPage))
+
+	// Files.
+	route("GET /repo/{name}/{path...}", handler(s.serveRepo))
+	route("GET /build-repo/{id}/{path...}", handler(s.serveBuildRepo))
+
+	route("GET /status", handler(s.status))
+	route("/", handler(func(_ http.ResponseWriter, r *http.Request) error { return notFound("page", r.URL.Path) }))
+	return cleanPaths(mux)
+}
+
+// cleanPaths takes empty and "." elements out of the path, which some clients
+// of repositories put there (apt for "deb URL ./"), and refuses "..": nothing
+// is below such a name. The mux would redirect instead, and a client may lose
+// its token on the way.
+func cleanPaths(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var elements []string
+		for element := range strings.SplitSeq(r.URL.Path, "/") {
+			switch element {
+			case "", ".":
+			case "..":
+				fail(w, r, notFound("page", r.URL.Path))
+				return
+			default:
+				elements = append(elements, element)
+			}
+		}
+		clean := "/" + strings.Join(elements, "/")
+		if clean != "/" && strings.HasSuffix(r.URL.Path, "/") {
+			clean += "/"
+		}
+		if clean != r.URL.Path {
+			url := *r.URL
+			url.Path, url.RawPath = clean, ""
+			again := *r
+			again.URL = &url
+			r = &again
+		}
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,309 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"freshet/api/hubapi"
+	"freshet/internal/auth"
+	"freshet/internal/config"
+	"freshet/internal/durable"
+	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/repository"
+	"freshet/internal/role"
+	"freshet/internal/sign"
+)
+
+// Names below [Config.Dir].
+const (
+	lockFile     = "lock"
+	catalogFile  = "hub.db"
+	signingKey   = "signing-key.asc"
+	reposFolder  = "repos"
+	buildsFolder = "builds"
+	treesFolder  = "trees"
+)
+
+// keyUser is the user id of a signing key that the hub makes itself.
+const keyUser = "Freshet hub"
+
+// Run is the hub. It serves until ctx ends, then lets the requests and jobs
+// under way end within [role.DrainTimeout]; jobs that take longer are taken up
+// by the next Run. A clean stop returns nil.
+func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
+	env = env.WithDefaults()
+	cfg = cfg.WithDefaults()
+	if err := config.Check(cfg); err != nil {
+		return err
+	}
+	s := &server{
+		cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics),
+		repos: make(map[string]*repository.Repository), pollers: make(chan struct{}, maxPollers), stopping: ctx,
+	}
+	var open closers
+	defer func() { err = errors.Join(err, open.close()) }()
+
+	unlock, err := s.prepareDir()
+	if err != nil {
+		return err
+	}
+	open.add(unlock)
+	// Before anything else can fail slowly: the address, which is also the
+	// default of base-url. Connections wait until the hub is ready.
+	listener, err := env.Listen(ctx, cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("hub: %w", err)
+	}
+	open.add(closeFunc(func() error {
+		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil // the server closed it
+	}))
+	s.base = strings.TrimRight(cfg.BaseURL, "/")
+	if s.base == "" {
+		s.base = baseURL(listener.Addr())
+	}
+	if s.catalog, err = catalog.Open(ctx, catalog.Config{DSN: cfg.Database, Path: filepath.Join(cfg.Dir, catalogFile)}); err != nil {
+		return fmt.Errorf("hub: %w", err)
+	}
+	open.add(s.catalog)
+	secret, err := auth.LoadSecret(cfg.SecretFile)
+	if err != nil {
+		return fmt.Errorf("hub: %w", err)
+	}
+	s.authority = &auth.Authority{Secret: secret, Prefix: cfg.TokenPrefix, Revoked: s.catalog}
+	if err := s.openAll(ctx, &open); err != nil {
+		return fmt.Errorf("hub: %w", err)
+	}
+	return s.serve(ctx, listener, env)
+}
+
+// serve runs everything that runs at the same time.
+func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env) error {
+	access := role.NewAccess("hub", s.log, env.Metrics)
+	group, stop := errgroup.WithContext(ctx)
+	// Jobs get the time that requests get.
+	jobs, cancelJobs := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelJobs()
+	defer context.AfterFunc(stop, func() {
+		timer := time.AfterFunc(role.DrainTimeout, cancelJobs)
+		context.AfterFunc(jobs, func() { timer.Stop() })
+	})()
+
+	group.Go(func() error { return role.Serve(stop, listener, access.Wrap(s.routes()), s.log) })
+	worker := func(filter catalog.JobFilter, run func(context.Context, *catalog.Job) error) {
+		group.Go(func() error { s.work(jobs, stop, filter, run); return nil })
+	}
+	for range s.cfg.CommitWorkers {
+		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, s.runCommit)
+	}
+	for name := range s.repos {
+		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobPublish}, Repo: name}, s.runPublish)
+	}
+	group.Go(func() error { s.upkeep(stop); return nil })
+	if s.cfg.Database != "" {
+		group.Go(func() error { return s.catalog.Watch(stop) })
+	}
+	s.log.InfoContext(ctx, "hub serves", slog.String("address", listener.Addr().String()), slog.String("base", s.base),
+		slog.String("database", s.catalog.Database()), slog.Int("repos", len(s.repos)))
+	env.Ready()
+	return group.Wait()
+}
+
+// prepareDir makes the folders and takes the lock.
+func (s *server) prepareDir() (io.Closer, error) {
+	dir, err := durable.Open(s.cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("hub: %w", err)
+	}
+	defer func() { _ = dir.Root.Close() }()
+	for _, folder := range [...]string{reposFolder, buildsFolder, treesFolder} {
+		if err := dir.MkdirAll(folder, 0o755); err != nil {
+			return nil, fmt.Errorf("hub: %w", err)
+		}
+	}
+	lock, err := dir.Lock(lockFile)
+	if err != nil {
+		return nil, fmt.Errorf("hub: lock %s: %w", s.cfg.Dir, err)
+	}
+	return lock, nil
+}
+
+// openAll opens what is on disk and finishes what an earlier run had to leave.
+func (s *server) openAll(ctx context.Context, open *closers) error {
+	recovery, err := s.catalog.Recover(ctx)
+	if err != nil {
+		return err
+	}
+	keys, err := s.hubKeys()
+	if err != nil {
+		return err
+	}
+	builds, err := openKeys(s.cfg.BuildGPGKeys)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Repos)) {
+		signer := keys
+		if own := s.cfg.Repos[name].GPGKeys; len(own) > 0 {
+			if signer, err = openKeys(own); err != nil {
+				return fmt.Errorf("repository %s: %w", name, err)
+			}
+		}
+		if err := s.openRepo(ctx, name, signer, builds, open); err != nil {
+			return fmt.Errorf("repository %s: %w", name, err)
+		}
+	}
+	for _, job := range recovery.Requeued {
+		s.log.InfoContext(ctx, "job goes on", slog.Int64("job", job.ID), slog.String("kind", job.Kind.String()))
+	}
+	for _, build := range recovery.Purging {
+		if _, err := s.finishPurge(ctx, build); err != nil {
+			s.log.WarnContext(ctx, "cannot end a purge", slog.Int64("build", build.ID), slog.Any("error", err))
+		}
+	}
+	head, err := s.catalog.Head(ctx)
+	s.metrics.eventHead.Set(float64(head))
+	return err
+}
+
+func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.Signer, open *closers) error {
+	cfg := s.cfg.Repos[name]
+	repo, pending, err := repository.Open(ctx, repository.Options{
+		Name:               name,
+		Dir:                filepath.Join(s.cfg.Dir, reposFolder, name),
+		BuildsDir:          s.buildsDir(),
+		BaseURL:            s.repoURL(name),
+		BuildsURL:          s.base + "/build-repo/",
+		SuggestedName:      cfg.SuggestedName,
+		RuntimeRepoURL:     cfg.RuntimeRepoURL,
+		CollectionID:       cfg.CollectionID,
+		DeployCollectionID: cfg.DeployCollectionID,
+		Title:              cfg.Title,
+		Comment:            cfg.Comment,
+		Description:        cfg.Description,
+		Homepage:           cfg.Homepage,
+		Icon:               cfg.Icon,
+		DefaultBranch:      cfg.DefaultBranch,
+		RedirectURL:        cfg.RedirectURL,
+		SummaryArches:      cfg.SummaryArches,
+		Subsets:            cfg.Subsets,
+		Signer:             signer,
+		BuildSigner:        builds,
+		Log:                s.log.With(slog.String("repo", name)),
+	}, refCache{s.catalog})
+	if err != nil {
+		return err
+	}
+	open.add(repo)
+	s.repos[name] = repo
+	for _, p := range pending {
+		s.log.InfoContext(ctx, "recording a publish that was interrupted", slog.String("repo", name), slog.Any("requests", p.Keys))
+		if err := s.resume(ctx, name, p); err != nil {
+			return fmt.Errorf("resume publish: %w", err)
+		}
+	}
+	return nil
+}
+
+// repoURL is where clients reach a repository, with a slash at its end.
+func (s *server) repoURL(name string) string {
+	base := s.cfg.Repos[name].BaseURL
+	if base == "" {
+		base = s.base + hubapi.RepoPath(name)
+	}
+	return strings.TrimRight(base, "/") + "/"
+}
+
+// refCache lets a repository see what the catalog remembers of its refs.
+type refCache struct{ catalog *catalog.Catalog }
+
+// Load implements [repository.Cache].
+func (c refCache) Load(ctx context.Context, repo string) ([]repository.RefInfo, error) {
+	var infos []repository.RefInfo
+	for ref, err := range c.catalog.Refs(ctx, repo) {
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, repository.RefInfo{Ref: ref.Ref, Commit: ref.Commit, Blob: ref.Info})
+	}
+	return infos, nil
+}
+
+// hubKeys opens the keys that sign what is published. The hub makes itself one
+// when none is configured.
+func (s *server) hubKeys() (sign.Signer, error) {
+	if len(s.cfg.GPGKeys) > 0 {
+		return openKeys(s.cfg.GPGKeys)
+	}
+	path := filepath.Join(s.cfg.Dir, signingKey)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		key, err := sign.Generate(path, keyUser)
+		if err != nil {
+			return nil, err
+		}
+		s.log.Info("signing key made", slog.String("file", path), slog.String("key", key.String()))
+	}
+	return openKeys([]string{path})
+}
+
+// openKeys opens key files; none give no signer.
+func openKeys(paths []string) (sign.Signer, error) {
+	if len(paths) == 0 {
+		return nil, nil //nolint:nilnil // no keys, no signer
+	}
+	files := make([]sign.KeyFile, len(paths))
+	for i, path := range paths {
+		files[i].Path = path
+	}
+	return sign.Open(files...)
+}
+
+func (s *server) buildsDir() string { return filepath.Join(s.cfg.Dir, buildsFolder) }
+
+func (s *server) buildDir(id int64) string {
+	return filepath.Join(s.buildsDir(), strconv.FormatInt(id, 10))
+}
+
+// baseURL is the URL of a listener for clients on the same machine.
+func baseURL(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "http://" + addr.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// closers closes what was opened, the last first.
+type closers []io.Closer
+
+func (c *closers) add(closer io.Closer) { *c = append(*c, closer) }
+
+func (c *closers) close() (err error) {
+	for _, closer := range slices.Backward(*c) {
+		err = errors.Join(err, closer.Close())
+	}
+	return err
+}
+
+type closeFunc func() error
+
+func (f closeFunc) Close() error { return f() }

@@ -1,0 +1,25 @@
+package hub
+
+import (
+	"context"
+	"log/slog"
+
+	"freshet/internal/auth"
+	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/repository"
+)
+
+// server is a running hub. Its fields do not change while it serves.
+type server struct {
+	cfg       Config
+	base      string // public URL, without a slash at its end
+	log       *slog.Logger
+	metrics   *metrics
+	catalog   *catalog.Catalog
+	authority *auth.Authority
+	repos     map[string]*repository.Repository
+	// pollers bounds the long polls that wait at a time.
+	pollers chan struct{}
+	// stopping ends when the hub is about to stop: who waits is sent home.
+	stopping context.Context //nolint:containedctx // the life of the role, not of a call
+}

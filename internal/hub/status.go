@@ -1,0 +1,87 @@
+package hub
+
+import (
+	"html/template"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"freshet/internal/hub/catalog"
+)
+
+// statusInfo is what /status tells to everybody. Queued and running jobs are
+// no secret; what they work on is.
+type statusInfo struct {
+	Repos []repoStatus `json:"repos"`
+	Head  int64        `json:"head"` // newest event
+	Jobs  []jobStatus  `json:"jobs"`
+}
+
+type repoStatus struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	URL   string `json:"url"`
+	Refs  int    `json:"refs"`
+}
+
+type jobStatus struct {
+	Kind   string `json:"kind"`
+	Repo   string `json:"repo"`
+	Status string `json:"status"`
+	Count  int64  `json:"count"`
+}
+
+// statusPage is /status for people.
+var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Freshet hub</title>
+<style>body{font-family:sans-serif;margin:2em auto;max-width:50em}td,th{text-align:left;padding:.2em 1em .2em 0}</style></head><body>
+<h1>Freshet hub</h1>
+<h2>Repositories</h2>
+<table><tr><th>Name<th>Title<th>Refs<th>Add with</tr>
+{{range .Repos}}<tr><td>{{.Name}}<td>{{.Title}}<td>{{.Refs}}<td><a href="{{.URL}}{{.Name}}.flatpakrepo">{{.Name}}.flatpakrepo</a></tr>
+{{end}}</table>
+<h2>Jobs</h2>
+{{if .Jobs}}<table><tr><th>Kind<th>Repository<th>Status<th>Count</tr>
+{{range .Jobs}}<tr><td>{{.Kind}}<td>{{.Repo}}<td>{{.Status}}<td>{{.Count}}</tr>
+{{end}}</table>{{else}}<p>Nothing to do.</p>{{end}}
+<p>Newest event: {{.Head}}</p>
+</body></html>
+`))
+
+// status shows the hub at a glance, as JSON or as a page.
+func (s *server) status(w http.ResponseWriter, r *http.Request) error {
+	info, err := s.statusInfo(r)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Vary", "Accept")
+	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+		writeJSON(w, http.StatusOK, info)
+		return nil
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	return statusPage.Execute(w, info)
+}
+
+func (s *server) statusInfo(r *http.Request) (statusInfo, error) {
+	info := statusInfo{Repos: []repoStatus{}, Jobs: []jobStatus{}}
+	for _, name := range slices.Sorted(maps.Keys(s.repos)) {
+		info.Repos = append(info.Repos, repoStatus{
+			Name: name, Title: s.cfg.Repos[name].Title, URL: s.repoURL(name), Refs: s.repos[name].Heads(),
+		})
+	}
+	var err error
+	if info.Head, err = s.catalog.Head(r.Context()); err != nil {
+		return info, err
+	}
+	var counts []catalog.JobCount
+	if counts, err = s.catalog.JobCounts(r.Context()); err != nil {
+		return info, err
+	}
+	for _, c := range counts {
+		info.Jobs = append(info.Jobs, jobStatus{c.Kind.String(), c.Repo, c.Status.String(), c.Count})
+	}
+	return info, nil
+}

@@ -1,0 +1,135 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"freshet/api/hubapi"
+	"freshet/internal/hub/catalog"
+)
+
+const (
+	// upkeepPause is the time between rounds of upkeep.
+	upkeepPause = time.Hour
+	// historyKept is how long job logs and the audit log are kept.
+	historyKept = 90 * 24 * time.Hour
+)
+
+// upkeep does what nobody asks for: it purges builds that were forgotten,
+// removes what a crash left behind, and forgets old history. It runs until stop
+// ends.
+func (s *server) upkeep(stop context.Context) {
+	ticker := time.NewTicker(upkeepPause)
+	defer ticker.Stop()
+	for {
+		for _, step := range []struct {
+			what string
+			do   func(context.Context) error
+		}{
+			{"purge old builds", s.purgeStale},
+			{"sweep files of builds", s.sweepBuilds},
+			{"expire history", func(ctx context.Context) error { return s.catalog.Expire(ctx, time.Now().Add(-historyKept)) }},
+		} {
+			if err := step.do(stop); err != nil && stop.Err() == nil {
+				s.log.ErrorContext(stop, "upkeep", slog.String("step", step.what), slog.Any("error", err))
+			}
+		}
+		select {
+		case <-stop.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// purge deletes the files of a build for good.
+func (s *server) purge(ctx context.Context, as *catalog.Catalog, id int64) (hubapi.Build, error) {
+	build, err := as.StartPurge(ctx, id)
+	if err != nil {
+		return build, err
+	}
+	// What was begun is ended, whether the client waits for it or not.
+	return s.finishPurge(context.WithoutCancel(ctx), build)
+}
+
+func (s *server) finishPurge(ctx context.Context, build hubapi.Build) (hubapi.Build, error) {
+	failure := ""
+	removed := s.removeBuild(build)
+	if removed != nil {
+		failure = reason(removed)
+	}
+	purged, err := s.catalog.FinishPurge(ctx, build.ID, failure)
+	return purged, errors.Join(removed, err)
+}
+
+// removeBuild deletes the files of a build that nobody needs any more.
+func (s *server) removeBuild(build hubapi.Build) error {
+	repo, exists := s.repos[build.Repo]
+	if !exists {
+		// Its repository is no longer configured.
+		return os.RemoveAll(s.buildDir(build.ID))
+	}
+	files, err := repo.Build(build.ID)
+	if err != nil {
+		return err
+	}
+	return files.Remove()
+}
+
+// discard deletes the files of a build that was published. If that does not
+// succeed now, it will be tried again.
+func (s *server) discard(ctx context.Context, id int64) {
+	build, err := s.catalog.Build(ctx, id)
+	if err == nil {
+		err = s.removeBuild(build)
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "files of a published build remain", slog.Int64("build", id), slog.Any("error", err))
+	}
+}
+
+func (s *server) purgeStale(ctx context.Context) error {
+	stale, err := s.catalog.StaleBuilds(ctx, time.Now().Add(-s.cfg.BuildRetention))
+	if err != nil {
+		return err
+	}
+	for _, build := range stale {
+		if _, purgeErr := s.purge(ctx, s.catalog, build.ID); purgeErr != nil && !errors.Is(purgeErr, catalog.ErrInUse) {
+			err = errors.Join(err, purgeErr)
+		}
+	}
+	return err
+}
+
+// sweepBuilds removes the files of builds that are published or purged, or that
+// the catalog does not know.
+func (s *server) sweepBuilds(ctx context.Context) error {
+	entries, err := os.ReadDir(s.buildsDir())
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		id, parseErr := strconv.ParseInt(entry.Name(), 10, 64)
+		if parseErr != nil {
+			continue
+		}
+		build, buildErr := s.catalog.Build(ctx, id)
+		switch {
+		case errors.Is(buildErr, catalog.ErrNotFound):
+			// Not ours to judge: the catalog may have been restored from a copy.
+			s.log.WarnContext(ctx, "files of an unknown build", slog.Int64("build", id))
+		case buildErr != nil:
+			return buildErr
+		case build.PublishedState == hubapi.Published, build.RepoState == hubapi.RepoPurged:
+			if removeErr := s.removeBuild(build); removeErr != nil {
+				err = errors.Join(err, fmt.Errorf("remove files of build %d: %w", id, removeErr))
+			}
+		}
+	}
+	return err
+}

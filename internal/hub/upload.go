@@ -1,0 +1,172 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"strings"
+
+	"freshet/api/hubapi"
+	"freshet/internal/durable"
+)
+
+const (
+	// maxParts bounds the parts of one upload request. The batches of
+	// flat-manager's clients have 4 MiB, so their parts are never as many.
+	maxParts = 64 << 10
+	// maxShownName bounds, in bytes, what is repeated of a part's bad name.
+	maxShownName = 128
+)
+
+// put stores one part of an upload under the name the client gave it, and
+// returns how many bytes it stored. It reads content to its end before it
+// stores anything, and stores nothing when that fails. An error that refused
+// recognises concerns this part only.
+type put func(ctx context.Context, name string, content io.Reader) (int64, error)
+
+// refusedError is a part that is not stored, with the reason told to the
+// client.
+type refusedError struct{ reason string }
+
+func (e refusedError) Error() string { return e.reason }
+
+func refuse(format string, args ...any) error { return refusedError{fmt.Sprintf(format, args...)} }
+
+// receive stores the parts of a multipart request (multipart/form-data, RFC
+// 7578, or multipart/mixed, RFC 2046 section 5.1.3) one after the other, as
+// they come. It returns what was stored of each. Parts that are bad by
+// themselves do not keep the others from being stored; the error then names
+// them. Any other error ends the request, and what was stored before it stays.
+func (s *server) receive(w http.ResponseWriter, r *http.Request, store put) ([]int64, error) {
+	parts, err := s.openMultipart(w, r)
+	if err != nil {
+		return nil, err
+	}
+	sizes := []int64{}
+	refused := make(map[string]string)
+	for n := 0; ; n++ {
+		// Raw: content transfer encodings have no place in HTTP (RFC 7578, 4.7).
+		part, err := parts.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, bodyError(err)
+		}
+		if n == maxParts {
+			return nil, problem(hubapi.ErrTooLarge, "the request has more than %d parts", maxParts)
+		}
+		name := partName(part)
+		content := &partContent{src: part, left: s.cfg.Limits.Object}
+		stored, err := store(r.Context(), name, content)
+		s.metrics.uploaded.Add(float64(content.read))
+		if err == nil && content.err == nil {
+			sizes = append(sizes, stored)
+			continue
+		}
+		reason, err := partProblem(content, err)
+		if err != nil {
+			return nil, fmt.Errorf("store part %s: %w", showName(name, n), err)
+		}
+		refused[showName(name, n)] = reason
+	}
+	if len(refused) > 0 {
+		e := problem(hubapi.ErrGeneric, "%d of %d parts were refused", len(refused), len(sizes)+len(refused))
+		e.Refused = refused
+		return nil, e
+	}
+	return sizes, nil
+}
+
+func (s *server) openMultipart(w http.ResponseWriter, r *http.Request) (*multipart.Reader, error) {
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "multipart/form-data" && mediaType != "multipart/mixed" {
+		return nil, problem(hubapi.ErrGeneric, "the content type must be multipart/form-data or multipart/mixed")
+	}
+	if params["boundary"] == "" {
+		return nil, problem(hubapi.ErrGeneric, "the content type lacks the boundary of the parts")
+	}
+	if r.ContentLength > s.cfg.Limits.UploadBody {
+		return nil, &http.MaxBytesError{Limit: s.cfg.Limits.UploadBody}
+	}
+	body, err := openBody(w, r, s.cfg.Limits.UploadBody)
+	if err != nil {
+		return nil, err
+	}
+	return multipart.NewReader(body, params["boundary"]), nil
+}
+
+// partProblem decides what an error of one part means: a reason to refuse it,
+// or the end of the request.
+func partProblem(content *partContent, err error) (reason string, fatal error) {
+	switch {
+	case content.tooLarge:
+		return "is larger than the limit of one file", nil
+	case content.err != nil:
+		return "", bodyError(content.err)
+	case durable.IsNoSpace(err):
+		return "", err
+	}
+	if e, ok := errors.AsType[refusedError](err); ok {
+		return e.reason, nil
+	}
+	return "", err
+}
+
+// partName is the file name of a part exactly as sent. [multipart.Part.FileName]
+// would cut a path down to its last element and so accept a bad name.
+func partName(part *multipart.Part) string {
+	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
+	if err != nil {
+		return ""
+	}
+	return params["filename"]
+}
+
+// showName is how the n-th part is called in an answer.
+func showName(name string, n int) string {
+	if name == "" {
+		return fmt.Sprintf("part %d", n+1)
+	}
+	if len(name) > maxShownName {
+		name = name[:maxShownName]
+	}
+	return strings.ToValidUTF8(name, "\uFFFD")
+}
+
+// partContent reads one part and keeps apart why the reading ended: the body's
+// failure is not the part's.
+type partContent struct {
+	src      io.Reader
+	left     int64
+	read     int64
+	err      error // other than io.EOF
+	tooLarge bool
+}
+
+func (c *partContent) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
+	// One byte more than allowed tells a part of exactly the limit from a
+	// larger one.
+	if int64(len(p)) > c.left+1 {
+		p = p[:c.left+1]
+	}
+	n, err := c.src.Read(p)
+	c.read += int64(n)
+	c.left -= int64(n)
+	if c.left < 0 {
+		c.tooLarge = true
+		c.err = errors.New("too large")
+		return 0, c.err
+	}
+	if err != nil && err != io.EOF {
+		c.err = err
+	}
+	return n, err
+}
