@@ -1,0 +1,128 @@
+package repository
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"freshet/internal/durable"
+	"freshet/internal/keyfile"
+)
+
+const (
+	configFile = "config"
+
+	groupCore    = "core"
+	groupFlatpak = "flatpak"
+)
+
+// archiveDirs are the folders that libostree expects in every repository.
+var archiveDirs = [...]string{"objects", "tmp", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"}
+
+// errMode says that a repository is not one that is served over HTTP.
+var errMode = errors.New("not an archive repository")
+
+// makeArchive makes dir an archive repository and writes what change does to its
+// config. One that is there keeps everything else of its config. It tells
+// whether the config is another one now.
+func makeArchive(path string, change func(*keyfile.File) error) (changed bool, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return false, err
+	}
+	dir, err := durable.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, dir.Root.Close()) }()
+	before, err := dir.Root.ReadFile(configFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	config, err := keyfile.Parse(before)
+	if err != nil {
+		return false, fmt.Errorf("config: %w", err)
+	}
+	if before == nil {
+		err = errors.Join(config.SetRaw(groupCore, "repo_version", "1"), config.Set(groupCore, "mode", "archive-z2"))
+	} else if mode, _ := config.Get(groupCore, "mode"); mode != "archive-z2" && mode != "archive" {
+		err = fmt.Errorf("%w: its mode is %q", errMode, mode)
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := change(config); err != nil {
+		return false, fmt.Errorf("config: %w", err)
+	}
+	for _, name := range archiveDirs {
+		if err := dir.MkdirAll(name, 0o755); err != nil {
+			return false, err
+		}
+	}
+	after := config.Bytes()
+	if bytes.Equal(before, after) {
+		return false, nil
+	}
+	// The config comes last: without it, the folder is no repository.
+	return true, dir.WriteFile(configFile, after, 0o644)
+}
+
+// configure writes what the options say into the config of the repository, where
+// flatpak's own tools find it. What the options leave open stays as it is.
+func (o *Options) configure(config *keyfile.File) error {
+	err := config.SetBool(groupCore, "indexed-deltas", true)
+	if _, ok := config.Get(groupCore, "min-free-space-size"); !ok {
+		// libostree's default is 3 % of the disk, which on a big one is a lot.
+		err = errors.Join(err, config.Set(groupCore, "min-free-space-size", "500MB"))
+	}
+	for _, kv := range [...][3]string{
+		{groupCore, "collection-id", o.CollectionID},
+		{groupFlatpak, "title", o.Title},
+		{groupFlatpak, "comment", o.Comment},
+		{groupFlatpak, "description", o.Description},
+		{groupFlatpak, "homepage", o.Homepage},
+		{groupFlatpak, "icon", o.Icon},
+		{groupFlatpak, "redirect-url", o.RedirectURL},
+		{groupFlatpak, "default-branch", o.DefaultBranch},
+	} {
+		if kv[2] != "" {
+			err = errors.Join(err, config.Set(kv[0], kv[1], kv[2]))
+		}
+	}
+	if o.DeployCollectionID {
+		err = errors.Join(err, config.SetBool(groupFlatpak, "deploy-collection-id", true))
+	}
+	if len(o.SummaryArches) > 0 {
+		err = errors.Join(err, config.SetList(groupFlatpak, "summary-arches", o.SummaryArches))
+	}
+	return err
+}
+
+// adopt takes from the config what the options leave open.
+func (o *Options) adopt(config *keyfile.File) error {
+	for _, kv := range [...]struct {
+		group, key string
+		value      *string
+	}{
+		{groupCore, "collection-id", &o.CollectionID},
+		{groupFlatpak, "title", &o.Title},
+		{groupFlatpak, "comment", &o.Comment},
+		{groupFlatpak, "description", &o.Description},
+		{groupFlatpak, "homepage", &o.Homepage},
+		{groupFlatpak, "icon", &o.Icon},
+		{groupFlatpak, "redirect-url", &o.RedirectURL},
+		{groupFlatpak, "default-branch", &o.DefaultBranch},
+	} {
+		if *kv.value == "" {
+			*kv.value, _ = config.Get(kv.group, kv.key)
+		}
+	}
+	if len(o.SummaryArches) == 0 {
+		o.SummaryArches = config.List(groupFlatpak, "summary-arches")
+	}
+	deploy, err := config.Bool(groupFlatpak, "deploy-collection-id", o.DeployCollectionID)
+	o.DeployCollectionID = deploy
+	return err
+}

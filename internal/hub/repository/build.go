@@ -1,0 +1,382 @@
+package repository
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"freshet/internal/keyfile"
+	"freshet/internal/ostree"
+)
+
+const (
+	tempDir    = "tmp"     // of a build: uploads in progress
+	uploadsDir = "uploads" // of a build: static deltas as they came
+	bootFile   = ".boot"   // of a build: see Build.settle
+	tempPrefix = "upload-"
+
+	bootIDPath = "/proc/sys/kernel/random/boot_id"
+)
+
+// Build is an upload on its way into a repository. Its methods may be called
+// concurrently; Commit and Remove wait for the uploads in progress.
+type Build struct {
+	repo *Repository
+	id   int64
+	dir  string
+
+	// objects are the build's and the repository's; where both have one, the
+	// published one counts, because it is the one that stays.
+	objects *ostree.Repo
+
+	mu      sync.RWMutex // held for writing by Commit and Remove
+	removed bool
+}
+
+// Build opens the folder of a build and creates it when absent. All callers get
+// the same Build.
+func (r *Repository) Build(id int64) (*Build, error) {
+	r.buildsMu.Lock()
+	defer r.buildsMu.Unlock()
+	if b := r.builds[id]; b != nil {
+		return b, nil
+	}
+	b := &Build{repo: r, id: id, dir: filepath.Join(r.opt.BuildsDir, strconv.FormatInt(id, 10))}
+	if err := b.prepare(); err != nil {
+		return nil, fmt.Errorf("open build %d: %w", id, err)
+	}
+	r.builds[id] = b
+	return b, nil
+}
+
+// forget makes way for a new build of the same number.
+func (r *Repository) forget(b *Build) {
+	r.buildsMu.Lock()
+	defer r.buildsMu.Unlock()
+	if r.builds[b.id] == b {
+		delete(r.builds, b.id)
+	}
+}
+
+// prepare makes the folder or repairs the one that is there.
+func (b *Build) prepare() error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	if err := sweep(b.dir); err != nil {
+		return err
+	}
+	known, err := os.ReadFile(filepath.Join(b.dir, bootFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		_, err = makeArchive(b.dir, b.configure)
+	case err == nil && string(known) != boot:
+		err = b.settle()
+	}
+	if err != nil {
+		return err
+	}
+	if string(known) != boot {
+		if err := os.WriteFile(filepath.Join(b.dir, bootFile), []byte(boot), 0o644); err != nil { //nolint:gosec // no secret
+			return err
+		}
+	}
+	b.objects, err = openArchive(b.repo.opt.Dir, b.dir)
+	return err
+}
+
+// configure makes the folder a repository that takes from the published one what
+// it does not have.
+func (b *Build) configure(config *keyfile.File) error {
+	parent, err := filepath.Abs(b.repo.opt.Dir)
+	if err != nil {
+		return err
+	}
+	if id := b.collection(); id != "" {
+		err = config.Set(groupCore, "collection-id", id)
+	}
+	return errors.Join(err,
+		config.Set(groupCore, "parent", parent),
+		config.SetBool(groupCore, "indexed-deltas", true),
+		config.Set(groupCore, "min-free-space-size", "500MB"))
+}
+
+// settle verifies every object anew. Uploads are not forced to the disk one by
+// one, only by Commit and all together; so after the machine has stopped, what
+// was written in an earlier boot may be there in name only.
+func (b *Build) settle() error {
+	root := filepath.Join(b.dir, "objects")
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		relative, err := filepath.Rel(b.dir, path)
+		if err != nil {
+			return err
+		}
+		name, err := ostree.ParseObjectPath(filepath.ToSlash(relative))
+		if err == nil {
+			err = verifyFile(path, name)
+		}
+		if err == nil {
+			return nil
+		}
+		b.repo.log.Warn("removing an object that did not survive", "build", b.id, "error", err)
+		return os.Remove(path)
+	})
+}
+
+func verifyFile(path string, name ostree.ObjectName) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	_, err = ostree.VerifyObject(name, f)
+	return errors.Join(err, f.Close())
+}
+
+// bootID identifies the time since the machine was started.
+func bootID() (string, error) {
+	id, err := os.ReadFile(bootIDPath)
+	if err != nil {
+		return "", fmt.Errorf("read the boot id: %w", err)
+	}
+	return strings.TrimSpace(string(id)), nil
+}
+
+// sweep removes what a killed process was uploading into the build.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(filepath.Join(dir, tempDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), tempPrefix) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, tempDir, entry.Name())))
+		}
+	}
+	return err
+}
+
+// collection is the collection id of the build repository, or "" when the
+// repository has none.
+func (b *Build) collection() string {
+	if b.repo.opt.CollectionID == "" {
+		return ""
+	}
+	return b.repo.opt.CollectionID + ".Build" + strconv.FormatInt(b.id, 10)
+}
+
+// begin keeps Commit and Remove away until done is called.
+func (b *Build) begin() (done func(), err error) {
+	b.mu.RLock()
+	if b.removed {
+		b.mu.RUnlock()
+		return nil, fmt.Errorf("build %d was removed: %w", b.id, fs.ErrNotExist)
+	}
+	return b.mu.RUnlock, nil
+}
+
+// Missing returns those of the objects that have to be uploaded: neither the
+// build nor the repository has them. The order stays.
+func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostree.ObjectName, error) {
+	done, err := b.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	missing := []ostree.ObjectName{}
+	for _, name := range wanted {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		has, err := b.objects.Has(name)
+		if err != nil {
+			return nil, fmt.Errorf("look for object %s: %w", name, err)
+		}
+		if !has {
+			missing = append(missing, name)
+		}
+	}
+	return missing, nil
+}
+
+// PutObject stores an object and returns its stored size. It hashes what it
+// reads; content that does not belong to the name leaves nothing behind and
+// gives an *ostree.MismatchError or *ostree.ObjectError. An object that is there
+// already is left alone, and r is not read.
+func (b *Build) PutObject(ctx context.Context, name ostree.ObjectName, r io.Reader) (stored int64, err error) {
+	done, err := b.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	if size, err := b.objects.StoredSize(name); err == nil {
+		return size, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("store object %s: %w", name, err)
+	}
+	return b.put(ctx, name.Path(), r, func(r io.Reader) error {
+		_, err := ostree.VerifyObject(name, r)
+		return err
+	})
+}
+
+// PutDelta stores a file of a static delta. It is checked by Commit.
+func (b *Build) PutDelta(ctx context.Context, name ostree.DeltaFile, r io.Reader) (stored int64, err error) {
+	done, err := b.begin()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	path := uploadsDir + "/" + strings.TrimPrefix(name.Path(), "deltas/")
+	return b.put(ctx, path, r, func(r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	})
+}
+
+// put writes a file of the build as check reads it, and gives it its name
+// when check is content.
+func (b *Build) put(ctx context.Context, path string, r io.Reader, check func(io.Reader) error) (stored int64, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return 0, err
+	}
+	f, err := os.CreateTemp(filepath.Join(b.dir, tempDir), tempPrefix)
+	if err != nil {
+		return 0, fmt.Errorf("store %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	w := bufio.NewWriterSize(f, copyBuffer)
+	counted := &counter{w: w}
+	err = check(io.TeeReader(bufio.NewReaderSize(r, copyBuffer), counted))
+	if err == nil {
+		err = errors.Join(w.Flush(), f.Chmod(0o644))
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return 0, fmt.Errorf("store %s: %w", path, err)
+	}
+	target := filepath.Join(b.dir, filepath.FromSlash(path))
+	err = os.Rename(f.Name(), target)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(target), 0o755); err == nil {
+			err = os.Rename(f.Name(), target)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("store %s: %w", path, err)
+	}
+	return counted.n, nil
+}
+
+// copyBuffer is the size of reads and writes of uploads.
+const copyBuffer = 64 << 10
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Open opens a file of the build by its slash-separated path; objects that the
+// build shares with the repository come from there. Errors are those of
+// Repository.OpenFile.
+func (b *Build) Open(path string) (*os.File, error) {
+	done, err := b.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if hidden(path) || !fs.ValidPath(path) || strings.HasPrefix(path, uploadsDir+"/") {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	f, err := openRegular(b.dir, path)
+	if errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(path, "objects/") {
+		return b.repo.OpenFile(path)
+	}
+	return f, err
+}
+
+// openRegular opens a regular file below dir by a path that comes from outside.
+func openRegular(dir, path string) (*os.File, error) {
+	f, err := os.OpenInRoot(dir, filepath.FromSlash(path))
+	if err != nil {
+		return nil, absent(path, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// isBadPath tells whether an error says that there can be no such file.
+func isBadPath(err error) bool {
+	return errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) ||
+		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR)
+}
+
+// Remove deletes the build. What was published of it stays.
+func (b *Build) Remove() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.removed {
+		return nil
+	}
+	b.removed = true
+	defer b.repo.forget(b)
+	// What makes it a build goes last, so that a crash leaves something that is
+	// recognised.
+	entries, err := os.ReadDir(b.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if entry.Name() != "config" {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(b.dir, entry.Name())))
+		}
+	}
+	if err == nil {
+		err = os.RemoveAll(b.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("remove build %d: %w", b.id, err)
+	}
+	return nil
+}
+
+// sync forces everything that was written into the build to the disk.
+func (b *Build) sync() (err error) {
+	d, err := os.Open(b.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	if err := unix.Syncfs(int(d.Fd())); err != nil { //nolint:gosec // a descriptor is small
+		return fmt.Errorf("sync build %d: %w", b.id, err)
+	}
+	return nil
+}

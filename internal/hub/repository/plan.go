@@ -1,0 +1,265 @@
+package repository
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"freshet/internal/flatpak"
+	"freshet/internal/gvariant"
+	"freshet/internal/ostree"
+)
+
+// planned is a ref that a publish is going to change.
+type planned struct {
+	ref    flatpak.Ref
+	source ostree.Checksum // the commit of the build
+	before ostree.Checksum // the commit that the ref has now, zero for none
+	build  *Build          // nil: nothing comes from a build
+	in     *ostree.Repo    // the repository and the build
+	extra  []string        // further collection ids
+
+	made    madeCommit
+	links   []ostree.ObjectName // objects that the repository does not have yet
+	bytes   int64               // of these
+	reused  int
+	changed bool // false: the ref keeps its commit
+}
+
+// plan decides what a request changes, without changing anything.
+func (p *publication) plan(req *PublishRequest) ([]*planned, error) {
+	if len(req.Refs) == 0 {
+		return nil, ErrNoRefs
+	}
+	in := p.r.objects
+	if req.Build != nil {
+		in = req.Build.objects
+	}
+	var extra []string
+	for _, id := range req.ExtraIDs {
+		if p.r.opt.CollectionID == "" {
+			return nil, fmt.Errorf("extra id %s: the repository has no collection id", id)
+		}
+		id = p.r.opt.CollectionID + "." + id
+		if err := ostree.ValidateCollectionID(id); err != nil {
+			return nil, err
+		}
+		extra = append(extra, id)
+	}
+	all := make([]*planned, 0, len(req.Refs))
+	for _, ref := range sortedKeys(req.Refs) {
+		c := &planned{build: req.Build, in: in, extra: extra}
+		if err := p.planRef(c, req, ref, req.Refs[ref]); err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (p *publication) planRef(c *planned, req *PublishRequest, ref, source string) (err error) {
+	if c.ref, err = flatpak.ParseUploadRef(ref); err != nil {
+		return err
+	}
+	base, err := p.head(c, ref)
+	if err != nil {
+		return err
+	}
+	switch {
+	case source != "":
+		if c.source, err = ostree.ParseChecksum(source); err != nil {
+			return fmt.Errorf("%s: %w", ref, err)
+		}
+	case req.Build == nil && base != nil:
+		c.source = c.before
+	default:
+		return fmt.Errorf("%s: %w", ref, errNoCommit)
+	}
+	walk := reach{ref: ref, in: c.in, visit: c.visit(p.r.objects)}
+	commit, err := walk.commit(p.ctx, c.source, base)
+	if err != nil {
+		return err
+	}
+	sizes := downloadSize{in: c.in}
+	rewrite := flatpak.Rewrite{
+		Ref:                ref,
+		From:               c.source,
+		Parent:             c.before,
+		CollectionID:       p.r.opt.CollectionID,
+		ExtraCollectionIDs: c.extra,
+		TokenType:          req.TokenType,
+		Subsets:            req.Subsets,
+	}
+	if rewrite.DownloadSize, err = sizes.rebased(p.ctx, commit.Tree, base); err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
+	}
+	if c.ref.Kind != flatpak.Screenshots {
+		rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(req.EndOfLife, req.AppID, req.EndOfLifeRebase)
+	}
+	made, err := flatpak.RewriteCommit(commit, rewrite)
+	if err != nil {
+		return err
+	}
+	if base != nil && sameCommit(made, base) {
+		c.made = madeCommit{ref: ref, sum: c.before}
+		return nil
+	}
+	c.changed = true
+	c.made = madeCommit{ref: ref, commit: made, data: made.Encode()}
+	c.made.sum = ostree.ChecksumOf(c.made.data)
+	return nil
+}
+
+var errNoCommit = errors.New("there is no commit to publish")
+
+// visit returns the function that tells new objects from those that are there.
+// The build's own commit stays behind.
+func (c *planned) visit(published *ostree.Repo) func(ostree.ObjectName) error {
+	return func(name ostree.ObjectName) error {
+		if name.Type == ostree.TypeCommit {
+			return nil
+		}
+		has, err := published.Has(name)
+		if err != nil {
+			return err
+		}
+		if has {
+			c.reused++
+			return nil
+		}
+		size, err := c.in.StoredSize(name)
+		c.links = append(c.links, name)
+		c.bytes += size
+		return err
+	}
+}
+
+// head finds what a ref points at now. The disk decides: another program may
+// have moved it.
+func (p *publication) head(c *planned, ref string) (*ostree.Commit, error) {
+	known, ok := p.r.index.Get(ref)
+	sum, err := p.r.objects.ResolveRef(ref)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if ok {
+			p.update(nil, []string{ref})
+			p.result.Removed = append(p.result.Removed, ref)
+		}
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	commit, err := p.r.objects.Commit(sum)
+	if errors.Is(err, fs.ErrNotExist) {
+		p.log.printf("  %s: its commit %s is not in the repository; beginning anew", ref, short(sum.String()))
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !ok || known.Checksum != sum {
+		info, err := flatpak.ReadCommitInfo(p.r.objects, ref, sum)
+		if err != nil {
+			return nil, err
+		}
+		p.update([]flatpak.CommitInfo{info}, nil)
+	}
+	c.before = sum
+	return commit, nil
+}
+
+// sameCommit tells whether a new commit would say nothing that the one before
+// did not.
+func sameCommit(made, before *ostree.Commit) bool {
+	if made.Tree != before.Tree || made.TreeMeta != before.TreeMeta ||
+		made.Subject != before.Subject || made.Body != before.Body {
+		return false
+	}
+	return slices.Equal(essence(made), essence(before))
+}
+
+// essence returns the metadata that counts, sorted.
+func essence(commit *ostree.Commit) []string {
+	var all []string
+	for key, value := range commit.Metadata.All() {
+		if key != "xa.from_commit" {
+			all = append(all, key+"\x00"+string(gvariant.Variant(value).Data()))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// deltas are the static deltas that came with the build, for the commit that is
+// published.
+func (p *publication) deltas(c *planned) ([]carried, error) {
+	if c.build == nil {
+		return nil, nil
+	}
+	names, err := deltaNames(os.DirFS(c.build.dir), "deltas")
+	if err != nil {
+		return nil, err
+	}
+	var all []carried
+	for _, name := range names {
+		if name.To != c.source {
+			continue
+		}
+		data, err := fs.ReadFile(os.DirFS(c.build.dir), name.SuperblockPath())
+		if err != nil {
+			return nil, err
+		}
+		block, err := ostree.ParseSuperblock(data)
+		if err != nil {
+			return nil, err
+		}
+		led, err := lead(block, c.made, c.in)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, carried{from: block, to: led})
+	}
+	return all, nil
+}
+
+// carried is a static delta with its two names.
+type carried struct{ from, to *ostree.Superblock }
+
+// update takes commits into the index and remembers how to undo it.
+func (p *publication) update(infos []flatpak.CommitInfo, removed []string) {
+	remember := func(ref string) {
+		if _, ok := p.undo[ref]; ok {
+			return
+		}
+		if info, ok := p.r.index.Get(ref); ok {
+			p.undo[ref] = &info
+		} else {
+			p.undo[ref] = nil
+		}
+	}
+	for i := range infos {
+		remember(infos[i].Ref)
+		p.infos[infos[i].Ref] = infos[i].Encode()
+	}
+	for _, ref := range removed {
+		remember(ref)
+		delete(p.infos, ref)
+	}
+	p.r.index.Update(infos, removed)
+}
+
+// revert gives the index back what it knew before.
+func (p *publication) revert() {
+	var infos []flatpak.CommitInfo
+	var removed []string
+	for ref, info := range p.undo {
+		if info != nil {
+			infos = append(infos, *info)
+		} else {
+			removed = append(removed, ref)
+		}
+	}
+	p.r.index.Update(infos, removed)
+}

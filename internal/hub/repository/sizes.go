@@ -1,0 +1,153 @@
+package repository
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+
+	"freshet/internal/ostree"
+)
+
+const (
+	// maxTreeEntries bounds the tree of a commit whose sizes are added up; a few
+	// folders that name each other can describe more files than atoms.
+	maxTreeEntries = 1 << 22
+
+	// maxSymlink is what the object of a symlink takes at most: the header around
+	// a path of 4096 bytes.
+	maxSymlink = 4096 + 256
+)
+
+// downloadSize adds up the stored sizes of files, as xa.download-size has them:
+// a file counts as often as it occurs, symlinks not at all.
+type downloadSize struct {
+	in      *ostree.Repo
+	known   map[[2]ostree.Checksum]int64
+	entries int
+}
+
+// of returns the size of the files in a folder that are not at the same place in
+// another one, which is zero for none. What both have is not looked at.
+func (d *downloadSize) of(ctx context.Context, tree, other ostree.Checksum) (int64, error) {
+	if tree == other {
+		return 0, nil
+	}
+	pair := [2]ostree.Checksum{tree, other}
+	if size, ok := d.known[pair]; ok {
+		return size, nil
+	}
+	if err := context.Cause(ctx); err != nil {
+		return 0, err
+	}
+	mine, err := d.in.DirTree(tree)
+	if err != nil {
+		return 0, err
+	}
+	theirs, err := published(d.in, other)
+	if err != nil {
+		return 0, err
+	}
+	if d.entries += len(mine.Files) + len(mine.Dirs) + 1; d.entries > maxTreeEntries {
+		return 0, fmt.Errorf("%w: a tree of more than %d files", ostree.ErrTooLarge, maxTreeEntries)
+	}
+	var total int64
+	for _, file := range mine.Files {
+		if same, ok := theirs.File(file.Name); ok && same == file {
+			continue
+		}
+		size, err := d.file(file.File)
+		if err != nil {
+			return 0, err
+		}
+		if total, err = add(total, size); err != nil {
+			return 0, err
+		}
+	}
+	for _, dir := range mine.Dirs {
+		same, _ := theirs.Dir(dir.Name)
+		size, err := d.of(ctx, dir.Tree, same.Tree)
+		if err != nil {
+			return 0, err
+		}
+		if total, err = add(total, size); err != nil {
+			return 0, err
+		}
+	}
+	if d.known == nil {
+		d.known = map[[2]ostree.Checksum]int64{}
+	}
+	d.known[pair] = total
+	return total, nil
+}
+
+// add adds sizes; a tree that shares its folders often enough has more bytes
+// than a number can hold.
+func add(a, b int64) (int64, error) {
+	if a > math.MaxInt64-b {
+		return 0, fmt.Errorf("%w: a tree of more than %d bytes", ostree.ErrTooLarge, a)
+	}
+	return a + b, nil
+}
+
+// file returns the stored size of a file, zero for a symlink.
+func (d *downloadSize) file(sum ostree.Checksum) (int64, error) {
+	name := ostree.ObjectName{Checksum: sum, Type: ostree.TypeFile}
+	size, err := d.in.StoredSize(name)
+	if err != nil || size > maxSymlink {
+		return size, err
+	}
+	symlink, err := isSymlink(d.in, name)
+	if symlink {
+		size = 0
+	}
+	return size, err
+}
+
+// isSymlink looks at the mode in the header of a file object, which is found at
+// a fixed place: after the length of the header, four zero bytes, the size, the
+// user and the group.
+func isSymlink(in *ostree.Repo, name ostree.ObjectName) (symlink bool, err error) {
+	f, err := in.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	var head [28]byte
+	if _, err := io.ReadFull(f, head[:]); err != nil {
+		return false, &ostree.ObjectError{Name: name, Err: err}
+	}
+	return binary.BigEndian.Uint32(head[24:])&ostree.ModeType == ostree.ModeSymlink, nil
+}
+
+// rebased returns the download size of a commit with the tree, given a published
+// commit with its own: only what differs is looked at.
+func (d *downloadSize) rebased(ctx context.Context, tree ostree.Checksum, base *ostree.Commit) (uint64, error) {
+	var before ostree.Checksum
+	var known uint64
+	if base != nil {
+		if size, ok := base.Metadata.Get(keyDownloadSize); ok && size.Is("t") {
+			before, known = base.Tree, size.Uint64BE()
+		}
+	}
+	added, err := d.of(ctx, tree, before)
+	if err != nil {
+		return 0, err
+	}
+	removed := int64(0)
+	if !before.IsZero() {
+		removed, err = d.of(ctx, before, tree)
+	}
+	if errors.Is(err, fs.ErrNotExist) || err == nil && uint64(removed) > known {
+		// The base has holes, or never told the truth.
+		added, err = d.of(ctx, tree, ostree.Checksum{})
+		return uint64(added), err
+	}
+	return known - uint64(removed) + uint64(added), err
+}
+
+// keyDownloadSize is flatpak's key of commit metadata: t, big-endian.
+const keyDownloadSize = "xa.download-size"
