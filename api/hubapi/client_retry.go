@@ -90,7 +90,7 @@ func backoff(attempt int) time.Duration {
 	if attempt < 16 {
 		pause = min(firstPause<<attempt, maxPause)
 	}
-	return pause/2 + rand.N(pause/2) //nolint:gosec // G404: spreads load, guards nothing
+	return pause/2 + rand.N(pause/2)
 }
 
 // sleep waits and reports whether the whole time passed before ctx ended.

@@ -115,12 +115,11 @@ func (b *multipartBody) Read(p []byte) (int, error) {
 		case b.content != nil && b.left > 0:
 			n, err := b.content.Read(p[:min(int64(len(p)), b.left)])
 			b.left -= int64(n)
-			if err == io.EOF && b.left > 0 {
+			switch {
+			case errors.Is(err, io.EOF) && b.left > 0:
 				err = fmt.Errorf("the file became shorter while it was read: %w", io.ErrUnexpectedEOF)
-			} else if err == io.EOF {
-				err = nil
-			}
-			if err != nil {
+				return n, &PartError{Name: b.name, Err: err}
+			case err != nil && !errors.Is(err, io.EOF):
 				return n, &PartError{Name: b.name, Err: err}
 			}
 			if n > 0 {
@@ -157,7 +156,7 @@ func (b *multipartBody) finish() error {
 	if n > 0 {
 		return &PartError{Name: b.name, Err: errors.New("the file became longer while it was read")}
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return &PartError{Name: b.name, Err: err}
 	}
 	b.text = crlf

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -74,6 +75,7 @@ type trouble struct {
 }
 
 func newHub(t *testing.T) *fakeHub {
+	t.Helper()
 	return &fakeHub{t: t, objects: map[string][]byte{}, blobs: map[string][]byte{}, asked: map[string]int{}}
 }
 
@@ -383,7 +385,7 @@ func (h *fakeHub) receive(r *http.Request, tr trouble, store func(name string, d
 	refused := map[string]string{}
 	for n := 0; ; n++ {
 		part, err := parts.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -80,7 +80,7 @@ func (h *fakeHub) checkTree(t *testing.T, p *fakePush, dir string) {
 		}
 		n++
 		rel, _ := filepath.Rel(dir, path)
-		want := ""
+		var want string
 		if d.Type()&os.ModeSymlink != 0 {
 			target, _ := os.Readlink(path)
 			want = "-> " + target
@@ -329,6 +329,7 @@ func TestPushTreeHashCache(t *testing.T) {
 	// The change time is real while the clock of a bubble begins in 2000, so
 	// the first run happens "before" the files were made and keeps nothing.
 	run := func(t *testing.T, wait time.Duration) *record {
+		t.Helper()
 		p := &record{}
 		synctest.Test(t, func(t *testing.T) {
 			time.Sleep(wait)
