@@ -1,12 +1,13 @@
 #!/bin/sh
-# Makes testdata/repo anew with the tools of the field: ostree, flatpak, gpg.
-# The tests read it to see that what those tools write is parsed, and encoded
-# again to the same bytes. Signatures and keys differ from run to run.
+# regenerate.sh [REPO] makes testdata/repo, or the repository that is given,
+# anew with the tools of the field: ostree, flatpak, gpg. The tests read it to
+# see that what those tools write is parsed, and encoded again to the same
+# bytes. Signatures and keys differ from run to run.
 set -eu
-cd "$(dirname "$0")"
+repo=${1:-$(dirname "$0")/repo}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-rm -rf repo
+trap 'gpgconf --kill all 2>/dev/null || true; rm -rf "$work"' EXIT
+rm -rf "$repo"
 
 export GNUPGHOME="$work/gnupg"
 mkdir -m 700 "$GNUPGHOME"
@@ -33,11 +34,11 @@ export_app() { # VERSION REPO
 		$sign -s "Version $1" "$2" "$work/app" stable >/dev/null
 }
 update() {
-	flatpak build-update-repo $sign --generate-static-deltas "$@" repo >/dev/null
+	flatpak build-update-repo $sign --generate-static-deltas "$@" "$repo" >/dev/null
 }
 
-ostree init --repo=repo --mode=archive-z2 --collection-id=org.example.Repo
-export_app 1 repo
+ostree init --repo="$repo" --mode=archive-z2 --collection-id=org.example.Repo
+export_app 1 "$repo"
 update --title=Example --default-branch=stable
 
 # A tree with owners, modes and extended attributes of its own, and a commit
@@ -49,7 +50,7 @@ chmod 2750 "$work/tree/private"
 setfattr -n user.note -v 'a note' "$work/tree/private/file" "$work/tree/private" 2>/dev/null ||
 	python3 -c 'import os, sys; [os.setxattr(p, "user.note", b"a note") for p in sys.argv[1:]]' \
 		"$work/tree/private/file" "$work/tree/private"
-ostree --repo=repo commit -b plain/tree --owner-uid=1000 --owner-gid=100 --timestamp='2024-01-01 00:00:00 +0000' \
+ostree --repo="$repo" commit -b plain/tree --owner-uid=1000 --owner-gid=100 --timestamp='2024-01-01 00:00:00 +0000' \
 	-s Subject -m 'A body
 of two lines.' --add-metadata-string=version=1.0 "$work/tree" >/dev/null
 
@@ -57,9 +58,9 @@ of two lines.' --add-metadata-string=version=1.0 "$work/tree" >/dev/null
 ostree init --repo="$work/upload" --mode=archive-z2 --collection-id=org.example.Repo.Build1
 export_app 2 "$work/upload"
 flatpak build-commit-from --no-update-summary --timestamp=2024-01-02T00:00:00Z $sign --extra-collection-id=org.example.Extra \
-	--end-of-life='Use another' --token-type=1 --subset=floss --src-repo="$work/upload" repo $ref >/dev/null
+	--end-of-life='Use another' --token-type=1 --subset=floss --src-repo="$work/upload" "$repo" $ref >/dev/null
 update --title='Example 2'
 
 # What is not the format's but this machine's.
-rm -rf repo/.lock repo/tmp repo/state repo/extensions
-find repo -name '*.commitmeta2' -delete
+rm -rf "$repo/.lock" "$repo/tmp" "$repo/state" "$repo/extensions"
+find "$repo" -name '*.commitmeta2' -delete
