@@ -212,9 +212,6 @@ type CommitRequest struct {
 	// as 64 hex digits.
 	Refs map[string]string
 
-	// ExtraIDs are as in PublishRequest.
-	ExtraIDs []string
-
 	// EndOfLife is the reason why the refs are no longer maintained; EndOfLifeRebase is
 	// the application id that replaces AppID and with it all ids that begin with it.
 	EndOfLife       string
@@ -238,9 +235,9 @@ type PublishRequest struct {
 	// nil Build an empty commit is the current one.
 	Refs map[string]string
 
-	// ExtraIDs are the last parts of further collection ids for the refs, which are
-	// also published as COLLECTIONID.EXTRAID; dotted words.
-	ExtraIDs []string
+	// ExtraCollections are further collection ids under which the refs are
+	// published.
+	ExtraCollections []string
 
 	// EndOfLife and so on are as in CommitRequest; empty leaves what the commits have.
 	EndOfLife       string
@@ -254,7 +251,8 @@ type PublishRequest struct {
 
 // Result is what a Publish did. It survives a crash as JSON.
 type Result struct {
-	// Keys are those of the requests that were published, in their order.
+	// Keys are those of the requests that were published, in their order. What Open
+	// itself publishes has a key of its own, "refresh-" and a number.
 	Keys []string `json:"keys"`
 
 	// Refs are the commits that the refs of each request now have, by the key of

@@ -37,20 +37,14 @@ func (p *publication) plan(req *PublishRequest) ([]*planned, error) {
 	if req.Build != nil {
 		in = req.Build.objects
 	}
-	var extra []string
-	for _, id := range req.ExtraIDs {
-		if p.r.opt.CollectionID == "" {
-			return nil, fmt.Errorf("extra id %s: the repository has no collection id", id)
-		}
-		id = p.r.opt.CollectionID + "." + id
+	for _, id := range req.ExtraCollections {
 		if err := ostree.ValidateCollectionID(id); err != nil {
 			return nil, err
 		}
-		extra = append(extra, id)
 	}
 	all := make([]*planned, 0, len(req.Refs))
 	for _, ref := range sortedKeys(req.Refs) {
-		c := &planned{build: req.Build, in: in, extra: extra}
+		c := &planned{build: req.Build, in: in, extra: req.ExtraCollections}
 		if err := p.planRef(c, req, ref, req.Refs[ref]); err != nil {
 			return nil, err
 		}

@@ -193,6 +193,7 @@ func (p *publication) publish() error {
 	if files != nil {
 		p.r.index.Commit(files)
 	}
+	p.r.heads.Store(int64(p.r.index.Len()))
 	return nil
 }
 
@@ -588,6 +589,7 @@ func (r *Repository) refresh(ctx context.Context, reconfigured bool) error {
 		return err
 	}
 	defer lock.release() //nolint:errcheck // nothing was written
+	p.result.Keys = []string{fmt.Sprintf("refresh-%d", time.Now().UnixNano())}
 	p.tx = r.store.Begin()
 	files, err := p.stageRefresh(reconfigured)
 	if err == nil && len(p.paths) == 0 {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"freshet/internal/flatpak"
 	"freshet/internal/keyfile"
@@ -33,14 +34,16 @@ type Repository struct {
 	index      flatpak.Index
 	unsaved    map[string]bool // refs that the Cache does not know as they are
 
+	heads atomic.Int64 // the length of index, for others
+
 	buildsMu sync.Mutex
 	builds   map[int64]*Build
 }
 
 // Pending is a publish that was completed without anybody knowing: the process
 // ended between the change of the files and the end of the commit function, or
-// Open found the files half changed and completed them. It has no keys when
-// Open itself brought the summaries up to date.
+// Open found the files half changed and completed them, or Open itself brought the
+// summaries up to date.
 type Pending struct {
 	Result
 
@@ -116,6 +119,7 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 		// What is published stays as it is, and so it can be served.
 		r.log.Error("the summaries could not be brought up to date", "error", err)
 	}
+	r.heads.Store(int64(r.index.Len()))
 	pending, err := r.pending()
 	return r, pending, err
 }
@@ -159,16 +163,8 @@ func (r *Repository) OpenFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// Refs returns the number of refs, appstream branches included. It waits for a
-// running publish.
-func (r *Repository) Refs(ctx context.Context) (int, error) {
-	release, err := r.acquire(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer release()
-	return r.index.Len(), nil
-}
+// Heads returns the number of refs, appstream branches included.
+func (r *Repository) Heads() int { return int(r.heads.Load()) }
 
 // acquire waits for a running publish.
 func (r *Repository) acquire(ctx context.Context) (release func(), err error) {

@@ -89,7 +89,7 @@ func TestDiskDecides(t *testing.T) {
 	h.publishApp("org.test.Hello", "v2")
 	writeFile(t, h.opt.Dir+"/"+ostree.RefPath(ref), v1+"\n")
 	pending := h.reopen()
-	if len(pending) != 1 || len(pending[0].Keys) != 0 || !slices.Contains(pending[0].Changed, "summary") {
+	if len(pending) != 1 || !strings.HasPrefix(pending[0].Keys[0], "refresh-") || !slices.Contains(pending[0].Changed, "summary") {
 		t.Errorf("pending: %+v", pending)
 	}
 	h.check()
