@@ -269,6 +269,9 @@ func (c *Claims) prefixes() []string {
 }
 
 func subCovers(claimed, sub string) bool {
+	if claimed == "" {
+		return sub == ""
+	}
 	rest, ok := strings.CutPrefix(sub, claimed)
 	return ok && (rest == "" || rest[0] == '/')
 }
