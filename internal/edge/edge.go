@@ -2,26 +2,183 @@ package edge
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
+	"sync"
 
+	"freshet/internal/durable"
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/upstream"
+	"freshet/internal/layout"
 	"freshet/internal/role"
 )
 
-// Edge is a caching front: a handler with a store and its followers.
+// Edge is a caching front: an [http.Handler] with a store, and the followers of
+// its hubs' event logs. It is safe for concurrent use.
 type Edge struct {
-	cfg Config
+	cfg     Config
+	env     role.Env
+	log     *slog.Logger
+	sites   map[string]*site // by host name
+	rest    *site            // for all other host names, may be nil
+	all     []*site
+	store   *diskcache.Store
+	cursors durable.Dir
+	metrics *metrics
+	names   names
+
+	// purgeMu makes a purge of several paths one step: purges hold it alone,
+	// who judges freshness or commits holds it shared.
+	purgeMu sync.RWMutex
+
+	// flightsMu may be taken while purgeMu is held.
+	flightsMu sync.Mutex
+	flights   map[diskcache.ID]*flight
+
+	solo      memo[struct{}] // keys whose answers are not shared
+	failing   memo[error]    // keys whose origin fails, while something stale is there
+	negatives memo[*memory]  // files that are not there, by ID of the URI
+
+	buffers bufferPool
+	ctx     context.Context //nolint:containedctx // ends the flights, which outlive requests
+	stop    context.CancelCauseFunc
+	wg      sync.WaitGroup
 }
 
-// New opens the store and prepares to serve. Close gives it up.
+// New opens the store, which may take seconds if it is large, and prepares to
+// serve. The caller runs [Edge.Follow] beside the server, and calls
+// [Edge.Close] after both.
 func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	if err := check(cfg); err != nil {
 		return nil, err
 	}
-	return &Edge{cfg: cfg.WithDefaults()}, nil
+	cfg = cfg.WithDefaults()
+	env = env.WithDefaults()
+	size, err := parseSize(cfg.Size)
+	if err != nil {
+		return nil, fmt.Errorf("size: %w", err)
+	}
+	e := &Edge{
+		cfg: cfg, env: env, log: env.Log,
+		flights: make(map[diskcache.ID]*flight), sites: make(map[string]*site),
+	}
+	e.solo.max, e.failing.max, e.negatives.max = 1<<16, 1<<16, 1<<12
+	e.ctx, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))
+	if err := e.addSites(); err != nil {
+		return nil, err
+	}
+	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{Size: size, Log: env.Log}); err != nil {
+		return nil, err
+	}
+	if e.cursors, err = durable.Open(e.store.Path("cursors")); err != nil {
+		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.store.Close())
+	}
+	e.metrics = newMetrics(env.Metrics, e.store, e.all)
+	e.loadNames()
+	stat := e.store.Stat()
+	e.log.InfoContext(ctx, "store is open", slog.String("dir", cfg.Store), slog.Int("entries", stat.Entries), slog.Int64("bytes", stat.Used))
+	return e, nil
 }
 
-func (e *Edge) Follow(ctx context.Context) error { <-ctx.Done(); return nil }
-func (e *Edge) Close() error                     { return nil }
-func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	http.Error(w, "not yet", http.StatusServiceUnavailable)
+func (e *Edge) addSites() error {
+	if e.cfg.Origin != "" {
+		s, err := e.newSite("", SiteConfig{Origin: e.cfg.Origin, Rules: e.cfg.Rules, Follow: e.cfg.Follow})
+		if err != nil {
+			return err
+		}
+		e.rest = s
+		e.all = append(e.all, s)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.cfg.Sites)) {
+		s, err := e.newSite(name, e.cfg.Sites[name])
+		if err != nil {
+			return err
+		}
+		for _, host := range e.cfg.Sites[name].Hosts {
+			e.sites[host] = s
+		}
+		e.all = append(e.all, s)
+	}
+	return nil
 }
+
+func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
+	base, err := url.Parse(cfg.Origin)
+	if err != nil {
+		return nil, fmt.Errorf("origin %q: %w", cfg.Origin, err)
+	}
+	transport := e.env.HTTP.Transport
+	if transport == nil {
+		transport = http.DefaultTransport
+	}
+	s := &site{
+		name: name, ruled: cfg.Rules != rulesNone, follow: cfg.Follow,
+		hubURL: base.Scheme + "://" + base.Host,
+		origin: &upstream.Origin{Base: base, HTTP: transport, FirstByte: e.cfg.FirstByteTimeout, Idle: e.cfg.IdleTimeout},
+	}
+	if isURL(cfg.Follow) {
+		s.hubURL = cfg.Follow
+	}
+	if cfg.Follow != followOff {
+		s.news.Store(uint32(newsCatchingUp))
+	}
+	return s, nil
+}
+
+// loadNames rebuilds from the store what is kept in memory only.
+func (e *Edge) loadNames() {
+	sites := make(map[string]*site, len(e.all))
+	for _, s := range e.all {
+		sites[s.name] = s
+	}
+	for entry := range e.store.All() {
+		meta := entry.Meta()
+		s := sites[meta.Site]
+		if s == nil {
+			continue // of a site that is not served now
+		}
+		c := call{site: s, uri: meta.URI, path: meta.Path, id: keyID(s.name, meta.URI, "")}
+		if s.ruled {
+			c.policy = layout.PolicyOf(meta.Path)
+		}
+		e.names.add(&c, entry.ID(), meta.Vary)
+	}
+}
+
+// site returns the site of a Host field.
+func (e *Edge) site(host string) *site {
+	if len(e.sites) > 0 {
+		if s := e.sites[hostName(host)]; s != nil {
+			return s
+		}
+	}
+	return e.rest
+}
+
+// Close ends the fetches that are still going on, and gives the store up.
+func (e *Edge) Close() error {
+	e.stop(&upstream.Error{Reason: upstream.Stopping, Err: errors.New("the edge is ending")})
+	e.wg.Wait()
+	return errors.Join(e.store.Close(), e.cursors.Root.Close())
+}
+
+// bufferSize is that of the buffers bodies are moved with.
+const bufferSize = 128 << 10
+
+// bufferPool lends buffers of bufferSize.
+type bufferPool struct{ pool sync.Pool }
+
+func (p *bufferPool) get() *[]byte {
+	if b, ok := p.pool.Get().(*[]byte); ok {
+		return b
+	}
+	b := make([]byte, bufferSize)
+	return &b
+}
+
+func (p *bufferPool) put(b *[]byte) { p.pool.Put(b) }

@@ -70,23 +70,31 @@ func (e *Entry) State() State {
 	return e.state
 }
 
-// Update changes the state, in memory and on disk. If the disk refuses, the
-// error is returned and the change holds for the life of the process.
-func (e *Entry) Update(change func(*State)) error {
-	h, err := e.store.files.acquire(e)
+// Mark changes the state in memory. It is lost with the process unless
+// [Entry.Save] follows.
+func (e *Entry) Mark(change func(*State)) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	change(&e.state)
-	if err == nil {
-		_, err = h.f.WriteAt(e.state.encode(), stateOff)
-	}
-	e.mu.Unlock()
-	if h != nil {
-		h.release()
-	}
+}
+
+// Save writes the state to the entry's file. If the disk refuses, the state
+// holds for the life of the process.
+func (e *Entry) Save() error {
+	h, err := e.store.files.acquire(e)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // evicted meanwhile
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("save state of %s: %w", e.Meta().Key, err)
+	}
+	defer h.release()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := h.f.WriteAt(e.state.encode(), stateOff); err != nil {
+		return fmt.Errorf("save state of %s: %w", e.Meta().Key, err)
+	}
+	return nil
 }
 
 // Freshen replaces the response's fields after a 304, in memory only: after
@@ -260,6 +268,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 	w.n += int64(n)
 	return n, nil
 }
+
+// ID is the name the entry will have.
+func (w *Writer) ID() ID { return w.id }
 
 // Len is the length written so far.
 func (w *Writer) Len() int64 { return w.n }

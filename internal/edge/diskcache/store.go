@@ -240,6 +240,22 @@ func (s *Store) Get(id ID) *Entry {
 	return e
 }
 
+// Peek is Get without counting a use.
+func (s *Store) Peek(id ID) *Entry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.index[id]
+}
+
+// Sync returns when everything written so far, states included, is on the
+// disk.
+func (s *Store) Sync() error {
+	if err := unix.Syncfs(int(s.dirF.Fd())); err != nil {
+		return fmt.Errorf("sync store: %w", err)
+	}
+	return nil
+}
+
 // All yields every entry, in no order. Entries that come or go meanwhile may
 // or may not be among them.
 func (s *Store) All() iter.Seq[*Entry] {

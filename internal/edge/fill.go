@@ -1,0 +1,170 @@
+package edge
+
+import (
+	"errors"
+	"io"
+	"sync"
+
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/upstream"
+)
+
+// fill is a body on its way from the origin into the store. One goroutine
+// writes; any number of readers follow it.
+type fill struct {
+	w    *diskcache.Writer
+	size int64 // -1 if unknown
+	// hold keeps the last byte from readers until the body proved right, so
+	// that nobody can take a wrong one for complete.
+	hold bool
+	// keep goes on without readers.
+	keep bool
+
+	mu      sync.Mutex
+	n       int64 // bytes written
+	done    bool
+	err     error         // why it ended, with done; nil is success
+	wake    chan struct{} // closed at the next progress; nil if nobody waits
+	readers int
+	idle    func() // called when the last reader left before done
+	rest    *rest
+}
+
+// rest is what the origin has still to send after the store refused a write:
+// the first reader that gets there goes on with it.
+type rest struct {
+	off  int64
+	head []byte
+	body io.ReadCloser
+	// settled is closed when a reader took it, or, with refused, when the last
+	// one left.
+	settled chan struct{}
+	refused bool
+}
+
+func (f *fill) wakeLocked() {
+	if f.wake != nil {
+		close(f.wake)
+		f.wake = nil
+	}
+}
+
+// progress tells readers of n more bytes.
+func (f *fill) progress(n int) {
+	f.mu.Lock()
+	f.n += int64(n)
+	f.wakeLocked()
+	f.mu.Unlock()
+}
+
+// finish ends the fill.
+func (f *fill) finish(err error) {
+	f.mu.Lock()
+	f.done, f.err = true, err
+	f.wakeLocked()
+	f.mu.Unlock()
+}
+
+// handOver offers the rest of the body to a reader and waits until one takes
+// it or all have left. It reports whether it was taken.
+func (f *fill) handOver(head []byte, body io.ReadCloser) bool {
+	f.mu.Lock()
+	if f.readers == 0 {
+		f.mu.Unlock()
+		return false
+	}
+	r := &rest{off: f.n, head: head, body: body, settled: make(chan struct{})}
+	f.rest = r
+	f.wakeLocked()
+	f.mu.Unlock()
+	<-r.settled
+	return !r.refused
+}
+
+// join adds a reader; it calls leave when it is done.
+func (f *fill) join() {
+	f.mu.Lock()
+	f.readers++
+	f.mu.Unlock()
+}
+
+func (f *fill) leave() {
+	f.mu.Lock()
+	f.readers--
+	last := f.readers == 0
+	idle := last && !f.done
+	if last && f.rest != nil {
+		f.rest.refused = true
+		close(f.rest.settled)
+		f.rest = nil
+	}
+	f.mu.Unlock()
+	if idle && f.idle != nil {
+		f.idle()
+	}
+}
+
+// abandoned reports whether going on is not worth it: nobody reads, and much
+// is missing.
+func (f *fill) abandoned() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	const small = 64 << 20
+	switch {
+	case f.keep || f.readers > 0 || f.done:
+		return false
+	case f.size < 0:
+		return f.n >= small
+	}
+	return f.size >= small && f.n*2 < f.size
+}
+
+// errHandedOver ends a fill whose rest went to one reader only.
+var errHandedOver = &upstream.Error{Reason: upstream.StoreFull, Err: errors.New("the store could not take the body")}
+
+// read returns how many bytes after off are there, waiting for at least one;
+// 0 and io.EOF at the end. rest is not nil if the reader is to go on with it:
+// the reader owns it then.
+func (f *fill) read(done <-chan struct{}, off int64) (n int64, r *rest, err error) {
+	for {
+		f.mu.Lock()
+		visible := f.n
+		if f.hold && !f.done {
+			visible--
+		}
+		switch {
+		case off < visible && (!f.done || f.err == nil || !f.hold):
+			f.mu.Unlock()
+			return visible - off, nil, nil
+		case f.rest != nil && off == f.rest.off:
+			r, f.rest = f.rest, nil
+			close(r.settled)
+			f.mu.Unlock()
+			return 0, r, nil
+		case f.done && f.err == nil:
+			f.mu.Unlock()
+			return 0, nil, io.EOF
+		case f.done:
+			err := f.err
+			f.mu.Unlock()
+			return 0, nil, err
+		}
+		if f.wake == nil {
+			f.wake = make(chan struct{})
+		}
+		wake := f.wake
+		f.mu.Unlock()
+		select {
+		case <-wake:
+		case <-done:
+			return 0, nil, &upstream.Error{Reason: upstream.ClientGone, Err: io.ErrClosedPipe}
+		}
+	}
+}
+
+// waits reports whether a read at off would have to wait.
+func (f *fill) waits(off int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.done && off >= f.n
+}

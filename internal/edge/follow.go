@@ -1,0 +1,222 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"freshet/api/hubapi"
+)
+
+const (
+	// recheckAfter is how often an origin without an event log is asked whether
+	// it has one now.
+	recheckAfter = 10 * time.Minute
+	// retryAfter is the pause after a failure that the client does not retry
+	// itself.
+	retryAfter = 5 * time.Second
+	// pollWait is how long the hub may hold an answer back. A lost connection
+	// shows after at most this and a minute.
+	pollWait = 30 * time.Second
+)
+
+// Follow applies the events of the sites' hubs until ctx ends.
+//
+// The cursor of each site is on disk, in the store's folder cursors. It is
+// written after what it stands for is applied and on disk, so that an event
+// may be applied twice but never not at all.
+func (e *Edge) Follow(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, s := range e.all {
+		if s.follow != followOff {
+			group.Go(func() error { return e.followSite(ctx, s) })
+		}
+	}
+	return group.Wait()
+}
+
+func (e *Edge) followSite(ctx context.Context, s *site) error {
+	log := e.log.With(slog.String("site", s.label()), slog.String("hub", s.hubURL))
+	for ctx.Err() == nil {
+		err := e.followLog(ctx, s, log)
+		if ctx.Err() != nil {
+			return nil
+		}
+		void, isVoid := errors.AsType[*hubapi.CursorError](err)
+		switch {
+		case isVoid:
+			e.setNews(ctx, s, newsCatchingUp, log)
+			log.WarnContext(ctx, "event log begins anew: everything changeable is stale", slog.Any("error", err))
+			if err := e.restart(s, void.Now); err != nil {
+				log.ErrorContext(ctx, "cursor not kept", slog.Any("error", err))
+				pause(ctx, retryAfter)
+			}
+		case errors.Is(err, hubapi.ErrNoEventLog):
+			e.setNews(ctx, s, newsNone, log)
+			if s.follow == followOn {
+				log.WarnContext(ctx, "origin has no event log", slog.Any("error", err))
+			}
+			pause(ctx, recheckAfter)
+		default:
+			e.setNews(ctx, s, newsAway, log)
+			log.WarnContext(ctx, "event log not followed", slog.Any("error", err))
+			pause(ctx, retryAfter)
+		}
+	}
+	return nil
+}
+
+// followLog reads and applies the log until something breaks.
+func (e *Edge) followLog(ctx context.Context, s *site, log *slog.Logger) error {
+	client := hubapi.Client{Base: s.hubURL, HTTP: e.env.HTTP, RetryFor: -1}
+	cursor, err := e.readCursor(s)
+	if err != nil {
+		log.WarnContext(ctx, "cursor not readable: begin anew", slog.Any("error", err))
+	}
+	if cursor.Log == "" {
+		// Nothing is known of what was stored before; from here on it is.
+		page, err := client.Events(ctx, 0, 1, 0)
+		if err != nil {
+			return err
+		}
+		cursor = hubapi.Cursor{Log: page.Log, Serial: page.Head}
+		if err := e.restart(s, cursor); err != nil {
+			return err
+		}
+	}
+	opts := hubapi.FollowOptions{
+		Wait: pollWait,
+		Trouble: func(err error, _ time.Duration) {
+			if e.setNews(ctx, s, newsAway, log) {
+				log.WarnContext(ctx, "event log out of reach", slog.Any("error", err))
+			}
+		},
+	}
+	for batch, err := range client.FollowBatches(ctx, cursor, opts) {
+		if err != nil {
+			return err
+		}
+		s.lag.Store(max(0, batch.Head-batch.Cursor.Serial) + int64(len(batch.Events)))
+		if !batch.CaughtUp() {
+			e.setNews(ctx, s, newsCatchingUp, log)
+		}
+		if err := e.apply(ctx, s, batch, log); err != nil {
+			return err
+		}
+		s.lag.Store(max(0, batch.Head-batch.Cursor.Serial))
+		if batch.CaughtUp() {
+			e.setNews(ctx, s, newsFollowing, log)
+		}
+	}
+	return ctx.Err()
+}
+
+// apply purges what the events of a batch changed, and moves the cursor.
+func (e *Edge) apply(ctx context.Context, s *site, batch hubapi.Batch, log *slog.Logger) error {
+	if len(batch.Events) == 0 {
+		return nil
+	}
+	for _, event := range batch.Events {
+		paths := s.paths(event)
+		n, err := e.purge(s, paths)
+		if err != nil {
+			return fmt.Errorf("event %d: %w", event.Serial, err)
+		}
+		e.metrics.events.Inc()
+		e.metrics.purged.Add(float64(n))
+		log.InfoContext(ctx, "event applied", slog.Int64("serial", event.Serial), slog.String("kind", string(event.Kind)),
+			slog.String("repo", event.Repo), slog.Int("changed", len(paths)), slog.Int("purged", n))
+	}
+	return e.writeCursor(s, batch.Cursor)
+}
+
+// paths maps the files an event names to paths of the site. Those outside of
+// the origin's folder are left out.
+func (s *site) paths(event hubapi.Event) []string {
+	paths := make([]string, 0, len(event.Changed))
+	prefix := strings.TrimSuffix(s.origin.Base.Path, "/")
+	for _, name := range event.Changed {
+		if p, ok := strings.CutPrefix(event.Base+name, prefix); ok && strings.HasPrefix(p, "/") {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+// restart makes everything changeable stale and sets the cursor.
+func (e *Edge) restart(s *site, now hubapi.Cursor) error {
+	n, err := e.purgeChangeable(s)
+	if err != nil {
+		return err
+	}
+	e.metrics.purged.Add(float64(n))
+	return e.writeCursor(s, now)
+}
+
+// setNews notes how the site stands to its hub. It reports whether that is
+// new.
+func (e *Edge) setNews(ctx context.Context, s *site, state newsState, log *slog.Logger) bool {
+	before := newsState(s.news.Swap(uint32(state)))
+	if before != state {
+		log.InfoContext(ctx, "event log", slog.String("state", state.String()))
+	}
+	return before != state
+}
+
+// cursorFile is the name of the site's cursor.
+func cursorFile(s *site) string { return s.label() + ".json" }
+
+// storedCursor is the content of a cursor file. The hub is part of it: the
+// cursor of another one means nothing.
+type storedCursor struct {
+	Hub string `json:"hub"`
+	hubapi.Cursor
+}
+
+func (e *Edge) readCursor(s *site) (hubapi.Cursor, error) {
+	data, err := e.cursors.Root.ReadFile(cursorFile(s))
+	if errors.Is(err, fs.ErrNotExist) {
+		return hubapi.Cursor{}, nil
+	}
+	var stored storedCursor
+	if err == nil {
+		err = json.Unmarshal(data, &stored)
+	}
+	if err != nil {
+		return hubapi.Cursor{}, fmt.Errorf("read cursor: %w", err)
+	}
+	if stored.Hub != s.hubURL || stored.Serial < 0 {
+		return hubapi.Cursor{}, nil
+	}
+	return stored.Cursor, nil
+}
+
+func (e *Edge) writeCursor(s *site, cursor hubapi.Cursor) error {
+	if err := e.store.Sync(); err != nil { // the purges first
+		return err
+	}
+	data, err := json.Marshal(storedCursor{s.hubURL, cursor})
+	if err != nil {
+		return fmt.Errorf("write cursor: %w", err)
+	}
+	if err := e.cursors.WriteFile(cursorFile(s), append(data, '\n'), 0o640); err != nil {
+		return fmt.Errorf("write cursor: %w", err)
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,124 @@
+package edge
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/httpcache"
+	"freshet/internal/layout"
+)
+
+// names knows which entries belong together: the variants of a URI, and the
+// members of a set. Evicted entries may still be listed. The zero value is
+// empty; safe for concurrent use.
+type names struct {
+	mu       sync.RWMutex
+	variants map[diskcache.ID]*variants
+	sets     map[setKey][]diskcache.ID
+}
+
+// variants are the entries of a URI whose answers depend on request fields.
+type variants struct {
+	fields []string // as the newest answer says
+	ids    []diskcache.ID
+}
+
+type setKey struct {
+	site string
+	set  layout.Set
+}
+
+const (
+	// maxVariants bounds the variants of one URI; the oldest is forgotten, and
+	// with it the way to find the entry.
+	maxVariants = 64
+	// maxVaried bounds the URIs with variants.
+	maxVaried = 1 << 17
+	// maxMembers bounds the members of a set.
+	maxMembers = 4096
+)
+
+// variant returns the ID under which the answer to a request is looked for.
+func (n *names) variant(c *call, h http.Header) diskcache.ID {
+	if c.policy.Ruled() {
+		return c.id
+	}
+	n.mu.RLock()
+	v := n.variants[c.id]
+	var fields []string
+	if v != nil {
+		fields = v.fields
+	}
+	n.mu.RUnlock()
+	if len(fields) == 0 {
+		return c.id
+	}
+	return keyID(c.site.name, c.uri, httpcache.VaryKey(fields, h))
+}
+
+// add notes a new entry.
+func (n *names) add(c *call, id diskcache.ID, vary []string) {
+	set := c.policy.Set
+	if c.policy.Ruled() && set == (layout.Set{}) {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if set != (layout.Set{}) {
+		key := setKey{c.site.name, set}
+		if n.sets == nil {
+			n.sets = make(map[setKey][]diskcache.ID)
+		}
+		if ids := n.sets[key]; !slices.Contains(ids, id) && len(ids) < maxMembers {
+			n.sets[key] = append(ids, id)
+		}
+		return
+	}
+	v := n.variants[c.id]
+	if len(vary) == 0 {
+		if v != nil {
+			v.fields = nil // the newest answer does not vary
+		}
+		return
+	}
+	if v == nil {
+		if n.variants == nil {
+			n.variants = make(map[diskcache.ID]*variants)
+		}
+		if len(n.variants) >= maxVaried {
+			for other := range n.variants {
+				delete(n.variants, other)
+				break
+			}
+		}
+		v = new(variants)
+		n.variants[c.id] = v
+	}
+	v.fields = vary
+	if !slices.Contains(v.ids, id) {
+		if len(v.ids) >= maxVariants {
+			v.ids = slices.Delete(v.ids, 0, 1)
+		}
+		v.ids = append(v.ids, id)
+	}
+}
+
+// of lists every ID a URI may have entries under.
+func (n *names) of(id diskcache.ID) []diskcache.ID {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	ids := []diskcache.ID{id}
+	if v := n.variants[id]; v != nil {
+		ids = append(ids, v.ids...)
+	}
+	return ids
+}
+
+// members lists the entries of a set.
+func (n *names) members(site string, set layout.Set) []diskcache.ID {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Clone(n.sets[setKey{site, set}])
+}

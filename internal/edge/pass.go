@@ -1,0 +1,177 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/upstream"
+	"freshet/internal/httpcache"
+	"freshet/internal/role"
+)
+
+// via is what proxies add to what they pass on (RFC 9110 §7.6.3).
+const via = "1.1 " + product
+
+// fetchHeader makes the fields of a request whose answer is for many. Where
+// rules apply, nothing of the client's goes into it: what is not part of the
+// key must not change the answer.
+func (e *Edge) fetchHeader(c *call, r *http.Request) http.Header {
+	if c.policy.Ruled() {
+		h := http.Header{
+			"User-Agent":      {product + "-edge"},
+			"Accept":          {"*/*"},
+			"Accept-Encoding": {"identity"},
+			"Via":             {via},
+		}
+		if v := r.Header["Authorization"]; len(v) > 0 { // flights with one are not shared
+			h["Authorization"] = v
+		}
+		return h
+	}
+	h := e.passHeader(r)
+	for _, name := range [...]string{
+		"Range", "If-Range", "If-None-Match", "If-Modified-Since", "X-Forwarded-For",
+	} {
+		delete(h, name)
+	}
+	return h
+}
+
+// passHeader makes the fields of a request that is passed on for one client.
+func (e *Edge) passHeader(r *http.Request) http.Header {
+	h := r.Header.Clone()
+	httpcache.RemoveHopByHop(h)
+	h.Add("Via", via)
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = []string{""} // net/http would put its own
+	}
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		h.Add("X-Forwarded-For", host)
+	}
+	return h
+}
+
+// flyAlone begins a flight that only the caller knows.
+func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
+	f := &flight{call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(), ready: make(chan struct{})}
+	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
+	header := r.Header
+	e.wg.Go(func() { e.fly(f, header) })
+	return f
+}
+
+// pass hands the request on as it is.
+func (rp *reply) pass() {
+	e, c, r := rp.e, rp.c, rp.r
+	rp.outcome = outcomePass
+	resp, err := c.site.origin.Do(r.Context(), upstream.Request{
+		Method: r.Method, URI: c.uri, Header: e.passHeader(r), Body: requestBody(r), ContentLength: r.ContentLength,
+	})
+	if err != nil {
+		e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
+		rp.failed(err, nil)
+		return
+	}
+	e.metrics.fetches.WithLabelValues("other").Inc()
+	e.invalidate(c, r, resp.StatusCode, resp.Header)
+	rp.relay(resp, nil)
+}
+
+func requestBody(r *http.Request) io.ReadCloser {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	return r.Body
+}
+
+// fromOrigin answers with a response that is for this request only. If it may
+// be stored for later validation, it is, on the way.
+func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
+	cc := httpcache.ParseCacheControl(resp.Header)
+	if resp.StatusCode == http.StatusOK && httpcache.Evaluate(rp.r.Header, resp.Header) == httpcache.NotModified {
+		defer func() { _ = resp.Body.Close() }() // not wanted
+		h := rp.w.Header()
+		for name, values := range httpcache.StoredHeader(resp.Header, httpcache.Directives{}) {
+			h[name] = values
+		}
+		rp.explain(h, httpcache.Freshness{}, false)
+		rp.notModified(h)
+		return
+	}
+	storable, _ := rp.c.storable(rp.r.Header, resp, cc, f.asked, f.got)
+	if !storable || resp.ContentLength > rp.e.store.Size()/2 {
+		rp.relay(resp, nil)
+		return
+	}
+	w, meta, state := rp.e.newEntry(rp.c, rp.r.Header, resp, cc, f.asked, f.got)
+	if w == nil {
+		rp.relay(resp, nil)
+		return
+	}
+	defer w.Abort()
+	rp.stored = true
+	check := newVerifier(rp.c.policy.Digest)
+	good := true
+	whole := rp.relay(resp, func(p []byte) {
+		check.write(p)
+		if good {
+			_, err := w.Write(p)
+			good = err == nil
+		}
+	})
+	if whole && good && (resp.ContentLength < 0 || w.Len() == resp.ContentLength) && check.end(w) == nil {
+		_, _ = rp.e.commit(rp.c, w, meta, state, f.old, f) // the client has what it wants
+	}
+}
+
+// relay streams a response to the client, showing each piece to tee. It
+// reports whether it came to the end.
+func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
+	defer func() { _ = resp.Body.Close() }() // read to its end, or cut
+	rp.fwdStatus = resp.StatusCode
+	h := rp.w.Header()
+	httpcache.RemoveHopByHop(resp.Header)
+	for name, values := range resp.Header {
+		h[name] = values
+	}
+	if resp.ContentLength >= 0 {
+		h["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
+	}
+	if resp.StatusCode >= 500 {
+		rp.outcome, rp.reason = outcomeError, upstream.Status5xx
+		role.SetReason(rp.w, rp.r, string(rp.reason), resp.Status)
+	}
+	rp.explain(h, httpcache.Freshness{}, false)
+	rp.start(resp.StatusCode)
+	buf := rp.e.buffers.get()
+	defer rp.e.buffers.put(buf)
+	flush := http.NewResponseController(rp.w)
+	for {
+		n, err := resp.Body.Read(*buf)
+		if n > 0 {
+			if tee != nil {
+				tee((*buf)[:n])
+			}
+			m, werr := rp.w.Write((*buf)[:n])
+			rp.bytes += int64(m)
+			if werr == nil && n < bufferSize {
+				werr = flush.Flush()
+			}
+			if werr != nil && !errors.Is(werr, http.ErrNotSupported) {
+				rp.cut(toClient(werr))
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return true
+		case err != nil:
+			rp.cut(err)
+		}
+	}
+}

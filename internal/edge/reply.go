@@ -1,0 +1,407 @@
+package edge
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/upstream"
+	"freshet/internal/httpcache"
+	"freshet/internal/role"
+)
+
+// reply is one answer in the making. It belongs to the request's goroutine.
+type reply struct {
+	e      *Edge
+	w      http.ResponseWriter
+	r      *http.Request
+	c      *call
+	begun  time.Time
+	begun2 time.Time // when it began anew
+
+	outcome   outcome
+	reason    upstream.Reason // with outcomeError
+	detail    upstream.Reason // why something stale was used
+	bytes     int64
+	hit       bool
+	stored    bool
+	collapsed bool
+	fwd       string
+	fwdStatus int
+}
+
+// product names this cache in Cache-Status, Proxy-Status and Via.
+const product = "freshet"
+
+func (rp *reply) now() time.Time {
+	if rp.begun2.IsZero() {
+		return rp.begun
+	}
+	return rp.begun2
+}
+
+// done counts the request.
+func (rp *reply) done() {
+	rp.e.metrics.count(rp.outcome, rp.reason, rp.bytes)
+	rp.annotate()
+}
+
+// source is a body that can be sent from any place.
+type source interface {
+	// send writes n bytes from off on, fewer only with an error. n is -1 for
+	// everything up to an end that is not known yet.
+	send(rp *reply, off, n int64) (int64, error)
+}
+
+// fromEntry answers with a stored response. It reports false, with nothing
+// sent, if the entry is gone or damaged.
+func (rp *reply) fromEntry(entry *diskcache.Entry, fresh httpcache.Freshness) bool {
+	body, err := entry.Open()
+	if err != nil {
+		return false
+	}
+	defer body.Close()
+	meta := entry.Meta()
+	age := entry.State().Age(time.Now())
+	h := rp.w.Header()
+	for name, values := range meta.Header {
+		h[name] = values
+	}
+	h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	rp.explain(h, fresh, true)
+	rp.send(meta.Status, meta.Header, entry.Size(), stored{body})
+	return true
+}
+
+// fromFill answers from a body on its way into the store.
+func (rp *reply) fromFill(f *flight) {
+	defer f.fill.leave()
+	h := rp.w.Header()
+	for name, values := range f.meta.Header {
+		h[name] = values
+	}
+	age := f.state.Age(time.Now())
+	if age >= time.Second {
+		h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	}
+	rp.explain(h, rp.c.freshness(f.state, httpcache.Freshness{Age: age}), true)
+	rp.send(f.meta.Status, f.meta.Header, f.fill.size, f.fill)
+}
+
+// fromMemory answers with a small answer: a file that is not there.
+func (rp *reply) fromMemory(m *memory) {
+	h := rp.w.Header()
+	for name, values := range m.header {
+		h[name] = values
+	}
+	if age := m.age + time.Since(m.arrived); age >= time.Second {
+		h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
+	}
+	rp.explain(h, httpcache.Freshness{}, false)
+	h["Content-Length"] = []string{strconv.Itoa(len(m.body))}
+	rp.start(m.status)
+	if !rp.c.head {
+		n, _ := rp.w.Write(m.body)
+		rp.bytes += int64(n)
+	}
+}
+
+// explain sets the fields by which the cache tells what it did.
+func (rp *reply) explain(h http.Header, fresh httpcache.Freshness, ttl bool) {
+	if value := rp.c.policy.ClientCacheControl(); value != "" && ttl {
+		h["Cache-Control"] = []string{value}
+		delete(h, "Expires")
+		delete(h, "Pragma")
+	}
+	status := httpcache.CacheStatus{
+		Cache: product, Hit: rp.hit, Fwd: rp.fwd, FwdStatus: rp.fwdStatus,
+		Stored: rp.stored, Collapsed: rp.collapsed, Detail: string(rp.detail),
+	}
+	if ttl {
+		status.HasTTL, status.TTL = true, int64((fresh.Lifetime-fresh.Age)/time.Second)
+	}
+	var stack [160]byte
+	b := stack[:0]
+	if before := h["Cache-Status"]; len(before) > 0 { // the caches nearer to the origin come first
+		b = append(b, strings.Join(before, ", ")...)
+		b = append(b, ", "...)
+	}
+	h["Cache-Status"] = []string{string(status.Append(b))}
+	switch {
+	case rp.detail != "":
+		rp.proxyStatus(h, rp.detail)
+	case rp.outcome == outcomeError:
+		rp.proxyStatus(h, rp.reason)
+		if rp.c.policy.Ruled() || len(h["Cache-Control"]) == 0 {
+			h["Cache-Control"] = []string{"no-store"}
+		}
+	}
+}
+
+func (rp *reply) proxyStatus(h http.Header, reason upstream.Reason) {
+	status := httpcache.ProxyStatus{Proxy: product, Error: reason.ProxyError(), Details: string(reason)}
+	if reason == upstream.Status5xx {
+		status.ReceivedStatus = rp.fwdStatus
+	}
+	h["Proxy-Status"] = append(h["Proxy-Status"], string(status.Append(nil)))
+}
+
+// start sends the header.
+func (rp *reply) start(status int) {
+	rp.w.WriteHeader(status)
+	rp.e.metrics.firstByte(rp.outcome, time.Since(rp.begun))
+}
+
+// send answers with a representation of the given size (-1: unknown), applying
+// the request's conditions and ranges.
+func (rp *reply) send(status int, repr http.Header, size int64, src source) {
+	h := rp.w.Header()
+	if status == http.StatusOK {
+		if httpcache.Evaluate(rp.r.Header, repr) == httpcache.NotModified {
+			rp.notModified(h)
+			return
+		}
+		if size >= 0 {
+			h["Accept-Ranges"] = bytesUnit()
+			if rp.partial(h, repr, size, src) {
+				return
+			}
+		}
+	}
+	if size >= 0 {
+		h["Content-Length"] = []string{strconv.FormatInt(size, 10)}
+	} else {
+		delete(h, "Content-Length")
+	}
+	rp.start(status)
+	if !rp.c.head {
+		rp.body(src, 0, size)
+	}
+}
+
+func bytesUnit() []string { return []string{"bytes"} }
+
+// notModified sends a 304 with the fields RFC 9110 §15.4.5 wants.
+func (rp *reply) notModified(h http.Header) {
+	for _, name := range [...]string{"Content-Type", "Content-Length", "Content-Encoding", "Content-Language", "Content-Range", "Accept-Ranges"} {
+		delete(h, name)
+	}
+	rp.start(http.StatusNotModified)
+}
+
+// partial answers a request for ranges. It reports false if the whole is to be
+// sent.
+func (rp *reply) partial(h, repr http.Header, size int64, src source) bool {
+	lines := rp.r.Header["Range"]
+	if len(lines) != 1 || rp.c.head || !httpcache.IfRange(rp.r.Header, repr) {
+		return false // Range is defined for GET only (RFC 9110 §14.2)
+	}
+	ranges, ok := httpcache.ParseRange(lines[0], size)
+	switch {
+	case !ok:
+		delete(h, "Content-Type")
+		delete(h, "Content-Encoding")
+		h["Content-Range"] = []string{httpcache.Unsatisfied(size)}
+		h["Content-Length"] = []string{"0"}
+		rp.start(http.StatusRequestedRangeNotSatisfiable)
+	case len(ranges) == 0:
+		return false
+	case len(ranges) == 1:
+		h["Content-Range"] = []string{ranges[0].ContentRange(size)}
+		h["Content-Length"] = []string{strconv.FormatInt(ranges[0].Length, 10)}
+		rp.start(http.StatusPartialContent)
+		rp.body(src, ranges[0].Start, ranges[0].Length)
+	default:
+		m := httpcache.Multipart{Boundary: rand.Text(), Size: size, Ranges: ranges}
+		if v := repr["Content-Type"]; len(v) > 0 {
+			m.ContentType = v[0]
+		}
+		h["Content-Type"] = []string{m.Type()}
+		h["Content-Length"] = []string{strconv.FormatInt(m.Length(), 10)}
+		rp.start(http.StatusPartialContent)
+		for i, part := range ranges {
+			rp.text(m.Head(i))
+			rp.body(src, part.Start, part.Length)
+		}
+		rp.text(m.Tail())
+	}
+	return true
+}
+
+// text sends a piece of multipart framing.
+func (rp *reply) text(s string) {
+	n, err := io.WriteString(rp.w, s)
+	rp.bytes += int64(n)
+	if err != nil {
+		rp.cut(&upstream.Error{Reason: upstream.ClientGone, Err: err})
+	}
+}
+
+// body sends a part of the body, or cuts the connection: what was announced
+// and cannot be sent must not look complete.
+func (rp *reply) body(src source, off, n int64) {
+	sent, err := src.send(rp, off, n)
+	rp.bytes += sent
+	if err != nil {
+		rp.cut(err)
+	}
+}
+
+// cut ends the connection in the middle of an answer.
+func (rp *reply) cut(err error) {
+	rp.reason = upstream.ReasonOf(err)
+	if rp.reason != upstream.ClientGone {
+		rp.outcome = outcomeError
+	}
+	role.SetReason(rp.w, rp.r, string(rp.reason), err.Error())
+	panic(http.ErrAbortHandler) // net/http's way to cut a connection
+}
+
+// failed answers that the origin has no answer. m is its own error, if it sent
+// one.
+func (rp *reply) failed(err error, m *memory) {
+	reason := upstream.ReasonOf(err)
+	rp.outcome, rp.reason = outcomeError, reason
+	h := rp.w.Header()
+	role.SetReason(rp.w, rp.r, string(reason), err.Error())
+	rp.hit = false
+	if m != nil {
+		rp.fromMemory(m)
+		return
+	}
+	rp.explain(h, httpcache.Freshness{}, false)
+	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
+	status := reason.Status()
+	text := http.StatusText(status) + ": " + string(reason) + "\n"
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	rp.start(status)
+	if !rp.c.head {
+		rp.text(text)
+	}
+}
+
+// refuse answers a request that is not served.
+func (rp *reply) refuse(status int, word, text string) {
+	h := rp.w.Header()
+	role.SetReason(rp.w, rp.r, word, text)
+	h["Cache-Control"] = []string{"no-store"}
+	if rp.c != nil {
+		rp.outcome, rp.reason = outcomeError, upstream.Reason(word)
+	}
+	http.Error(rp.w, text, status)
+}
+
+// stored sends from an entry's file.
+type stored struct{ *diskcache.Body }
+
+// sendfileFrom is the length from which sendfile costs less than a copy.
+const sendfileFrom = 64 << 10
+
+func (s stored) send(rp *reply, off, n int64) (int64, error) {
+	if n > sendfileFrom {
+		if f, err := s.File(off); err == nil {
+			defer func() { _ = f.Close() }() // only read
+			sent, err := io.Copy(rp.w, &io.LimitedReader{R: f, N: n})
+			if err == nil && sent < n {
+				return sent, &upstream.Error{Reason: upstream.StoreFull, Err: io.ErrUnexpectedEOF}
+			}
+			return sent, toClient(err)
+		}
+	}
+	buf := rp.e.buffers.get()
+	defer rp.e.buffers.put(buf)
+	var sent int64
+	for sent < n {
+		chunk := (*buf)[:min(n-sent, bufferSize)]
+		if _, err := s.ReadAt(chunk, off+sent); err != nil && !errors.Is(err, io.EOF) {
+			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: err}
+		}
+		w, err := rp.w.Write(chunk)
+		sent += int64(w)
+		if err != nil {
+			return sent, toClient(err)
+		}
+	}
+	return sent, nil
+}
+
+func toClient(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &upstream.Error{Reason: upstream.ClientGone, Err: err}
+}
+
+// send implements source: it follows the fill.
+func (f *fill) send(rp *reply, off, n int64) (int64, error) {
+	buf := rp.e.buffers.get()
+	defer rp.e.buffers.put(buf)
+	flush := http.NewResponseController(rp.w)
+	done := rp.r.Context().Done()
+	var sent int64
+	for n < 0 || sent < n {
+		if f.waits(off + sent) {
+			if err := flush.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+				return sent, toClient(err)
+			}
+		}
+		avail, rest, err := f.read(done, off+sent)
+		switch {
+		case rest != nil:
+			more, err := rest.send(rp, *buf, n-sent, n < 0)
+			return sent + more, err
+		case errors.Is(err, io.EOF) && n < 0:
+			return sent, nil
+		case err != nil:
+			return sent, err
+		}
+		if n >= 0 {
+			avail = min(avail, n-sent)
+		}
+		chunk := (*buf)[:min(avail, bufferSize)]
+		if _, err := f.w.ReadAt(chunk, off+sent); err != nil {
+			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: err}
+		}
+		w, err := rp.w.Write(chunk)
+		sent += int64(w)
+		if err != nil {
+			return sent, toClient(err)
+		}
+	}
+	return sent, nil
+}
+
+// send goes on with what the origin sends, past the store.
+func (r *rest) send(rp *reply, buf []byte, n int64, toEnd bool) (int64, error) {
+	defer func() { _ = r.body.Close() }() // read to its end, or cut on purpose
+	var sent int64
+	chunk := r.head
+	var readErr error
+	for {
+		if !toEnd {
+			chunk = chunk[:min(int64(len(chunk)), n-sent)]
+		}
+		w, err := rp.w.Write(chunk)
+		sent += int64(w)
+		switch {
+		case err != nil:
+			return sent, toClient(err)
+		case !toEnd && sent == n:
+			return sent, nil
+		case errors.Is(readErr, io.EOF) && toEnd:
+			return sent, nil
+		case errors.Is(readErr, io.EOF):
+			return sent, &upstream.Error{Reason: upstream.ShortBody, Err: io.ErrUnexpectedEOF}
+		case readErr != nil:
+			return sent, readErr
+		}
+		var k int
+		k, readErr = r.body.Read(buf)
+		chunk = buf[:k]
+	}
+}

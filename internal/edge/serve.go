@@ -1,0 +1,263 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/upstream"
+	"freshet/internal/httpcache"
+	"freshet/internal/role"
+)
+
+// ServeHTTP answers one request from the store or the origin.
+func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rp := reply{e: e, w: w, r: r, begun: time.Now()}
+	s := e.site(r.Host)
+	if s == nil {
+		rp.refuse(http.StatusMisdirectedRequest, "unknown_host", "no site has this host name")
+		return
+	}
+	c, ok := s.target(r)
+	if !ok {
+		rp.refuse(http.StatusBadRequest, "bad_path", "the path is ambiguous")
+		return
+	}
+	rp.c = &c
+	defer rp.done()
+	switch {
+	case r.Method == http.MethodConnect:
+		rp.refuse(http.StatusMethodNotAllowed, "bad_method", "this is no tunnel")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead, r.ContentLength != 0,
+		c.policy.Pass, len(r.Header["If-Match"]) > 0, len(r.Header["If-Unmodified-Since"]) > 0:
+		// If-Match and If-Unmodified-Since are for the origin (RFC 9111 §4.3.2).
+		rp.fwd = "method"
+		if r.Method == http.MethodGet || c.head {
+			rp.fwd = "bypass"
+		}
+		rp.pass()
+	default:
+		rp.serve()
+	}
+}
+
+// maxTurns bounds how often a request begins anew: because it turned out to
+// want another variant than those it waited with, or an entry vanished.
+const maxTurns = 4
+
+// serve answers a GET or HEAD request that may be answered from the store.
+func (rp *reply) serve() {
+	e, c, r := rp.e, rp.c, rp.r
+	for range maxTurns {
+		id := e.names.variant(c, r.Header)
+		entry := e.lookup(c, id, r.Header)
+		if entry != nil && rp.fromStore(id, entry) {
+			return
+		}
+		if entry == nil {
+			if m, ok := e.negatives.get(c.id, rp.begun); ok && !c.req.NoCache {
+				rp.outcome, rp.hit = outcomeHit, true
+				rp.fromMemory(m)
+				return
+			}
+		}
+		if c.req.OnlyIfCached { // RFC 9111 §5.2.1.7
+			rp.refuse(http.StatusGatewayTimeout, "only_if_cached", "not in the cache")
+			return
+		}
+		rp.fwd = "uri-miss"
+		if entry != nil {
+			rp.fwd = "stale"
+		}
+		if _, alone := e.solo.get(id, rp.begun); alone || len(r.Header["Authorization"]) > 0 || c.req.NoStore {
+			rp.alone(id, entry)
+			return
+		}
+		if c.head && entry == nil {
+			rp.pass()
+			return
+		}
+		f, leader := e.join(c, r, id, entry, false)
+		if rp.settle(f, leader) {
+			return
+		}
+		rp.begun2 = time.Now()
+	}
+	rp.pass()
+}
+
+// lookup returns the stored response for the request, nil if there is none.
+func (e *Edge) lookup(c *call, id diskcache.ID, h http.Header) *diskcache.Entry {
+	entry := e.store.Get(id)
+	if entry == nil || c.policy.Ruled() {
+		return entry
+	}
+	if meta := entry.Meta(); len(meta.Vary) > 0 && httpcache.VaryKey(meta.Vary, h) != meta.VaryKey {
+		return nil
+	}
+	return entry
+}
+
+// freshnessOf says how a stored response stands now.
+func (e *Edge) freshnessOf(c *call, entry *diskcache.Entry, now time.Time) (httpcache.Freshness, diskcache.State) {
+	if !isFixed(c.policy) {
+		e.purgeMu.RLock()
+		defer e.purgeMu.RUnlock()
+	}
+	st := entry.State()
+	return c.freshness(st, httpcache.Freshness{Age: st.Age(now)}), st
+}
+
+// fromStore answers with a stored response if it may be used as it is.
+func (rp *reply) fromStore(id diskcache.ID, entry *diskcache.Entry) bool {
+	e, c := rp.e, rp.c
+	fresh, st := e.freshnessOf(c, entry, rp.now())
+	switch fresh.Decide(c.req) {
+	case httpcache.Fresh:
+		rp.outcome, rp.hit = outcomeHit, true
+	case httpcache.Stale:
+		rp.outcome, rp.hit = outcomeStale, true
+		if _, failing := e.failing.get(id, rp.now()); !failing {
+			e.join(c, rp.r, id, entry, true)
+		}
+	case httpcache.Validate:
+		err, failing := e.failing.get(id, rp.now())
+		if !failing || !rp.usableOn(err, fresh, st) {
+			return false
+		}
+		rp.staleBecause(err)
+	}
+	return rp.fromEntry(entry, fresh)
+}
+
+// usableOn reports whether a stale response may be used because of err.
+func (rp *reply) usableOn(err error, fresh httpcache.Freshness, st diskcache.State) bool {
+	return fresh.UsableOnError() && (upstream.ReasonOf(err) != upstream.Status5xx || rp.c.onStatus(st))
+}
+
+// staleBecause notes that a stale response is used because of err.
+func (rp *reply) staleBecause(err error) {
+	rp.outcome, rp.hit = outcomeStale, true
+	rp.detail = upstream.ReasonOf(err)
+}
+
+// settle waits for a flight and answers with what it brought. It reports false
+// if the request must begin anew.
+func (rp *reply) settle(f *flight, leader bool) bool {
+	e, c, r := rp.e, rp.c, rp.r
+	select {
+	case <-f.ready:
+	case <-r.Context().Done():
+		if leader {
+			f.leave()
+		}
+		rp.failed(&upstream.Error{Reason: upstream.ClientGone, Err: context.Cause(r.Context())}, nil)
+		return true
+	}
+	rp.outcome, rp.collapsed, rp.fwdStatus = outcomeMiss, !leader, f.status
+	if !leader {
+		rp.outcome = outcomeJoin
+		if len(f.vary) > 0 && httpcache.VaryKey(f.vary, r.Header) != f.varyKey {
+			return false // another variant (RFC 9111 §4.1)
+		}
+	}
+	switch f.verdict {
+	case verdictFill:
+		if !leader {
+			f.fill.join()
+		}
+		rp.stored = true
+		rp.fromFill(f)
+		return true
+	case verdictEntry:
+		if f.entry == nil {
+			return false
+		}
+		fresh, _ := e.freshnessOf(c, f.entry, rp.now())
+		rp.stored = f.status != http.StatusNotModified
+		return rp.fromEntry(f.entry, fresh)
+	case verdictMemory:
+		rp.fromMemory(f.memory)
+	case verdictAlone:
+		rp.outcome = outcomePass
+		if !leader {
+			rp.alone(f.id, f.old)
+			return true
+		}
+		return rp.leaderAlone(f)
+	case verdictError:
+		rp.noAnswer(f)
+	}
+	return true
+}
+
+// leaderAlone answers with what is for the leader of a flight only.
+func (rp *reply) leaderAlone(f *flight) bool {
+	if f.entry != nil {
+		fresh, _ := rp.e.freshnessOf(rp.c, f.entry, rp.now())
+		rp.outcome = outcomeMiss
+		return rp.fromEntry(f.entry, fresh)
+	}
+	resp := f.take()
+	if resp == nil {
+		return false
+	}
+	if len(rp.r.Header["Range"]) > 0 && resp.StatusCode == http.StatusOK {
+		_ = resp.Body.Close() // the whole is not what was asked for
+		rp.pass()
+		return true
+	}
+	rp.fromOrigin(f, resp)
+	return true
+}
+
+// noAnswer answers in the place of an origin that did not: with what is stored,
+// its own error, or ours.
+func (rp *reply) noAnswer(f *flight) {
+	if f.old != nil {
+		fresh, st := rp.e.freshnessOf(rp.c, f.old, rp.now())
+		if rp.usableOn(f.err, fresh, st) {
+			rp.staleBecause(f.err)
+			rp.hit = false // it went forward, in vain
+			if rp.fromEntry(f.old, fresh) {
+				return
+			}
+		}
+	}
+	rp.failed(f.err, f.memory)
+}
+
+// alone asks the origin for this request only.
+func (rp *reply) alone(id diskcache.ID, old *diskcache.Entry) {
+	e, c, r := rp.e, rp.c, rp.r
+	if old == nil && (c.head || wantsOwn(r.Header)) {
+		rp.pass()
+		return
+	}
+	f := e.flyAlone(c, r, id, old)
+	if !rp.settle(f, true) {
+		rp.pass()
+	}
+}
+
+// wantsOwn reports whether a request asks for less than the whole.
+func wantsOwn(h http.Header) bool {
+	return len(h["Range"]) > 0 || len(h["If-None-Match"]) > 0 || len(h["If-Modified-Since"]) > 0
+}
+
+// annotate adds to the access record.
+func (rp *reply) annotate() {
+	attrs := [3]slog.Attr{slog.String("outcome", rp.outcome.String())}
+	n := 1
+	if rp.c.site.name != "" {
+		attrs[n] = slog.String("site", rp.c.site.name)
+		n++
+	}
+	if rp.detail != "" {
+		attrs[n] = slog.String("because", string(rp.detail))
+		n++
+	}
+	role.Annotate(rp.r, attrs[:n]...)
+}
