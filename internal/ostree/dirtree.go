@@ -120,6 +120,11 @@ func (d *DirTree) Validate() error {
 // lists must be in canonical form.
 func (d *DirTree) Encode() []byte {
 	files := gvariant.ArrayBuilder{Elem: "(say)"}
+	names := 0
+	for _, f := range d.Files {
+		names += len(f.Name)
+	}
+	files.Grow(len(d.Files), names+len(d.Files)*(len(Checksum{})+2+4))
 	for _, f := range d.Files {
 		files.AppendTuple(gvariant.String(f.Name), gvariant.Bytes(f.File[:]))
 	}

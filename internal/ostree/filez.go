@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 )
@@ -20,28 +22,24 @@ const DefaultCompression = 6
 // inflated. It holds a few ten kilobytes however large the content, and ends
 // with an error when content is longer or shorter than the header says.
 type FilezReader struct {
-	header  FileHeader
-	size    uint64 // by the header
-	stored  int64  // bytes of src consumed by the header
-	src     *countingReader
-	inflate io.ReadCloser // nil for symlinks
-	left    uint64
-	done    bool
+	header FileHeader
+	size   uint64 // by the header
+	left   uint64 // content not read yet
+	err    error  // once there is one, it stays
+	stored int64  // bytes consumed, when in was given back
+	in     *inflater
 }
 
 // NewFilezReader reads the header of a .filez. Errors wrap [ErrMalformed]
 // when the bytes are at fault. The reader may read further in r than the file
-// goes.
+// goes. Close it after use, so that its buffers can be used again.
 func NewFilezReader(r io.Reader) (*FilezReader, error) {
-	z := &FilezReader{src: &countingReader{r: bufio.NewReaderSize(r, 32<<10)}}
+	z := &FilezReader{in: newInflater(r)}
 	var err error
-	if z.header, z.size, err = readArchiveHeader(z.src); err != nil {
-		return nil, fmt.Errorf("read file header: %w", err)
+	if z.header, z.size, err = readArchiveHeader(&z.in.src); err != nil {
+		return nil, errors.Join(fmt.Errorf("read file header: %w", err), z.Close())
 	}
 	z.left = z.size
-	if !z.header.IsSymlink() {
-		z.inflate = flate.NewReader(z.src)
-	}
 	return z, nil
 }
 
@@ -81,45 +79,71 @@ func (z *FilezReader) Size() uint64 { return z.size }
 
 // Stored returns how many bytes of the .filez were consumed so far; at the end
 // of the content, its whole length.
-func (z *FilezReader) Stored() int64 { return z.src.n }
+func (z *FilezReader) Stored() int64 {
+	if z.in == nil {
+		return z.stored
+	}
+	return z.in.src.n
+}
 
 // Read reads content. It returns [io.EOF] only when the content had the size of
 // the header, the deflate stream ended, and nothing follows it.
 func (z *FilezReader) Read(p []byte) (int, error) {
-	if z.done {
-		return 0, io.EOF
+	if z.err != nil || len(p) == 0 {
+		return 0, z.err
 	}
-	if z.inflate == nil {
-		return 0, z.finish()
+	if z.header.IsSymlink() {
+		z.err = z.finish()
+		return 0, z.err
 	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	n, err := z.inflate.Read(p)
+	n, err := z.in.stream.Read(p)
 	if uint64(n) > z.left { //nolint:gosec // n is not negative
-		return 0, fmt.Errorf("%w: content is longer than the %d bytes of its header", ErrMalformed, z.size)
+		z.err = fmt.Errorf("%w: content is longer than the %d bytes of its header", ErrMalformed, z.size)
+		return 0, z.err
 	}
 	z.left -= uint64(n) //nolint:gosec // n is not negative
-	if err == nil {
-		return n, nil
+	switch {
+	case err == nil:
+	case errors.Is(err, io.ErrUnexpectedEOF) || !errors.Is(err, io.EOF):
+		z.err = inflateError(err)
+	default:
+		z.err = z.finish()
 	}
-	if !errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return n, inflateError(err)
-	}
-	return n, z.finish()
+	return n, z.err
 }
 
+// WriteTo writes all content to w; [io.Copy] finds it.
+func (z *FilezReader) WriteTo(w io.Writer) (written int64, err error) {
+	for z.err == nil {
+		n, err := z.Read(z.in.buf[:])
+		m, werr := w.Write(z.in.buf[:n])
+		written += int64(m)
+		switch {
+		case werr != nil:
+			return written, werr
+		case m < n:
+			return written, io.ErrShortWrite
+		case err != nil && !errors.Is(err, io.EOF):
+			return written, err
+		}
+	}
+	if errors.Is(z.err, io.EOF) {
+		return written, nil
+	}
+	return written, z.err
+}
+
+// finish tells whether the file may end here: [io.EOF] or what is wrong.
 func (z *FilezReader) finish() error {
 	if z.left > 0 {
 		return fmt.Errorf("%w: content is %d bytes shorter than its header says", ErrMalformed, z.left)
 	}
-	switch _, err := z.src.ReadByte(); {
+	switch _, err := z.in.src.ReadByte(); {
 	case err == nil:
 		return fmt.Errorf("%w: bytes after the end of the content", ErrMalformed)
 	case !errors.Is(err, io.EOF):
 		return err
 	}
-	z.done = true
 	return io.EOF
 }
 
@@ -132,12 +156,65 @@ func inflateError(err error) error {
 	return truncated(err)
 }
 
-// Close frees what reading took. It does not close the underlying reader.
+// Close ends reading. It does not close the underlying reader.
 func (z *FilezReader) Close() error {
-	if z.inflate == nil {
-		return nil
+	if z.in != nil {
+		z.stored, z.err = z.in.src.n, fs.ErrClosed
+		z.in.free()
+		z.in = nil
 	}
-	return z.inflate.Close()
+	return nil
+}
+
+// inflater is what reading a .filez takes; it is kept for the next one, since
+// most files are small and setting it up costs more than using it.
+type inflater struct {
+	src    countingReader
+	stream io.ReadCloser // inflates src
+	buf    [32 << 10]byte
+}
+
+var inflaters sync.Pool // of *inflater
+
+func newInflater(r io.Reader) *inflater {
+	in, ok := inflaters.Get().(*inflater)
+	if !ok {
+		in = &inflater{src: countingReader{r: bufio.NewReaderSize(nil, 32<<10)}}
+		in.stream = flate.NewReader(&in.src)
+	}
+	in.src.r.Reset(r)
+	in.src.n = 0
+	resetter, ok := in.stream.(flate.Resetter)
+	if !ok || resetter.Reset(&in.src, nil) != nil {
+		in.stream = flate.NewReader(&in.src)
+	}
+	return in
+}
+
+func (in *inflater) free() {
+	in.src.r.Reset(nil)
+	inflaters.Put(in)
+}
+
+// deflaters keeps writers of [DefaultCompression], each of which holds about a
+// megabyte, for the next file.
+var deflaters sync.Pool // of *flate.Writer
+
+func newDeflater(w io.Writer, level int) (*flate.Writer, error) {
+	if level == DefaultCompression {
+		if z, ok := deflaters.Get().(*flate.Writer); ok {
+			z.Reset(w)
+			return z, nil
+		}
+	}
+	return flate.NewWriter(w, level)
+}
+
+func freeDeflater(z *flate.Writer, level int) {
+	if level == DefaultCompression {
+		z.Reset(io.Discard)
+		deflaters.Put(z)
+	}
 }
 
 // countingReader counts the bytes that are read through it. It is an
@@ -161,7 +238,7 @@ func (c *countingReader) ReadByte() (byte, error) {
 	return b, err
 }
 
-// Filez tells what was written by a [FilezWriter].
+// Filez tells what [WriteFilez] wrote.
 type Filez struct {
 	Checksum Checksum // name of the object
 	Size     uint64   // of the content
@@ -178,10 +255,11 @@ func WriteFilez(w io.Writer, h FileHeader, size uint64, content io.Reader, level
 		return Filez{}, fmt.Errorf("write filez: %w", err)
 	}
 	if !h.IsSymlink() {
-		deflate, err := flate.NewWriter(out, level)
+		deflate, err := newDeflater(out, level)
 		if err != nil {
 			return Filez{}, fmt.Errorf("write filez: %w", err)
 		}
+		defer freeDeflater(deflate, level)
 		if err := copyExactly(io.MultiWriter(sum, deflate), content, size); err != nil {
 			return Filez{}, fmt.Errorf("write filez: %w", err)
 		}

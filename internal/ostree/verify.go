@@ -63,7 +63,8 @@ func verifyFile(name ObjectName, r io.Reader) (Info, error) {
 	if actual := Checksum(sum.Sum(nil)); actual != name.Checksum {
 		return Info{}, &MismatchError{Name: name, Actual: actual}
 	}
-	return Info{Stored: z.Stored(), Size: z.size, Header: &z.header}, nil
+	header := z.header
+	return Info{Stored: z.Stored(), Size: z.size, Header: &header}, nil
 }
 
 func verifyMetadata(name ObjectName, r io.Reader) (Info, error) {
