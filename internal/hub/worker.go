@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -348,8 +349,14 @@ func (p *publish) unfinished(ctx context.Context, jobs map[string]*catalog.Job) 
 }
 
 func (p *publish) recordOnce(ctx context.Context, result repository.Result, jobs map[string]*catalog.Job, claimed bool) error {
+	key := strings.Join(result.Keys, "+")
+	if key == "" {
+		// Nobody asked: the repository was brought up to date when it was
+		// opened. To tell of that twice after a crash does no harm.
+		key = rand.Text()
+	}
 	done := catalog.Publish{
-		Key:  p.repo + ":" + strings.Join(result.Keys, "+"),
+		Key:  p.repo + ":" + key,
 		Repo: p.repo, Base: hubapi.RepoPath(p.repo),
 		Removed: result.Removed, Changed: result.Changed,
 		Infos: make([]catalog.RefInfo, len(result.Infos)),
@@ -377,7 +384,7 @@ func (p *publish) recordOnce(ctx context.Context, result repository.Result, jobs
 	if event.Serial > 0 {
 		p.metrics.eventHead.Set(float64(event.Serial))
 	}
-	p.server.log.InfoContext(ctx, "published", slog.String("repo", p.repo), slog.Int("builds", len(result.Keys)),
+	p.server.log.InfoContext(ctx, "published", slog.String("repo", p.repo), slog.Int("builds", len(done.Jobs)),
 		slog.Int64("serial", event.Serial), slog.Int("objects", result.Stats.NewObjects), slog.Int64("bytes", result.Stats.Bytes))
 	return nil
 }
