@@ -272,6 +272,15 @@ func (d Dir) Symlink(target, name string) error {
 	return nil
 }
 
+// NewSymlink puts a symbolic link to target at name, where nothing may be. The
+// disk is not waited for.
+func (d Dir) NewSymlink(target, name string) error {
+	if err := d.step("symlink", name); err != nil {
+		return err
+	}
+	return d.Root.Symlink(target, name)
+}
+
 // Remove removes a file or an empty folder; one that is not there is no
 // error. The disk is not waited for.
 func (d Dir) Remove(name string) error {
