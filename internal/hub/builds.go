@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -286,7 +285,7 @@ func (s *server) answerAt(w http.ResponseWriter, path string, v any) {
 
 // putObject stores the parts of an upload into a build.
 func putObject(files *repository.Build) put {
-	return func(ctx context.Context, name string, content io.Reader) (int64, error) {
+	return func(ctx context.Context, name string, content *partContent) (int64, error) {
 		upload, err := ostree.ParseUploadName(name)
 		if err != nil {
 			return 0, refuse("%s", err)

@@ -53,9 +53,12 @@ func serveOpened(w http.ResponseWriter, r *http.Request, opened fs.File) error {
 		_ = opened.Close()
 		return err
 	}
-	modified := info.ModTime()
-	etag := `"` + strconv.FormatInt(info.Size(), 36) + "-" + strconv.FormatInt(modified.UnixNano(), 36) + `"`
-	return serveFile(w, r, f, etag, modified)
+	return serveFile(w, r, f, fileTag(info), info.ModTime())
+}
+
+// fileTag is a validator made of size and time.
+func fileTag(info fs.FileInfo) string {
+	return `"` + strconv.FormatInt(info.Size(), 36) + "-" + strconv.FormatInt(info.ModTime().UnixNano(), 36) + `"`
 }
 
 // cacheControl is the Cache-Control of a file that is there. Caches that

@@ -14,6 +14,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/durable"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/tree"
 	"freshet/internal/role"
 )
 
@@ -69,7 +70,13 @@ func asProblem(err error) *hubapi.Error {
 		return p
 	}
 	switch {
-	case errors.Is(err, catalog.ErrNotFound):
+	case errors.Is(err, tree.ErrRefused):
+		return problem(hubapi.ErrGeneric, "%s", err)
+	case errors.Is(err, tree.ErrBusy):
+		return problem(hubapi.ErrConflict, "%s", err)
+	case errors.Is(err, tree.ErrBroken):
+		return problem(hubapi.ErrUnavailable, "%s", err)
+	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, tree.ErrNotFound):
 		return problem(hubapi.ErrNotFound, "%s", err)
 	case errors.Is(err, catalog.ErrInUse):
 		return problem(hubapi.ErrGeneric, "%s", catalog.ErrInUse) // clients match on the exact text

@@ -45,6 +45,14 @@ func (s *server) routes() http.Handler {
 	api("POST /tokens/get_list", s.with(grant{scopes: []auth.Scope{tokens}}, s.listTokens))
 	api("POST /tokens/revoke", s.with(grant{scopes: []auth.Scope{tokens}}, s.revokeTokens))
 
+	// Plain trees.
+	api("GET /tree/{name}", s.withTree(any(upload, download), s.getTree))
+	api("POST /tree/{name}/push", s.withTree(any(upload), s.beginPush))
+	api("GET /tree/{name}/push/{push}", s.withTree(any(upload), s.getPush))
+	api("DELETE /tree/{name}/push/{push}", s.withTree(any(upload), s.cancelPush))
+	api("POST /tree/{name}/push/{push}/upload", s.withTree(any(upload), s.uploadBlobs))
+	api("POST /tree/{name}/push/{push}/publish", s.withTree(any(publish), s.publishPush))
+
 	// The event log.
 	api("GET /events", handler(s.getEvents))
 	api("GET /events/page/{n}", handler(s.getEventPage))
@@ -52,6 +60,7 @@ func (s *server) routes() http.Handler {
 	// Files.
 	route("GET /repo/{name}/{path...}", handler(s.serveRepo))
 	route("GET /build-repo/{id}/{path...}", handler(s.serveBuildRepo))
+	route("GET /tree/{name}/{path...}", handler(s.serveTree))
 
 	route("GET /status", handler(s.status))
 	route("/", handler(func(_ http.ResponseWriter, r *http.Request) error { return notFound("page", r.URL.Path) }))

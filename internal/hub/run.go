@@ -169,6 +169,9 @@ func (s *server) openAll(ctx context.Context, open *closers) error {
 			return fmt.Errorf("repository %s: %w", name, err)
 		}
 	}
+	if err := s.openTrees(ctx, open); err != nil {
+		return fmt.Errorf("trees: %w", err)
+	}
 	for _, job := range recovery.Requeued {
 		s.log.InfoContext(ctx, "job goes on", slog.Int64("job", job.ID), slog.String("kind", job.Kind.String()))
 	}

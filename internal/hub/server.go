@@ -7,6 +7,7 @@ import (
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/repository"
+	"freshet/internal/hub/tree"
 )
 
 // server is a running hub. Its fields do not change while it serves.
@@ -18,6 +19,7 @@ type server struct {
 	catalog   *catalog.Catalog
 	authority *auth.Authority
 	repos     map[string]*repository.Repository
+	trees     *tree.Trees
 	// pollers bounds the long polls that wait at a time.
 	pollers chan struct{}
 	// stopping ends when the hub is about to stop: who waits is sent home.

@@ -26,7 +26,7 @@ const (
 // returns how many bytes it stored. It reads content to its end before it
 // stores anything, and stores nothing when that fails. An error that refused
 // recognises concerns this part only.
-type put func(ctx context.Context, name string, content io.Reader) (int64, error)
+type put func(ctx context.Context, name string, content *partContent) (int64, error)
 
 // refusedError is a part that is not stored, with the reason told to the
 // client.
