@@ -12,6 +12,7 @@
 package hubapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -41,6 +42,25 @@ func (t *Timestamp) UnmarshalText(b []byte) error {
 	}
 	t.Time = parsed
 	return nil
+}
+
+// MarshalJSON writes the text as a JSON string. It hides the method of the
+// embedded time, which would write RFC 3339 with a zone.
+func (t Timestamp) MarshalJSON() ([]byte, error) {
+	text, err := t.MarshalText()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(string(text))
+}
+
+// UnmarshalJSON reads the text from a JSON string; null changes nothing.
+func (t *Timestamp) UnmarshalJSON(b []byte) error {
+	var text *string
+	if err := json.Unmarshal(b, &text); err != nil || text == nil {
+		return err
+	}
+	return t.UnmarshalText([]byte(*text))
 }
 
 // RepoState tells how far a build has come on its way to be publishable.
