@@ -34,21 +34,21 @@ func full() auth.Claims {
 	}
 }
 
-func issue(t testing.TB, a *auth.Authority, claims auth.Claims) string {
-	t.Helper()
+func issue(tb testing.TB, a *auth.Authority, claims auth.Claims) string {
+	tb.Helper()
 	token, err := a.Issue(claims)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return token
 }
 
 // wantTokenError checks the kind and the words of an error.
-func wantTokenError(t testing.TB, err error, insufficient bool, message string) {
-	t.Helper()
+func wantTokenError(tb testing.TB, err error, insufficient bool, message string) {
+	tb.Helper()
 	e, ok := errors.AsType[*auth.TokenError](err)
 	if !ok || e.Insufficient != insufficient || e.Message != message {
-		t.Errorf("got %v, want %q", err, message)
+		tb.Errorf("got %v, want %q", err, message)
 	}
 }
 

@@ -152,7 +152,7 @@ func detach(key *packet.PrivateKey, data []byte, now time.Time) ([]byte, error) 
 	config := &packet.Config{
 		// A salt notation would make each signature of the same bytes
 		// different and 80 bytes longer.
-		NonDeterministicSignaturesViaNotation: packet.BoolPointer(false),
+		NonDeterministicSignaturesViaNotation: new(false),
 	}
 	signature := &packet.Signature{
 		Version:           key.Version,
@@ -281,7 +281,7 @@ func readFile(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err

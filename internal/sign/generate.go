@@ -50,7 +50,7 @@ func generate(userID string) (Key, []byte, error) {
 		DefaultHash: crypto.SHA512,
 		// A second in the past, for clients whose clock is slightly behind.
 		Time:                                  func() time.Time { return time.Now().Add(-time.Second) },
-		NonDeterministicSignaturesViaNotation: packet.BoolPointer(false),
+		NonDeterministicSignaturesViaNotation: new(false),
 	}
 	entity, err := openpgp.NewEntity(name, "", address, config)
 	if err != nil {

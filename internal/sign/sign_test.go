@@ -14,38 +14,38 @@ import (
 	"freshet/internal/peertest"
 )
 
-func generateKey(t testing.TB, userID string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "key.asc")
+func generateKey(tb testing.TB, userID string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "key.asc")
 	if _, err := Generate(path, userID); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }
 
-func openKeys(t testing.TB, files ...KeyFile) *Keyring {
-	t.Helper()
+func openKeys(tb testing.TB, files ...KeyFile) *Keyring {
+	tb.Helper()
 	ring, err := Open(files...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return ring
 }
 
-func publicKeys(t testing.TB, s Signer) []byte {
-	t.Helper()
+func publicKeys(tb testing.TB, s Signer) []byte {
+	tb.Helper()
 	keys, err := s.PublicKeys()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return keys
 }
 
-func write(t testing.TB, name string, data []byte) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
+func write(tb testing.TB, name string, data []byte) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), name)
 	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }
@@ -191,7 +191,7 @@ func TestOpenRefuses(t *testing.T) {
 		"large":         {Path: write(t, "key", make([]byte, maxKeyFile+1))},
 		"public":        {Path: write(t, "key", armored)},
 		"a signature":   {Path: write(t, "key", []byte("-----BEGIN PGP SIGNATURE-----\n\niQ==\n-----END PGP SIGNATURE-----\n"))},
-		"no passphrase": {Path: path + "", Passphrase: filepath.Join(t.TempDir(), "absent")},
+		"no passphrase": {Path: path, Passphrase: filepath.Join(t.TempDir(), "absent")},
 	} {
 		ring, err := Open(file)
 		if err == nil || !strings.Contains(err.Error(), file.Path) {
@@ -206,20 +206,20 @@ type gnupg struct {
 	home string
 }
 
-func newGnuPG(t testing.TB) *gnupg {
-	t.Helper()
-	peertest.Require(t, "gpg", "gpgconf")
-	// The agent's socket has a name of limited length, so no t.TempDir.
-	home, err := os.MkdirTemp("", "gpg-")
+func newGnuPG(tb testing.TB) *gnupg {
+	tb.Helper()
+	peertest.Require(tb, "gpg", "gpgconf")
+	// The agent's socket has a name of limited length.
+	home, err := os.MkdirTemp("", "gpg-") //nolint:usetesting // tb.TempDir makes longer names
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	g := &gnupg{t: t, home: home}
-	t.Cleanup(func() {
+	g := &gnupg{t: tb, home: home}
+	tb.Cleanup(func() {
 		// The context of the test is over by now.
-		peertest.Run(withoutContext{t}, "", []string{"GNUPGHOME=" + home}, "gpgconf", "--kill", "all")
+		peertest.Run(withoutContext{tb}, "", []string{"GNUPGHOME=" + home}, "gpgconf", "--kill", "all")
 		if err := os.RemoveAll(home); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return g

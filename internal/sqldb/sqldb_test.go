@@ -61,6 +61,7 @@ func add(ctx context.Context, tx *sqldb.Tx, name string, body []byte) error {
 
 func TestTransactions(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, newDSN func() string) {
+		t.Helper()
 		ctx := t.Context()
 		db := open(t, newDSN(), schemaV1)
 
@@ -102,6 +103,7 @@ func TestTransactions(t *testing.T) {
 // A reader sees one snapshot, whatever is committed while it reads.
 func TestSnapshot(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, newDSN func() string) {
+		t.Helper()
 		ctx := t.Context()
 		db := open(t, newDSN(), schemaV1)
 		err := db.Read(ctx, func(tx *sqldb.Tx) error {
@@ -133,6 +135,7 @@ func TestSnapshot(t *testing.T) {
 // reading and then writing what was read loses nothing.
 func TestWritersRunAlone(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, newDSN func() string) {
+		t.Helper()
 		const handles, writers, rounds = 3, 3, 10
 		ctx := t.Context()
 		dsn := newDSN()
@@ -170,6 +173,7 @@ func TestWritersRunAlone(t *testing.T) {
 
 func TestMigrations(t *testing.T) {
 	sqldbtest.Each(t, func(t *testing.T, newDSN func() string) {
+		t.Helper()
 		dsn := newDSN()
 		v2 := fstest.MapFS{
 			"0001_items.sql": schemaV1["0001_items.sql"],
@@ -412,7 +416,7 @@ func TestRetry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer foreign.Rollback() //nolint:errcheck // ends with an error on purpose
+	defer foreign.Rollback()
 	// The foreign program waits longer for the deadlock to be found, so that
 	// ours is the one chosen to lose.
 	for _, statement := range []string{`SET LOCAL deadlock_timeout = '1h'`, `UPDATE items SET name = 'c' WHERE id = 2`} {

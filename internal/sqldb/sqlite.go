@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -75,11 +76,8 @@ func createFile(path string) error {
 
 func withValues(base, more url.Values) url.Values {
 	sum := url.Values{}
-	for _, values := range []url.Values{base, more} {
-		for key, value := range values {
-			sum[key] = value
-		}
-	}
+	maps.Copy(sum, base)
+	maps.Copy(sum, more)
 	return sum
 }
 

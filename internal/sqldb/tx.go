@@ -119,7 +119,7 @@ func (db *DB) retryable(err error) bool {
 // backoff returns a random pause that grows with the attempts.
 func backoff(attempt int) time.Duration {
 	limit := 5 * time.Millisecond << attempt
-	return limit/2 + rand.N(limit) //nolint:gosec // spreads retries; nobody gains by guessing
+	return limit/2 + rand.N(limit)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

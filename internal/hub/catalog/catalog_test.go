@@ -64,72 +64,73 @@ func each(t *testing.T, test func(t *testing.T, w *world, c *catalog.Catalog)) {
 	})
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // value returns v, or ends the test.
-func value[T any](v T, err error) func(t testing.TB) T {
-	return func(t testing.TB) T {
-		t.Helper()
-		must(t, err)
+func value[T any](v T, err error) func(tb testing.TB) T {
+	return func(tb testing.TB) T {
+		tb.Helper()
+		must(tb, err)
 		return v
 	}
 }
 
-func equal(t testing.TB, got, want any) {
-	t.Helper()
+func equal(tb testing.TB, got, want any) {
+	tb.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
+		tb.Errorf("(-want +got)\n%s", diff)
 	}
 }
 
-func wantState(t testing.TB, err error, kind hubapi.ErrorKind, current, expected string) {
-	t.Helper()
+func wantState(tb testing.TB, err error, kind hubapi.ErrorKind, current, expected string) {
+	tb.Helper()
 	e, ok := errors.AsType[*catalog.WrongStateError](err)
 	if !ok || e.Kind != kind || e.Current != current || e.Expected != expected {
-		t.Errorf("got %v, want %s with %s instead of %s", err, kind, current, expected)
+		tb.Errorf("got %v, want %s with %s instead of %s", err, kind, current, expected)
 	}
 }
 
-func wantError(t testing.TB, err, want error) {
-	t.Helper()
+func wantError(tb testing.TB, err, want error) {
+	tb.Helper()
 	if !errors.Is(err, want) {
-		t.Errorf("got %v, want %v", err, want)
+		tb.Errorf("got %v, want %v", err, want)
 	}
 }
 
 // ready makes a build and brings it to Ready.
-func ready(t testing.TB, c *catalog.Catalog, repo string) int64 {
-	t.Helper()
-	build := value(c.CreateBuild(t.Context(), catalog.NewBuild{Repo: repo}))(t)
-	value(c.StartCommit(t.Context(), build.ID, nil))(t)
-	job := claim(t, c, hubapi.JobCommit)
-	must(t, c.FinishCommit(t.Context(), job.Claim(), map[string]string{"ref": "c0ffee"}))
+func ready(tb testing.TB, c *catalog.Catalog, repo string) int64 {
+	tb.Helper()
+	build := value(c.CreateBuild(tb.Context(), catalog.NewBuild{Repo: repo}))(tb)
+	value(c.StartCommit(tb.Context(), build.ID, nil))(tb)
+	job := claim(tb, c, hubapi.JobCommit)
+	must(tb, c.FinishCommit(tb.Context(), job.Claim(), map[string]string{"ref": "c0ffee"}))
 	return build.ID
 }
 
-func claim(t testing.TB, c *catalog.Catalog, kinds ...hubapi.JobKind) *catalog.Job {
-	t.Helper()
-	job := value(c.NextJob(t.Context(), catalog.JobFilter{Kinds: kinds}))(t)
+func claim(tb testing.TB, c *catalog.Catalog, kinds ...hubapi.JobKind) *catalog.Job {
+	tb.Helper()
+	job := value(c.NextJob(tb.Context(), catalog.JobFilter{Kinds: kinds}))(tb)
 	if job == nil {
-		t.Fatal("no job to claim")
+		tb.Fatal("no job to claim")
 	}
 	return job
 }
 
-func wantNoJob(t testing.TB, c *catalog.Catalog, filter catalog.JobFilter) {
-	t.Helper()
-	if job := value(c.NextJob(t.Context(), filter))(t); job != nil {
-		t.Errorf("claimed %s job %d", job.Kind, job.ID)
+func wantNoJob(tb testing.TB, c *catalog.Catalog, filter catalog.JobFilter) {
+	tb.Helper()
+	if job := value(c.NextJob(tb.Context(), filter))(tb); job != nil {
+		tb.Errorf("claimed %s job %d", job.Kind, job.ID)
 	}
 }
 
 func TestBuilds(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		created := hubapi.Timestamp{Time: w.Now()}
 		first := value(c.By("ci").CreateBuild(ctx, catalog.NewBuild{
@@ -169,16 +170,17 @@ func TestBuilds(t *testing.T) {
 
 func TestBuildRefs(t *testing.T) {
 	each(t, func(t *testing.T, _ *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		value(c.CreateBuild(ctx, catalog.NewBuild{Repo: "stable"}))(t)
 		value(c.CreateBuild(ctx, catalog.NewBuild{Repo: "stable"}))(t)
-		b := value(c.AddBuildRef(ctx, 1, hubapi.CreateBuildRefRequest{Ref: "b", Commit: "01"}))(t)
+		value(c.AddBuildRef(ctx, 1, hubapi.CreateBuildRefRequest{Ref: "b", Commit: "01"}))(t)
 		a := value(c.AddBuildRef(ctx, 1, hubapi.CreateBuildRefRequest{Ref: "a", Commit: "02", BuildLogURL: new("u")}))(t)
 		equal(t, a, hubapi.BuildRef{ID: 2, BuildID: 1, RefName: "a", Commit: "02", BuildLogURL: new("u")})
 		value(c.AddBuildRef(ctx, 2, hubapi.CreateBuildRefRequest{Ref: "a", Commit: "03"}))(t)
 
 		// The same ref again is the same ref, with the new commit.
-		b = value(c.AddBuildRef(ctx, 1, hubapi.CreateBuildRefRequest{Ref: "b", Commit: "04"}))(t)
+		b := value(c.AddBuildRef(ctx, 1, hubapi.CreateBuildRefRequest{Ref: "b", Commit: "04"}))(t)
 		equal(t, b.ID, int64(1))
 		equal(t, value(c.BuildRefs(ctx, 1))(t), []hubapi.BuildRef{a, b})
 		equal(t, value(c.BuildRef(ctx, 1, 1))(t), b)
@@ -204,6 +206,7 @@ func TestBuildRefs(t *testing.T) {
 
 func TestLifeOfABuild(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		build := value(c.CreateBuild(ctx, catalog.NewBuild{Repo: "stable"}))(t).ID
 		_, err := c.StartPublish(ctx, build, nil)
@@ -279,6 +282,7 @@ func TestLifeOfABuild(t *testing.T) {
 
 func TestFailedCommit(t *testing.T) {
 	each(t, func(t *testing.T, _ *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		build := value(c.CreateBuild(ctx, catalog.NewBuild{Repo: "stable"}))(t).ID
 		value(c.StartCommit(ctx, build, nil))(t)
@@ -290,6 +294,7 @@ func TestFailedCommit(t *testing.T) {
 
 func TestStaleBuilds(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		ids := func(before time.Time) (ids []int64) {
 			for _, b := range value(c.StaleBuilds(ctx, before))(t) {
@@ -312,6 +317,7 @@ func TestStaleBuilds(t *testing.T) {
 
 func TestQueueOrder(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		enqueue := func(kind hubapi.JobKind, repo string, more ...func(*catalog.NewJob)) *catalog.Job {
 			j := catalog.NewJob{Kind: kind, Repo: repo}
@@ -399,6 +405,7 @@ func TestQueueOrder(t *testing.T) {
 
 func TestMergedPublishes(t *testing.T) {
 	each(t, func(t *testing.T, _ *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		var builds []int64
 		for _, repo := range []string{"stable", "stable", "stable", "stable", "beta"} {
@@ -431,11 +438,11 @@ func TestMergedPublishes(t *testing.T) {
 	})
 }
 
-func refs(t testing.TB, c *catalog.Catalog, repo string) map[string]catalog.RefInfo {
-	t.Helper()
+func refs(tb testing.TB, c *catalog.Catalog, repo string) map[string]catalog.RefInfo {
+	tb.Helper()
 	all := map[string]catalog.RefInfo{}
-	for r, err := range c.Refs(t.Context(), repo) {
-		must(t, err)
+	for r, err := range c.Refs(tb.Context(), repo) {
+		must(tb, err)
 		all[r.Ref] = r
 	}
 	return all
@@ -443,6 +450,7 @@ func refs(t testing.TB, c *catalog.Catalog, repo string) map[string]catalog.RefI
 
 func TestPublishIsRecordedOnce(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		build := ready(t, c, "stable")
 		value(c.StartPublish(ctx, build, nil))(t)
@@ -494,6 +502,7 @@ func TestPublishIsRecordedOnce(t *testing.T) {
 // again, but not after somebody began anew.
 func TestPublishConfirmedAfterRestart(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		for i, restart := range []func(c *catalog.Catalog){
 			func(*catalog.Catalog) {},
@@ -532,6 +541,7 @@ func TestPublishConfirmedAfterRestart(t *testing.T) {
 
 func TestRecover(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		build := value(c.CreateBuild(ctx, catalog.NewBuild{Repo: "stable"}))(t).ID
 		value(c.StartCommit(ctx, build, nil))(t)
@@ -574,6 +584,7 @@ func TestRecover(t *testing.T) {
 
 func TestJobLog(t *testing.T) {
 	each(t, func(t *testing.T, _ *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		job := value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobCommit}))(t).ID
 		log := func(offset int64) string { t.Helper(); return value(c.JobWithLog(ctx, job, offset))(t).Log }
@@ -583,7 +594,7 @@ func TestJobLog(t *testing.T) {
 		for i := range 30 {
 			line := fmt.Sprintf("%d größer\x00\xff\n", i)
 			must(t, c.AppendLog(ctx, job, line))
-			want.WriteString(fmt.Sprintf("%d größer\uFFFD\uFFFD\n", i))
+			fmt.Fprintf(&want, "%d größer\uFFFD\uFFFD\n", i)
 		}
 		must(t, c.AppendLog(ctx, job, ""))
 		all := want.String()
@@ -613,6 +624,7 @@ func TestJobLog(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		page := value(c.Events(ctx, 0, 10))(t)
 		equal(t, page, hubapi.EventPage{Log: c.Log(), Events: []hubapi.Event{}})
@@ -665,6 +677,7 @@ func TestEvents(t *testing.T) {
 // whoever sees a serial sees all before it.
 func TestSerialsUnderConcurrency(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		const handles, writers, rounds = 2, 3, 12
 		ctx := t.Context()
 		var group, reader sync.WaitGroup
@@ -725,6 +738,7 @@ func TestSerialsUnderConcurrency(t *testing.T) {
 // repository at a time.
 func TestClaimsUnderConcurrency(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		const jobs = 24
 		ctx := t.Context()
 		for i := range jobs {
@@ -797,6 +811,7 @@ func TestClaimsUnderConcurrency(t *testing.T) {
 
 func TestTokens(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		expires := w.Now().Add(24 * time.Hour)
 		use := func(jti string) bool { t.Helper(); return value(c.UseToken(ctx, jti, expires))(t) }
@@ -832,6 +847,7 @@ func TestTokens(t *testing.T) {
 
 func TestExpire(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		ended := value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobCommit}))(t)
 		must(t, c.AppendLog(ctx, ended.ID, "old"))
@@ -841,7 +857,8 @@ func TestExpire(t *testing.T) {
 		value(c.RecordTree(ctx, "k", hubapi.Event{Repo: "t"}))(t)
 		value(c.UseToken(ctx, "short", w.Now().Add(time.Minute)))(t)
 		value(c.UseToken(ctx, "long", w.Now().Add(time.Hour)))(t)
-		must(t, c.RevokeTokens(ctx, []string{"unseen"}))
+		value(c.UseToken(ctx, "revoked", w.Now().Add(time.Minute)))(t)
+		must(t, c.RevokeTokens(ctx, []string{"unseen", "revoked"}))
 		w.advance(10 * time.Minute)
 		value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobPrune}))(t)
 
@@ -849,8 +866,8 @@ func TestExpire(t *testing.T) {
 		equal(t, value(c.JobWithLog(ctx, ended.ID, 0))(t).Log, "")
 		equal(t, value(c.JobWithLog(ctx, queued.ID, 0))(t).Log, "kept")
 		equal(t, value(c.Head(ctx))(t), int64(1))
-		tokens := value(c.Tokens(ctx, []string{"short", "long", "unseen"}))(t)
-		equal(t, []string{tokens[0].ID, tokens[1].ID}, []string{"long", "unseen"})
+		tokens := value(c.Tokens(ctx, []string{"short", "long", "revoked", "unseen"}))(t)
+		equal(t, []string{tokens[0].ID, tokens[1].ID, tokens[2].ID}, []string{"long", "revoked", "unseen"})
 		equal(t, len(value(c.Audit(ctx, 0, 100))(t)), 1)
 	})
 }
@@ -866,6 +883,7 @@ func closed(ch <-chan struct{}) bool {
 
 func TestChanged(t *testing.T) {
 	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		t.Helper()
 		ctx := t.Context()
 		events, jobs := c.EventsChanged(), c.JobsChanged()
 		job := value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobCommit}))(t)
@@ -903,6 +921,7 @@ func TestChanged(t *testing.T) {
 
 func TestRefsStopsEarly(t *testing.T) {
 	each(t, func(t *testing.T, _ *world, c *catalog.Catalog) {
+		t.Helper()
 		var infos []catalog.RefInfo
 		for i := range 10 {
 			infos = append(infos, catalog.RefInfo{Ref: fmt.Sprint("ref", i), Commit: "01"})

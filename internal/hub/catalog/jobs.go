@@ -203,7 +203,7 @@ func (c *Catalog) JobWithLog(ctx context.Context, id, offset int64) (hubapi.Job,
 		ID: job.ID, Kind: job.Kind, Status: job.Status, Contents: job.Contents, Results: orNull(job.Results), Log: string(log),
 	}
 	if !job.StartAfter.IsZero() {
-		shown.StartAfter = &hubapi.StartAfter{Seconds: job.StartAfter.Unix(), Nanos: int32(job.StartAfter.Nanosecond())} //nolint:gosec // below 1e9
+		shown.StartAfter = &hubapi.StartAfter{Seconds: job.StartAfter.Unix(), Nanos: int32(job.StartAfter.Nanosecond())}
 	}
 	if job.Repo != "" && serial(job.Kind) {
 		shown.Repo = &job.Repo

@@ -133,7 +133,7 @@ func (c *Catalog) Refs(ctx context.Context, repo string) iter.Seq2[RefInfo, erro
 			if err != nil {
 				return err
 			}
-			defer rows.Close()
+			defer rows.Close() //nolint:errcheck // rows.Err tells more
 			for rows.Next() {
 				var r RefInfo
 				if err := rows.Scan(&r.Ref, &r.Commit, &r.Info); err != nil {
@@ -186,14 +186,14 @@ func setRefs(ctx context.Context, tx *sqldb.Tx, repo string, infos []RefInfo, re
 
 // Expire forgets what nobody asks for any more and what ended before a time:
 // logs of jobs, entries of the audit log, keys of what was recorded, and tokens
-// that expired (revoked ones too: an expired token is refused anyway). Builds,
-// jobs and events stay.
+// that expired. Builds, jobs, events and revocations stay: a revoked id may be
+// that of a token with a longer life that was never seen.
 func (c *Catalog) Expire(ctx context.Context, before time.Time) error {
 	statements := []string{
 		`DELETE FROM job_logs WHERE job_id IN (SELECT id FROM jobs WHERE ended > 0 AND ended < ?)`,
 		`DELETE FROM audit WHERE created < ?`,
 		`DELETE FROM recorded WHERE created < ?`,
-		`DELETE FROM tokens WHERE expires > 0 AND expires < ?`,
+		`DELETE FROM tokens WHERE revoked = 0 AND expires < ?`,
 	}
 	for _, statement := range statements {
 		err := c.db.Write(ctx, func(tx *sqldb.Tx) error {

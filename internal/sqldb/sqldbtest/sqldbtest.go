@@ -45,29 +45,29 @@ func Each(t *testing.T, suite func(t *testing.T, newDSN func() string)) {
 }
 
 // SQLite returns the DSN of a new SQLite database.
-func SQLite(t testing.TB) string {
-	t.Helper()
-	return "sqlite:" + filepath.Join(t.TempDir(), "test.db")
+func SQLite(tb testing.TB) string {
+	tb.Helper()
+	return "sqlite:" + filepath.Join(tb.TempDir(), "test.db")
 }
 
 // PostgreSQL returns the DSN of a new PostgreSQL database. It ends the test
 // early when PostgreSQL is not installed.
-func PostgreSQL(t testing.TB) string {
-	t.Helper()
+func PostgreSQL(tb testing.TB) string {
+	tb.Helper()
 	s, err := running()
 	if errors.Is(err, errNotInstalled) {
-		peertest.Missing(t, "postgresql")
+		peertest.Missing(tb, "postgresql")
 	}
 	if err != nil {
-		t.Fatalf("start postgresql: %v", err)
+		tb.Fatalf("start postgresql: %v", err)
 	}
 	name := "test" + strconv.FormatInt(s.databases.Add(1), 10)
 	if err := s.exec("CREATE DATABASE " + name); err != nil {
-		t.Fatalf("postgresql: create database %s: %v", name, err)
+		tb.Fatalf("postgresql: create database %s: %v", name, err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
-			t.Errorf("postgresql: drop database %s: %v", name, err)
+			tb.Errorf("postgresql: drop database %s: %v", name, err)
 		}
 	})
 	return s.dsn(name)
@@ -167,12 +167,18 @@ func (s *server) connect() (err error) {
 	if s.admin, err = sql.Open("pgx", s.dsn("postgres")); err != nil {
 		return err
 	}
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.After(time.Minute)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
 	for {
-		if err = s.admin.PingContext(context.Background()); err == nil || time.Now().After(deadline) {
-			return err
+		if err = s.admin.PingContext(context.Background()); err == nil {
+			return nil
 		}
-		time.Sleep(20 * time.Millisecond) // polls with a deadline
+		select {
+		case <-deadline:
+			return err
+		case <-ticker.C:
+		}
 	}
 }
 
