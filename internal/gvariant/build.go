@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +21,7 @@ func Byte(b byte) Value { return Value{typ: "y", data: []byte{b}} }
 
 // Int16 makes an n.
 func Int16(n int16) Value {
-	return Value{typ: "n", data: binary.LittleEndian.AppendUint16(nil, uint16(n))} //nolint:gosec // the sign is in the bits
+	return Value{typ: "n", data: binary.LittleEndian.AppendUint16(nil, uint16(n))}
 }
 
 // Uint16 makes a q.
@@ -30,7 +31,7 @@ func Uint16(n uint16) Value {
 
 // Int32 makes an i.
 func Int32(n int32) Value {
-	return Value{typ: "i", data: binary.LittleEndian.AppendUint32(nil, uint32(n))} //nolint:gosec // the sign is in the bits
+	return Value{typ: "i", data: binary.LittleEndian.AppendUint32(nil, uint32(n))}
 }
 
 // Uint32 makes a u.
@@ -45,7 +46,7 @@ func Uint32BE(n uint32) Value {
 
 // Int64 makes an x.
 func Int64(n int64) Value {
-	return Value{typ: "x", data: binary.LittleEndian.AppendUint64(nil, uint64(n))} //nolint:gosec // the sign is in the bits
+	return Value{typ: "x", data: binary.LittleEndian.AppendUint64(nil, uint64(n))}
 }
 
 // Uint64 makes a t.
@@ -76,7 +77,7 @@ func String(s string) Value {
 }
 
 // Bytes makes an ay that keeps b, which must not be changed afterwards.
-func Bytes(b []byte) Value { return Value{typ: "ay", data: b[:len(b):len(b)]} }
+func Bytes(b []byte) Value { return Value{typ: "ay", data: slices.Clip(b)} }
 
 // Strings makes an as.
 func Strings(list []string) Value {
@@ -100,7 +101,7 @@ func Just(v Value) Value {
 	if _, _, size := scan(v.typ, 0); size > 0 {
 		return Value{typ: "m" + v.typ, data: v.data}
 	}
-	return Value{typ: "m" + v.typ, data: append(v.data[:len(v.data):len(v.data)], 0)}
+	return Value{typ: "m" + v.typ, data: append(slices.Clip(v.data), 0)}
 }
 
 // Nothing makes a maybe of the type elem that holds nothing.
@@ -163,8 +164,8 @@ func appendTuple(dst []byte, values []Value) []byte {
 		return pad(dst, base, maxAlign)
 	}
 	width := minOffsetSize(len(dst)-base, len(offsets))
-	for i := len(offsets) - 1; i >= 0; i-- {
-		dst = appendOffset(dst, offsets[i], width)
+	for _, end := range slices.Backward(offsets) {
+		dst = appendOffset(dst, end, width)
 	}
 	return dst
 }
@@ -257,11 +258,11 @@ func (b *ArrayBuilder) AppendTuple(values ...Value) {
 // Value returns the array. The builder must not be used afterwards.
 func (b *ArrayBuilder) Value() Value {
 	if b.fixed > 0 || len(b.ends) == 0 {
-		return Value{typ: "a" + b.Elem, data: b.data[:len(b.data):len(b.data)]}
+		return Value{typ: "a" + b.Elem, data: slices.Clip(b.data)}
 	}
 	width := minOffsetSize(len(b.data), len(b.ends))
 	for _, end := range b.ends {
 		b.data = appendOffset(b.data, end, width)
 	}
-	return Value{typ: "a" + b.Elem, data: b.data[:len(b.data):len(b.data)]}
+	return Value{typ: "a" + b.Elem, data: slices.Clip(b.data)}
 }

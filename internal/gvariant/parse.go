@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -23,7 +24,7 @@ func Parse(typ string, data []byte) (Value, error) {
 	if err := c.check(Value{typ: typ, data: data}, 0); err != nil {
 		return Value{}, fmt.Errorf("%w of type %.40s: %w", ErrMalformed, typ, err)
 	}
-	return Value{typ: typ, data: data[:len(data):len(data)]}, nil
+	return Value{typ: typ, data: slices.Clip(data)}, nil
 }
 
 var (
@@ -206,7 +207,8 @@ func (c *checker) checkTuple(v Value, depth int) error {
 	)
 	for t := 1; t < stop; {
 		next, align, size := scan(v.typ, t)
-		start, end := alignUp(last, align), 0
+		start := alignUp(last, align)
+		var end int
 		switch {
 		case size > 0:
 			end = start + size

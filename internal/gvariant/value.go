@@ -57,11 +57,11 @@ func (v Value) Uint64() uint64 {
 func (v Value) Int64() int64 {
 	switch v.typ {
 	case "n":
-		return int64(int16(binary.LittleEndian.Uint16(v.data))) //nolint:gosec // the sign is in the bits
+		return int64(int16(binary.LittleEndian.Uint16(v.data)))
 	case "i":
-		return int64(int32(binary.LittleEndian.Uint32(v.data))) //nolint:gosec // the sign is in the bits
+		return int64(int32(binary.LittleEndian.Uint32(v.data)))
 	case "x":
-		return int64(binary.LittleEndian.Uint64(v.data)) //nolint:gosec // the sign is in the bits
+		return int64(binary.LittleEndian.Uint64(v.data))
 	}
 	return 0
 }

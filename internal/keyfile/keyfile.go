@@ -20,6 +20,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 )
@@ -98,13 +99,12 @@ func validGroup(name string) bool {
 }
 
 func validKey(key string) bool {
-	name := key
-	if i := strings.IndexByte(key, '['); i >= 0 { // a locale: Name[de_DE]
-		locale, ok := strings.CutSuffix(key[i+1:], "]")
-		if !ok || locale == "" || strings.ContainsAny(locale, "[]= ") {
+	name, locale, translated := strings.Cut(key, "[") // Name[de_DE]
+	if translated {
+		locale, closed := strings.CutSuffix(locale, "]")
+		if !closed || locale == "" || strings.ContainsAny(locale, "[]= ") {
 			return false
 		}
-		name = key[:i]
 	}
 	return name != "" && !strings.ContainsAny(name, "[]=#\n\r") && strings.TrimSpace(name) == name
 }
@@ -332,9 +332,7 @@ func (f *File) Clone() *File {
 	for _, g := range f.groups {
 		cg := c.group(g.name)
 		cg.lines = append([]line(nil), g.lines...)
-		for key, i := range g.byKey {
-			cg.byKey[key] = i
-		}
+		maps.Copy(cg.byKey, g.byKey)
 	}
 	return c
 }

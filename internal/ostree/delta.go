@@ -213,7 +213,7 @@ func (s *Superblock) VerifyPart(part int, r io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("delta %s: part %d: %w", s.Name, part, err)
 	}
-	if uint64(n) != want.Size { //nolint:gosec // a count
+	if uint64(n) != want.Size {
 		return fmt.Errorf("delta %s: part %d: %w: size is not %d bytes", s.Name, part, ErrMalformed, want.Size)
 	}
 	if !bytes.Equal(sum.Sum(nil), want.Checksum[:]) {

@@ -165,8 +165,9 @@ func ParseUploadName(s string) (UploadName, error) {
 	switch name.Type {
 	case TypeFile, TypeDirTree, TypeDirMeta, TypeCommit:
 		return UploadName{Object: name}, nil
+	default:
+		return UploadName{}, fmt.Errorf("%w: %s is of a type that is not uploaded", ErrName, name)
 	}
-	return UploadName{}, fmt.Errorf("%w: %s is of a type that is not uploaded", ErrName, name)
 }
 
 // UploadName is what an uploaded file is: an object, or, when Delta is set, a

@@ -97,11 +97,11 @@ func (z *FilezReader) Read(p []byte) (int, error) {
 		return 0, z.err
 	}
 	n, err := z.in.stream.Read(p)
-	if uint64(n) > z.left { //nolint:gosec // n is not negative
+	if uint64(n) > z.left {
 		z.err = fmt.Errorf("%w: content is longer than the %d bytes of its header", ErrMalformed, z.size)
 		return 0, z.err
 	}
-	z.left -= uint64(n) //nolint:gosec // n is not negative
+	z.left -= uint64(n)
 	switch {
 	case err == nil:
 	case errors.Is(err, io.ErrUnexpectedEOF) || !errors.Is(err, io.EOF):
@@ -149,8 +149,7 @@ func (z *FilezReader) finish() error {
 
 // inflateError tells corrupt input from an input that cannot be read.
 func inflateError(err error) error {
-	var corrupt flate.CorruptInputError
-	if errors.As(err, &corrupt) {
+	if _, ok := errors.AsType[flate.CorruptInputError](err); ok {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return truncated(err)
@@ -324,7 +323,7 @@ func HashFile(h FileHeader, content io.Reader) (Checksum, uint64, error) {
 			return Checksum{}, 0, fmt.Errorf("hash content: %w", err)
 		}
 	}
-	return Checksum(sum.Sum(nil)), uint64(size), nil //nolint:gosec // a count
+	return Checksum(sum.Sum(nil)), uint64(size), nil
 }
 
 func copyExactly(w io.Writer, r io.Reader, size uint64) error {

@@ -276,6 +276,8 @@ func reencodeObject(path string, data []byte, counts map[string]int) (string, []
 			counts["symlink"]++
 		}
 		again, err = reencodeFile(name, info, data)
+	default:
+		err = fmt.Errorf("unexpected %s", name.Type)
 	}
 	return name.Type.String(), again, err
 }
@@ -314,8 +316,8 @@ func gunzip(data []byte) ([]byte, error) {
 }
 
 // goldenFiles returns the golden files whose name ends so, for seeds.
-func goldenFiles(t testing.TB, suffix string) [][]byte {
-	t.Helper()
+func goldenFiles(tb testing.TB, suffix string) [][]byte {
+	tb.Helper()
 	var files [][]byte
 	err := filepath.WalkDir("testdata/repo", func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() || !strings.HasSuffix(path, suffix) {
@@ -326,10 +328,10 @@ func goldenFiles(t testing.TB, suffix string) [][]byte {
 		return err
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if len(files) == 0 {
-		t.Fatalf("no golden file %s", suffix)
+		tb.Fatalf("no golden file %s", suffix)
 	}
 	return files
 }

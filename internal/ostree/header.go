@@ -136,7 +136,7 @@ func (h *FileHeader) EncodeArchiveHeader(size uint64) []byte {
 // frame puts the length of a header, big-endian, and four zero bytes before it.
 func frame(header []byte) []byte {
 	framed := make([]byte, 8, 8+len(header))
-	binary.BigEndian.PutUint32(framed, uint32(len(header))) //nolint:gosec // headers are built here and small
+	binary.BigEndian.PutUint32(framed, uint32(len(header)))
 	return append(framed, header...)
 }
 

@@ -261,15 +261,15 @@ func TestWalkEndsEarly(t *testing.T) {
 	}
 }
 
-func goldenApp(t testing.TB) (*ostree.Repo, ostree.Checksum) {
-	t.Helper()
+func goldenApp(tb testing.TB) (*ostree.Repo, ostree.Checksum) {
+	tb.Helper()
 	repo, err := ostree.OpenRepo(goldenRepo())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	commit, err := repo.ResolveRef("app/org.example.App/x86_64/stable")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return repo, commit
 }

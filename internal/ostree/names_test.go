@@ -16,11 +16,11 @@ const (
 	b64B = "__________________________________________4"
 )
 
-func checksum(t testing.TB, hex string) ostree.Checksum {
-	t.Helper()
+func checksum(tb testing.TB, hex string) ostree.Checksum {
+	tb.Helper()
 	c, err := ostree.ParseChecksum(hex)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }

@@ -136,7 +136,7 @@ func (r *Repo) listRefs(root string) (map[string]Checksum, error) {
 		}
 		ref := strings.TrimPrefix(path, root+"/")
 		if ValidateRef(ref) != nil || !e.Type().IsRegular() {
-			return nil
+			return nil //nolint:nilerr // documented: other files are passed over
 		}
 		c, err := r.readRef(path)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -192,11 +192,7 @@ func (r *Repo) metadata(name ObjectName) (Info, []byte, error) {
 	}
 	info, err := checkMetadata(name, data)
 	if err != nil {
-		var mismatch *MismatchError
-		if errors.As(err, &mismatch) {
-			return Info{}, nil, err
-		}
-		return Info{}, nil, &ObjectError{Name: name, Err: err}
+		return Info{}, nil, nameObject(name, err)
 	}
 	return info, data, nil
 }

@@ -33,7 +33,7 @@ func EncodeSubsummaryDelta(from, to []byte) []byte {
 	emit := func(op uint32, n int) {
 		for n > 0 {
 			length := min(n, opMaxLength)
-			ops = append(ops, op<<opShift|uint32(length)) //nolint:gosec // bounded by opMaxLength
+			ops = append(ops, op<<opShift|uint32(length))
 			n -= length
 		}
 	}
@@ -50,7 +50,7 @@ func EncodeSubsummaryDelta(from, to []byte) []byte {
 
 	delta := make([]byte, 0, len(subsummaryMagic)+4+4*len(ops)+len(data))
 	delta = append(delta, subsummaryMagic...)
-	delta = binary.LittleEndian.AppendUint32(delta, uint32(len(ops))) //nolint:gosec // fewer than bytes
+	delta = binary.LittleEndian.AppendUint32(delta, uint32(len(ops)))
 	for _, op := range ops {
 		delta = binary.LittleEndian.AppendUint32(delta, op)
 	}

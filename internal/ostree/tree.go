@@ -273,7 +273,7 @@ func WriteFile(sink Sink, h FileHeader, open func() (io.ReadCloser, error)) (Che
 			if content, err = open(); err != nil {
 				return err
 			}
-			defer content.Close()
+			defer func() { _ = content.Close() }() // it was only read
 		}
 		written, err := WriteFilez(w, h, size, content, DefaultCompression)
 		if err == nil && written.Checksum != sum {
@@ -292,7 +292,7 @@ func hashOpened(h FileHeader, open func() (io.ReadCloser, error)) (Checksum, uin
 	if err != nil {
 		return Checksum{}, 0, err
 	}
-	defer content.Close()
+	defer func() { _ = content.Close() }() // it was only read
 	return HashFile(h, content)
 }
 

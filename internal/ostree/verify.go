@@ -41,13 +41,17 @@ func VerifyObject(name ObjectName, r io.Reader) (Info, error) {
 		err = fmt.Errorf("%w: %s", ErrUnsupported, name.Type)
 	}
 	if err != nil {
-		var mismatch *MismatchError
-		if errors.As(err, &mismatch) {
-			return Info{}, err
-		}
-		return Info{}, &ObjectError{Name: name, Err: err}
+		return Info{}, nameObject(name, err)
 	}
 	return info, nil
+}
+
+// nameObject tells the object of an error that does not tell it itself.
+func nameObject(name ObjectName, err error) error {
+	if _, ok := errors.AsType[*MismatchError](err); ok {
+		return err
+	}
+	return &ObjectError{Name: name, Err: err}
 }
 
 func verifyFile(name ObjectName, r io.Reader) (Info, error) {
@@ -55,7 +59,7 @@ func verifyFile(name ObjectName, r io.Reader) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	defer z.Close()
+	defer func() { _ = z.Close() }()
 	sum := NewFileHash(z.header)
 	if _, err := io.Copy(sum, z); err != nil {
 		return Info{}, err
@@ -93,6 +97,8 @@ func checkMetadata(name ObjectName, data []byte) (Info, error) {
 		info.DirMeta, err = ParseDirMeta(data)
 	case TypeCommitMeta:
 		_, err = ParseDetached(data)
+	default:
+		err = fmt.Errorf("%w: %s", ErrUnsupported, name.Type)
 	}
 	return info, err
 }

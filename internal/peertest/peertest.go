@@ -24,32 +24,32 @@ const RequireEnv = "FRESHET_REQUIRE"
 // Require ends the test early unless every program is found in PATH (or, for a
 // name with a slash, is executable). The test is skipped, or fails when
 // [RequireEnv] demands one of the missing programs.
-func Require(t testing.TB, programs ...string) {
-	t.Helper()
+func Require(tb testing.TB, programs ...string) {
+	tb.Helper()
 	var absent []string
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
 			absent = append(absent, program)
 		}
 	}
-	Missing(t, absent...)
+	Missing(tb, absent...)
 }
 
 // Missing ends the test early unless peers is empty. It serves tests that find
 // out by themselves that something they speak with is not there, such as a
 // Python module or a server; the rule is that of [Require].
-func Missing(t testing.TB, peers ...string) {
-	t.Helper()
+func Missing(tb testing.TB, peers ...string) {
+	tb.Helper()
 	if len(peers) == 0 {
 		return
 	}
 	demanded := os.Getenv(RequireEnv)
 	for _, peer := range peers {
 		if demands(demanded, peer) {
-			t.Fatalf("%s is not installed, and %s=%s demands it", peer, RequireEnv, demanded)
+			tb.Fatalf("%s is not installed, and %s=%s demands it", peer, RequireEnv, demanded)
 		}
 	}
-	t.Skipf("not installed: %s", strings.Join(peers, ", "))
+	tb.Skipf("not installed: %s", strings.Join(peers, ", "))
 }
 
 func demands(demanded, peer string) bool {
@@ -64,21 +64,21 @@ func demands(demanded, peer string) bool {
 // Run runs a program in dir ("" is the current one) with env added to the
 // environment, and returns its standard output. When the program fails, the
 // test ends with what it wrote to standard error.
-func Run(t testing.TB, dir string, env []string, program string, args ...string) []byte {
-	t.Helper()
-	out, err := Try(t, dir, env, program, args...)
+func Run(tb testing.TB, dir string, env []string, program string, args ...string) []byte {
+	tb.Helper()
+	out, err := Try(tb, dir, env, program, args...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }
 
 // Try is [Run] for programs that may fail: the error holds the command line
 // and its standard error.
-func Try(t testing.TB, dir string, env []string, program string, args ...string) ([]byte, error) {
-	t.Helper()
+func Try(tb testing.TB, dir string, env []string, program string, args ...string) ([]byte, error) {
+	tb.Helper()
 	var stderr strings.Builder
-	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd := exec.CommandContext(tb.Context(), program, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = &stderr
@@ -93,13 +93,13 @@ func Try(t testing.TB, dir string, env []string, program string, args ...string)
 // which serve as the reference for its formats; without one the test ends as by
 // [Require]. The system's interpreter is tried too, since another one that
 // comes first in PATH does not see the system's modules.
-func GLib(t testing.TB) (python string) {
-	t.Helper()
+func GLib(tb testing.TB) (python string) {
+	tb.Helper()
 	for _, python := range []string{"python3", "/usr/bin/python3"} {
-		if _, err := Try(t, "", nil, python, "-c", "from gi.repository import GLib"); err == nil {
+		if _, err := Try(tb, "", nil, python, "-c", "from gi.repository import GLib"); err == nil {
 			return python
 		}
 	}
-	Missing(t, "python3-gi")
+	Missing(tb, "python3-gi")
 	return ""
 }

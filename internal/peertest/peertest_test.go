@@ -15,9 +15,9 @@ type recorder struct {
 
 func (r *recorder) Helper() {}
 
-func (r *recorder) Skipf(format string, args ...any) { r.skipped = format }
+func (r *recorder) Skipf(format string, _ ...any) { r.skipped = format }
 
-func (r *recorder) Fatalf(format string, args ...any) {
+func (r *recorder) Fatalf(format string, _ ...any) {
 	if r.failed == "" {
 		r.failed = format
 	}

@@ -25,21 +25,21 @@ type Repo struct {
 
 // New makes an empty repository in a directory of the test. The collection ID
 // may be empty.
-func New(t testing.TB, collection string) *Repo {
-	t.Helper()
-	r := &Repo{Dir: filepath.Join(t.TempDir(), "repo"), t: t}
+func New(tb testing.TB, collection string) *Repo {
+	tb.Helper()
+	r := &Repo{Dir: filepath.Join(tb.TempDir(), "repo"), t: tb}
 	var config keyfile.File
 	err := errors.Join(config.Set("core", "repo_version", "1"), config.Set("core", "mode", "archive-z2"))
 	if collection != "" {
 		err = errors.Join(err, config.Set("core", "collection-id", collection))
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r.WriteFile("config", config.Bytes())
 	for _, dir := range []string{"objects", "refs/heads", "refs/mirrors", "refs/remotes", "tmp", "state", "extensions"} {
-		if err := os.MkdirAll(filepath.Join(r.Dir, dir), 0o755); err != nil { //nolint:gosec // as ostree makes it
-			t.Fatal(err)
+		if err := os.MkdirAll(filepath.Join(r.Dir, dir), 0o755); err != nil {
+			tb.Fatal(err)
 		}
 	}
 	return r
@@ -49,10 +49,10 @@ func New(t testing.TB, collection string) *Repo {
 func (r *Repo) WriteFile(path string, data []byte) {
 	r.t.Helper()
 	path = filepath.Join(r.Dir, filepath.FromSlash(path))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as ostree makes it
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := os.WriteFile(path, data, 0o644); err != nil { //nolint:gosec // as ostree makes it
+	if err := os.WriteFile(path, data, 0o644); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -88,7 +88,7 @@ func (r *Repo) Has(name ostree.ObjectName) (bool, error) {
 // Put writes an object.
 func (r *Repo) Put(name ostree.ObjectName, write func(io.Writer) error) (err error) {
 	path := filepath.Join(r.Dir, filepath.FromSlash(name.Path()))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as ostree makes it
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "tmp-")
