@@ -39,6 +39,8 @@ type AppstreamCommit struct {
 type catalogueState struct {
 	content splice.Digest // of everything that goes into it
 	tree    ostree.Checksum
+
+	plain, packed *runHash // of both catalogue files
 }
 
 const (
@@ -55,8 +57,9 @@ const (
 // commits and are in the repository already.
 //
 // A ref that is at its end of life, or has no readable catalogue data, is not
-// part of the catalogue. The builds of an architecture that runs another one's
-// applications (x86_64 and i386) list those that have no build of their own.
+// part of the catalogue. There is a catalogue for x86_64 and aarch64 also when
+// only i386 or arm has applications, but it does not list those: flatpak means
+// to, and never does.
 func (x *Index) BuildAppstream(sink ostree.Sink, opt AppstreamOptions) ([]AppstreamCommit, error) {
 	x.cataloguePieces.Advance()
 	arches, subsets := x.scopes(func(r *record) bool { return r.cache != nil && !r.appstream })
@@ -101,7 +104,13 @@ func (b *catalogueBuild) build(subset, arch string) error {
 		return nil
 	}
 	c := newCatalogue(records)
-	b.next[name] = catalogueState{content: content, tree: c.root(c.plain()).sum}
+	state := b.x.catalogues[name]
+	if state.plain == nil {
+		state.plain, state.packed = &runHash{}, &runHash{}
+	}
+	plain := c.plain(state.plain)
+	state.content, state.tree = content, c.root(plain).sum
+	b.next[name] = state
 	if b.current(branches, b.next[name].tree) {
 		return nil
 	}
@@ -111,9 +120,9 @@ func (b *catalogueBuild) build(subset, arch string) error {
 	}
 	c.stream = stream
 	for _, branch := range branches {
-		file := c.plain()
+		file := plain
 		if branch == AppstreamRef(arch) {
-			file = c.packed()
+			file = c.packed(state.packed)
 		}
 		if err := b.commit(branch, c, file); err != nil {
 			return fmt.Errorf("branch %s: %w", branch, err)
@@ -188,21 +197,11 @@ func (x *Index) catalogueRecords(subset, arch string) []*record {
 		if subset != "" && !slices.Contains(r.info.Subsets, subset) {
 			continue
 		}
-		if r.arch == arch || r.arch == compatArch(arch) && !x.hasArch(r.info.Ref, arch) {
+		if r.arch == arch {
 			records = append(records, r)
 		}
 	}
 	return records
-}
-
-// hasArch tells whether there is a build of the ref for another architecture.
-func (x *Index) hasArch(ref, arch string) bool {
-	r, err := ParseRef(ref)
-	if err != nil {
-		return false
-	}
-	r.Arch = arch
-	return x.records[r.String()] != nil
 }
 
 // contentDigest is the identity of a catalogue.
@@ -301,20 +300,20 @@ type catalogueFile struct {
 }
 
 // plain hashes appstream.xml.
-func (c *catalogue) plain() catalogueFile {
+func (c *catalogue) plain(hash *runHash) catalogueFile {
 	runs := make([][]byte, len(c.segments))
 	for i := range c.segments {
 		runs[i] = c.segments[i].Data
 	}
 	file := catalogueFile{name: "appstream.xml"}
-	file.sum, file.size = fileChecksum(runs)
+	file.sum, file.size = fileChecksum(runs, hash)
 	return file
 }
 
 // packed hashes appstream.xml.gz; the stream must be there.
-func (c *catalogue) packed() catalogueFile {
+func (c *catalogue) packed(hash *runHash) catalogueFile {
 	file := catalogueFile{name: "appstream.xml.gz", gzip: true}
-	file.sum, file.size = fileChecksum(c.stream.GzipPieces())
+	file.sum, file.size = fileChecksum(c.stream.GzipPieces(), hash)
 	return file
 }
 
@@ -331,16 +330,12 @@ func (f catalogueFile) object(c *catalogue) object {
 }
 
 // fileChecksum returns the checksum and size of a plain file.
-func fileChecksum(runs [][]byte) (sum ostree.Checksum, size uint64) {
-	header := ostree.RegularFile(false)
-	hash := sha256.New()
-	hash.Write(header.EncodeContentHeader())
+func fileChecksum(runs [][]byte, hash *runHash) (sum ostree.Checksum, size uint64) {
 	for _, run := range runs {
-		hash.Write(run)
 		size += uint64(len(run))
 	}
-	hash.Sum(sum[:0])
-	return sum, size
+	header := ostree.RegularFile(false)
+	return hash.sum(header.EncodeContentHeader(), runs), size
 }
 
 // linkObject is the symlink by which software centres that expect a folder per

@@ -46,6 +46,7 @@ type Index struct {
 
 	catalogues map[string]catalogueState // by SUBSET-ARCH, of the last BuildAppstream
 
+	hashes          map[string]*runHash // by SUBSET-ARCH, of subsummaries
 	summaryPieces   splice.Cache
 	cataloguePieces splice.Cache
 	gz              *gzip.Writer

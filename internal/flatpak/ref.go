@@ -229,19 +229,8 @@ func hasFlatpakData(ref string) bool {
 	return false
 }
 
-// compatArch returns the architecture whose applications also run on arch and
-// are listed in its catalogue when it has no build of its own; "" for none.
-func compatArch(arch string) string {
-	switch arch {
-	case "x86_64":
-		return "i386"
-	case "aarch64":
-		return "arm"
-	}
-	return ""
-}
-
-// hostArch is the inverse of compatArch.
+// hostArch returns the architecture that also runs applications of arch; "" for
+// none.
 func hostArch(arch string) string {
 	switch arch {
 	case "i386":

@@ -125,7 +125,15 @@ func (b *summaryBuild) subsummary(subset, arch string) error {
 	before := b.x.subsummaries[name]
 	current := before.current
 	if current == nil || !sameEntries(current.entries, entries) {
-		current = newView(entries)
+		hash := b.x.hashes[name]
+		if hash == nil {
+			hash = &runHash{}
+			if b.x.hashes == nil {
+				b.x.hashes = make(map[string]*runHash)
+			}
+			b.x.hashes[name] = hash
+		}
+		current = newView(entries, hash)
 	}
 	line := lineage{current: current}
 	for _, old := range append([]*view{before.current}, before.history...) {

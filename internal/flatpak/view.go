@@ -2,7 +2,6 @@ package flatpak
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -24,8 +23,9 @@ type view struct {
 	size    int
 }
 
-// newView lays out a subsummary of the entries, which are sorted.
-func newView(entries []*entry) *view {
+// newView lays out a subsummary of the entries, which are sorted, and hashes it
+// with the help of hash, which belongs to the subsummary.
+func newView(entries []*entry, hash *runHash) *view {
 	v := &view{entries: entries}
 	end := 0
 	ends := make([]int, len(entries))
@@ -45,12 +45,11 @@ func newView(entries []*entry) *view {
 	v.tail = append(tail, encodeOffsets(refs+len(tail), []int{end})...)
 	v.size = refs + len(v.tail)
 
-	hash := sha256.New()
+	runs := make([][]byte, 0, len(entries)+1)
 	for i := range entries {
-		hash.Write(v.data(i))
+		runs = append(runs, v.data(i))
 	}
-	hash.Write(v.tail)
-	hash.Sum(v.digest[:0])
+	v.digest = hash.sum(nil, append(runs, v.tail))
 	return v
 }
 
