@@ -30,7 +30,7 @@ func (d Dir) Lock(name string) (io.Closer, error) {
 		}
 		held, err := d.lock(f, name)
 		if held {
-			return f, nil
+			return lock{f}, nil
 		}
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, err
@@ -54,4 +54,13 @@ func (d Dir) lock(f *os.File, name string) (bool, error) {
 	}
 	named, err := d.Root.Stat(name)
 	return err == nil && os.SameFile(locked, named), nil
+}
+
+type lock struct{ f *os.File }
+
+// Close unlocks before it closes: a process that is being started has copies of
+// all descriptors for a moment, and the lock ends with the last of them.
+func (l lock) Close() error {
+	err := unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
+	return errors.Join(err, l.f.Close())
 }

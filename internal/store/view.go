@@ -67,19 +67,21 @@ func (v *View) Close() {
 		if last {
 			delete(s.views, v.generation)
 		}
-		oldest := ^uint64(0)
-		for g := range s.views {
-			oldest = min(oldest, g)
-		}
 		s.viewsMu.Unlock()
 		if !last {
 			return
 		}
+		// With switching held there is no new view, and no new generation that
+		// a view made since the unlock above could miss.
 		s.switching.Lock()
 		defer s.switching.Unlock()
-		// A view made since is of the present generation and needs none of
-		// these: keep what the older ones and it can ask for.
-		s.dropSuperseded(min(oldest, s.generation))
+		s.viewsMu.Lock()
+		oldest := s.generation
+		for g := range s.views {
+			oldest = min(oldest, g)
+		}
+		s.viewsMu.Unlock()
+		s.dropSuperseded(oldest)
 	})
 }
 
