@@ -377,13 +377,7 @@ func (h *hub) checkTemp() {
 func newSigner(t testing.TB) (sign.Signer, string) {
 	t.Helper()
 	dir := t.TempDir()
-	if _, err := sign.Generate(filepath.Join(dir, "key.asc"), "Hub test <hub@test.example>"); err != nil {
-		t.Fatal(err)
-	}
-	ring, err := sign.Open(sign.KeyFile{Path: filepath.Join(dir, "key.asc")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ring := openSigner(t, filepath.Join(dir, "key.asc"))
 	public, err := ring.PublicKeys()
 	if err != nil {
 		t.Fatal(err)
@@ -393,6 +387,43 @@ func newSigner(t testing.TB) (sign.Signer, string) {
 		t.Fatal(err)
 	}
 	return ring, file
+}
+
+// openSigner opens a key, which it makes when it is not there.
+func openSigner(t testing.TB, path string) sign.Signer {
+	t.Helper()
+	if _, err := os.Stat(path); err != nil {
+		if _, err := sign.Generate(path, "Hub test <hub@test.example>"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ring, err := sign.Open(sign.KeyFile{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ring
+}
+
+// verify checks the signatures in detached metadata.
+func verify(keys []byte, data, detached string) error {
+	verifier, err := sign.NewVerifier(keys)
+	if err != nil {
+		return err
+	}
+	dict, err := ostree.ParseDetached([]byte(detached))
+	if err != nil {
+		return err
+	}
+	signatures := ostree.GPGSignatures(dict)
+	if len(signatures) == 0 {
+		return errors.New("no signature")
+	}
+	for _, signature := range signatures {
+		if _, err := verifier.Verify([]byte(data), signature); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serve serves the repository as the hub does.

@@ -15,6 +15,7 @@ import (
 
 // TestRealClients publishes two versions to the programs that people use.
 func TestRealClients(t *testing.T) {
+	t.Parallel()
 	peertest.Require(t, "flatpak", "ostree", "gpg")
 	signer, key := newSigner(t)
 	h := newHub(t, func(o *Options) {
@@ -201,6 +202,7 @@ func (b *builder) pushDelta(build *Build, name ostree.DeltaName) {
 
 // TestRealBuilds publishes what flatpak build-export made, with a static delta.
 func TestRealBuilds(t *testing.T) {
+	t.Parallel()
 	peertest.Require(t, "gpg")
 	signer, key := newSigner(t)
 	h := newHub(t, func(o *Options) { o.Signer, o.DeployCollectionID = signer, true })

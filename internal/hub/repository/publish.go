@@ -93,21 +93,40 @@ func (p *publication) run(requests []PublishRequest, commit func(Result) error) 
 	if err := p.publish(); err != nil {
 		return p.result, err
 	}
-	p.result.Infos = p.cacheInfos()
-	if err := commit(p.result); err != nil {
-		return p.result, fmt.Errorf("the repository is published, but the database does not know: %w", err)
-	}
-	for _, info := range p.result.Infos {
-		delete(p.r.unsaved, info.Ref)
-	}
-	if p.tx != nil {
-		if err := p.tx.Done(); err != nil {
-			return p.result, err
-		}
+	if err := p.tell(commit); err != nil {
+		return p.result, err
 	}
 	p.log.lap("database")
 	p.log.printf("Published after %s", p.log.total())
 	return p.result, nil
+}
+
+// tell hands the result to the caller.
+func (p *publication) tell(commit func(Result) error) error {
+	r := p.r
+	if p.tx != nil {
+		r.owed = append(r.owed, owed{p.result.Changed, p.result.Removed, p.tx.Done})
+	}
+	p.result.Changed, p.result.Removed = nil, nil
+	for _, o := range r.owed {
+		p.result.Changed = append(p.result.Changed, o.changed...)
+		p.result.Removed = append(p.result.Removed, o.removed...)
+	}
+	slices.Sort(p.result.Changed)
+	p.result.Changed = slices.Compact(p.result.Changed)
+	p.result.Infos = p.cacheInfos()
+	if err := commit(p.result); err != nil {
+		return fmt.Errorf("the repository is published, but not recorded: %w", err)
+	}
+	for _, info := range p.result.Infos {
+		delete(r.unsaved, info.Ref)
+	}
+	for ; len(r.owed) > 0; r.owed = r.owed[1:] {
+		if err := r.owed[0].done(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // holdBuilds keeps the builds from being removed or committed meanwhile.
@@ -177,6 +196,7 @@ func (p *publication) publish() error {
 	if err == nil && len(p.paths) == 0 {
 		err = p.tx.Abort()
 		p.tx = nil
+		p.result.Removed = nil
 		p.log.printf("  nothing changes")
 		return err
 	}
@@ -348,9 +368,19 @@ func (p *publication) sign(messages [][]byte) ([][][]byte, error) {
 	return signatures, nil
 }
 
-// put stages a file in the class that its path has.
+// classOf returns the class in which a file is published: that of its path. But a
+// commit comes after everything that it needs, whether a ref points at it
+// or not; a crash must not leave one with a hole.
+func classOf(file string) layout.Class {
+	if path.Ext(file) == "."+ostree.TypeCommit.Ext() {
+		return layout.Index
+	}
+	return layout.OSTree(file).Class
+}
+
+// put stages a file.
 func (p *publication) put(file string, data []byte) error {
-	class := layout.OSTree(file).Class
+	class := classOf(file)
 	p.paths[file] = class
 	return p.tx.PutBytes(class, file, data)
 }

@@ -34,10 +34,19 @@ type Repository struct {
 	index      flatpak.Index
 	unsaved    map[string]bool // refs that the Cache does not know as they are
 
+	owed []owed // publishes that commit functions did not take
+
 	heads atomic.Int64 // the length of index, for others
 
 	buildsMu sync.Mutex
 	builds   map[int64]*Build
+}
+
+// owed is a publish that the caller was told of in vain; the next one tells it
+// once more.
+type owed struct {
+	changed, removed []string
+	done             func() error
 }
 
 // Pending is a publish that was completed without anybody knowing: the process

@@ -12,6 +12,7 @@ import (
 )
 
 func TestPublishTwoVersions(t *testing.T) {
+	t.Parallel()
 	h := newHub(t)
 	h.check()
 	u := uploader{}
@@ -53,6 +54,7 @@ func TestPublishTwoVersions(t *testing.T) {
 }
 
 func TestReopenFindsEverythingAsItWas(t *testing.T) {
+	t.Parallel()
 	h := newHub(t)
 	h.publishApp("org.test.One", "v1")
 	h.publishApp("org.test.Two", "v1")
@@ -83,6 +85,7 @@ func TestReopenFindsEverythingAsItWas(t *testing.T) {
 // TestDiskDecides has another program move a ref behind the back of a
 // repository that is closed, and of one that is open.
 func TestDiskDecides(t *testing.T) {
+	t.Parallel()
 	h := newHub(t)
 	ref := appRef("org.test.Hello")
 	v1 := h.publishApp("org.test.Hello", "v1").Refs["build-1"][ref]
@@ -108,6 +111,7 @@ func TestDiskDecides(t *testing.T) {
 }
 
 func TestOpenFile(t *testing.T) {
+	t.Parallel()
 	h := newHub(t)
 	h.publishApp("org.test.Hello", "v1")
 	for _, path := range []string{"config", "summary", "refs/heads/" + appRef("org.test.Hello")} {
@@ -129,6 +133,7 @@ func TestOpenFile(t *testing.T) {
 }
 
 func TestEmptyRepositoryIsServed(t *testing.T) {
+	t.Parallel()
 	signer, _ := newSigner(t)
 	h := newHub(t, func(o *Options) {
 		o.Signer = signer
@@ -152,6 +157,7 @@ func TestEmptyRepositoryIsServed(t *testing.T) {
 
 // TestNewOptions has the operator change what the repository says of itself.
 func TestNewOptions(t *testing.T) {
+	t.Parallel()
 	h := newHub(t)
 	h.publishApp("org.test.Hello", "v1")
 	h.opt.Title = "Another title"

@@ -1,0 +1,618 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"freshet/internal/flatpak"
+	"freshet/internal/gvariant"
+	"freshet/internal/ostree"
+	"freshet/internal/peertest"
+)
+
+func TestPublishesMerge(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	var requests []PublishRequest
+	for _, id := range []string{"org.test.One", "org.test.Two", "org.test.Three"} {
+		u := uploader{}
+		sum := u.commit(t, appRef(id), appTree(id, "v1"))
+		requests = append(requests, h.commit(u, map[string]string{appRef(id): sum}))
+	}
+	// The same ref once more, and a request that cannot be published.
+	u := uploader{}
+	sum := u.commit(t, appRef("org.test.One"), appTree("org.test.One", "v2"))
+	requests = append(requests, h.commit(u, map[string]string{appRef("org.test.One"): sum}))
+	requests = append(requests, PublishRequest{
+		Key: "broken", Build: requests[0].Build,
+		Refs: map[string]string{appRef("org.test.Broken"): strings.Repeat("ab", 32)},
+	})
+	calls := 0
+	result, err := h.repo.Publish(t.Context(), requests, &h.log, func(result Result) error {
+		calls++
+		return h.cache.save(result)
+	})
+	if err != nil || calls != 1 {
+		t.Fatalf("%d calls, %v", calls, err)
+	}
+	if want := []string{"build-1", "build-2", "build-3", "build-4"}; !slices.Equal(result.Keys, want) {
+		t.Errorf("keys %q", result.Keys)
+	}
+	var missing *MissingError
+	if !errors.As(result.Failed["broken"], &missing) || missing.Ref != appRef("org.test.Broken") {
+		t.Errorf("failed: %v", result.Failed)
+	}
+	head := result.Refs["build-4"][appRef("org.test.One")]
+	if result.Refs["build-1"][appRef("org.test.One")] != head {
+		t.Error("the later build does not count")
+	}
+	commit := h.head(appRef("org.test.One"))
+	if from, _ := commit.Metadata.Str("xa.from_commit"); from != requests[3].Refs[appRef("org.test.One")] || !commit.Parent.IsZero() {
+		t.Errorf("made of %s, parent %s", from, commit.Parent)
+	}
+	h.check()
+}
+
+func TestOnlyFailuresIsAFailure(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	b, err := h.repo.Build(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, refs := range map[string]map[string]string{
+		"nothing":     nil,
+		"bad ref":     {"app/x": strings.Repeat("ab", 32)},
+		"bad commit":  {appRef("org.test.App"): "xyz"},
+		"no commit":   {appRef("org.test.App"): ""},
+		"not present": {appRef("org.test.App"): strings.Repeat("ab", 32)},
+	} {
+		result, err := h.repo.Publish(t.Context(), []PublishRequest{{Key: "k", Build: b, Refs: refs}}, nil, func(Result) error {
+			t.Errorf("%s: commit is called", name)
+			return nil
+		})
+		if err == nil || refs != nil && result.Failed["k"] == nil {
+			t.Errorf("%s: %v, %v", name, err, result.Failed)
+		}
+	}
+}
+
+func TestPublishingTheSameAgainChangesNothing(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := u.commit(t, ref, appTree("org.test.Hello", "v1"))
+	request := h.commit(u, map[string]string{ref: sum})
+	first := h.publish(request)
+	summary := readFile(t, h.opt.Dir+"/summary")
+	second := h.publish(request)
+	if len(second.Changed) != 0 || second.Refs["build-1"][ref] != first.Refs["build-1"][ref] {
+		t.Errorf("changed %q, %v", second.Changed, second.Refs)
+	}
+	third := h.publish(h.commit(u, map[string]string{ref: sum}), PublishRequest{Key: "again", Refs: map[string]string{ref: ""}})
+	if len(third.Changed) != 0 || third.Refs["again"][ref] != first.Refs["build-1"][ref] {
+		t.Errorf("changed %q, %v", third.Changed, third.Refs)
+	}
+	if readFile(t, h.opt.Dir+"/summary") != summary {
+		t.Error("the summary was written anew")
+	}
+}
+
+func TestRepublishWithEndOfLife(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	ref := appRef("org.test.Hello")
+	h.publishApp("org.test.Hello", "v1")
+	before := h.head(ref)
+	tokenType := int32(1)
+	h.publish(PublishRequest{
+		Key: "eol", Refs: map[string]string{ref: ""},
+		EndOfLife: "renamed", EndOfLifeRebase: "org.test.Hallo", AppID: "org.test.Hello",
+		TokenType: &tokenType, Subsets: []string{"floss"},
+	})
+	h.check()
+	after := h.head(ref)
+	if after.Tree != before.Tree {
+		t.Error("the tree changed")
+	}
+	if eol, _ := after.Metadata.Str("ostree.endoflife"); eol != "renamed" {
+		t.Errorf("end of life %q", eol)
+	}
+	if rebase, _ := after.Metadata.Str("ostree.endoflife-rebase"); rebase != appRef("org.test.Hallo") {
+		t.Errorf("rebase %q", rebase)
+	}
+	info := infoOf(t, h.repo, ref)
+	if info.TokenType != 1 || !slices.Equal(info.Subsets, []string{"floss"}) {
+		t.Errorf("token type %d, subsets %q", info.TokenType, info.Subsets)
+	}
+	// What has ended is in no catalogue.
+	for _, branch := range []string{"appstream2/x86_64", "appstream2/floss-x86_64"} {
+		sum, err := h.objects().ResolveRef(branch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		xml, err := h.objects().ReadPath(sum, "appstream.xml", 1<<20)
+		if err != nil || strings.Contains(string(xml), "org.test.Hello") {
+			t.Errorf("%s: %v %q", branch, err, xml)
+		}
+	}
+}
+
+func TestExtraCollections(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := u.commit(t, ref, appTree("org.test.Hello", "v1"))
+	request := h.commit(u, map[string]string{ref: sum})
+	request.ExtraCollections = []string{"org.test.Stable.Extra"}
+	result := h.publish(request)
+	mirrored, err := h.objects().ResolveMirrorRef("org.test.Stable.Extra", ref)
+	if err != nil || mirrored.String() != result.Refs["build-1"][ref] {
+		t.Errorf("mirrored %s, %v", mirrored, err)
+	}
+	bound, _ := h.head(ref).Metadata.Get(ostree.KeyCollectionRefsBinding)
+	if bound.Len() != 2 || bound.Child(1).Child(0).Str() != "org.test.Stable.Extra" {
+		t.Errorf("bound to %d collections", bound.Len())
+	}
+	if !slices.Contains(result.Changed, "refs/mirrors/org.test.Stable.Extra/"+ref) {
+		t.Errorf("changed: %q", result.Changed)
+	}
+	fsckIfThere(t, h.opt.Dir)
+}
+
+func TestSubsets(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	h.publishApp("org.test.Free", "v1", gvariant.Entry{Key: "xa.subsets", Value: gvariant.Strings([]string{"floss"})})
+	h.publishApp("org.test.Other", "v1")
+	h.check()
+	sum, err := h.objects().ResolveRef("appstream2/floss-x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	xml, err := h.objects().ReadPath(sum, "appstream.xml", 1<<20)
+	if err != nil || !strings.Contains(string(xml), "org.test.Free") || strings.Contains(string(xml), "org.test.Other") {
+		t.Errorf("%v %q", err, xml)
+	}
+	index, err := ostree.ParseSummaryIndex([]byte(readFile(t, h.opt.Dir+"/summary.idx")))
+	if err != nil || len(index.Subsummaries) != 2 || index.Subsummaries[0].Name != "floss-x86_64" {
+		t.Errorf("%v %+v", err, index)
+	}
+}
+
+// TestDownloadSize has two builds bring the same file compressed differently:
+// the published one stays, and the sizes are what the repository holds.
+func TestDownloadSize(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	var lines strings.Builder
+	for i := range 10000 {
+		fmt.Fprintf(&lines, "line %d of something that compresses well ", i*i)
+	}
+	content := lines.String()
+	trees := map[string]tree{}
+	requests := map[string]PublishRequest{}
+	var shared ostree.ObjectName
+	for i, id := range []string{"org.test.One", "org.test.Two"} {
+		u := uploader{}
+		trees[id] = appTree(id, "v1")
+		trees[id]["files/share/shared"] = content
+		sum := u.commit(t, appRef(id), trees[id])
+		for name := range u {
+			if name.Type != ostree.TypeFile || len(u[name]) < 300 {
+				continue
+			}
+			var again bytes.Buffer
+			z, err := ostree.NewFilezReader(bytes.NewReader(u[name]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if z.Size() != uint64(len(content)) {
+				continue
+			}
+			shared = name
+			if i == 1 { // as another compressor would have it
+				if _, err := ostree.WriteFilez(&again, *z.Header(), z.Size(), strings.NewReader(content), 1); err != nil {
+					t.Fatal(err)
+				}
+				if again.Len() == len(u[name]) {
+					t.Fatal("levels make no difference")
+				}
+				u[name] = again.Bytes()
+			}
+		}
+		requests[id] = h.commit(u, map[string]string{appRef(id): sum})
+	}
+	h.publish(requests["org.test.One"])
+	before := readFile(t, filepath.Join(h.opt.Dir, shared.Path()))
+	h.publish(requests["org.test.Two"])
+	if readFile(t, filepath.Join(h.opt.Dir, shared.Path())) != before {
+		t.Error("a published object was replaced")
+	}
+	// A second version, whose size is that of the first plus the difference.
+	trees["org.test.Two"]["files/share/more"] = noise(5000)
+	delete(trees["org.test.Two"], "files/share/v1")
+	u := uploader{}
+	sum := u.commit(t, appRef("org.test.Two"), trees["org.test.Two"])
+	h.publish(h.commit(u, map[string]string{appRef("org.test.Two"): sum}))
+	for _, id := range []string{"org.test.One", "org.test.Two"} {
+		commit := h.head(appRef(id))
+		_, want, err := flatpak.TreeSizes(h.objects(), commit.Tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := commit.Metadata.Get(keyDownloadSize); got.Uint64BE() != want {
+			t.Errorf("%s: download size %d, the files have %d", id, got.Uint64BE(), want)
+		}
+	}
+}
+
+func TestWrongObjectsAreRefused(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	u.commit(t, appRef("org.test.Hello"), appTree("org.test.Hello", "v1"))
+	b, err := h.repo.Build(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range u {
+		wrong := name
+		wrong.Checksum[31] ^= 1
+		var mismatch *ostree.MismatchError
+		if _, err := b.PutObject(t.Context(), wrong, bytes.NewReader(data)); !errors.As(err, &mismatch) || mismatch.Name != wrong {
+			t.Errorf("%s under a wrong name: %v", name, err)
+		}
+		var object *ostree.ObjectError
+		if _, err := b.PutObject(t.Context(), name, bytes.NewReader(data[:len(data)-1])); !errors.As(err, &object) && !errors.As(err, &mismatch) {
+			t.Errorf("%s truncated: %v", name, err)
+		}
+		if has, err := b.objects.Has(name); err != nil || has {
+			t.Errorf("%s was stored: %v", name, err)
+		}
+		if _, err := b.PutObject(t.Context(), name, bytes.NewReader(data)); err != nil {
+			t.Errorf("%s after all that: %v", name, err)
+		}
+	}
+	h.checkTemp()
+}
+
+func TestMissingObjectsAreNamed(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	whole := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := whole.commit(t, ref, appTree("org.test.Hello", "v1"))
+	for name := range whole {
+		part := maps.Clone(whole)
+		delete(part, name)
+		b := h.upload(part)
+		_, err := b.Commit(t.Context(), CommitRequest{Refs: map[string]string{ref: sum}}, nil)
+		var missing *MissingError
+		if !errors.As(err, &missing) || missing.Name != name || missing.Ref != ref {
+			t.Errorf("without %s: %v", name, err)
+			continue
+		}
+		if (missing.Path == "") != (name.Type == ostree.TypeCommit) {
+			t.Errorf("path of %s is %q", name, missing.Path)
+		}
+		if err := b.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestObjectLostBetweenCommitAndPublish has another program prune an object.
+func TestObjectLostBetweenCommitAndPublish(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := u.commit(t, ref, appTree("org.test.Hello", "v1"))
+	request := h.commit(u, map[string]string{ref: sum})
+	before := readFile(t, h.opt.Dir+"/summary")
+	for name := range u {
+		if name.Type != ostree.TypeFile {
+			continue
+		}
+		path := filepath.Join(request.Build.dir, name.Path())
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		var missing *MissingError
+		_, err := h.repo.Publish(t.Context(), []PublishRequest{request}, nil, h.cache.save)
+		if !errors.As(err, &missing) || missing.Name != name {
+			t.Errorf("without %s: %v", name, err)
+		}
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if readFile(t, h.opt.Dir+"/summary") != before {
+		t.Error("something was published")
+	}
+	h.publish(request)
+	h.check()
+}
+
+func TestCommitsThatClientsWouldRefuse(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	good := appTree("org.test.Hello", "v1")
+	other := maps.Clone(good)
+	other["metadata"] = strings.Replace(good["metadata"], "org.test.Hello", "org.test.Other", 1)
+	cases := map[string]struct {
+		sum  string
+		want error
+	}{
+		"another ref": {u.commit(t, appRef("org.test.Other"), good), flatpak.ErrBinding},
+		"other metadata": {
+			u.commit(t, ref, good, gvariant.Entry{Key: "xa.metadata", Value: gvariant.String("[Application]\n")}),
+			flatpak.ErrMetadataDiffers,
+		},
+		"another app": {u.commit(t, ref, other), flatpak.ErrMetadata},
+	}
+	b := h.upload(u)
+	for name, c := range cases {
+		if _, err := b.Commit(t.Context(), CommitRequest{Refs: map[string]string{ref: c.sum}}, nil); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := b.Commit(t.Context(), CommitRequest{}, nil); !errors.Is(err, ErrNoRefs) {
+		t.Errorf("no refs: %v", err)
+	}
+}
+
+func TestParallelUploads(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	var wg sync.WaitGroup
+	requests := make([]PublishRequest, 4)
+	for i := range requests {
+		wg.Go(func() {
+			id := fmt.Sprintf("org.test.App%d", i)
+			u := uploader{}
+			sum := u.commit(t, appRef(id), appTree(id, "v1"))
+			b, err := h.repo.Build(int64(i + 1))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var puts sync.WaitGroup
+			for name, data := range u {
+				for range 2 { // everything twice at the same time
+					puts.Go(func() {
+						if _, err := b.PutObject(t.Context(), name, bytes.NewReader(data)); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}
+			puts.Wait()
+			made, err := b.Commit(t.Context(), CommitRequest{Refs: map[string]string{appRef(id): sum}}, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			requests[i] = PublishRequest{Key: id, Build: b, Refs: made}
+		})
+	}
+	wg.Wait()
+	for i := range requests {
+		wg.Go(func() {
+			if _, err := h.repo.Publish(t.Context(), requests[i:i+1], nil, func(Result) error { return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	h.check()
+	if n := h.repo.Heads(); n != 6 {
+		t.Errorf("%d refs", n)
+	}
+}
+
+func TestCommitFunctionFails(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := u.commit(t, ref, appTree("org.test.Hello", "v1"))
+	request := h.commit(u, map[string]string{ref: sum})
+	down := errors.New("database is down")
+	if _, err := h.repo.Publish(t.Context(), []PublishRequest{request}, nil, func(Result) error { return down }); !errors.Is(err, down) {
+		t.Fatal(err)
+	}
+	// Tried again, nothing changes, but the files are told.
+	result := h.publish(request)
+	if !slices.Contains(result.Changed, "summary") || len(result.Infos) == 0 {
+		t.Errorf("told: %+v", result)
+	}
+	if pending := h.reopen(); len(pending) != 0 {
+		t.Errorf("pending: %+v", pending)
+	}
+	// Not tried again, it is pending.
+	u = uploader{}
+	sum = u.commit(t, ref, appTree("org.test.Hello", "v2"))
+	request = h.commit(u, map[string]string{ref: sum})
+	if _, err := h.repo.Publish(t.Context(), []PublishRequest{request}, nil, func(Result) error { return down }); !errors.Is(err, down) {
+		t.Fatal(err)
+	}
+	pending := h.reopen()
+	if len(pending) != 1 || !slices.Equal(pending[0].Keys, []string{request.Key}) ||
+		pending[0].Refs[request.Key][ref] != h.headSum(ref) || len(pending[0].Infos) == 0 {
+		t.Errorf("pending: %+v", pending)
+	}
+	if pending := h.reopen(); len(pending) != 0 {
+		t.Errorf("pending once more: %+v", pending)
+	}
+	h.check()
+}
+
+func TestCancelledPublishLeavesNothing(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := u.commit(t, ref, appTree("org.test.Hello", "v1"))
+	request := h.commit(u, map[string]string{ref: sum})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	cancel(enough)
+	if _, err := h.repo.Publish(ctx, []PublishRequest{request}, nil, h.cache.save); !errors.Is(err, enough) {
+		t.Errorf("error %v", err)
+	}
+	h.check()
+	h.publish(request)
+	h.check()
+}
+
+func TestBuildIsServed(t *testing.T) {
+	t.Parallel()
+	h := newHub(t, func(o *Options) { o.BuildsURL = "https://hub.example.org/build-repo/" })
+	h.publishApp("org.test.Hello", "v1")
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := u.commit(t, ref, appTree("org.test.Hello", "v2"))
+	b := h.commit(u, map[string]string{ref: sum}).Build
+	for _, path := range []string{"config", "summary", "summary.idx", "org.test.Hello.flatpakref", "refs/heads/" + ref} {
+		f, err := b.Open(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		_ = f.Close()
+	}
+	// Everything that the build's commit needs is served, also what only the repository has.
+	own := 0
+	for name := range u {
+		f, err := b.Open(name.Path())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		_ = f.Close()
+		if _, err := os.Stat(filepath.Join(b.dir, name.Path())); err == nil {
+			own++
+		}
+	}
+	if own == len(u) {
+		t.Error("the build has a copy of everything")
+	}
+	for _, path := range []string{".boot", "tmp/x", "uploads/ab/superblock", "../1/config", "refs", "refs/heads/app/no/no/no", "objects/ab/x"} {
+		if f, err := b.Open(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v, %v", path, f, err)
+		}
+	}
+	if !strings.Contains(readFile(t, b.dir+"/org.test.Hello.flatpakref"), "Url=https://hub.example.org/build-repo/2\n") {
+		t.Error("the flatpakref leads elsewhere")
+	}
+	if err := b.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(b.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := b.PutObject(t.Context(), ostree.ObjectName{}, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	h.check()
+}
+
+// TestBuildSurvivesReboot has the machine lose what was not synced.
+func TestBuildSurvivesReboot(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := u.commit(t, ref, appTree("org.test.Hello", "v1"))
+	b := h.upload(u)
+	writeFile(t, filepath.Join(b.dir, bootFile), "an earlier boot")
+	lost := 0
+	for name := range u {
+		if lost++; lost <= 3 {
+			writeFile(t, filepath.Join(b.dir, name.Path()), "")
+		}
+	}
+	writeFile(t, filepath.Join(b.dir, tempDir, tempPrefix+"123"), "half an object")
+	h.reopen()
+	h.checkTemp()
+	h.next = 0
+	b = h.upload(u)
+	if _, err := b.Commit(t.Context(), CommitRequest{Refs: map[string]string{ref: sum}}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForeignRepository takes over a repository that flatpak's tools made.
+func TestForeignRepository(t *testing.T) {
+	t.Parallel()
+	peertest.Require(t, "flatpak", "ostree")
+	b := newBuilder(t, "--collection-id=org.test.Foreign")
+	const id = "org.test.Hello"
+	b.export(runtimeTree(t))
+	b.export(appTree(id, "v1"))
+	peertest.Run(t, "", nil, "flatpak", "build-update-repo", "--title=Made by flatpak", "--generate-static-deltas", b.dir)
+	before := readFile(t, b.dir+"/"+ostree.RefPath("appstream2/x86_64"))
+
+	h := newHub(t, func(o *Options) { o.Dir, o.CollectionID, o.Title = b.dir, "", "" })
+	fsck(t, b.dir)
+	if after := readFile(t, b.dir+"/"+ostree.RefPath("appstream2/x86_64")); after != before {
+		t.Error("the catalogue of flatpak is not what we would make")
+	}
+	if title, _ := h.summary().Metadata.Str("xa.title"); title != "Made by flatpak" {
+		t.Errorf("title %q", title)
+	}
+	deltas, _ := h.summary().Metadata.Get("ostree.static-deltas")
+	if deltas.Len() == 0 {
+		t.Error("the static deltas are not listed")
+	}
+	result := h.publishApp(id, "v2")
+	h.check()
+	fsck(t, b.dir)
+	if len(h.cache) != 4 { // two refs, two appstream branches
+		t.Errorf("%d refs cached", len(h.cache))
+	}
+	if parent := h.head(appRef(id)).Parent; parent.IsZero() {
+		t.Error("the history ends")
+	}
+	if len(result.Infos) != 4 {
+		t.Errorf("%d infos", len(result.Infos))
+	}
+	// And back: flatpak's tools go on with what we made.
+	b.export(appTree(id, "v3"))
+	peertest.Run(t, "", nil, "flatpak", "build-update-repo", b.dir)
+	fsck(t, b.dir)
+	h.reopen()
+	h.publishApp("org.test.Other", "v1")
+	h.check()
+	fsck(t, b.dir)
+}
+
+func (h *hub) headSum(ref string) string {
+	h.t.Helper()
+	sum, err := h.objects().ResolveRef(ref)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return sum.String()
+}
+
+func fsckIfThere(t testing.TB, dir string) {
+	t.Helper()
+	peertest.Require(t, "ostree")
+	fsck(t, dir)
+}
