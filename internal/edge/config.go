@@ -160,6 +160,9 @@ func (v *validation) site(name string, site SiteConfig, owner map[string]string)
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`).MatchString(name) {
 		v.problem(key, `%q is no name: want up to 64 of a-z, 0-9, ".", "_" and "-", beginning with a letter or digit`, name)
 	}
+	if name == "default" {
+		v.problem(key, "is the name of the site without hosts")
+	}
 	if site.Origin == "" {
 		v.problem(key+".origin", "is required: the URL of the server to cache")
 	} else {

@@ -39,7 +39,7 @@ type descriptors struct {
 // acquire returns the entry's open file; the caller releases it.
 func (d *descriptors) acquire(e *Entry) (*handle, error) {
 	d.mu.Lock()
-	if h := e.open_; h != nil {
+	if h := e.file; h != nil {
 		h.retain()
 		d.recent.MoveToFront(e.lru)
 		d.mu.Unlock()
@@ -63,10 +63,10 @@ func (d *descriptors) adopt(e *Entry, h *handle) {
 	var out *handle
 	d.mu.Lock()
 	switch {
-	case e.open_ != nil: // someone was faster
+	case e.file != nil: // someone was faster
 		out = h
 	default:
-		e.open_, e.lru = h, d.recent.PushFront(e)
+		e.file, e.lru = h, d.recent.PushFront(e)
 		if d.recent.Len() > d.max {
 			out = d.dropLocked(d.recent.Back().Value.(*Entry))
 		}
@@ -78,10 +78,10 @@ func (d *descriptors) adopt(e *Entry, h *handle) {
 }
 
 func (d *descriptors) dropLocked(e *Entry) *handle {
-	h := e.open_
+	h := e.file
 	if h != nil {
 		d.recent.Remove(e.lru)
-		e.open_, e.lru = nil, nil
+		e.file, e.lru = nil, nil
 	}
 	return h
 }

@@ -39,8 +39,8 @@ type Entry struct {
 	inNew bool
 
 	// owned by descriptors
-	open_ *handle
-	lru   *list.Element
+	file *handle
+	lru  *list.Element
 }
 
 func newEntry(s *Store, id ID, seq uint64, meta *Meta, h head) *Entry {

@@ -1,0 +1,894 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"freshet/internal/memnet"
+	"freshet/internal/role"
+)
+
+// world is an edge with an origin and clients, over memory. It lives in a
+// synctest bubble, so that its hours take no time.
+type world struct {
+	t       *testing.T
+	net     *memnet.Network
+	cfg     Config
+	metrics *prometheus.Registry
+	log     *lockedBuffer
+	client  *http.Client
+	stop    func()
+	fetches atomic.Int64 // requests the origin saw, events apart
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// newWorld starts an origin "origin" and an edge "edge" in front of it.
+func newWorld(t *testing.T, cfg Config, origin http.HandlerFunc) *world {
+	t.Helper()
+	w := &world{t: t, net: new(memnet.Network), log: new(lockedBuffer)}
+	if cfg.Origin == "" {
+		cfg.Origin = "http://origin.mem"
+	}
+	if cfg.Store == "" {
+		cfg.Store = t.TempDir()
+	}
+	if cfg.Follow == "" {
+		cfg.Follow = "off"
+	}
+	if cfg.Size == "" {
+		cfg.Size = "64MiB"
+	}
+	cfg.Listen = "mem:edge"
+	w.cfg = cfg
+	if origin != nil {
+		w.serve("origin", func(rw http.ResponseWriter, r *http.Request) {
+			if !strings.HasPrefix(r.URL.Path, "/api/") {
+				w.fetches.Add(1)
+			}
+			origin(rw, r)
+		})
+	}
+	transport := role.NewTransport(w.net.DialContext)
+	transport.DisableKeepAlives = true
+	w.client = &http.Client{Transport: transport}
+	w.start()
+	t.Cleanup(func() {
+		w.stop()
+		transport.CloseIdleConnections()
+		if t.Failed() {
+			t.Logf("log of the edge:\n%s", w.log.b.String())
+		}
+	})
+	return w
+}
+
+// serve runs a server in memory and returns what takes it away.
+func (w *world) serve(name string, h http.HandlerFunc) (stop func()) {
+	w.t.Helper()
+	ln, err := w.net.Listen("mem:" + name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var handlers sync.WaitGroup
+	counted := func(rw http.ResponseWriter, r *http.Request) {
+		handlers.Add(1)
+		defer handlers.Done()
+		h(rw, r)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(counted), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(ln) }()
+	stop = sync.OnceFunc(func() { _ = srv.Close(); <-done; handlers.Wait() })
+	w.t.Cleanup(stop)
+	return stop
+}
+
+// start runs the edge.
+func (w *world) start() {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	w.metrics = prometheus.NewRegistry()
+	upstream := role.NewTransport(w.net.DialContext)
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, w.cfg, role.Env{
+			Log:     slog.New(slog.NewTextHandler(w.log, nil)),
+			HTTP:    &http.Client{Transport: upstream},
+			Listen:  func(_ context.Context, addr string) (net.Listener, error) { return w.net.Listen(addr) },
+			Metrics: w.metrics,
+			Ready:   func() { close(ready) },
+		})
+	}()
+	select {
+	case <-ready:
+	case err := <-ended:
+		cancel()
+		w.t.Fatalf("edge did not start: %v", err)
+	}
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			w.t.Errorf("edge ended with %v", err)
+		}
+		upstream.CloseIdleConnections()
+	})
+}
+
+// restart stops the edge and starts it again on the same store.
+func (w *world) restart() {
+	w.stop()
+	w.start()
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	err    error // of the body
+	first  time.Duration
+}
+
+func (a answer) cacheStatus() string { return a.header.Get("Cache-Status") }
+
+// do sends a request; fields are "Name: value".
+func (w *world) do(method, path string, fields ...string) answer {
+	a, err := w.try(w.t.Context(), method, path, fields...)
+	if err != nil {
+		w.t.Errorf("%s %s: %v", method, path, err)
+	}
+	return a
+}
+
+func (w *world) try(ctx context.Context, method, path string, fields ...string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://edge.mem"+path, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		if name == "Host" {
+			req.Host = value
+			continue
+		}
+		req.Header.Add(name, value)
+	}
+	begun := time.Now()
+	resp, err := w.client.Do(req)
+	if err != nil {
+		return answer{err: err}, err
+	}
+	defer resp.Body.Close()
+	first := time.Since(begun)
+	body, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(body), err, first}, nil
+}
+
+func (w *world) get(path string, fields ...string) answer { return w.do("GET", path, fields...) }
+
+// want fails unless the answer is a complete 200 with this body, made as the
+// Cache-Status member says.
+func (w *world) want(a answer, body, status string) {
+	w.t.Helper()
+	if a.err != nil || a.status != 200 || a.body != body {
+		w.t.Errorf("got %d %.80q (%d bytes), %v; want 200 %.80q", a.status, a.body, len(a.body), a.err, body)
+	}
+	if !strings.HasPrefix(a.cacheStatus(), "freshet; "+status) {
+		w.t.Errorf("Cache-Status is %q, want %q", a.cacheStatus(), status)
+	}
+}
+
+func (w *world) wantFetches(n int64) {
+	w.t.Helper()
+	if got := w.fetches.Load(); got != n {
+		w.t.Errorf("the origin was asked %d times, want %d", got, n)
+	}
+}
+
+// metric returns the value of a counter or gauge with the label value.
+func (w *world) metric(name, label string) float64 {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			match := label == ""
+			for _, l := range m.GetLabel() {
+				match = match || l.GetValue() == label
+			}
+			if match {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
+// bubble runs the test in fake time.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
+
+// static serves content by path, with entity-tags and 304.
+type static struct {
+	mu    sync.Mutex
+	files map[string]string
+	down  atomic.Bool
+	asked map[string]int
+}
+
+func newStatic(files map[string]string) *static {
+	return &static{files: files, asked: make(map[string]int)}
+}
+
+func (s *static) set(path, body string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[path] = body
+}
+
+func (s *static) count(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[path]
+}
+
+func (s *static) serve(w http.ResponseWriter, r *http.Request) {
+	if s.down.Load() {
+		panic(http.ErrAbortHandler)
+	}
+	s.mu.Lock()
+	body, ok := s.files[r.URL.Path]
+	s.asked[r.URL.Path]++
+	s.mu.Unlock()
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	sum := sha256.Sum256([]byte(body))
+	w.Header().Set("Etag", `"`+hex.EncodeToString(sum[:8])+`"`)
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(body))
+}
+
+func objectOf(body string) string {
+	sum := sha256.Sum256([]byte(body))
+	h := hex.EncodeToString(sum[:])
+	return "/objects/" + h[:2] + "/" + h[2:] + ".commit"
+}
+
+func TestMissThenHit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		object := objectOf("the commit")
+		files := newStatic(map[string]string{"/repo" + object: "the commit", "/repo/summary": "one"})
+		w := newWorld(t, Config{}, files.serve)
+		w.want(w.get("/repo"+object), "the commit", "fwd=uri-miss; fwd-status=200; ttl=31536000; stored")
+		w.want(w.get("/repo"+object+"?cache=buster"), "the commit", "hit; ttl=31536000")
+		a := w.get("/repo" + object)
+		if got := a.header.Get("Cache-Control"); got != "public, max-age=31536000, immutable" {
+			t.Errorf("Cache-Control %q", got)
+		}
+		w.wantFetches(1)
+
+		w.want(w.get("/repo/summary"), "one", "fwd=uri-miss")
+		time.Sleep(59 * time.Second)
+		a = w.get("/repo/summary")
+		w.want(a, "one", "hit; ttl=1")
+		if got := a.header.Get("Age"); got != "59" {
+			t.Errorf("Age %q, want 59", got)
+		}
+		w.wantFetches(2)
+		for outcome, n := range map[string]float64{"hit": 3, "miss": 2, "pass": 0} {
+			if got := w.metric("freshet_edge_requests_total", outcome); got != n {
+				t.Errorf("%v requests counted as %s, want %v", got, outcome, n)
+			}
+		}
+	})
+}
+
+func TestStaleWhileRevalidate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/refs/heads/app": "one"})
+		slow := time.Duration(0)
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(slow)
+			files.serve(rw, r)
+		})
+		w.want(w.get("/refs/heads/app"), "one", "fwd=uri-miss")
+		time.Sleep(61 * time.Second)
+		slow = 500 * time.Millisecond
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				a := w.get("/refs/heads/app")
+				w.want(a, "one", "hit; ttl=-1")
+				if a.first > 0 {
+					t.Errorf("waited %v for a stale answer", a.first)
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(time.Second)
+		w.wantFetches(2)
+		if a := w.get("/refs/heads/app"); a.header.Get("Age") != "1" {
+			t.Errorf("Age %s after a validation one second ago", a.header.Get("Age"))
+		}
+		if got := w.metric("freshet_edge_fetches_total", "not-modified"); got != 1 {
+			t.Errorf("%v conditional requests succeeded, want 1", got)
+		}
+		// Beyond stale-while-revalidate the client waits for the truth.
+		files.set("/refs/heads/app", "two")
+		time.Sleep(3 * time.Minute)
+		w.want(w.get("/refs/heads/app"), "two", "fwd=stale; fwd-status=200")
+	})
+}
+
+func TestStaleWhenTheOriginIsAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/summary": "one"})
+		w := newWorld(t, Config{}, files.serve)
+		w.want(w.get("/summary"), "one", "fwd=uri-miss")
+		time.Sleep(5 * time.Minute)
+		files.down.Store(true)
+		a := w.get("/summary")
+		w.want(a, "one", "fwd=stale; ttl=-240; detail=reset")
+		if got := a.header.Get("Proxy-Status"); got != `freshet; error=connection_terminated; details="reset"` {
+			t.Errorf("Proxy-Status %q", got)
+		}
+		if got := a.header.Get("Age"); got != "300" {
+			t.Errorf("Age %q, want the truth: 300", got)
+		}
+		// The sick origin is left alone, whatever clients do …
+		before := w.fetches.Load()
+		for range 50 {
+			w.want(w.get("/summary"), "one", "hit; ttl=-240; detail=reset")
+		}
+		w.wantFetches(before)
+		// … but not for long, and the good copy outlives the failures.
+		for range 200 {
+			time.Sleep(6 * time.Second)
+			w.want(w.get("/summary"), "one", "fwd=stale")
+		}
+		files.down.Store(false)
+		files.set("/summary", "two")
+		time.Sleep(6 * time.Second)
+		w.want(w.get("/summary"), "two", "fwd=stale; fwd-status=200")
+		// After stale-if-error it is an error, and never 404.
+		files.down.Store(true)
+		time.Sleep(25 * time.Hour)
+		if a := w.get("/summary"); a.status != 502 || a.header.Get(role.ReasonHeader) != "reset" {
+			t.Errorf("got %d, reason %q, want 502 reset", a.status, a.header.Get(role.ReasonHeader))
+		}
+	})
+}
+
+func TestNoAnswer(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		origin http.HandlerFunc // nil: nobody listens
+		status int
+		reason string
+		proxy  string
+		took   time.Duration
+	}{
+		{"refused", nil, 502, "refused", `freshet; error=connection_refused; details="refused"`, 0},
+		{
+			"hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 504, "first_byte_timeout",
+			`freshet; error=http_response_timeout; details="first_byte_timeout"`, 15 * time.Second,
+		},
+		{
+			"resets", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 502, "reset",
+			`freshet; error=connection_terminated; details="reset"`, 0,
+		},
+		{
+			"fails", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "ill", 503) }, 503, "status_5xx",
+			`freshet; received-status=503; details="status_5xx"`, 0,
+		},
+		{"talks nonsense", func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_, _ = conn.Write([]byte("HTTP/9 what\r\n\r\n"))
+				_ = conn.Close()
+			}
+		}, 502, "bad_message", `freshet; error=http_protocol_error; details="bad_message"`, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{}, c.origin)
+				for range 2 { // nothing of it is stored
+					a := w.get("/objects/x")
+					if a.status != c.status || a.header.Get(role.ReasonHeader) != c.reason || a.header.Get("Proxy-Status") != c.proxy {
+						t.Errorf("got %d, reason %q, Proxy-Status %q; want %d %s %s", a.status,
+							a.header.Get(role.ReasonHeader), a.header.Get("Proxy-Status"), c.status, c.reason, c.proxy)
+					}
+					if a.first != c.took {
+						t.Errorf("took %v, want %v", a.first, c.took)
+					}
+				}
+				if got := w.metric("freshet_edge_requests_total", "error:"+c.reason); got != 2 {
+					t.Errorf("counted %v errors, want 2", got)
+				}
+				if c.origin != nil {
+					w.wantFetches(2)
+				}
+			})
+		})
+	}
+}
+
+func TestErrorsAreSharedButNotStored(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, _ *http.Request) {
+			time.Sleep(300 * time.Millisecond)
+			rw.Header().Set("Cache-Control", "max-age=3600")
+			http.Error(rw, "ill", 500)
+		})
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if a := w.get("/summary"); a.status != 500 || a.body != "ill\n" || a.header.Get("Cache-Control") != "no-store" {
+					t.Errorf("got %d %q", a.status, a.body)
+				}
+			})
+		}
+		wg.Wait()
+		w.wantFetches(1)
+		w.get("/summary")
+		w.wantFetches(2)
+	})
+}
+
+func TestMissingFilesAreRememberedBriefly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{})
+		w := newWorld(t, Config{}, files.serve)
+		meta := "/objects/0a/" + strings.Repeat("0a", 31) + ".commitmeta"
+		hashed := "/repodata/" + strings.Repeat("0a", 32) + "-primary.xml.gz"
+		for path, kept := range map[string]time.Duration{"/summary": 5 * time.Second, meta: time.Minute, hashed: 2 * time.Second} {
+			for i := range 3 {
+				if a := w.get(path); a.status != 404 || i > 0 && !strings.HasPrefix(a.cacheStatus(), "freshet; hit") {
+					t.Errorf("%s: %d, %s", path, a.status, a.cacheStatus())
+				}
+			}
+			if n := files.count(path); n != 1 {
+				t.Errorf("%s: asked %d times", path, n)
+			}
+			time.Sleep(kept)
+			files.set(path, "here")
+			if a := w.get(path); path != hashed && a.body != "here" {
+				t.Errorf("%s is remembered as missing for longer than %v", path, kept)
+			}
+		}
+	})
+}
+
+func TestCoalescing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		body := strings.Repeat("0123456789abcdef", 8<<20/16)
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, _ *http.Request) {
+			time.Sleep(300 * time.Millisecond)
+			rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
+			for i := 0; i < len(body); i += 1 << 20 { // 4 MB/s
+				_, _ = io.WriteString(rw, body[i:i+1<<20])
+				_ = http.NewResponseController(rw).Flush()
+				time.Sleep(250 * time.Millisecond)
+			}
+		})
+		var wg sync.WaitGroup
+		client := func(after, ttfb time.Duration) {
+			wg.Go(func() {
+				time.Sleep(after)
+				a := w.get("/a.rpm")
+				if a.body != body || a.err != nil {
+					t.Errorf("after %v: wrong body of %d bytes, %v", after, len(a.body), a.err)
+				}
+				if a.first > ttfb {
+					t.Errorf("after %v: first byte after %v, want at most %v", after, a.first, ttfb)
+				}
+			})
+		}
+		client(0, 300*time.Millisecond)
+		for range 10 {
+			client(100*time.Millisecond, 200*time.Millisecond)
+			client(1300*time.Millisecond, 0)
+		}
+		wg.Wait()
+		w.wantFetches(1)
+		if got := w.metric("freshet_edge_requests_total", "join"); got != 20 {
+			t.Errorf("%v requests joined, want 20", got)
+		}
+	})
+}
+
+// What cannot be shared must not make anybody wait for anybody.
+func TestUncacheableDoesNotSerialise(t *testing.T) {
+	for _, cc := range []string{"no-store", "private", "max-age=0", "no-cache"} {
+		t.Run(cc, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				n := new(atomic.Int64)
+				w := newWorld(t, Config{Rules: "none"}, func(rw http.ResponseWriter, r *http.Request) {
+					time.Sleep(200 * time.Millisecond)
+					rw.Header().Set("Cache-Control", cc)
+					rw.Header().Set("Etag", `"v"`)
+					if r.Header.Get("If-None-Match") == `"v"` {
+						rw.WriteHeader(304)
+						return
+					}
+					fmt.Fprintf(rw, "answer %d", n.Add(1))
+				})
+				for wave, limit := range []time.Duration{400 * time.Millisecond, 200 * time.Millisecond, 200 * time.Millisecond} {
+					var wg sync.WaitGroup
+					for range 20 {
+						wg.Go(func() {
+							a := w.get("/x")
+							if a.status != 200 || !strings.HasPrefix(a.body, "answer ") || a.first > limit {
+								t.Errorf("wave %d: %d %q after %v", wave, a.status, a.body, a.first)
+							}
+						})
+					}
+					wg.Wait()
+				}
+				w.wantFetches(60)
+			})
+		})
+	}
+}
+
+func TestLeaderLeaves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		body := strings.Repeat("x", 1<<20)
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
+			for i := 0; i < len(body); i += 1 << 18 {
+				time.Sleep(time.Second)
+				_, _ = io.WriteString(rw, body[i:i+1<<18])
+				_ = http.NewResponseController(rw).Flush()
+			}
+		})
+		for i, after := range []time.Duration{500 * time.Millisecond, 1500 * time.Millisecond, 3500 * time.Millisecond} {
+			path := fmt.Sprintf("/%d.rpm", i)
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			var wg sync.WaitGroup
+			wg.Go(func() { _, _ = w.try(ctx, "GET", path) })
+			synctest.Wait()
+			for range 3 {
+				wg.Go(func() {
+					if a := w.get(path); a.err != nil || a.body != body {
+						t.Errorf("left after %v: follower got %d bytes, %v", after, len(a.body), a.err)
+					}
+				})
+			}
+			wg.Wait()
+			cancel()
+		}
+		w.wantFetches(3)
+		// A client that was alone: a small file is finished for the next one.
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		_, _ = w.try(ctx, "GET", "/alone.rpm")
+		time.Sleep(10 * time.Second)
+		w.want(w.get("/alone.rpm"), body, "hit")
+		w.wantFetches(4)
+	})
+}
+
+// A body that ends too early is never stored, and never looks complete.
+func TestShortBody(t *testing.T) {
+	body := strings.Repeat("0123456789abcdef", 1<<16/16)
+	cut := func(n int, framing string) http.HandlerFunc {
+		return func(rw http.ResponseWriter, _ *http.Request) {
+			conn, buf, err := http.NewResponseController(rw).Hijack()
+			if err != nil {
+				return
+			}
+			switch framing {
+			case "length":
+				fmt.Fprintf(buf, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:n])
+			case "chunked":
+				fmt.Fprintf(buf, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", n, body[:n])
+			case "close":
+				fmt.Fprintf(buf, "HTTP/1.1 200 OK\r\n\r\n%s", body[:n])
+			}
+			_ = buf.Flush()
+			_ = conn.Close()
+		}
+	}
+	for _, framing := range []string{"length", "chunked", "close"} {
+		for _, n := range []int{1, 1000, 32 << 10, len(body) - 1} {
+			t.Run(fmt.Sprintf("%s/%d", framing, n), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, Config{}, cut(n, framing))
+					for range 2 {
+						a, err := w.try(t.Context(), "GET", "/a.rpm")
+						if framing == "close" { // nobody can tell
+							if a.body != body[:n] {
+								t.Errorf("got %d bytes", len(a.body))
+							}
+						} else if err == nil && a.err == nil {
+							t.Errorf("%d bytes of %d arrived as if complete", len(a.body), len(body))
+						}
+					}
+					w.wantFetches(2)
+					if got := w.metric("freshet_edge_fetches_total", "short_body"); framing != "close" && got != 2 {
+						t.Errorf("%v short bodies counted, want 2", got)
+					}
+					if n := w.metric("freshet_edge_store_entries", ""); n != 0 {
+						t.Errorf("%v entries are stored", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestIdleTimeout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(rw, "some")
+			_ = http.NewResponseController(rw).Flush()
+			<-r.Context().Done()
+		})
+		begun := time.Now()
+		a := w.get("/a.rpm")
+		if a.err == nil || a.body != "some" || time.Since(begun) != 15*time.Second {
+			t.Errorf("got %q, %v after %v", a.body, a.err, time.Since(begun))
+		}
+		if got := w.metric("freshet_edge_requests_total", "error:idle_timeout"); got != 1 {
+			t.Errorf("counted %v", got)
+		}
+	})
+}
+
+func TestVerify(t *testing.T) {
+	for _, size := range []int{100, 3 << 20} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				good := strings.Repeat("g", size)
+				bad := strings.Repeat("g", size-1) + "!"
+				path := "/any" + objectOf(good)
+				files := newStatic(map[string]string{path: bad})
+				w := newWorld(t, Config{}, files.serve)
+				for range 2 {
+					a, err := w.try(t.Context(), "GET", path)
+					if size <= verifyFirst {
+						if a.status != 502 || a.header.Get(role.ReasonHeader) != "verify_mismatch" {
+							t.Errorf("got %d, reason %q", a.status, a.header.Get(role.ReasonHeader))
+						}
+					} else if err == nil && a.err == nil {
+						t.Error("a wrong body arrived as if complete")
+					}
+				}
+				w.wantFetches(2)
+				if got := w.metric("freshet_edge_requests_total", "error:verify_mismatch"); got != 2 {
+					t.Errorf("counted %v", got)
+				}
+				files.set(path, good)
+				w.want(w.get(path), good, "fwd=uri-miss")
+				w.want(w.get(path), good, "hit")
+			})
+		})
+	}
+}
+
+func TestSameObjectInTwoRepositories(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		object := "/objects/0a/" + strings.Repeat("0a", 31) + ".filez"
+		stable, beta := strings.Repeat("s", 1<<20), strings.Repeat("b", 3<<20)
+		files := newStatic(map[string]string{"/stable" + object: stable, "/beta" + object: beta})
+		w := newWorld(t, Config{Sites: map[string]SiteConfig{
+			"other": {Hosts: []string{"other.example"}, Origin: "http://other.mem"},
+		}}, files.serve)
+		other := newStatic(map[string]string{"/stable" + object: "other"})
+		w.serve("other", other.serve)
+		for range 2 {
+			if a := w.get("/stable" + object); a.body != stable {
+				t.Errorf("stable: %d bytes", len(a.body))
+			}
+			if a := w.get("/beta" + object); a.body != beta {
+				t.Errorf("beta: %d bytes", len(a.body))
+			}
+			if a := w.get("/stable"+object, "Host: other.example:80"); a.body != "other" {
+				t.Errorf("other site: %d bytes", len(a.body))
+			}
+			if a := w.get("/stable"+object, "Range: bytes=1048570-1048575"); a.body != stable[1048570:] || a.status != 206 {
+				t.Errorf("stable range: %d %q", a.status, a.body)
+			}
+		}
+		w.wantFetches(2)
+	})
+}
+
+func TestHostWithoutSite(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Origin: "http://origin.mem"}, func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "x") })
+		w.stop()
+		w.cfg.Origin = ""
+		w.cfg.Sites = map[string]SiteConfig{"a": {Hosts: []string{"a.example"}, Origin: "http://origin.mem"}}
+		w.start()
+		if a := w.get("/x", "Host: b.example"); a.status != 421 {
+			t.Errorf("unknown host: %d", a.status)
+		}
+		if a := w.get("/x", "Host: A.example."); a.status != 200 {
+			t.Errorf("known host: %d", a.status)
+		}
+	})
+}
+
+func TestAmbiguousPaths(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/a/summary": "x"})
+		w := newWorld(t, Config{}, files.serve)
+		for _, p := range []string{"/a/%2e%2e/summary", "/a%2fsummary", "/a/..%2fsummary", `/a/%5c..%5csummary`, "/%00"} {
+			if a := w.get(p); a.status != 400 {
+				t.Errorf("%s: %d, want 400", p, a.status)
+			}
+		}
+		w.wantFetches(0)
+		w.want(w.get("/a/summary"), "x", "fwd=uri-miss")
+		for _, p := range []string{"//a//summary", "/a/./summary", "/%61/summary"} {
+			w.want(w.get(p), "x", "hit")
+		}
+	})
+}
+
+func TestHead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/a.rpm": "package"})
+		w := newWorld(t, Config{}, files.serve)
+		a := w.do("HEAD", "/a.rpm")
+		if a.status != 200 || a.body != "" || a.header.Get("Content-Length") != "7" {
+			t.Errorf("cold: %d %q %v", a.status, a.body, a.header)
+		}
+		w.want(w.get("/a.rpm"), "package", "fwd=uri-miss")
+		a = w.do("HEAD", "/a.rpm")
+		if a.status != 200 || a.body != "" || a.header.Get("Content-Length") != "7" || !strings.HasPrefix(a.cacheStatus(), "freshet; hit") {
+			t.Errorf("stored: %d %q %v", a.status, a.body, a.header)
+		}
+		w.wantFetches(2)
+	})
+}
+
+func TestConditionalRequests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/summary": "one"})
+		w := newWorld(t, Config{}, files.serve)
+		tag := w.get("/summary").header.Get("Etag")
+		a := w.get("/summary", "If-None-Match: "+tag)
+		if a.status != 304 || a.body != "" || a.header.Get("Etag") != tag || a.header.Get("Content-Length") != "" {
+			t.Errorf("stored: %d %v", a.status, a.header)
+		}
+		w.want(w.get("/summary", `If-None-Match: "other"`), "one", "hit")
+		w.wantFetches(1)
+		// Cold: the client's condition does not keep the answer from the store.
+		files.set("/summary.sig", "sig")
+		tag = `"` + func() string { s := sha256.Sum256([]byte("sig")); return hex.EncodeToString(s[:8]) }() + `"`
+		if a := w.get("/summary.sig", "If-None-Match: "+tag); a.status != 304 {
+			t.Errorf("cold: %d", a.status)
+		}
+		w.want(w.get("/summary.sig"), "sig", "hit")
+	})
+}
+
+func TestRestartKeepsEntries(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		object := objectOf("commit")
+		files := newStatic(map[string]string{object: "commit", "/summary": "one", "/refs/heads/x": "ref"})
+		w := newWorld(t, Config{}, files.serve)
+		for path := range files.files {
+			w.get(path)
+		}
+		w.wantFetches(3)
+		w.restart()
+		files.down.Store(true)
+		w.want(w.get(object), "commit", "hit")
+		w.want(w.get("/summary"), "one", "hit")
+		time.Sleep(3 * time.Minute)
+		a := w.get("/summary")
+		w.want(a, "one", "fwd=stale")
+		if a.header.Get("Age") != "180" {
+			t.Errorf("Age %s after three minutes and a restart", a.header.Get("Age"))
+		}
+		w.wantFetches(3 + 1)
+	})
+}
+
+func TestUnsafeMethodsInvalidate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var got []string
+		w := newWorld(t, Config{Rules: "none"}, func(rw http.ResponseWriter, r *http.Request) {
+			b, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			got = append(got, r.Method+" "+string(b))
+			rw.Header().Set("Cache-Control", "max-age=60")
+			_, _ = io.WriteString(rw, "x")
+		})
+		w.want(w.get("/x"), "x", "fwd=uri-miss")
+		w.want(w.get("/x"), "x", "hit")
+		w.do("PUT", "/x")
+		w.want(w.get("/x"), "x", "fwd=uri-miss")
+		if fmt.Sprint(got) != "[GET  PUT  GET ]" {
+			t.Errorf("the origin saw %q", got)
+		}
+	})
+}
+
+func TestVary(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Rules: "none"}, func(rw http.ResponseWriter, r *http.Request) {
+			time.Sleep(100 * time.Millisecond)
+			rw.Header().Set("Cache-Control", "max-age=60")
+			rw.Header().Set("Vary", "Accept-Language")
+			_, _ = io.WriteString(rw, "in "+r.Header.Get("Accept-Language"))
+		})
+		var wg sync.WaitGroup
+		for range 5 { // together: they must not get each other's
+			for _, lang := range []string{"de", "en"} {
+				wg.Go(func() {
+					if a := w.get("/x", "Accept-Language: "+lang); a.body != "in "+lang {
+						t.Errorf("asked for %s, got %q", lang, a.body)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		w.wantFetches(2)
+		w.restart()
+		w.want(w.get("/x", "Accept-Language: de"), "in de", "hit")
+		w.want(w.get("/x", "Accept-Language: en"), "in en", "hit")
+		w.wantFetches(2)
+	})
+}
+
+func TestAuthorization(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/a.rpm": "secret"})
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == "" {
+				rw.WriteHeader(401)
+				return
+			}
+			files.serve(rw, r)
+		})
+		for range 2 {
+			if a := w.get("/a.rpm", "Authorization: Bearer x"); a.body != "secret" {
+				t.Errorf("with a token: %d %q", a.status, a.body)
+			}
+			if a := w.get("/a.rpm"); a.status != 401 {
+				t.Errorf("without: %d %q", a.status, a.body)
+			}
+		}
+	})
+}
