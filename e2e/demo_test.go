@@ -3,11 +3,13 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"freshet/internal/durable"
 	"freshet/internal/peertest"
 )
 
@@ -41,7 +43,7 @@ func TestDemoWithFlatpak(t *testing.T) {
 
 	user := newClient(t)
 	user.run("flatpak", "--user", "remote-add", "demo", d.FlatpakRepo)
-	if out := user.run("flatpak", "--user", "remotes", "--columns=name,url,options"); !strings.Contains(out, d.Repo) || strings.Contains(out, "no-gpg-verify") {
+	if out := user.run("flatpak", "--user", "remotes", "--columns=name,url,options"); !strings.Contains(out, strings.TrimSuffix(d.Repo, "/")) || strings.Contains(out, "no-gpg-verify") {
 		t.Errorf("the remote is not what demo.json says, or not verified:\n%s", out)
 	}
 	user.run("flatpak", "--user", "install", "-y", "--noninteractive", "demo", id)
@@ -108,9 +110,13 @@ func noTemporaryFiles(t *testing.T, dir string) {
 		if err != nil {
 			return err
 		}
-		name := entry.Name()
-		if !entry.IsDir() && (strings.HasPrefix(name, ".tmp") || strings.Contains(name, "~") || strings.HasPrefix(name, "intent-") || strings.Contains(path, "/tmp/") && strings.Contains(path, "/repos/")) {
-			t.Errorf("left behind: %s", path)
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		inTemporary := slices.Contains(strings.Split(filepath.Dir(rel), "/"), "tmp")
+		if !entry.IsDir() && (inTemporary || strings.HasPrefix(entry.Name(), durable.TempPrefix)) {
+			t.Errorf("left behind: %s", rel)
 		}
 		return nil
 	})

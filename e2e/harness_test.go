@@ -236,7 +236,7 @@ func startHub(t testing.TB, dir, addr, baseURL string, flags ...string) *hubServ
 	if baseURL == "" {
 		baseURL = h.url
 	}
-	args := append([]string{"hub", "--dir", dir, "--listen", addr, "--base-url", baseURL, "--admin", h.admin}, flags...)
+	args := append([]string{"hub", "--dir", dir, "--listen", addr, "--base-url", baseURL, "--admin", h.admin, "--log-level", "warn"}, flags...)
 	h.process = start(t, args...)
 	h.waitReady(h.admin)
 	h.token = strings.TrimSpace(run(t, "token", "create", "--dir", dir, "--name", "e2e"))
@@ -255,7 +255,7 @@ func startEdge(t testing.TB, store, addr, origin string, flags ...string) *edgeS
 		addr = freeAddr(t)
 	}
 	e := &edgeServer{url: "http://" + addr, admin: freeAddr(t)}
-	args := append([]string{"edge", "--origin", origin, "--store", store, "--listen", addr, "--admin", e.admin}, flags...)
+	args := append([]string{"edge", "--origin", origin, "--store", store, "--listen", addr, "--admin", e.admin, "--log-level", "warn"}, flags...)
 	e.process = start(t, args...)
 	e.waitReady(e.admin)
 	return e

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"freshet/internal/demo"
+	"freshet/internal/node/demo"
 	"freshet/internal/node"
 )
 

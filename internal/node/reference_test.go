@@ -88,6 +88,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`dir = ""`, `dir = "/srv/hub"`},
 		{`store = ""`, `store = "/srv/edge"`},
 		{`origin = ""`, `origin = "http://127.0.0.1:1"`},
+		{`hosts = []`, `hosts = ["dl.example.org"]`},
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))
 	}
