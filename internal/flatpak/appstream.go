@@ -35,10 +35,12 @@ type AppstreamCommit struct {
 }
 
 // catalogueState is the outcome of the last build of a catalogue, so that one in
-// which nothing changed is neither hashed nor compressed.
+// which nothing changed is neither hashed nor compressed, and directories of icons
+// are made when icons change.
 type catalogueState struct {
-	content splice.Digest // of everything that goes into it
-	tree    ostree.Checksum
+	text  splice.Digest // of the components
+	icons iconSet
+	tree  ostree.Checksum
 
 	plain, packed *runHash // of both catalogue files
 }
@@ -94,22 +96,25 @@ type catalogueBuild struct {
 func (b *catalogueBuild) build(subset, arch string) error {
 	name := subsummaryName(subset, arch)
 	records := b.x.catalogueRecords(subset, arch)
-	content := contentDigest(records)
+	text, icons := contentDigests(records)
 	branches := []string{Appstream2Ref(subset, arch)}
 	if subset == "" {
 		branches = append(branches, AppstreamRef(arch))
 	}
-	if last, ok := b.x.catalogues[name]; ok && last.content == content && b.current(branches, last.tree) {
-		b.next[name] = last
+	state, known := b.x.catalogues[name]
+	if known && state.text == text && state.icons.content == icons && b.current(branches, state.tree) {
+		b.next[name] = state
 		return nil
 	}
-	c := newCatalogue(records)
-	state := b.x.catalogues[name]
-	if state.plain == nil {
+	if !known {
 		state.plain, state.packed = &runHash{}, &runHash{}
 	}
+	if !known || state.icons.content != icons {
+		state.icons = newIconSet(records, icons)
+	}
+	c := newCatalogue(records, state.icons)
 	plain := c.plain(state.plain)
-	state.content, state.tree = content, c.root(plain).sum
+	state.text, state.tree = text, c.root(plain).sum
 	b.next[name] = state
 	if b.current(branches, b.next[name].tree) {
 		return nil
@@ -180,8 +185,8 @@ func (b *catalogueBuild) commit(branch string, c *catalogue, file catalogueFile)
 		TreeMeta:      c.meta.sum,
 		CommitSize:    uint64(len(data)),
 		Timestamp:     b.opt.Now,
-		InstalledSize: c.iconBytes + roundUp(file.size),
-		DownloadSize:  c.iconStored + stored,
+		InstalledSize: c.set.bytes + roundUp(file.size),
+		DownloadSize:  c.set.stored + stored,
 	}
 	b.commits = append(b.commits, AppstreamCommit{Info: info, Parent: commit.Parent, Object: data})
 	return nil
@@ -204,54 +209,36 @@ func (x *Index) catalogueRecords(subset, arch string) []*record {
 	return records
 }
 
-// contentDigest is the identity of a catalogue.
-func contentDigest(records []*record) splice.Digest {
-	ids := make([]byte, 0, len(records)*sha256.Size)
+// contentDigests are the identities of the components and of the icons of a
+// catalogue.
+func contentDigests(records []*record) (text, icons splice.Digest) {
+	texts := make([]byte, 0, len(records)*sha256.Size)
+	pictures := make([]byte, 0, len(records)*sha256.Size)
 	for _, r := range records {
-		ids = append(ids, r.content[:]...)
+		texts = append(texts, r.fragment[:]...)
+		pictures = append(pictures, r.icons[:]...)
 	}
-	return sha256.Sum256(ids)
+	return sha256.Sum256(texts), sha256.Sum256(pictures)
 }
 
-// catalogue is a catalogue that is being made.
-type catalogue struct {
-	segments []splice.Segment
-	stream   *splice.Stream // nil until it is needed
-
-	meta                    encodedObject // of all directories
-	icons64, icons128, link encodedObject // directories of icons
-	icons                   encodedObject // the directory of these
-
-	iconBytes, iconStored uint64 // sizes of all icons
+// iconSet is the directories of icons of a catalogue.
+type iconSet struct {
+	content       splice.Digest
+	dirs          [Icon128 + 1]encodedObject
+	bytes, stored uint64 // sizes of all icons
 }
 
-func newCatalogue(records []*record) *catalogue {
-	c := &catalogue{segments: make([]splice.Segment, 0, len(records)+2)}
-	c.segments = append(c.segments, splice.Segment{Data: []byte(catalogueHead)})
-	for _, r := range records {
-		c.segments = append(c.segments, splice.Segment{Key: r.info.Ref, Sum: r.fragment, Data: r.info.Components})
+func newIconSet(records []*record, content splice.Digest) iconSet {
+	set := iconSet{content: content}
+	for size := range set.dirs {
+		set.dirs[size] = set.dir(records, IconSize(size))
 	}
-	c.segments = append(c.segments, splice.Segment{Data: []byte(catalogueTail)})
-
-	meta := ostree.CanonicalDirMeta()
-	c.meta = encoded(meta.Encode())
-	c.icons64 = c.iconDir(records, Icon64)
-	c.icons128 = c.iconDir(records, Icon128)
-	c.link = encodedTree(&ostree.DirTree{Files: []ostree.TreeFile{
-		{Name: Icon128.String(), File: linkObject(Icon128).name.Checksum},
-		{Name: Icon64.String(), File: linkObject(Icon64).name.Checksum},
-	}})
-	c.icons = encodedTree(&ostree.DirTree{Dirs: []ostree.TreeDir{
-		{Name: Icon128.String(), Tree: c.icons128.sum, Meta: c.meta.sum},
-		{Name: Icon64.String(), Tree: c.icons64.sum, Meta: c.meta.sum},
-		{Name: "flatpak", Tree: c.link.sum, Meta: c.meta.sum},
-	}})
-	return c
+	return set
 }
 
-// iconDir makes the directory of icons of one size. Where two refs have an icon
-// of the same name, which the branches of an application do, the last one counts.
-func (c *catalogue) iconDir(records []*record, size IconSize) encodedObject {
+// dir makes the directory of icons of one size. Where two refs have an icon of
+// the same name, which the branches of an application do, the last one counts.
+func (s *iconSet) dir(records []*record, size IconSize) encodedObject {
 	var icons []*Icon
 	for _, r := range records {
 		for i := range r.info.Icons {
@@ -267,10 +254,43 @@ func (c *catalogue) iconDir(records []*record, size IconSize) encodedObject {
 			continue
 		}
 		files = append(files, ostree.TreeFile{Name: icon.Name, File: icon.Checksum})
-		c.iconBytes += roundUp(icon.Bytes)
-		c.iconStored += icon.Stored
+		s.bytes += roundUp(icon.Bytes)
+		s.stored += icon.Stored
 	}
 	return encodedTree(&ostree.DirTree{Files: files})
+}
+
+// catalogue is a catalogue that is being made.
+type catalogue struct {
+	segments []splice.Segment
+	stream   *splice.Stream // nil until it is needed
+
+	set   iconSet
+	meta  encodedObject // of all directories
+	links encodedObject // the directory of symlinks to those of icons
+	icons encodedObject // the directory of all of these
+}
+
+func newCatalogue(records []*record, set iconSet) *catalogue {
+	c := &catalogue{segments: make([]splice.Segment, 0, len(records)+2), set: set}
+	c.segments = append(c.segments, splice.Segment{Data: []byte(catalogueHead)})
+	for _, r := range records {
+		c.segments = append(c.segments, splice.Segment{Key: r.info.Ref, Sum: r.fragment, Data: r.info.Components})
+	}
+	c.segments = append(c.segments, splice.Segment{Data: []byte(catalogueTail)})
+
+	meta := ostree.CanonicalDirMeta()
+	c.meta = encoded(meta.Encode())
+	c.links = encodedTree(&ostree.DirTree{Files: []ostree.TreeFile{
+		{Name: Icon128.String(), File: linkObject(Icon128).name.Checksum},
+		{Name: Icon64.String(), File: linkObject(Icon64).name.Checksum},
+	}})
+	c.icons = encodedTree(&ostree.DirTree{Dirs: []ostree.TreeDir{
+		{Name: Icon128.String(), Tree: set.dirs[Icon128].sum, Meta: c.meta.sum},
+		{Name: Icon64.String(), Tree: set.dirs[Icon64].sum, Meta: c.meta.sum},
+		{Name: "flatpak", Tree: c.links.sum, Meta: c.meta.sum},
+	}})
+	return c
 }
 
 // root makes the root directory around a catalogue file.
@@ -286,8 +306,8 @@ func (c *catalogue) objects() []object {
 	return []object{
 		c.meta.object(ostree.TypeDirMeta),
 		linkObject(Icon64), linkObject(Icon128),
-		c.icons64.object(ostree.TypeDirTree), c.icons128.object(ostree.TypeDirTree),
-		c.link.object(ostree.TypeDirTree), c.icons.object(ostree.TypeDirTree),
+		c.set.dirs[Icon64].object(ostree.TypeDirTree), c.set.dirs[Icon128].object(ostree.TypeDirTree),
+		c.links.object(ostree.TypeDirTree), c.icons.object(ostree.TypeDirTree),
 	}
 }
 

@@ -42,7 +42,7 @@ type record struct {
 	sparse *entry // {sa{sv}} of xa.sparse-cache; nil for most
 
 	fragment splice.Digest // SHA-256 of info.Components
-	content  splice.Digest // of all that goes into the catalogue
+	icons    splice.Digest // of info.Icons
 }
 
 func newRecord(info CommitInfo) *record {
@@ -50,7 +50,7 @@ func newRecord(info CommitInfo) *record {
 	_, r.appstream = appstreamName(info.Ref)
 	r.subset, _ = appstreamSubset(info.Ref)
 	r.fragment = sha256.Sum256(info.Components)
-	r.content = contentOf(r.fragment, info.Icons)
+	r.icons = iconsDigest(info.Icons)
 
 	data := gvariant.Tuple(
 		gvariant.Uint64BE(info.InstalledSize),
@@ -77,9 +77,9 @@ func newRecord(info CommitInfo) *record {
 	return r
 }
 
-// contentOf is the identity of what a ref adds to the catalogue.
-func contentOf(fragment splice.Digest, icons []Icon) splice.Digest {
-	id := fragment[:]
+// iconsDigest is the identity of the icons of a ref.
+func iconsDigest(icons []Icon) splice.Digest {
+	var id []byte
 	for i := range icons {
 		id = append(id, byte(icons[i].Size))
 		id = append(id, icons[i].Name...)

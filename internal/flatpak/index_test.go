@@ -8,8 +8,10 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -114,6 +116,7 @@ func BenchmarkPublishOne(b *testing.B) {
 			b.ReportAllocs()
 			sink.bytes = 0
 			at := 0
+			before := cpuTime(b)
 			for b.Loop() {
 				info := changed[at%len(changed)]
 				info.Timestamp += uint64(at)
@@ -123,15 +126,27 @@ func BenchmarkPublishOne(b *testing.B) {
 				round(b, x, sink, uint64(1000+at))
 				at++
 			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(at), "cpu-ns/op")
 			b.ReportMetric(float64(sink.bytes)/float64(at), "written-B/op")
 		})
 	}
 }
 
+// cpuTime is what this process has used so far; unlike wall time it means
+// something on a machine that is shared.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
 // BenchmarkHashAll is what a publish at the very front of the catalogue hashes.
 func BenchmarkHashAll(b *testing.B) {
 	x := syntheticIndex(4000)
-	c := newCatalogue(x.catalogueRecords("", "x86_64"))
+	c := newCatalogue(x.catalogueRecords("", "x86_64"), iconSet{})
 	for b.Loop() {
 		c.plain(&runHash{})
 	}
