@@ -61,14 +61,17 @@ func (tx *Tx) prepare(ctx context.Context, note []byte) (intent, error) {
 	record := intent{Version: intentVersion, Stage: tx.name, Note: note}
 	var payload []operation
 	folders := newFolders(s.dir)
+	made := make(map[string]struct{})
 	for _, op := range tx.ops {
 		if op.path == "" {
 			continue
 		}
-		if op.staged != "" {
-			if err := s.dir.Mkdirs(path.Dir(op.path), 0o755, folders.add); err != nil {
+		folder := path.Dir(op.path)
+		if _, ok := made[folder]; !ok && op.staged != "" {
+			if err := s.dir.Mkdirs(folder, 0o755, folders.add); err != nil {
 				return intent{}, err
 			}
+			made[folder] = struct{}{}
 		}
 		c := change{Path: op.path, From: op.staged}
 		switch {
