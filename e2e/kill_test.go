@@ -100,6 +100,7 @@ func TestKillHub(t *testing.T) {
 	problems := make(chan error, 100)
 	readers.Go(func() { readForever(ctx, hub.url, problems) })
 
+	user := newClient(t)
 	random := rand.New(rand.NewPCG(2, 3))
 	for i := range kills(t) {
 		version := i + 2
@@ -114,9 +115,7 @@ func TestKillHub(t *testing.T) {
 				t.Fatalf("kill %d: %v", i, err)
 			}
 		}
-		if out := newClient(t).run("ostree", "fsck", "--quiet", "--repo="+filepath.Join(dir, "repos", "stable")); strings.Contains(out, "error") {
-			t.Fatalf("kill %d: fsck: %s", i, out)
-		}
+		user.run("ostree", "fsck", "--quiet", "--repo="+filepath.Join(dir, "repos", "stable"))
 		if got, err := readVersion(ctx, hub.url); err != nil || got != version {
 			t.Fatalf("kill %d: version %d, want %d: %v", i, got, version, err)
 		}
