@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -281,11 +280,8 @@ func (s *session) multipart(l *local, files []file) (request, error) {
 		}
 		fmt.Fprintf(&b, "--%s\r\n", boundary)
 		if s.dialect == Python {
-			// aiohttp escapes the name as if it were part of a URL, so the "+" in
-			// the names of static deltas arrives as "%2B".
-			name := strings.ReplaceAll(url.PathEscape(f.name), "+", "%2B")
 			fmt.Fprintf(&b, "Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=%q\r\nContent-Length: %d\r\n\r\n",
-				name, len(data))
+				f.name, len(data))
 		} else {
 			fmt.Fprintf(&b, "Content-Disposition: form-data; name=\"file%d\"; filename=%q\r\nContent-Type: application/octet-stream\r\n\r\n",
 				i, f.name)
