@@ -1,13 +1,16 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"mime/multipart"
 	"net/http"
+	"slices"
 	"strings"
 
 	"freshet/api/hubapi"
@@ -42,7 +45,7 @@ func refuse(format string, args ...any) error { return refusedError{fmt.Sprintf(
 // themselves do not keep the others from being stored; the error then names
 // them. Any other error ends the request, and what was stored before it stays.
 func (s *server) receive(w http.ResponseWriter, r *http.Request, store put) ([]int64, error) {
-	parts, err := s.openMultipart(w, r)
+	parts, body, err := s.openMultipart(w, r)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +54,7 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request, store put) ([]i
 	for n := 0; ; n++ {
 		// Raw: content transfer encodings have no place in HTTP (RFC 7578, 4.7).
 		part, err := parts.NextRawPart()
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && body.ended() {
 			break
 		}
 		if err != nil {
@@ -74,31 +77,65 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request, store put) ([]i
 		}
 		refused[showName(name, n)] = reason
 	}
+	// What follows the parts means nothing, but a body that ends early may have
+	// been changed on its way.
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return nil, bodyError(err)
+	}
 	if len(refused) > 0 {
-		e := problem(hubapi.ErrGeneric, "%d of %d parts were refused", len(refused), len(sizes)+len(refused))
+		first := slices.Min(slices.Collect(maps.Keys(refused)))
+		e := problem(hubapi.ErrGeneric, "%d of %d parts were refused; %s: %s", len(refused), len(sizes)+len(refused), first, refused[first])
 		e.Refused = refused
 		return nil, e
 	}
 	return sizes, nil
 }
 
-func (s *server) openMultipart(w http.ResponseWriter, r *http.Request) (*multipart.Reader, error) {
+// openMultipart returns the parts of a request, and the body they are read
+// from.
+func (s *server) openMultipart(w http.ResponseWriter, r *http.Request) (*multipart.Reader, *delimited, error) {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "multipart/form-data" && mediaType != "multipart/mixed" {
-		return nil, problem(hubapi.ErrGeneric, "the content type must be multipart/form-data or multipart/mixed")
+		return nil, nil, problem(hubapi.ErrGeneric, "the content type must be multipart/form-data or multipart/mixed")
 	}
 	if params["boundary"] == "" {
-		return nil, problem(hubapi.ErrGeneric, "the content type lacks the boundary of the parts")
+		return nil, nil, problem(hubapi.ErrGeneric, "the content type lacks the boundary of the parts")
 	}
 	if r.ContentLength > s.cfg.Limits.UploadBody {
-		return nil, &http.MaxBytesError{Limit: s.cfg.Limits.UploadBody}
+		return nil, nil, &http.MaxBytesError{Limit: s.cfg.Limits.UploadBody}
 	}
 	body, err := openBody(w, r, s.cfg.Limits.UploadBody)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return multipart.NewReader(body, params["boundary"]), nil
+	boundary := params["boundary"]
+	watched := &delimited{src: body, last: []byte("--" + boundary + "--")}
+	return multipart.NewReader(watched, boundary), watched, nil
 }
+
+// delimited is a multipart body that remembers whether its end was reached.
+// [multipart.Reader] tells the end of all parts and a body that was cut off
+// within the header of one by the same error.
+type delimited struct {
+	src  io.Reader
+	last []byte // the delimiter after the last part, without its line ends
+	tail []byte // of what was read
+}
+
+// tailSize is more than [multipart.Reader] reads ahead.
+const tailSize = 16 << 10
+
+func (d *delimited) Read(p []byte) (int, error) {
+	n, err := d.src.Read(p[:min(len(p), tailSize)])
+	if excess := len(d.tail) + n - tailSize; excess > 0 {
+		d.tail = append(d.tail[:0], d.tail[min(excess, len(d.tail)):]...)
+	}
+	d.tail = append(d.tail, p[:n]...)
+	return n, err
+}
+
+// ended reports whether the parts came to their end.
+func (d *delimited) ended() bool { return bytes.Contains(d.tail, d.last) }
 
 // partProblem decides what an error of one part means: a reason to refuse it,
 // or the end of the request.
