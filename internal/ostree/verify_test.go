@@ -143,7 +143,7 @@ func TestVerifyRefuses(t *testing.T) {
 // TestVerifyIsBounded feeds endless metadata, and a file that inflates a
 // thousandfold.
 func TestVerifyIsBounded(t *testing.T) {
-	const size = 1 << 24
+	const size = 1 << 23
 	var bomb bytes.Buffer
 	h := ostree.RegularFile(false)
 	w, err := ostree.WriteFilez(&bomb, h, size, io.LimitReader(zeros{}, size), ostree.DefaultCompression)
