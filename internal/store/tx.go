@@ -73,6 +73,17 @@ func (tx *Tx) PutBytes(class layout.Class, name string, data []byte) error {
 	})
 }
 
+// Write stages a file with the content that write produces, as [Tx.Put] does, and
+// returns its size. Small writes are gathered.
+func (tx *Tx) Write(class layout.Class, name string, write func(io.Writer) error) (int64, error) {
+	var n int64
+	err := tx.put(class, name, func(f *os.File) (err error) {
+		n, err = tx.store.gather(f, write)
+		return err
+	})
+	return n, err
+}
+
 func (tx *Tx) put(class layout.Class, name string, write func(*os.File) error) error {
 	stage, staged, err := tx.reserve(name)
 	if err != nil {
@@ -244,4 +255,45 @@ func (s *Store) copy(f *os.File, r io.Reader) (int64, error) {
 	buffer, _ := s.buffers.Get().(*[64 << 10]byte)
 	defer s.buffers.Put(buffer)
 	return io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{r}, buffer[:])
+}
+
+// gather calls write with a writer that collects what goes to the file, and
+// returns how much that was.
+func (s *Store) gather(f *os.File, write func(io.Writer) error) (int64, error) {
+	buffer, _ := s.buffers.Get().(*[64 << 10]byte)
+	defer s.buffers.Put(buffer)
+	g := gatherer{f: f, pending: buffer[:0]}
+	err := write(&g)
+	if err == nil {
+		err = g.flush()
+	}
+	return g.n, err
+}
+
+type gatherer struct {
+	f       *os.File
+	pending []byte // its capacity is the limit
+	n       int64
+}
+
+func (g *gatherer) Write(p []byte) (int, error) {
+	if len(g.pending)+len(p) > cap(g.pending) {
+		if err := g.flush(); err != nil {
+			return 0, err
+		}
+	}
+	if len(p) >= cap(g.pending) {
+		n, err := g.f.Write(p)
+		g.n += int64(n)
+		return n, err
+	}
+	g.pending = append(g.pending, p...)
+	g.n += int64(len(p))
+	return len(p), nil
+}
+
+func (g *gatherer) flush() error {
+	_, err := g.f.Write(g.pending)
+	g.pending = g.pending[:0]
+	return err
 }

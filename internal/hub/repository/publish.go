@@ -385,6 +385,13 @@ func (p *publication) put(file string, data []byte) error {
 	return p.tx.PutBytes(class, file, data)
 }
 
+// write stages a file that is written piece by piece.
+func (p *publication) write(file string, write func(io.Writer) error) (int64, error) {
+	class := classOf(file)
+	p.paths[file] = class
+	return p.tx.Write(class, file, write)
+}
+
 // remove stages the removal of a file.
 func (p *publication) remove(file string) error {
 	class := layout.OSTree(file).Class
@@ -484,13 +491,10 @@ func (p *publication) Has(name ostree.ObjectName) (bool, error) {
 
 // Put implements ostree.Sink.
 func (p *publication) Put(name ostree.ObjectName, write func(io.Writer) error) error {
-	var data bytes.Buffer
-	if err := write(&data); err != nil {
-		return err
-	}
+	size, err := p.write(name.Path(), write)
 	p.result.Stats.NewObjects++
-	p.result.Stats.Bytes += int64(data.Len())
-	return p.put(name.Path(), data.Bytes())
+	p.result.Stats.Bytes += size
+	return err
 }
 
 func (p *publication) buildSummaries() (*flatpak.Files, error) {
@@ -511,9 +515,11 @@ func (p *publication) buildSummaries() (*flatpak.Files, error) {
 func (p *publication) stageSummaries(files *flatpak.Files) error {
 	for i := range files.Write {
 		f := &files.Write[i]
-		class := layout.OSTree(f.Path).Class
-		p.paths[f.Path] = class
-		if _, err := p.tx.Put(class, f.Path, bytes.NewReader(f.Bytes())); err != nil {
+		_, err := p.write(f.Path, func(w io.Writer) error {
+			_, err := f.WriteTo(w)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
