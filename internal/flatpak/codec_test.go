@@ -229,6 +229,7 @@ func TestMetadata(t *testing.T) {
 
 func FuzzParseMetadata(f *testing.F) {
 	f.Add("[Application]\nname=org.test.App\ntags=a;b;\n")
+	f.Add("[Runtime]\n")
 	f.Add("[Runtime]\nname=x\n[ExtensionOf]\nref=y\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		m, err := ParseMetadata(text)

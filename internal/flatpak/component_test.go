@@ -14,15 +14,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func gzipped(t testing.TB, text string) io.Reader {
-	t.Helper()
+func gzipped(tb testing.TB, text string) io.Reader {
+	tb.Helper()
 	var b bytes.Buffer
 	zw := gzip.NewWriter(&b)
 	if _, err := zw.Write([]byte(text)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := zw.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &b
 }
@@ -55,7 +55,7 @@ func TestReadCatalogue(t *testing.T) {
 			got := string(entry.fragment) + "\nicons: " + strings.Join(entry.ids, " ") + "\n"
 			golden := strings.TrimSuffix(input, ".xml") + ".golden"
 			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil { //nolint:gosec // test data
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}

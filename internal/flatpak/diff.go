@@ -103,7 +103,7 @@ func (d *differ) encode() []byte {
 	count := uint32(0)
 	for _, op := range d.ops {
 		for length := op.length; length > 0; length -= min(length, opLength) {
-			b = binary.LittleEndian.AppendUint32(b, op.kind<<28|uint32(min(length, opLength))) //nolint:gosec // 28 bits
+			b = binary.LittleEndian.AppendUint32(b, op.kind<<28|uint32(min(length, opLength)))
 			count++
 		}
 	}

@@ -2,6 +2,7 @@ package flatpak
 
 import (
 	"crypto/sha256"
+	"slices"
 
 	"freshet/internal/gvariant"
 	"freshet/internal/splice"
@@ -129,12 +130,7 @@ func (r *record) inSubset(subset string) bool {
 	case r.cache == nil:
 		return true
 	}
-	for _, s := range r.info.Subsets {
-		if s == subset {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.info.Subsets, subset)
 }
 
 // inArch tells whether a ref belongs to an architecture.

@@ -121,7 +121,7 @@ func BenchmarkPublishOne(b *testing.B) {
 				info := changed[at%len(changed)]
 				info.Timestamp += uint64(at)
 				info.Checksum = ostree.ChecksumOf(fmt.Append(nil, at))
-				info.Components = fmt.Append(info.Components[:len(info.Components):len(info.Components)], at)
+				info.Components = fmt.Append(slices.Clip(info.Components), at)
 				x.Update([]CommitInfo{info}, nil)
 				round(b, x, sink, uint64(1000+at))
 				at++

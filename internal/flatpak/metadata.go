@@ -39,7 +39,7 @@ func ParseMetadata(text string) (Metadata, error) {
 		return Metadata{}, fmt.Errorf("%w: %w", ErrMetadata, err)
 	}
 	m := Metadata{}
-	group := ""
+	var group string
 	switch {
 	case file.HasGroup(groupApplication):
 		m.Kind, group = App, groupApplication
@@ -57,8 +57,12 @@ func ParseMetadata(text string) (Metadata, error) {
 	return m, nil
 }
 
-// Bytes returns the metadata as a file, in the form flatpak itself writes.
+// Bytes returns the metadata as a file, in the form flatpak itself writes. It
+// needs a name.
 func (m Metadata) Bytes() ([]byte, error) {
+	if m.Name == "" {
+		return nil, fmt.Errorf("%w: there is no name", ErrMetadata)
+	}
 	group := groupRuntime
 	if m.Kind == App {
 		group = groupApplication

@@ -63,7 +63,7 @@ func (r *infoReader) metadata() error {
 	var ok bool
 	if r.info.Metadata, ok = m.Str(keyMetadata); !ok {
 		content, err := r.repo.ReadPath(r.info.Checksum, "metadata", maxMetadataFile)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !absent(err) {
 			return err
 		}
 		r.info.Metadata = string(content)
@@ -71,7 +71,7 @@ func (r *infoReader) metadata() error {
 	r.info.EndOfLife, _ = m.Str(ostree.KeyEndOfLife)
 	r.info.EndOfLifeRebase, _ = m.Str(ostree.KeyEndOfLifeRebase)
 	if v, _ := m.Get(keyTokenType); v.Is("i") && v.Int64() >= 0 {
-		r.info.TokenType, r.info.HasTokenType = int32(v.Int64()), true //nolint:gosec // an i
+		r.info.TokenType, r.info.HasTokenType = int32(v.Int64()), true
 	}
 	r.info.Subsets, _ = m.Strings(keySubsets)
 	return nil
@@ -143,7 +143,7 @@ func fileSizes(repo *ostree.Repo, sum ostree.Checksum) (bytes, stored uint64, er
 		return 0, 0, nil
 	}
 	size, err := repo.StoredSize(ostree.ObjectName{Checksum: sum, Type: ostree.TypeFile})
-	return file.Size(), uint64(size), err //nolint:gosec // a size
+	return file.Size(), uint64(size), err
 }
 
 // catalogue reads the components and icons of an application or runtime.
@@ -153,16 +153,15 @@ func (r *infoReader) catalogue() error {
 		return nil //nolint:nilerr // an appstream branch has none
 	}
 	found, err := r.repo.Lookup(r.info.Checksum, appInfoDir+"/xmls/"+ref.ID+".xml.gz")
-	if errors.Is(err, fs.ErrNotExist) {
-		return r.missing(err)
+	if absent(err) {
+		return nil
 	}
 	if err != nil {
 		return err
 	}
 	entry, err := r.components(ref, found)
 	if err != nil {
-		var object *ostree.ObjectError
-		if errors.As(err, &object) {
+		if _, ok := errors.AsType[*ostree.ObjectError](err); ok {
 			return err // the repository is at fault, not the application
 		}
 		r.info.CatalogueProblem = err.Error()
@@ -179,14 +178,11 @@ func (r *infoReader) catalogue() error {
 	return nil
 }
 
-// missing tells a path that is not in the tree from an object that is not in the
-// repository.
-func (r *infoReader) missing(err error) error {
-	var object *ostree.ObjectError
-	if errors.As(err, &object) {
-		return err
-	}
-	return nil
+// absent tells whether a path is not in the tree, which is not the same as an
+// object that is not in the repository.
+func absent(err error) bool {
+	_, isObject := errors.AsType[*ostree.ObjectError](err)
+	return errors.Is(err, fs.ErrNotExist) && !isObject
 }
 
 func (r *infoReader) components(ref Ref, found ostree.PathEntry) (catalogueEntry, error) {
@@ -232,11 +228,11 @@ func (w *watchedReader) Read(p []byte) (int, error) {
 // icon adds an icon if there is one of this size and name.
 func (r *infoReader) icon(size IconSize, name string) error {
 	if ostree.ValidateFileName(name) != nil {
-		return nil
+		return nil //nolint:nilerr // no file can have this name
 	}
 	found, err := r.repo.Lookup(r.info.Checksum, appInfoDir+"/icons/flatpak/"+size.String()+"/"+name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r.missing(err)
+	if absent(err) {
+		return nil
 	}
 	if err != nil || found.IsDir {
 		return err

@@ -94,7 +94,8 @@ func FuzzParseRef(f *testing.F) {
 		if err == nil && r.String() != text {
 			t.Errorf("%q prints as %q", text, r)
 		}
-		refArch(text)
-		appstreamSubset(text)
+		if subset, ok := appstreamSubset(text); ok && Appstream2Ref(subset, refArch(text)) != text && subset != "" {
+			t.Errorf("%q is not %q", text, Appstream2Ref(subset, refArch(text)))
+		}
 	})
 }
