@@ -72,15 +72,34 @@ func (e *Entry) State() State {
 
 // Mark changes the state in memory. It is lost with the process unless
 // [Entry.Save] follows.
+//
+// While the entry is not yet safe on the disk, the one it replaces still is
+// there and would come back after a crash; its state is changed in the same
+// way.
 func (e *Entry) Mark(change func(*State)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	change(&e.state)
+	if e.older != nil {
+		e.older.Mark(change)
+	}
 }
 
-// Save writes the state to the entry's file. If the disk refuses, the state
-// holds for the life of the process.
+// Save writes the state to the entry's file, and that of the entry it replaces
+// while a crash could bring that back. If the disk refuses, the state holds for
+// the life of the process.
 func (e *Entry) Save() error {
+	e.mu.Lock()
+	older := e.older
+	e.mu.Unlock()
+	var err error
+	if older != nil {
+		err = older.Save()
+	}
+	return errors.Join(e.save(), err)
+}
+
+func (e *Entry) save() error {
 	h, err := e.store.files.acquire(e)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // evicted meanwhile
