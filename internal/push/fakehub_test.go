@@ -429,7 +429,7 @@ func (h *fakeHub) tree(r *http.Request, tr trouble, tree string, path []string) 
 		return 200, p.TreePush
 	}
 	h.mu.Lock()
-	i := slices.IndexFunc(h.pushes, func(p *fakePush) bool { return p.ID == path[0] && p.Tree == tree && !p.published && !p.cancelled })
+	i := slices.IndexFunc(h.pushes, func(p *fakePush) bool { return p.ID == path[0] && p.Tree == tree && !p.cancelled })
 	if i < 0 {
 		h.mu.Unlock()
 		return fail(404, hubapi.ErrNotFound, "no push %s", path[0])
@@ -437,6 +437,9 @@ func (h *fakeHub) tree(r *http.Request, tr trouble, tree string, path []string) 
 	p := h.pushes[i]
 	h.mu.Unlock()
 	op := r.Method + " " + strings.Join(path[1:], "/")
+	if p.published && op != "POST publish" {
+		return fail(404, hubapi.ErrNotFound, "push %s is published", path[0])
+	}
 	if op == "POST upload" {
 		return h.receive(r, tr, func(name string, data []byte) string {
 			if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != name {
@@ -465,8 +468,10 @@ func (h *fakeHub) tree(r *http.Request, tr trouble, tree string, path []string) 
 		if missing := h.missingBlobs(p); len(missing) > 0 {
 			return fail(409, hubapi.ErrConflict, "%d contents are missing", len(missing))
 		}
-		p.published = true
-		h.gens++
+		if !p.published { // a repetition after a lost answer changes nothing
+			p.published = true
+			h.gens++
+		}
 		return 200, hubapi.Generation{ID: int64(h.gens), Files: len(p.files), Serial: 17}
 	}
 	h.t.Errorf("unexpected request %s %s", r.Method, r.URL)

@@ -107,7 +107,7 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 		}
 	}
 	client := p.cfg.Client
-	begun, err := p.begin(ctx, req)
+	begun, resumed, err := p.begin(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,9 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 	if p.cfg.DryRun {
 		p.result.Sent = amountOf(parts)
 		p.cfg.Progress.Line(fmt.Sprintf("tree %s: %s, of which %s would be sent", p.cfg.Name, p.result.Total, p.result.Sent))
-		p.forget()
+		if resumed { // it is not ours to cancel
+			return nil, nil
+		}
 		return nil, client.CancelTree(ctx, p.cfg.Name, begun.ID)
 	}
 	p.cfg.Progress.Line(fmt.Sprintf("tree %s: %s, of which %s are to be sent", p.cfg.Name, p.result.Total, amountOf(parts)))
@@ -155,10 +157,10 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 }
 
 // begin finds the unfinished push of the same content, or begins a new one.
-func (p *treePush) begin(ctx context.Context, req hubapi.TreePushRequest) (hubapi.TreePush, error) {
+func (p *treePush) begin(ctx context.Context, req hubapi.TreePushRequest) (begun hubapi.TreePush, resumed bool, err error) {
 	data, err := json.Marshal(req)
 	if err != nil {
-		return hubapi.TreePush{}, err
+		return begun, false, err
 	}
 	sum := sha256.Sum256(data)
 	manifest := hex.EncodeToString(sum[:])
@@ -167,22 +169,21 @@ func (p *treePush) begin(ctx context.Context, req hubapi.TreePushRequest) (hubap
 		begun, err := p.cfg.Client.TreePush(ctx, p.cfg.Name, state.Push)
 		if err == nil {
 			p.cfg.Progress.Line("going on with push " + begun.ID)
-			return begun, nil
+			return begun, true, nil
 		}
 		if e, ok := errors.AsType[*hubapi.Error](err); !ok || e.Kind != hubapi.ErrNotFound {
-			return hubapi.TreePush{}, err
+			return begun, false, err
 		}
 	}
-	begun, err := p.cfg.Client.BeginTree(ctx, p.cfg.Name, req)
-	if err != nil {
-		return hubapi.TreePush{}, err
+	if begun, err = p.cfg.Client.BeginTree(ctx, p.cfg.Name, req); err != nil {
+		return begun, false, err
 	}
 	if p.stateFile != "" && !p.cfg.DryRun {
 		if err := writeState(p.stateFile, treeState{Push: begun.ID, Manifest: manifest}); err != nil {
 			p.cfg.Progress.Line(fmt.Sprintf("the push cannot be resumed: %v", err))
 		}
 	}
-	return begun, nil
+	return begun, false, nil
 }
 
 func (p *treePush) forget() {

@@ -127,6 +127,7 @@ func TestPushTreeTroubles(t *testing.T) {
 		"500":          {status: 500},
 		"503 and wait": {status: 503, retryAfter: 7},
 		"cut before":   {cutBefore: true},
+		"cut after":    {cutAfter: true},
 		"dropped":      {drop: 3},
 		"corrupt":      {corrupt: true},
 	} {
@@ -282,6 +283,25 @@ func TestPushTreeResumes(t *testing.T) {
 		// The push is over: the same content again is a new one.
 		if _, err = push.Run(t.Context(), cfg); err != nil || len(h.pushes) != 2 {
 			t.Errorf("%d pushes, %v", len(h.pushes), err)
+		}
+	})
+}
+
+// A dry run does no harm to an unfinished push.
+func TestPushTreeDryRunKeepsUnfinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, h := sampleTree(t), newHub(t)
+		cfg := push.Config{Client: h.client(), Dir: dir, Name: "rpms", CacheDir: t.TempDir(), Until: push.Uploaded}
+		if _, err := push.Run(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		cfg.Until, cfg.DryRun = push.Published, true
+		if dry, err := push.Run(t.Context(), cfg); err != nil || dry.Sent.Files != 0 || h.pushes[0].cancelled {
+			t.Errorf("dry run %+v: %v, cancelled %v", dry, err, h.pushes[0].cancelled)
+		}
+		cfg.DryRun = false
+		if _, err := push.Run(t.Context(), cfg); err != nil || len(h.pushes) != 1 || !h.pushes[0].published {
+			t.Errorf("%d pushes: %v", len(h.pushes), err)
 		}
 	})
 }
