@@ -80,12 +80,20 @@ func asProblem(err error) *hubapi.Error {
 		return problem(hubapi.ErrNotFound, "%s", err)
 	case errors.Is(err, catalog.ErrInUse):
 		return problem(hubapi.ErrGeneric, "%s", catalog.ErrInUse) // clients match on the exact text
-	case durable.IsNoSpace(err):
+	case noSpace(err):
 		return problem(hubapi.ErrNoSpace, "the hub's disk is full")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return problem(hubapi.ErrUnavailable, "the request was given up")
 	}
 	return problem(hubapi.ErrInternal, "internal error; the hub's log has the cause")
+}
+
+// noSpace reports whether err comes from a full disk, be it in a file or in
+// the database.
+func noSpace(err error) bool {
+	const sqliteFull = 13 // SQLITE_FULL, https://sqlite.org/rescode.html#full
+	var code interface{ Code() int }
+	return durable.IsNoSpace(err) || errors.As(err, &code) && code.Code()&0xff == sqliteFull
 }
 
 // fail answers with what asProblem makes of err, and notes the reason.

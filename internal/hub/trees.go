@@ -217,17 +217,18 @@ func (s *server) publishPush(w http.ResponseWriter, r *http.Request, claims *aut
 	if err := readJSON(w, r, &struct{}{}, jsonBody); err != nil {
 		return err
 	}
+	id := r.PathValue("push")
 	// A push that is gone may have been published before, and the answer lost.
-	if err := s.ownPush(r, name); err != nil && !errors.Is(err, tree.ErrNotFound) {
-		return err
+	if owner, err := s.trees.TreeOf(id); err == nil && owner != name {
+		return notAPushOf(name)
 	}
 	begin := time.Now()
-	done, err := s.trees.Publish(r.Context(), r.PathValue("push"), s.recordSwitch(s.by(claims)))
+	done, err := s.trees.Publish(r.Context(), id, s.recordSwitch(s.by(claims)))
 	if err != nil {
 		return err
 	}
 	if done.Tree != name {
-		return notFound("push of tree", name)
+		return notAPushOf(name)
 	}
 	s.metrics.publish.WithLabelValues(name).Observe(time.Since(begin).Seconds())
 	writeJSON(w, http.StatusOK, done.Generation)
@@ -238,10 +239,12 @@ func (s *server) publishPush(w http.ResponseWriter, r *http.Request, claims *aut
 func (s *server) ownPush(r *http.Request, name string) error {
 	owner, err := s.trees.TreeOf(r.PathValue("push"))
 	if err == nil && owner != name {
-		err = fmt.Errorf("push of tree %s: %w", name, tree.ErrNotFound)
+		err = notAPushOf(name)
 	}
 	return err
 }
+
+func notAPushOf(name string) error { return fmt.Errorf("push of tree %s: %w", name, tree.ErrNotFound) }
 
 // serveTree serves the files of the generations of a tree.
 func (s *server) serveTree(w http.ResponseWriter, r *http.Request) error {

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"freshet/api/hubapi"
-	"freshet/internal/durable"
 )
 
 const (
@@ -145,7 +144,7 @@ func partProblem(content *partContent, err error) (reason string, fatal error) {
 		return "is larger than the limit of one file", nil
 	case content.err != nil:
 		return "", bodyError(content.err)
-	case durable.IsNoSpace(err):
+	case noSpace(err):
 		return "", err
 	}
 	if e, ok := errors.AsType[refusedError](err); ok {

@@ -1,0 +1,332 @@
+package hub_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"freshet/api/hubapi"
+	"freshet/internal/hub"
+	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/repository"
+	"freshet/internal/peertest"
+	"freshet/internal/sign"
+)
+
+// withCatalog uses the control state of a stopped hub, as a process would
+// that is then killed.
+func (h *runningHub) withCatalog(use func(*catalog.Catalog)) {
+	h.t.Helper()
+	c, err := catalog.Open(h.t.Context(), catalog.Config{Path: filepath.Join(h.cfg.Dir, "hub.db")})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	use(c)
+	if err := c.Close(); err != nil {
+		h.t.Error(err)
+	}
+}
+
+// A commit job that was under way when the hub died is done by the next one.
+func TestRestartDuringCommit(t *testing.T) {
+	h := startHub(t, hub.Config{})
+	build := h.push("stable", app(t, "org.test.Hello", "v1"))
+	h.stop()
+	h.withCatalog(func(c *catalog.Catalog) {
+		job, err := c.StartCommit(t.Context(), build.ID, map[string]any{"build": build.ID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if claimed, err := c.NextJob(t.Context(), catalog.JobFilter{}); err != nil || claimed == nil || claimed.ID != job.ID {
+			t.Fatalf("claimed %+v, %v", claimed, err)
+		}
+	})
+	h.start()
+	job := h.wait(hubapi.BuildPath(build.ID, "commit"))
+	if job.Status != hubapi.JobEnded || !strings.HasPrefix(job.Log, "Attempt 2\n") {
+		t.Errorf("job %+v", job)
+	}
+	h.publish(build)
+}
+
+// The hub died between the change of the files and that of the database: the
+// next one tells what readers already see, and ends the job with those very
+// commits.
+func TestRestartDuringPublish(t *testing.T) {
+	h := startHub(t, hub.Config{})
+	c := app(t, "org.test.Hello", "v1")
+	build := h.push("stable", c)
+	h.commit(build)
+	before := decode[hubapi.EventPage](t, h.get(hubapi.EventsPath)).Head
+	h.stop()
+
+	var published string
+	ref, _ := c.ref()
+	h.withCatalog(func(c *catalog.Catalog) {
+		if _, err := c.StartPublish(t.Context(), build.ID, map[string]any{"build": build.ID}); err != nil {
+			t.Fatal(err)
+		}
+		job, err := c.NextJob(t.Context(), catalog.JobFilter{})
+		if err != nil || job == nil {
+			t.Fatal(job, err)
+		}
+		read, err := c.Build(t.Context(), build.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		commit, err := c.Job(t.Context(), *read.CommitJobID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var results hubapi.CommitResults
+		if err := json.Unmarshal([]byte(commit.Results), &results); err != nil {
+			t.Fatal(err)
+		}
+		published = publishAndDie(t, h.cfg.Dir, build.ID, "job-2", results.Refs)[ref]
+	})
+
+	h.start()
+	job := h.wait(hubapi.BuildPath(build.ID, "publish"))
+	var results hubapi.PublishResults
+	if job.Status != hubapi.JobEnded || json.Unmarshal([]byte(*job.Results), &results) != nil {
+		t.Fatalf("job %+v %s", job, *job.Results)
+	}
+	if results.Refs[ref] != published || results.Serial <= before {
+		t.Errorf("results %+v, want commit %s", results, published)
+	}
+	if a := h.get("/repo/stable/refs/heads/" + ref); strings.TrimSpace(string(a.body)) != published {
+		t.Errorf("the ref is %q, want %s", a.body, published)
+	}
+	page := decode[hubapi.EventPage](t, h.get(hubapi.EventsPath))
+	told := 0
+	for _, event := range page.Events {
+		if event.Refs[ref] == published && event.Build == build.ID {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times: %+v", told, page.Events)
+	}
+	h.restart()
+	if again := decode[hubapi.EventPage](t, h.get(hubapi.EventsPath)); again.Head != page.Head || again.Log != page.Log {
+		t.Errorf("a further start changed the log: %d, was %d", again.Head, page.Head)
+	}
+}
+
+// publishAndDie publishes a build as the hub does, up to the point where the
+// database would be written.
+func publishAndDie(t *testing.T, dir string, build int64, key string, refs map[string]string) map[string]string {
+	t.Helper()
+	keys, err := sign.Open(sign.KeyFile{Path: filepath.Join(dir, "signing-key.asc")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, _, err := repository.Open(t.Context(), repository.Options{
+		Name: "stable", Title: "stable", Dir: filepath.Join(dir, "repos", "stable"), BuildsDir: filepath.Join(dir, "builds"),
+		BaseURL: "http://hub.mem/repo/stable/", Signer: keys,
+	}, emptyCache{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := repo.Build(build)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commits map[string]string
+	died := errors.New("died")
+	_, err = repo.Publish(t.Context(), []repository.PublishRequest{{Key: key, Build: files, Refs: refs}}, io.Discard, func(r repository.Result) error {
+		commits = r.Refs[key]
+		return died
+	})
+	if !errors.Is(err, died) || len(commits) == 0 {
+		t.Fatalf("publish: %v, %v", commits, err)
+	}
+	if err := repo.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return commits
+}
+
+type emptyCache struct{}
+
+func (emptyCache) Load(context.Context, string) ([]repository.RefInfo, error) { return nil, nil }
+
+// A purge that was under way is finished.
+func TestRestartDuringPurge(t *testing.T) {
+	h := startHub(t, hub.Config{})
+	build := h.push("stable", app(t, "org.test.Hello", "v1"))
+	h.stop()
+	h.withCatalog(func(c *catalog.Catalog) {
+		if _, err := c.StartPurge(t.Context(), build.ID); err != nil {
+			t.Fatal(err)
+		}
+	})
+	h.start()
+	a := h.do(http.MethodGet, hubapi.BuildPath(build.ID), h.token(everything()), nil)
+	if got := decode[hubapi.Build](t, a); got.RepoState != hubapi.RepoPurged {
+		t.Errorf("build %s", a.body)
+	}
+	if _, err := os.Stat(filepath.Join(h.cfg.Dir, "builds", "1")); !os.IsNotExist(err) {
+		t.Errorf("files remain: %v", err)
+	}
+	// What is gone cannot be used, and can be purged again.
+	path := hubapi.BuildPath(build.ID)
+	h.upload(path+"/upload", h.token(everything()), "mixed", part{"x", nil}).problem(t, 400, hubapi.ErrWrongRepoState)
+	if a := h.json(http.MethodPost, path+"/purge", h.token(everything()), struct{}{}); a.status != 200 {
+		t.Errorf("second purge: %d %s", a.status, a.body)
+	}
+	if a := h.get(hubapi.BuildRepoPath(build.ID) + "summary"); a.status != 404 {
+		t.Errorf("file of a purged build: %d", a.status)
+	}
+}
+
+// A build that a job works on is not purged; the text is the one clients know.
+func TestPurgeInUse(t *testing.T) {
+	h := startHub(t, hub.Config{})
+	build := h.push("stable", app(t, "org.test.Hello", "v1"))
+	h.stop()
+	h.withCatalog(func(c *catalog.Catalog) {
+		// A job for later keeps the build Committing.
+		if _, err := c.StartCommit(t.Context(), build.ID, map[string]any{"build": build.ID}); err != nil {
+			t.Fatal(err)
+		}
+		job, err := c.NextJob(t.Context(), catalog.JobFilter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.ReleaseJob(t.Context(), job.Claim(), time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	h.start()
+	e := h.json(http.MethodPost, hubapi.BuildPath(build.ID, "purge"), h.token(everything()), struct{}{}).problem(t, 400, hubapi.ErrGeneric)
+	if e.Message != "Can't prune build while in use" {
+		t.Errorf("message %q", e.Message)
+	}
+}
+
+// A publish that failed tells why, and may be asked for again.
+func TestFailedPublishIsRetried(t *testing.T) {
+	h := startHub(t, hub.Config{})
+	c := app(t, "org.test.Hello", "v1")
+	build := h.push("stable", c)
+	job := h.commit(build)
+	var committed hubapi.CommitResults
+	if err := json.Unmarshal([]byte(*job.Results), &committed); err != nil {
+		t.Fatal(err)
+	}
+	ref, _ := c.ref()
+	object := filepath.Join(h.cfg.Dir, "builds", "1", "objects", committed.Refs[ref][:2], committed.Refs[ref][2:]+".commit")
+	if err := os.Rename(object, object+".away"); err != nil {
+		t.Fatal(err)
+	}
+	path, token := hubapi.BuildPath(build.ID, "publish"), h.token(everything())
+	h.json(http.MethodPost, path, token, struct{}{})
+	job = h.wait(path)
+	var failure hubapi.FailureResults
+	if job.Status != hubapi.JobBroken || json.Unmarshal([]byte(*job.Results), &failure) != nil || !strings.Contains(failure.ErrorMessage, committed.Refs[ref][:10]) {
+		t.Fatalf("job %+v %s", job, *job.Results)
+	}
+	if !strings.Contains(job.Log, failure.ErrorMessage) {
+		t.Errorf("the log does not say why: %q", job.Log)
+	}
+	failed := decode[hubapi.Build](t, h.do(http.MethodGet, hubapi.BuildPath(build.ID), token, nil))
+	if failed.PublishedState != hubapi.PublishFailed || failed.PublishedStateReason == nil || failed.RepoState != hubapi.RepoReady {
+		t.Errorf("build %+v", failed)
+	}
+	if err := os.Rename(object+".away", object); err != nil {
+		t.Fatal(err)
+	}
+	if again := h.publish(build); again.ID == job.ID {
+		t.Error("the second publish is the first job")
+	}
+	if a := h.get("/repo/stable/refs/heads/" + ref); a.status != 200 {
+		t.Errorf("ref: %d", a.status)
+	}
+}
+
+// A full disk is told as such, harms nothing, and does not outlast itself.
+func TestDiskFull(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "hub")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		peertest.Missing(t, "mount")
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	h := startHub(t, hub.Config{Dir: dir})
+	t.Cleanup(h.stop) // before the file system goes
+	h.publishAll("stable", app(t, "org.test.First", "v1"))
+	token := h.token(everything())
+	c := app(t, "org.test.Hello", "v1")
+	build := decode[hubapi.Build](t, h.json(http.MethodPost, "/api/v1/build", token, map[string]any{"repo": "stable"}))
+
+	filler := filepath.Join(dir, "filler")
+	f, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1 << 20, 64 << 10, 4 << 10, 1} {
+		for err = nil; err == nil; {
+			_, err = f.Write(make([]byte, size))
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := hubapi.BuildPath(build.ID)
+	h.upload(path+"/upload", token, "mixed", c.parts...).problem(t, 507, hubapi.ErrNoSpace)
+	h.json(http.MethodPost, "/api/v1/build", token, map[string]any{"repo": "stable"}).problem(t, 507, hubapi.ErrNoSpace)
+	if a := h.get("/repo/stable/summary"); a.status != 200 {
+		t.Errorf("what is published is not served: %d %s", a.status, a.body)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if a := h.upload(path+"/upload", token, "mixed", c.parts...); a.status != 200 {
+		t.Fatalf("upload with room: %d %s", a.status, a.body)
+	}
+	ref, commit := c.ref()
+	h.json(http.MethodPost, path+"/build_ref", token, map[string]any{"ref": ref, "commit": commit})
+	h.commit(build)
+	h.publish(build)
+}
+
+// Builds that nobody came back for are purged when their time is over.
+func TestStaleBuildsArePurged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := startHub(t, hub.Config{BuildRetention: 3 * time.Hour})
+		build := h.push("stable", app(t, "org.test.Hello", "v1"))
+		state := func() hubapi.RepoState {
+			claims := everything()
+			return decode[hubapi.Build](t, h.do(http.MethodGet, hubapi.BuildPath(build.ID), h.token(claims), nil)).RepoState
+		}
+		time.Sleep(2 * time.Hour)
+		if got := state(); got != hubapi.RepoUploading {
+			t.Errorf("after 2 hours: %s", got)
+		}
+		time.Sleep(3 * time.Hour)
+		if got := state(); got != hubapi.RepoPurged {
+			t.Errorf("after 5 hours: %s", got)
+		}
+		if _, err := os.Stat(filepath.Join(h.cfg.Dir, "builds", "1")); !os.IsNotExist(err) {
+			t.Errorf("files remain: %v", err)
+		}
+		h.stop()
+	})
+}
