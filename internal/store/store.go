@@ -166,7 +166,7 @@ func (s *Store) open(name string) (*os.File, error) {
 	// Without O_NONBLOCK, opening a FIFO that somebody put here would hang.
 	f, err := s.dir.Root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return nil, absent(name, err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -185,7 +185,16 @@ func (s *Store) Stat(name string) (fs.FileInfo, error) {
 	}
 	s.switching.RLock()
 	defer s.switching.RUnlock()
-	return s.dir.Root.Stat(name)
+	info, err := s.dir.Root.Stat(name)
+	return info, absent(name, err)
+}
+
+// absent turns the errors of paths that cannot exist into fs.ErrNotExist.
+func absent(name string, err error) error {
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) {
+		return &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return err
 }
 
 // Has reports whether there is a regular file at name.

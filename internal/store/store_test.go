@@ -270,6 +270,11 @@ func TestBadNames(t *testing.T) {
 			t.Errorf("has %q", name)
 		}
 	}
+	for _, name := range []string{lockName + "x", strings.Repeat("n", 300), "out", "missing/x"} {
+		if _, err := s.Open(name); !errors.Is(err, fs.ErrNotExist) && name != "out" {
+			t.Errorf("%.20s: %v", name, err)
+		}
+	}
 	if s.Has("out/secret") {
 		t.Error("out/secret can be reached")
 	}

@@ -54,7 +54,7 @@ func (t *Trees) Lookup(tree, name string) (*File, error) {
 			}
 		}
 		f, err := g.open(name)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		if absent(err) {
 			continue
 		}
 		if err != nil {
@@ -70,6 +70,17 @@ func (t *Trees) Lookup(tree, name string) (*File, error) {
 		return f, nil
 	}
 	return nil, fmt.Errorf("tree %s: %q: %w", tree, name, ErrNotFound)
+}
+
+// absent reports whether err says that a path leads to nothing, however odd the
+// path is.
+func absent(err error) bool {
+	for _, target := range []error{fs.ErrNotExist, syscall.ENOTDIR, syscall.ELOOP, syscall.ENAMETOOLONG} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 func (g *generation) open(name string) (*File, error) {

@@ -154,7 +154,9 @@ func (t *Trees) publish(ctx context.Context, s *state, p *push, commit Commit) (
 	if err := t.decide(s, sw); err != nil {
 		return Switch{}, err
 	}
-	if err := t.confirm(ctx, s, commit); err != nil {
+	// Readers see it; that nobody waits for the answer any more is no reason
+	// to leave the event out.
+	if err := t.confirm(context.WithoutCancel(ctx), s, commit); err != nil {
 		return sw, err
 	}
 	sw.Generation = s.current().Generation
