@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"freshet/internal/flatpak"
 	"freshet/internal/gvariant"
 	"freshet/internal/ostree"
@@ -615,4 +617,75 @@ func fsckIfThere(t testing.TB, dir string) {
 	t.Helper()
 	peertest.Require(t, "ostree")
 	fsck(t, dir)
+}
+
+func TestScreenshotsBecomeMedia(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	const ref = "screenshots/x86_64"
+	sum := u.commit(t, ref, tree{"org.test.Hello/1.png": "PNG 1", "org.test.Hello/2.png": noise(100_000), "evil": "-> /etc/passwd"})
+	result := h.publish(h.commit(u, map[string]string{ref: sum}))
+	if got := readFile(t, h.opt.Dir+"/media/org.test.Hello/1.png"); got != "PNG 1" {
+		t.Errorf("published %q", got)
+	}
+	if got := readFile(t, h.opt.Dir+"/media/org.test.Hello/2.png"); got != noise(100_000) {
+		t.Errorf("published %d bytes", len(got))
+	}
+	if _, err := os.Lstat(h.opt.Dir + "/media/evil"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a symlink was published: %v", err)
+	}
+	if want := []string{"media/org.test.Hello/1.png", "media/org.test.Hello/2.png"}; !slices.Equal(result.Changed, want) {
+		t.Errorf("changed %q", result.Changed)
+	}
+	h.check()
+	u = uploader{}
+	sum = u.commit(t, ref, tree{"org.test.Hello/1.png": "PNG a", "org.test.Hello/2.png": noise(100_000)})
+	result = h.publish(h.commit(u, map[string]string{ref: sum}))
+	if want := []string{"media/org.test.Hello/1.png"}; !slices.Equal(result.Changed, want) {
+		t.Errorf("changed %q", result.Changed)
+	}
+}
+
+// TestLock has another program delete objects, under the lock of libostree.
+func TestLock(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	ref := appRef("org.test.Hello")
+	sum := u.commit(t, ref, appTree("org.test.Hello", "v1"))
+	request := h.commit(u, map[string]string{ref: sum})
+	f, err := os.OpenFile(h.opt.Dir+"/.lock", os.O_RDWR|os.O_CREATE, 0o660)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := waitLock(t.Context(), f, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*lockPoll)
+	defer cancel()
+	if _, err := h.repo.Publish(ctx, []PublishRequest{request}, nil, h.cache.save); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("published beside a deletion: %v", err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := h.repo.Publish(t.Context(), []PublishRequest{request}, nil, h.cache.save)
+		done <- err
+	}()
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// Beside somebody who adds, it goes on.
+	if f, err = os.OpenFile(h.opt.Dir+"/.lock", os.O_RDWR, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	if err := waitLock(t.Context(), f, unix.F_RDLCK); err != nil {
+		t.Fatal(err)
+	}
+	h.publishApp("org.test.Hello", "v2")
+	h.check()
 }

@@ -16,6 +16,7 @@
 //	summary{,.sig}, summary.idx{,.sig}, summaries/…
 //	NAME.flatpakrepo              what a user adds
 //	appstream/ID.flatpakref       what a user installs
+//	media/…                       what builds bring as screenshots/ARCH
 //	.lock                         shared by whoever adds, exclusive for whoever deletes
 //
 // A build is a folder BUILDS/ID, which is an archive repository too. What it

@@ -429,10 +429,18 @@ func verify(keys []byte, data, detached string) error {
 // serve serves the repository as the hub does.
 func (h *hub) serve() string {
 	h.t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		path := strings.TrimPrefix(req.URL.Path, "/repo/")
+	server := httptest.NewServer(http.StripPrefix("/repo", files(func(path string) (*os.File, error) {
 		h.requests.Store(path, true)
-		f, err := h.repo.OpenFile(path)
+		return h.repo.OpenFile(path)
+	})))
+	h.t.Cleanup(server.Close)
+	return server.URL + "/repo"
+}
+
+// files serves files.
+func files(open func(string) (*os.File, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		f, err := open(strings.TrimPrefix(req.URL.Path, "/"))
 		if err != nil {
 			status := http.StatusInternalServerError
 			if errors.Is(err, fs.ErrNotExist) {
@@ -443,9 +451,7 @@ func (h *hub) serve() string {
 		}
 		defer f.Close() //nolint:errcheck // read only
 		_, _ = io.Copy(w, f)
-	}))
-	h.t.Cleanup(server.Close)
-	return server.URL + "/repo"
+	})
 }
 
 // fsck asks the real ostree.

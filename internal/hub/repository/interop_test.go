@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -279,4 +280,27 @@ func noise(n int) string {
 		b[i] = byte(x)
 	}
 	return string(b)
+}
+
+// TestRealClientOfBuild installs from a build before it is published.
+func TestRealClientOfBuild(t *testing.T) {
+	t.Parallel()
+	peertest.Require(t, "flatpak", "gpg")
+	signer, key := newSigner(t)
+	h := newHub(t, func(o *Options) { o.BuildSigner = signer })
+	u := uploader{}
+	const id = "org.test.Hello"
+	runtime := u.commit(t, platformRef, runtimeTree(t))
+	h.publish(h.commit(u, map[string]string{platformRef: runtime}))
+	sum := u.commit(t, appRef(id), appTree(id, "v1"))
+	// Both refs; the runtime's objects are those of the repository.
+	b := h.commit(u, map[string]string{platformRef: runtime, appRef(id): sum}).Build
+	server := httptest.NewServer(files(b.Open))
+	t.Cleanup(server.Close)
+	c := newClient(t)
+	c.flatpak("remote-add", "--gpg-import="+key, "build", server.URL)
+	c.flatpak("install", "-y", "--noninteractive", "build", id)
+	if got := c.installed(id, "bin/hello"); !strings.Contains(got, "hello v1") {
+		t.Errorf("installed %q", got)
+	}
 }

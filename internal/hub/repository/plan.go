@@ -26,6 +26,7 @@ type planned struct {
 	bytes   int64               // of these
 	reused  int
 	changed bool // false: the ref keeps its commit
+	media   []medium
 }
 
 // plan decides what a request changes, without changing anything.
@@ -56,6 +57,9 @@ func (p *publication) plan(req *PublishRequest) ([]*planned, error) {
 func (p *publication) planRef(c *planned, req *PublishRequest, ref, source string) (err error) {
 	if c.ref, err = flatpak.ParseUploadRef(ref); err != nil {
 		return err
+	}
+	if c.ref.Kind == flatpak.Screenshots {
+		return p.planMedia(c, source)
 	}
 	base, err := p.head(c, ref)
 	if err != nil {
@@ -89,9 +93,7 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 	if rewrite.DownloadSize, err = sizes.rebased(p.ctx, commit.Tree, base); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	if c.ref.Kind != flatpak.Screenshots {
-		rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(req.EndOfLife, req.AppID, req.EndOfLifeRebase)
-	}
+	rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(req.EndOfLife, req.AppID, req.EndOfLifeRebase)
 	made, err := flatpak.RewriteCommit(commit, rewrite)
 	if err != nil {
 		return err

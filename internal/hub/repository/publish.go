@@ -220,6 +220,9 @@ func (p *publication) publish() error {
 // stage prepares all files.
 func (p *publication) stage() (*flatpak.Files, error) {
 	changed := p.changedRefs()
+	if err := p.stageMedia(); err != nil {
+		return nil, err
+	}
 	if len(changed) == 0 && len(p.undo) == 0 {
 		return nil, nil
 	}
@@ -257,7 +260,10 @@ func (p *publication) changedRefs() []*planned {
 	var changed []*planned
 	for _, ref := range sortedKeys(p.refs) {
 		c := p.refs[ref]
-		if !c.changed {
+		switch {
+		case c.ref.Kind == flatpak.Screenshots:
+			continue
+		case !c.changed:
 			p.log.printf("  %s: unchanged at %s", ref, short(c.made.sum.String()))
 			continue
 		}
@@ -266,8 +272,8 @@ func (p *publication) changedRefs() []*planned {
 		if !c.before.IsZero() {
 			before = short(c.before.String())
 		}
-		p.log.printf("  %s: %s → %s, %s (%s), %d reused", ref, before, short(c.made.sum.String()),
-			count(len(c.links), "new object"), formatBytes(c.bytes), c.reused)
+		p.log.printf("  %s: %s → %s, %s (%s)", ref, before, short(c.made.sum.String()),
+			count(len(c.links), "new object"), formatBytes(c.bytes))
 		p.result.Stats.ReusedObjects += c.reused
 	}
 	return changed
@@ -589,7 +595,8 @@ func (p *publication) switchOver() error {
 	}
 	s := &p.result.Stats
 	p.log.lap("switching")
-	p.log.printf("  %s written (%s), %d reused, %s", count(s.NewObjects, "new object"), formatBytes(s.Bytes), s.ReusedObjects, count(s.Signatures, "signature"))
+	p.log.printf("  %s written (%s), %d there already, %s", count(s.NewObjects, "object"), formatBytes(s.Bytes),
+		s.ReusedObjects, count(s.Signatures, "signature"))
 	return nil
 }
 
@@ -619,7 +626,7 @@ func (p *publication) cacheInfos() []RefInfo {
 // refresh brings summaries, catalogue and .flatpakrepo files up to date with the
 // refs and the options when the repository is opened. Usually nothing changes.
 func (r *Repository) refresh(ctx context.Context, reconfigured bool) error {
-	p := r.begin(ctx, discard())
+	p := r.begin(ctx, newJournal(nil))
 	lock, err := lockShared(ctx, r.root)
 	if err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -245,6 +244,3 @@ func absent(path string, err error) error {
 	}
 	return err
 }
-
-// discard is a journal for nobody.
-func discard() *journal { return newJournal(io.Discard) }

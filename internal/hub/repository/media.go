@@ -1,0 +1,152 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"freshet/internal/ostree"
+)
+
+// mediaDir holds what builds bring as screenshots/ARCH: files that a catalogue
+// points at by URL, and no client pulls.
+const mediaDir = "media/"
+
+// medium is a file to be published below mediaDir.
+type medium struct {
+	path string
+	file ostree.Checksum
+}
+
+// planMedia lists the files of a screenshots ref. Symlinks are left out, since
+// they could lead anywhere.
+func (p *publication) planMedia(c *planned, source string) (err error) {
+	if c.source, err = ostree.ParseChecksum(source); err != nil {
+		return fmt.Errorf("%s: %w", c.ref, err)
+	}
+	walk := reach{ref: c.ref.String(), in: c.in}
+	commit, err := walk.commit(p.ctx, c.source, nil)
+	if err != nil {
+		return err
+	}
+	c.made = madeCommit{ref: c.ref.String(), sum: c.source}
+	return c.listMedia(p.ctx, commit.Tree, mediaDir)
+}
+
+func (c *planned) listMedia(ctx context.Context, sum ostree.Checksum, below string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	tree, err := c.in.DirTree(sum)
+	if err != nil {
+		return err
+	}
+	for _, file := range tree.Files {
+		name := ostree.ObjectName{Checksum: file.File, Type: ostree.TypeFile}
+		if symlink, err := isSymlink(c.in, name); err != nil {
+			return err
+		} else if symlink {
+			continue
+		}
+		if c.media = append(c.media, medium{below + file.Name, file.File}); len(c.media) > maxMedia {
+			return fmt.Errorf("%s: %w: more than %d files", c.ref, ostree.ErrTooLarge, maxMedia)
+		}
+	}
+	for _, dir := range tree.Dirs {
+		if err := c.listMedia(ctx, dir.Tree, below+dir.Name+"/"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxMedia bounds the number of files in one screenshots ref.
+const maxMedia = 1 << 16
+
+// stageMedia stages the files that are not there yet as they are.
+func (p *publication) stageMedia() error {
+	for _, ref := range sortedKeys(p.refs) {
+		c := p.refs[ref]
+		files := 0
+		for _, m := range c.media {
+			if err := context.Cause(p.ctx); err != nil {
+				return err
+			}
+			staged, err := p.stageMedium(c, m)
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.path, err)
+			}
+			if staged {
+				files++
+			}
+		}
+		if len(c.media) > 0 {
+			p.log.printf("  %s: %s, %d of them new", ref, count(len(c.media), "file"), files)
+		}
+	}
+	return nil
+}
+
+func (p *publication) stageMedium(c *planned, m medium) (staged bool, err error) {
+	same, err := p.sameMedium(c, m)
+	if err != nil || same {
+		return false, err
+	}
+	content, err := c.in.OpenFile(m.file)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, content.Close()) }()
+	_, err = p.write(m.path, func(w io.Writer) error {
+		_, err := io.Copy(w, content)
+		return err
+	})
+	return err == nil, err
+}
+
+// sameMedium compares a file with the one that is published.
+func (p *publication) sameMedium(c *planned, m medium) (same bool, err error) {
+	before, err := p.r.root.Open(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, before.Close()) }()
+	info, err := before.Stat()
+	if err != nil {
+		return false, err
+	}
+	content, err := c.in.OpenFile(m.file)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, content.Close()) }()
+	if !info.Mode().IsRegular() || uint64(info.Size()) != content.Size() { //nolint:gosec // not negative
+		return false, nil
+	}
+	return sameContent(before, content)
+}
+
+func sameContent(a, b io.Reader) (bool, error) {
+	var left, right [32 << 10]byte
+	for {
+		n, errA := io.ReadFull(a, left[:])
+		m, errB := io.ReadFull(b, right[:])
+		if n != m || !bytes.Equal(left[:n], right[:m]) {
+			return false, nil
+		}
+		for _, err := range [...]error{errA, errB} {
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return false, err
+			}
+		}
+		if errA != nil {
+			return errB != nil, nil
+		}
+	}
+}
