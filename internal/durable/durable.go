@@ -150,7 +150,7 @@ func (d Dir) Create(name string, perm fs.FileMode) (*os.File, error) {
 func TempName() string {
 	var b [12]byte
 	for i := range b {
-		b[i] = byte(rand.Uint32()) //nolint:gosec // must be unlikely to repeat, not hard to guess: O_EXCL guards it
+		b[i] = byte(rand.Uint32()) // need not be hard to guess: O_EXCL guards it
 	}
 	return TempPrefix + hex.EncodeToString(b[:])
 }

@@ -136,7 +136,7 @@ func TestFailAtEveryStep(t *testing.T) {
 				}
 				break
 			}
-			if !errors.Is(err, cause) || durable.IsNoSpace(err) != (cause == syscall.ENOSPC) {
+			if !errors.Is(err, cause) || durable.IsNoSpace(err) != errors.Is(cause, syscall.ENOSPC) {
 				t.Errorf("step %d: error %v", n, err)
 			}
 			if want := map[bool]string{true: "new", false: "old"}[seen[n-1] == "fsync-dir"]; string(got) != want {

@@ -28,7 +28,7 @@ func begin(t testing.TB, dir string) *Store {
 // times need not wait for a disk that others use.
 func quickDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "store-test-")
+	dir, err := os.MkdirTemp("/dev/shm", "store-test-") //nolint:usetesting // another file system
 	if err != nil {
 		return t.TempDir()
 	}
@@ -293,7 +293,7 @@ func TestWalkHidesOurFiles(t *testing.T) {
 	put(t, tx, layout.Pointer, "summary", "")
 	put(t, tx, layout.Payload, "objects/aa/1", "")
 	commit(t, tx)
-	defer s.Begin().Abort() //nolint:errcheck // nothing is staged
+	defer s.Begin().Abort()
 	var all []string
 	if err := s.Walk(".", func(name string, _ fs.DirEntry, err error) error {
 		all = append(all, name)

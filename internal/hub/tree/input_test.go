@@ -187,7 +187,7 @@ func TestChanged(t *testing.T) {
 func TestManyLinks(t *testing.T) {
 	t.Parallel()
 	c := contents{"file": "x"}
-	for _, name := range strings.Split("abcdefghijklmnop", "") {
+	for name := range strings.SplitSeq("abcdefghijklmnop", "") {
 		c[name] = "@."
 	}
 	files, err := checkFiles(c.files(1))

@@ -61,8 +61,11 @@ func (t *Trees) retirePushes(r *Retired) error {
 
 func (t *Trees) retireTree(ctx context.Context, s *state, r *Retired) error {
 	// While a switch is pending, its intent is what a crash starts from.
-	if s.pending != nil || s.broken != nil {
+	switch {
+	case s.pending != nil:
 		return nil
+	case s.broken != nil:
+		return s.broken
 	}
 	var keep, gone []*generation
 	var records []record
