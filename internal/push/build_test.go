@@ -204,6 +204,11 @@ func TestPushRepository(t *testing.T) {
 				t.Errorf("no line with %q in %q", text, p.lines)
 			}
 		}
+		logs := slices.DeleteFunc(slices.Clone(p.lines), func(line string) bool { return !strings.HasPrefix(line, "  ") })
+		want := strings.Split("  "+strings.ReplaceAll(jobLog, "\n", "\n  "), "\n")
+		if !slices.Equal(logs, append(want, want...)) { // of the commit and of the publish
+			t.Errorf("logs %q", logs)
+		}
 		if p.has("t0ken") {
 			t.Error("the token is shown")
 		}

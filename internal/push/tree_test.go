@@ -364,12 +364,22 @@ func TestPushTreeHashCache(t *testing.T) {
 	}
 	hashes := func(p *record) bool { return slices.Contains(p.steps, "hashing") }
 	century := 100 * 365 * 24 * time.Hour
-	if p := run(t, 0); !hashes(p) {
-		t.Error("first run without hashing")
+	// Times of modification that were set back prove nothing.
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		return os.Chtimes(path, time.Unix(600_000_000, 0), time.Unix(600_000_000, 0))
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if p := run(t, century); !hashes(p) {
-		t.Error("hashes of files just changed were kept")
+	for range 2 {
+		if p := run(t, 0); !hashes(p) {
+			t.Error("hashes of files just changed were kept")
+		}
 	}
+	run(t, century)
 	if p := run(t, century); hashes(p) {
 		t.Error("hashes were not kept")
 	}
