@@ -25,6 +25,7 @@ func TestBuildLife(t *testing.T) {
 }
 
 func buildLife(t *testing.T, dialect string) {
+	t.Helper()
 	h := startHub(t, hub.Config{
 		BaseURL: "https://hub.example.org/",
 		Repos:   map[string]hub.RepoConfig{"stable": {CollectionID: "org.test.Stable"}, "beta": {}},

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -241,7 +242,7 @@ func (s *server) missingObjects(w http.ResponseWriter, r *http.Request, _ *auth.
 	}
 	names, err := files.Missing(r.Context(), wanted)
 	if err != nil {
-		return err
+		return s.explain(r.Context(), build, err)
 	}
 	missing := make([]string, len(names))
 	for i, name := range names {
@@ -259,7 +260,7 @@ func (s *server) uploadObjects(w http.ResponseWriter, r *http.Request, _ *auth.C
 	}
 	sizes, err := s.receive(w, r, putObject(files))
 	if err != nil {
-		return err
+		return s.explain(r.Context(), build, err)
 	}
 	writeJSON(w, http.StatusOK, sizes)
 	return nil
@@ -275,6 +276,15 @@ func (s *server) openBuild(ctx context.Context, build hubapi.Build) (*repository
 		return nil, notFound("repository", strconv.Quote(build.Repo))
 	}
 	return repo.Build(build.ID)
+}
+
+// explain turns the error of a build whose files went away meanwhile into what
+// became of the build.
+func (s *server) explain(ctx context.Context, build hubapi.Build, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(s.catalog.RequireUploading(ctx, build.ID), err)
+	}
+	return err
 }
 
 // answerAt is a success that names where its object is.

@@ -35,7 +35,7 @@ func (l *jobLog) Write(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	l.text = append(l.text, p...)
 	if len(l.text) >= logChunk {
-		l.flush(bytes.LastIndexByte(l.text, '\n') + 1)
+		l.flush(context.Background(), bytes.LastIndexByte(l.text, '\n')+1)
 	}
 	if l.timer == nil && len(l.text) > 0 {
 		l.timer = time.AfterFunc(logDelay, l.tick)
@@ -47,22 +47,22 @@ func (l *jobLog) tick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.timer = nil
-	l.flush(bytes.LastIndexByte(l.text, '\n') + 1)
+	l.flush(context.Background(), bytes.LastIndexByte(l.text, '\n')+1)
 }
 
-// Close writes what is left.
-func (l *jobLog) Close() {
+// end writes what is left, also when ctx has ended.
+func (l *jobLog) end(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.timer != nil {
 		l.timer.Stop()
 	}
 	l.timer = nil
-	l.flush(len(l.text))
+	l.flush(context.WithoutCancel(ctx), len(l.text))
 }
 
 // flush writes the first n bytes. The caller holds mu.
-func (l *jobLog) flush(n int) {
+func (l *jobLog) flush(ctx context.Context, n int) {
 	if n == 0 && len(l.text) > logChunk {
 		n = len(l.text) // a line without end
 	}
@@ -70,9 +70,8 @@ func (l *jobLog) flush(n int) {
 		return
 	}
 	for _, job := range l.jobs {
-		// The log is written while the hub stops, too.
-		if err := l.write(context.Background(), job, string(l.text[:n])); err != nil {
-			l.log.Warn("job log lost", slog.Int64("job", job), slog.Any("error", err))
+		if err := l.write(ctx, job, string(l.text[:n])); err != nil {
+			l.log.WarnContext(ctx, "job log lost", slog.Int64("job", job), slog.Any("error", err))
 		}
 	}
 	l.text = append(l.text[:0], l.text[n:]...)

@@ -42,9 +42,6 @@ func notFound(what string, id any) *hubapi.Error {
 	return problem(hubapi.ErrNotFound, "there is no %s %v", what, id)
 }
 
-// errStopping refuses what a hub that is about to end cannot finish.
-var errStopping = problem(hubapi.ErrUnavailable, "the hub is stopping")
-
 // errTruncated is a request body that ended early or is not what its headers
 // say.
 type errTruncated struct{ err error }

@@ -19,9 +19,6 @@ import (
 	"freshet/internal/hub"
 )
 
-// partsOf returns a copy of the content's parts that can be spoilt.
-func partsOf(c content) []part { return slices.Clone(c.parts) }
-
 // Each bad upload gets its error, the good parts of the same request stay, and
 // the same build can be completed, committed and published afterwards.
 func TestBadUploads(t *testing.T) {

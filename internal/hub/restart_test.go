@@ -310,19 +310,19 @@ func TestDiskFull(t *testing.T) {
 // Builds that nobody came back for are purged when their time is over.
 func TestStaleBuildsArePurged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := startHub(t, hub.Config{BuildRetention: 3 * time.Hour})
+		h := startHub(t, hub.Config{BuildRetention: time.Hour})
 		build := h.push("stable", app(t, "org.test.Hello", "v1"))
 		state := func() hubapi.RepoState {
 			claims := everything()
 			return decode[hubapi.Build](t, h.do(http.MethodGet, hubapi.BuildPath(build.ID), h.token(claims), nil)).RepoState
 		}
-		time.Sleep(2 * time.Hour)
+		time.Sleep(50 * time.Minute)
 		if got := state(); got != hubapi.RepoUploading {
-			t.Errorf("after 2 hours: %s", got)
+			t.Errorf("after 50 minutes: %s", got)
 		}
-		time.Sleep(3 * time.Hour)
+		time.Sleep(100 * time.Minute)
 		if got := state(); got != hubapi.RepoPurged {
-			t.Errorf("after 5 hours: %s", got)
+			t.Errorf("after 2.5 hours: %s", got)
 		}
 		if _, err := os.Stat(filepath.Join(h.cfg.Dir, "builds", "1")); !os.IsNotExist(err) {
 			t.Errorf("files remain: %v", err)

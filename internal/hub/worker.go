@@ -143,7 +143,7 @@ func (s *server) runCommit(ctx context.Context, job *catalog.Job) (err error) {
 	log := s.logOf(job)
 	defer s.alive(ctx, job)()
 	defer func() {
-		log.Close()
+		log.end(ctx)
 		ended(statusOfJob(err))
 	}()
 
@@ -184,7 +184,7 @@ func (s *server) runCommit(ctx context.Context, job *catalog.Job) (err error) {
 	if err != nil {
 		return err
 	}
-	log.Close() // whoever sees the end sees the whole log
+	log.end(ctx) // whoever sees the end sees the whole log
 	return s.catalog.FinishCommit(context.WithoutCancel(ctx), job.Claim(), commits)
 }
 
@@ -203,7 +203,7 @@ func (s *server) runPublish(ctx context.Context, first *catalog.Job) error {
 		ended[job.ID] = s.metrics.begin(job.Kind, job.Repo)
 	}
 	defer s.alive(ctx, jobs...)()
-	defer p.log.Close()
+	defer p.log.end(ctx)
 
 	failed := p.run(ctx, jobs)
 	for _, job := range jobs {
@@ -258,7 +258,7 @@ func (p *publish) run(ctx context.Context, jobs []*catalog.Job) (failed map[int6
 		for key, cause := range result.Failed {
 			_, _ = fmt.Fprintf(p.log, "%s: %v\n", key, cause)
 		}
-		p.log.Close()
+		p.log.end(ctx)
 		return p.record(context.WithoutCancel(ctx), result, true)
 	})
 	for key, job := range p.jobs {
