@@ -29,7 +29,7 @@ import (
 //
 // A Build that is not followed by Commit leaves no trace, so that a publish that
 // failed half way can be built again. At start, Update with everything
-// that the database holds and call LoadHistory.
+// that the database holds, LoadDeltas, and LoadHistory.
 //
 // The zero value is an empty repository. An Index belongs to one goroutine at a
 // time; it costs about 10 kB of memory per application.
@@ -125,17 +125,23 @@ func (x *Index) Refs() iter.Seq2[string, ostree.Checksum] {
 	}
 }
 
-// SetDeltas tells which static deltas lead to a commit; none removes its delta
-// index. Deltas are listed for every commit, whether a ref points at it or not,
-// but the compat summary names only those of its own refs.
+// SetDeltas tells which static deltas lead to a commit, all of them; none removes
+// its delta index. Deltas are listed for every commit, whether a ref points at it
+// or not, but the compat summary names only those of its own refs.
 func (x *Index) SetDeltas(to ostree.Checksum, deltas []Delta) {
-	if x.deltas == nil {
-		x.deltas = make(map[ostree.Checksum][]Delta)
-	}
 	if x.touched == nil {
 		x.touched = make(map[ostree.Checksum]bool)
 	}
 	x.touched[to] = true
+	x.LoadDeltas(to, deltas)
+}
+
+// LoadDeltas is SetDeltas for what is published already, at start: the delta
+// index of the commit is not written again.
+func (x *Index) LoadDeltas(to ostree.Checksum, deltas []Delta) {
+	if x.deltas == nil {
+		x.deltas = make(map[ostree.Checksum][]Delta)
+	}
 	if len(deltas) == 0 {
 		delete(x.deltas, to)
 		return

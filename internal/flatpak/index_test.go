@@ -451,6 +451,11 @@ func TestDeltas(t *testing.T) {
 	if files, err = x.Build(BuildOptions{}); err != nil || files.find(ostree.DeltaIndexPath(to)) != nil {
 		t.Errorf("an unchanged delta index is written again (%v)", err)
 	}
+	var restarted Index
+	restarted.LoadDeltas(to, []Delta{{Superblock: from}})
+	if files, err = restarted.Build(BuildOptions{}); err != nil || files.find(ostree.DeltaIndexPath(to)) != nil {
+		t.Errorf("the delta index is written again after a restart (%v)", err)
+	}
 	x.SetDeltas(to, nil)
 	if files, err = x.Build(BuildOptions{}); err != nil || !slices.Contains(files.Remove, ostree.DeltaIndexPath(to)) {
 		t.Errorf("the delta index of no deltas is not removed (%v)", err)

@@ -21,8 +21,9 @@ import (
 
 // peerRepo is a repository that the real flatpak makes.
 type peerRepo struct {
-	t   *testing.T
-	dir string
+	t    *testing.T
+	dir  string
+	sign []string // arguments by which exports are signed
 }
 
 func newPeerRepo(t *testing.T) *peerRepo {
@@ -75,15 +76,19 @@ func (r *peerRepo) exportRuntime(id string) {
 		"files":        "/",
 		"usr/bin/tool": "runtime tool",
 	})
-	r.run("flatpak", "build-export", "--runtime", "--disable-sandbox", "--no-update-summary", "--timestamp="+testTime, r.dir, root, "stable")
+	args := append([]string{"build-export", "--runtime", "--disable-sandbox", "--no-update-summary", "--timestamp=" + testTime}, r.sign...)
+	r.run("flatpak", append(args, r.dir, root, "stable")...)
 }
 
 // exportApp exports an application with catalogue data whose text is version.
 func (r *peerRepo) exportApp(id, arch, version string, extra ...string) {
 	r.t.Helper()
-	tags := ""
+	more := ""
 	if strings.Contains(id, "Tagged") {
-		tags = "tags=proprietary;test;\n"
+		more = "tags=proprietary;test;\n"
+	}
+	if strings.Contains(id, "Ended") {
+		more = "\n[Extra Data]\nname=blob\nuri=https://test.example/blob\nsize=123456\ninstalled-size=7890\nchecksum=" + strings.Repeat("0f", 32) + "\n"
 	}
 	catalogue, err := io.ReadAll(gzipped(r.t, fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?>
 <components version="0.8" origin="flatpak">
@@ -104,7 +109,7 @@ func (r *peerRepo) exportApp(id, arch, version string, extra ...string) {
 	info := "files/share/app-info/"
 	root := writeFiles(r.t, map[string]string{
 		"metadata": fmt.Sprintf("[Application]\nname=%s\nruntime=org.test.Platform/%s/stable\nsdk=org.test.Sdk/%[2]s/stable\ncommand=hello\n%s",
-			id, arch, tags),
+			id, arch, more),
 		"files/bin/hello":               "#!/bin/sh\necho " + version + "\n",
 		"export":                        "/",
 		info + "xmls/" + id + ".xml.gz": string(catalogue),
@@ -112,7 +117,8 @@ func (r *peerRepo) exportApp(id, arch, version string, extra ...string) {
 		info + "icons/flatpak/128x128/" + id + ".png": strings.Repeat("large icon of "+id, 90),
 	})
 	args := []string{"build-export", "--disable-sandbox", "--no-update-summary", "--arch=" + arch, "--timestamp=" + testTime}
-	r.run("flatpak", append(append(args, extra...), r.dir, root, "stable")...)
+	args = append(append(args, r.sign...), extra...)
+	r.run("flatpak", append(args, r.dir, root, "stable")...)
 }
 
 func (r *peerRepo) update() {

@@ -106,6 +106,10 @@ func (r *infoReader) sizes() error {
 // the bytes of their objects. A file counts as often as it occurs, symlinks
 // not at all. This is what xa.installed-size and xa.download-size hold.
 func TreeSizes(repo *ostree.Repo, root ostree.Checksum) (installed, download uint64, err error) {
+	return treeSizes(repo, root, maxTreeEntries)
+}
+
+func treeSizes(repo *ostree.Repo, root ostree.Checksum, limit int) (installed, download uint64, err error) {
 	entries := 0
 	for pending := []ostree.Checksum{root}; len(pending) > 0; {
 		tree, err := repo.DirTree(pending[len(pending)-1])
@@ -113,8 +117,8 @@ func TreeSizes(repo *ostree.Repo, root ostree.Checksum) (installed, download uin
 			return 0, 0, err
 		}
 		pending = pending[:len(pending)-1]
-		if entries += len(tree.Files) + len(tree.Dirs) + 1; entries > maxTreeEntries {
-			return 0, 0, fmt.Errorf("%w: a tree of more than %d files", ostree.ErrTooLarge, maxTreeEntries)
+		if entries += len(tree.Files) + len(tree.Dirs) + 1; entries > limit {
+			return 0, 0, fmt.Errorf("%w: a tree of more than %d files", ostree.ErrTooLarge, limit)
 		}
 		for _, file := range tree.Files {
 			bytes, stored, err := fileSizes(repo, file.File)

@@ -83,7 +83,8 @@ func (x *Index) Build(opt BuildOptions) (*Files, error) {
 	return b.files, nil
 }
 
-// Commit tells the Index that the files of its latest Build are published.
+// Commit tells the Index that the files of its latest Build are published. The
+// deltas must not have been set anew since that Build.
 func (x *Index) Commit(files *Files) {
 	x.subsummaries = files.next.subsummaries
 	x.digest = files.next.digest
