@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -88,7 +89,7 @@ func (b *Build) prepare() error {
 		return err
 	}
 	if string(known) != boot {
-		if err := os.WriteFile(filepath.Join(b.dir, bootFile), []byte(boot), 0o644); err != nil { //nolint:gosec // no secret
+		if err := os.WriteFile(filepath.Join(b.dir, bootFile), []byte(boot), 0o644); err != nil {
 			return err
 		}
 	}
@@ -116,8 +117,9 @@ func (b *Build) configure(config *keyfile.File) error {
 // one, only by Commit and all together; so after the machine has stopped, what
 // was written in an earlier boot may be there in name only.
 func (b *Build) settle() error {
+	var damaged []string
 	root := filepath.Join(b.dir, "objects")
-	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -129,12 +131,16 @@ func (b *Build) settle() error {
 		if err == nil {
 			err = verifyFile(path, name)
 		}
-		if err == nil {
-			return nil
+		if err != nil {
+			b.repo.log.Warn("removing an object that did not survive", slog.Int64("build", b.id), slog.Any("error", err))
+			damaged = append(damaged, path)
 		}
-		b.repo.log.Warn("removing an object that did not survive", "build", b.id, "error", err)
-		return os.Remove(path)
+		return nil
 	})
+	for _, path := range damaged {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 func verifyFile(path string, name ostree.ObjectName) error {
@@ -375,7 +381,7 @@ func (b *Build) sync() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := unix.Syncfs(int(d.Fd())); err != nil { //nolint:gosec // a descriptor is small
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
 		return fmt.Errorf("sync build %d: %w", b.id, err)
 	}
 	return nil

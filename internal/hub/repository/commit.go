@@ -35,7 +35,7 @@ func (b *Build) Commit(ctx context.Context, req CommitRequest, log io.Writer) (r
 	if b.removed {
 		return nil, fmt.Errorf("build %d was removed: %w", b.id, fs.ErrNotExist)
 	}
-	c := committing{b: b, ctx: ctx, req: req, log: newJournal(log), now: uint64(time.Now().Unix()), made: map[ostree.Checksum]madeCommit{}} //nolint:gosec // after 1970
+	c := committing{b: b, ctx: ctx, req: req, log: newJournal(log), now: uint64(time.Now().Unix()), made: map[ostree.Checksum]madeCommit{}}
 	if err := c.run(); err != nil {
 		return nil, fmt.Errorf("commit build %d: %w", b.id, err)
 	}
@@ -102,7 +102,7 @@ func (c *committing) clear() error {
 			return err
 		}
 	}
-	return os.Mkdir(filepath.Join(c.b.dir, "refs/heads"), 0o755) //nolint:gosec // served
+	return os.Mkdir(filepath.Join(c.b.dir, "refs/heads"), 0o755)
 }
 
 // ref checks a ref and makes its commit.
@@ -133,7 +133,7 @@ func (c *committing) ref(index *flatpak.Index, ref, uploaded string) error {
 		Ref:          ref,
 		From:         from,
 		CollectionID: c.b.collection(),
-		DownloadSize: uint64(size), //nolint:gosec // sizes are not negative
+		DownloadSize: uint64(size),
 		Timestamp:    &c.now,
 		TokenType:    c.req.TokenType,
 	}

@@ -72,6 +72,7 @@ func TestCrashChild(t *testing.T) {
 }
 
 func crashOptions(t testing.TB, dir string) func(*Options) {
+	t.Helper()
 	return func(o *Options) {
 		o.Signer = openSigner(t, filepath.Join(dir, crashKey))
 		o.BaseURL = "https://dl.example.org/repo"
@@ -149,7 +150,7 @@ func TestKill(t *testing.T) {
 // killChild runs the child until a random moment of one of its publishes.
 func killChild(t *testing.T, dir string) {
 	t.Helper()
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$", "-test.v") //nolint:gosec // this test
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$", "-test.v")
 	child.Env = append(os.Environ(), crashEnv+"="+dir)
 	var stderr bytes.Buffer
 	child.Stderr = &stderr

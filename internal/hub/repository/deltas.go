@@ -96,7 +96,7 @@ func (c *committing) carryPart(block *ostree.Superblock, part int, from, to stri
 		return err
 	}
 	target := filepath.Join(c.b.dir, filepath.FromSlash(to))
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil { //nolint:gosec // served
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err
 	}
 	return os.Link(from, target)
@@ -140,7 +140,7 @@ func lead(block *ostree.Superblock, made madeCommit, in *ostree.Repo) (*ostree.S
 		if err != nil {
 			return nil, err
 		}
-		led.Fallbacks[i].Size = uint64(size) //nolint:gosec // sizes are not negative
+		led.Fallbacks[i].Size = uint64(size)
 	}
 	return &led, nil
 }

@@ -449,7 +449,7 @@ func files(open func(string) (*os.File, error)) http.Handler {
 			http.Error(w, err.Error(), status)
 			return
 		}
-		defer f.Close() //nolint:errcheck // read only
+		defer f.Close()
 		_, _ = io.Copy(w, f)
 	})
 }

@@ -304,3 +304,48 @@ func TestRealClientOfBuild(t *testing.T) {
 		t.Errorf("installed %q", got)
 	}
 }
+
+// TestForeignRepository takes over a repository that flatpak's tools made.
+func TestForeignRepository(t *testing.T) {
+	t.Parallel()
+	peertest.Require(t, "flatpak", "ostree")
+	b := newBuilder(t, "--collection-id=org.test.Foreign")
+	const id = "org.test.Hello"
+	b.export(runtimeTree(t))
+	b.export(appTree(id, "v1"))
+	peertest.Run(t, "", nil, "flatpak", "build-update-repo", "--title=Made by flatpak", "--generate-static-deltas", b.dir)
+	before := readFile(t, b.dir+"/"+ostree.RefPath("appstream2/x86_64"))
+
+	h := newHub(t, func(o *Options) { o.Dir, o.CollectionID, o.Title = b.dir, "", "" })
+	fsck(t, b.dir)
+	if after := readFile(t, b.dir+"/"+ostree.RefPath("appstream2/x86_64")); after != before {
+		t.Error("the catalogue of flatpak is not what we would make")
+	}
+	if title, _ := h.summary().Metadata.Str("xa.title"); title != "Made by flatpak" {
+		t.Errorf("title %q", title)
+	}
+	deltas, _ := h.summary().Metadata.Get("ostree.static-deltas")
+	if deltas.Len() == 0 {
+		t.Error("the static deltas are not listed")
+	}
+	result := h.publishApp(id, "v2")
+	h.check()
+	fsck(t, b.dir)
+	if len(h.cache) != 4 { // two refs, two appstream branches
+		t.Errorf("%d refs cached", len(h.cache))
+	}
+	if parent := h.head(appRef(id)).Parent; parent.IsZero() {
+		t.Error("the history ends")
+	}
+	if len(result.Infos) != 4 {
+		t.Errorf("%d infos", len(result.Infos))
+	}
+	// And back: flatpak's tools go on with what we made.
+	b.export(appTree(id, "v3"))
+	peertest.Run(t, "", nil, "flatpak", "build-update-repo", b.dir)
+	fsck(t, b.dir)
+	h.reopen()
+	h.publishApp("org.test.Other", "v1")
+	h.check()
+	fsck(t, b.dir)
+}

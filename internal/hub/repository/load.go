@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"runtime"
 	"sync"
@@ -38,7 +39,7 @@ func (r *Repository) load(ctx context.Context, cache Cache) error {
 	}
 	r.index.Update(list, nil)
 	if len(unknown) > 0 {
-		r.log.Info("read commits that were not in the database", "refs", len(unknown))
+		r.log.InfoContext(ctx, "read commits that were not in the database", slog.Int("refs", len(unknown)))
 	}
 	return r.loadDeltas()
 }
@@ -52,7 +53,7 @@ func (r *Repository) cached(ctx context.Context, cache Cache, heads map[string]o
 	}
 	saved, err := cache.Load(ctx, r.opt.Name)
 	if err != nil {
-		r.log.Warn("the database does not tell what it knows of the commits", "error", err)
+		r.log.WarnContext(ctx, "the database does not tell what it knows of the commits", slog.Any("error", err))
 		return infos
 	}
 	for _, entry := range saved {
@@ -84,7 +85,7 @@ func (r *Repository) readInfos(ctx context.Context, heads map[string]ostree.Chec
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				r.log.Error("a ref cannot be listed, its commit is damaged", "ref", ref, "error", err)
+				r.log.ErrorContext(ctx, "a ref cannot be listed, its commit is damaged", slog.String("ref", ref), slog.Any("error", err))
 				return nil
 			}
 			infos[ref] = info

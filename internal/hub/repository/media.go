@@ -126,27 +126,26 @@ func (p *publication) sameMedium(c *planned, m medium) (same bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, content.Close()) }()
-	if !info.Mode().IsRegular() || uint64(info.Size()) != content.Size() { //nolint:gosec // not negative
+	if !info.Mode().IsRegular() || uint64(info.Size()) != content.Size() {
 		return false, nil
 	}
 	return sameContent(before, content)
 }
 
+// sameContent compares two readers of the same length.
 func sameContent(a, b io.Reader) (bool, error) {
 	var left, right [32 << 10]byte
 	for {
-		n, errA := io.ReadFull(a, left[:])
-		m, errB := io.ReadFull(b, right[:])
-		if n != m || !bytes.Equal(left[:n], right[:m]) {
-			return false, nil
+		n, err := io.ReadFull(a, left[:])
+		end := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !end {
+			return false, err
 		}
-		for _, err := range [...]error{errA, errB} {
-			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return false, err
-			}
+		if _, err := io.ReadFull(b, right[:n]); err != nil {
+			return false, err
 		}
-		if errA != nil {
-			return errB != nil, nil
+		if end || !bytes.Equal(left[:n], right[:n]) {
+			return bytes.Equal(left[:n], right[:n]), nil
 		}
 	}
 }

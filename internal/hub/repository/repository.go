@@ -79,10 +79,10 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 	if err := opt.validate(); err != nil {
 		return nil, nil, err
 	}
-	if err := os.MkdirAll(opt.BuildsDir, 0o755); err != nil { //nolint:gosec // served
+	if err := os.MkdirAll(opt.BuildsDir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	if err := os.MkdirAll(filepath.Dir(opt.Dir), 0o755); err != nil { //nolint:gosec // served
+	if err := os.MkdirAll(filepath.Dir(opt.Dir), 0o755); err != nil {
 		return nil, nil, err
 	}
 	r := &Repository{
@@ -95,7 +95,7 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
-	r.log = r.log.With("repository", opt.Name)
+	r.log = r.log.With(slog.String("repository", opt.Name))
 	if r.store, err = store.Open(opt.Dir); err != nil {
 		return nil, nil, err
 	}
@@ -125,7 +125,7 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 	}
 	if err := r.refresh(ctx, reconfigured); err != nil {
 		// What is published stays as it is, and so it can be served.
-		r.log.Error("the summaries could not be brought up to date", "error", err)
+		r.log.ErrorContext(ctx, "the summaries could not be brought up to date", slog.Any("error", err))
 	}
 	r.heads.Store(int64(r.index.Len()))
 	pending, err := r.pending()
@@ -197,7 +197,7 @@ func (r *Repository) sweepBuilds() error {
 	}
 	for _, entry := range entries {
 		build := filepath.Join(r.opt.BuildsDir, entry.Name())
-		data, err := os.ReadFile(filepath.Join(build, configFile)) //nolint:gosec // a folder of ours
+		data, err := os.ReadFile(filepath.Join(build, configFile))
 		if err != nil {
 			continue // not a build, or one that is on its way
 		}

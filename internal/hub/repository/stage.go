@@ -1,0 +1,374 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"freshet/internal/flatpak"
+	"freshet/internal/layout"
+	"freshet/internal/ostree"
+	"freshet/internal/sign"
+)
+
+// stage prepares all files.
+func (p *publication) stage() (*flatpak.Files, error) {
+	changed := p.changedRefs()
+	if err := p.stageMedia(); err != nil {
+		return nil, err
+	}
+	if len(changed) == 0 && len(p.undo) == 0 {
+		return nil, nil
+	}
+	if err := p.stageObjects(changed); err != nil {
+		return nil, err
+	}
+	if err := p.stageCommits(changed); err != nil {
+		return nil, err
+	}
+	if err := p.stageDeltas(changed); err != nil {
+		return nil, err
+	}
+	p.log.lap("objects")
+	if err := p.stageCatalogue(); err != nil {
+		return nil, err
+	}
+	p.log.lap("catalogue")
+	files, err := p.buildSummaries()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.stageRefs(changed); err != nil {
+		return nil, err
+	}
+	if err := p.stageSummaries(files); err != nil {
+		return nil, err
+	}
+	p.log.lap("summaries")
+	return files, nil
+}
+
+// changedRefs returns the refs that get a new commit, sorted, and tells the log
+// about all.
+func (p *publication) changedRefs() []*planned {
+	var changed []*planned
+	for _, ref := range sortedKeys(p.refs) {
+		c := p.refs[ref]
+		switch {
+		case c.ref.Kind == flatpak.Screenshots:
+			continue
+		case !c.changed:
+			p.log.printf("  %s: unchanged at %s", ref, short(c.made.sum.String()))
+			continue
+		}
+		changed = append(changed, c)
+		before := "new"
+		if !c.before.IsZero() {
+			before = short(c.before.String())
+		}
+		p.log.printf("  %s: %s → %s, %s (%s)", ref, before, short(c.made.sum.String()),
+			count(len(c.links), "new object"), formatBytes(c.bytes))
+		p.result.Stats.ReusedObjects += c.reused
+	}
+	return changed
+}
+
+// stageObjects links what the builds bring.
+func (p *publication) stageObjects(changed []*planned) error {
+	roots := map[*Build]*os.Root{}
+	defer func() {
+		for _, root := range roots {
+			_ = root.Close() // opened for reading
+		}
+	}()
+	for _, c := range changed {
+		for _, name := range c.links {
+			if err := context.Cause(p.ctx); err != nil {
+				return err
+			}
+			root := roots[c.build]
+			if root == nil {
+				var err error
+				if root, err = os.OpenRoot(c.build.dir); err != nil {
+					return err
+				}
+				roots[c.build] = root
+			}
+			file := name.Path()
+			if _, ok := p.paths[file]; ok {
+				continue
+			}
+			if err := p.tx.Link(layout.Payload, file, root, file); err != nil {
+				return err
+			}
+			p.paths[file] = layout.Payload
+			p.result.Stats.NewObjects++
+		}
+		p.result.Stats.Bytes += c.bytes
+	}
+	return nil
+}
+
+// stageCommits writes and signs the new commits and takes them into the index.
+func (p *publication) stageCommits(changed []*planned) error {
+	commits := make([][]byte, len(changed))
+	for i, c := range changed {
+		commits[i] = c.made.data
+	}
+	signatures, err := p.sign(commits)
+	if err != nil {
+		return err
+	}
+	var infos []flatpak.CommitInfo
+	for i, c := range changed {
+		if err := p.put(commitName(c.made.sum).Path(), c.made.data); err != nil {
+			return err
+		}
+		p.result.Stats.NewObjects++
+		p.result.Stats.Bytes += int64(len(c.made.data))
+		if signatures != nil {
+			c.made.detached = detached(signatures[i])
+			if err := p.put(commitMetaName(c.made.sum).Path(), c.made.detached); err != nil {
+				return err
+			}
+		}
+		info, err := c.info()
+		if err != nil {
+			return err
+		}
+		if info.CatalogueProblem != "" {
+			p.log.printf("  %s: not in the catalogue: %s", c.made.ref, info.CatalogueProblem)
+		}
+		infos = append(infos, info)
+	}
+	p.update(infos, nil)
+	return nil
+}
+
+// info reads what the summaries say of a commit that is not on the disk yet.
+func (c *planned) info() (flatpak.CommitInfo, error) {
+	made := staged{commitName(c.made.sum).Path(): c.made.data}
+	in, err := ostree.OpenRepo(overlay{made, c.in.FS()})
+	if err != nil {
+		return flatpak.CommitInfo{}, err
+	}
+	return flatpak.ReadCommitInfo(in, c.made.ref, c.made.sum)
+}
+
+// sign signs messages; without a signer there are no signatures.
+func (p *publication) sign(messages [][]byte) ([][][]byte, error) {
+	if p.r.opt.Signer == nil || len(messages) == 0 {
+		return nil, nil
+	}
+	signatures, err := sign.All(p.ctx, p.r.opt.Signer, messages)
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	p.result.Stats.Signatures += len(messages)
+	return signatures, nil
+}
+
+// classOf returns the class in which a file is published: that of its path. But a
+// commit comes after everything that it needs, whether a ref points at it
+// or not; a crash must not leave one with a hole.
+func classOf(file string) layout.Class {
+	if path.Ext(file) == "."+ostree.TypeCommit.Ext() {
+		return layout.Index
+	}
+	return layout.OSTree(file).Class
+}
+
+// put stages a file.
+func (p *publication) put(file string, data []byte) error {
+	class := classOf(file)
+	p.paths[file] = class
+	return p.tx.PutBytes(class, file, data)
+}
+
+// write stages a file that is written piece by piece.
+func (p *publication) write(file string, write func(io.Writer) error) (int64, error) {
+	class := classOf(file)
+	p.paths[file] = class
+	return p.tx.Write(class, file, write)
+}
+
+// remove stages the removal of a file.
+func (p *publication) remove(file string) error {
+	class := layout.OSTree(file).Class
+	p.paths[file] = class
+	return p.tx.Remove(class, file)
+}
+
+// stageDeltas takes over the static deltas of the builds.
+func (p *publication) stageDeltas(changed []*planned) error {
+	for _, c := range changed {
+		all, err := p.deltas(c)
+		if err != nil {
+			p.log.printf("  %s: its static deltas are dropped: %v", c.made.ref, err)
+			continue
+		}
+		var deltas []flatpak.Delta
+		for _, d := range all {
+			sum, err := p.stageDelta(c, d)
+			if err != nil {
+				return err
+			}
+			deltas = append(deltas, flatpak.Delta{From: d.to.Name.From, Superblock: sum})
+		}
+		if len(deltas) > 0 {
+			p.r.index.SetDeltas(c.made.sum, deltas)
+			p.led[c.made.sum] = true
+			p.log.printf("  %s: %s", c.made.ref, count(len(deltas), "static delta"))
+		}
+	}
+	return nil
+}
+
+// stageDelta links the parts of a delta and writes its superblock, of which it
+// returns the checksum. A superblock that is there stays, for it is payload: its
+// signature may be another one, but is as good.
+func (p *publication) stageDelta(c *planned, d carried) (ostree.Checksum, error) {
+	root, err := os.OpenRoot(c.build.dir)
+	if err != nil {
+		return ostree.Checksum{}, err
+	}
+	defer root.Close() //nolint:errcheck // opened for reading
+	for part := range d.to.Parts {
+		from, to := d.from.Name.PartPath(part), d.to.Name.PartPath(part)
+		if d.to.Metadata.Has(to) {
+			continue // inline
+		}
+		if err := p.tx.Link(layout.Payload, to, root, from); err != nil {
+			return ostree.Checksum{}, err
+		}
+		p.paths[to] = layout.Payload
+	}
+	file := d.to.Name.SuperblockPath()
+	data, err := p.r.root.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		data = d.to.Encode()
+		err = p.put(file, data)
+	}
+	return ostree.ChecksumOf(data), err
+}
+
+// stageCatalogue makes the appstream branches.
+func (p *publication) stageCatalogue() error {
+	commits, err := p.r.index.BuildAppstream(p, flatpak.AppstreamOptions{CollectionID: p.r.opt.CollectionID, Now: p.now})
+	if err != nil {
+		return err
+	}
+	messages := make([][]byte, len(commits))
+	infos := make([]flatpak.CommitInfo, len(commits))
+	for i, commit := range commits {
+		messages[i] = commit.Object
+		infos[i] = commit.Info
+	}
+	signatures, err := p.sign(messages)
+	if err != nil {
+		return err
+	}
+	for i, commit := range commits {
+		if signatures != nil {
+			if err := p.put(commitMetaName(commit.Info.Checksum).Path(), detached(signatures[i])); err != nil {
+				return err
+			}
+		}
+		p.heads[commit.Info.Ref] = commit.Info.Checksum
+		p.log.printf("  %s: %s", commit.Info.Ref, short(commit.Info.Checksum.String()))
+	}
+	p.update(infos, nil)
+	return nil
+}
+
+// Has and Put take the objects of the catalogue: ostree.Sink.
+func (p *publication) Has(name ostree.ObjectName) (bool, error) {
+	if _, ok := p.paths[name.Path()]; ok {
+		return true, nil
+	}
+	return p.r.objects.Has(name)
+}
+
+// Put implements ostree.Sink.
+func (p *publication) Put(name ostree.ObjectName, write func(io.Writer) error) error {
+	size, err := p.write(name.Path(), write)
+	p.result.Stats.NewObjects++
+	p.result.Stats.Bytes += size
+	return err
+}
+
+func (p *publication) buildSummaries() (*flatpak.Files, error) {
+	opt := flatpak.BuildOptions{
+		Repo:          p.r.opt.repoInfo(),
+		Now:           p.now,
+		SummaryArches: p.r.opt.SummaryArches,
+	}
+	if sign := signWith(p.ctx, p.r.opt.Signer); sign != nil {
+		opt.Sign = func(data []byte) ([][]byte, error) {
+			p.result.Stats.Signatures++
+			return sign(data)
+		}
+	}
+	return p.r.index.Build(opt)
+}
+
+func (p *publication) stageSummaries(files *flatpak.Files) error {
+	for i := range files.Write {
+		f := &files.Write[i]
+		_, err := p.write(f.Path, func(w io.Writer) error {
+			_, err := f.WriteTo(w)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, file := range files.Remove {
+		if err := p.remove(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stageRefs points the refs at the new commits and writes the files by which
+// people find them.
+func (p *publication) stageRefs(changed []*planned) error {
+	for _, c := range changed {
+		ref := ostree.RefFile(c.made.sum)
+		if err := p.put(ostree.RefPath(c.made.ref), ref); err != nil {
+			return err
+		}
+		for _, collection := range c.extra {
+			if err := p.put(ostree.MirrorRefPath(collection, c.made.ref), ref); err != nil {
+				return err
+			}
+		}
+		file, data, err := p.r.opt.refFile(c.ref)
+		if err == nil && file != "" {
+			err = p.putChanged(file, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, ref := range sortedKeys(p.heads) {
+		if err := p.put(ostree.RefPath(ref), ostree.RefFile(p.heads[ref])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putChanged stages a file unless it is there as it is.
+func (p *publication) putChanged(file string, data []byte) error {
+	if before, err := p.r.root.ReadFile(file); err == nil && bytes.Equal(before, data) {
+		return nil
+	}
+	return p.put(file, data)
+}
