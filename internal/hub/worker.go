@@ -221,6 +221,8 @@ type publish struct {
 	repo string
 	jobs map[string]*catalog.Job // by publishKey
 	log  *jobLog
+	// starting is set while the hub starts: an error then ends it.
+	starting bool
 }
 
 // run returns what came in the way of each job that was not published.
@@ -309,7 +311,8 @@ func (p *publish) request(ctx context.Context, repo *repository.Repository, job 
 
 // record writes down what a publish did. The files are changed already, so it
 // does not give up before the hub stops: until it is through, nobody is told,
-// and the next start begins with it.
+// and the next start begins with it. claimed says that the jobs are those of
+// this run.
 func (p *publish) record(ctx context.Context, result repository.Result, claimed bool) error {
 	jobs := p.jobs
 	for {
@@ -324,6 +327,9 @@ func (p *publish) record(ctx context.Context, result repository.Result, claimed 
 				jobs, claimed = remaining, false
 				continue
 			}
+		}
+		if p.starting {
+			return err
 		}
 		p.server.log.ErrorContext(ctx, "cannot record a publish", slog.String("repo", p.repo), slog.Any("error", err))
 		timer := time.NewTimer(recordPause)
@@ -392,7 +398,7 @@ func (p *publish) recordOnce(ctx context.Context, result repository.Result, jobs
 // resume records a publish that an earlier run of the hub did not get to
 // record.
 func (s *server) resume(ctx context.Context, repo string, pending repository.Pending) error {
-	p := publish{server: s, repo: repo, jobs: make(map[string]*catalog.Job), log: s.logOf()}
+	p := publish{server: s, repo: repo, jobs: make(map[string]*catalog.Job), log: s.logOf(), starting: true}
 	for _, key := range pending.Keys {
 		id, err := strconv.ParseInt(strings.TrimPrefix(key, publishKeyPrefix), 10, 64)
 		if err != nil {
