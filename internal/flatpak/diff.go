@@ -1,6 +1,7 @@
 package flatpak
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,10 +48,7 @@ func (d *differ) emit(kind uint32, length int) {
 // block turns a run of the old summary into one of the new: what they have in
 // common at both ends is copied.
 func (d *differ) block(before, after []byte) {
-	prefix := 0
-	for limit := min(len(before), len(after)); prefix < limit && before[prefix] == after[prefix]; {
-		prefix++
-	}
+	prefix := commonPrefix(before, after)
 	before, after = before[prefix:], after[prefix:]
 	suffix := 0
 	for limit := min(len(before), len(after)); suffix < limit && before[len(before)-1-suffix] == after[len(after)-1-suffix]; {
@@ -63,6 +61,20 @@ func (d *differ) block(before, after []byte) {
 	d.emit(opCopy, suffix)
 }
 
+// commonPrefix returns how many bytes at the beginning are the same.
+func commonPrefix(a, b []byte) int {
+	const stride = 64
+	limit := min(len(a), len(b))
+	n := 0
+	for n+stride <= limit && bytes.Equal(a[n:n+stride], b[n:n+stride]) {
+		n += stride
+	}
+	for n < limit && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
 // diffViews returns the delta, not compressed, that makes the second view of the
 // first. It walks the lists of entries and looks into those that differ only; the
 // operations are those of flatpak_summary_generate_diff.
@@ -72,6 +84,10 @@ func diffViews(before, after *view) []byte {
 	for i < len(before.entries) && j < len(after.entries) {
 		a, b := before.entries[i], after.entries[j]
 		switch {
+		case a == b && i+1 < len(before.entries) && j+1 < len(after.entries):
+			d.emit(opCopy, len(a.padded))
+			i++
+			j++
 		case a == b:
 			d.emit(opCopy, a.size)
 			d.block(gap(before, i), gap(after, j))
