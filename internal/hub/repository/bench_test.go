@@ -165,3 +165,24 @@ func processorTime(b *testing.B) float64 {
 	}
 	return float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e3
 }
+
+// BenchmarkReopen is what a restart costs, with and without what the database
+// remembers.
+func BenchmarkReopen(b *testing.B) {
+	h := synthetic(b, 2000)
+	h.publish(PublishRequest{Key: "k", Refs: map[string]string{appRef(syntheticID(0)): ""}, EndOfLife: "so that the database learns of everything"})
+	b.Run("database", func(b *testing.B) {
+		for b.Loop() {
+			h.reopen()
+		}
+		if n := len(h.repo.unsaved); n > 0 {
+			b.Errorf("%d commits were read", n)
+		}
+	})
+	b.Run("empty", func(b *testing.B) {
+		for b.Loop() {
+			clear(h.cache)
+			h.reopen()
+		}
+	})
+}

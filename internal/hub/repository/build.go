@@ -78,17 +78,19 @@ func (b *Build) prepare() error {
 	if err := sweep(b.dir); err != nil {
 		return err
 	}
-	known, err := os.ReadFile(filepath.Join(b.dir, bootFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		_, err = makeArchive(b.dir, b.configure)
-	case err == nil && string(known) != boot:
-		err = b.settle()
+	if _, err := os.Stat(filepath.Join(b.dir, configFile)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := makeArchive(b.dir, b.configure); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+	known, err := os.ReadFile(filepath.Join(b.dir, bootFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if string(known) != boot {
+		if err := b.settle(); err != nil {
+			return err
+		}
 		if err := os.WriteFile(filepath.Join(b.dir, bootFile), []byte(boot), 0o644); err != nil {
 			return err
 		}

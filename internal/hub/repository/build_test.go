@@ -316,3 +316,30 @@ func TestBuildSurvivesReboot(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOneCommitForTwoRefs has a commit that says it may be either.
+func TestOneCommitForTwoRefs(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	u := uploader{}
+	stable, beta := "app/org.test.Hello/x86_64/stable", "app/org.test.Hello/x86_64/beta"
+	sum := u.commit(t, stable, appTree("org.test.Hello", "v1"),
+		gvariant.Entry{Key: "ostree.ref-binding", Value: gvariant.Strings([]string{stable, beta})})
+	b := h.upload(u)
+	made, err := b.Commit(t.Context(), CommitRequest{
+		Refs:            map[string]string{stable: sum, beta: sum},
+		EndOfLifeRebase: "org.test.Hallo",
+	}, nil)
+	if err != nil || len(made) != 2 || made[stable] == made[beta] {
+		t.Fatalf("%v, %v", made, err)
+	}
+	h.publish(PublishRequest{Key: "k", Build: b, Refs: made})
+	for _, ref := range []string{stable, beta} {
+		bound, _ := h.head(ref).Metadata.Strings("ostree.ref-binding")
+		rebase, _ := h.head(ref).Metadata.Str("ostree.endoflife-rebase")
+		if !slices.Equal(bound, []string{ref}) || rebase != strings.Replace(ref, "Hello", "Hallo", 1) {
+			t.Errorf("%s is bound to %q and replaced by %q", ref, bound, rebase)
+		}
+	}
+	h.check()
+}

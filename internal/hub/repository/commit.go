@@ -35,13 +35,15 @@ func (b *Build) Commit(ctx context.Context, req CommitRequest, log io.Writer) (r
 	if b.removed {
 		return nil, fmt.Errorf("build %d was removed: %w", b.id, fs.ErrNotExist)
 	}
-	c := committing{b: b, ctx: ctx, req: req, log: newJournal(log), now: uint64(time.Now().Unix()), made: map[ostree.Checksum]madeCommit{}}
+	c := committing{b: b, ctx: ctx, req: req, log: newJournal(log), now: uint64(time.Now().Unix()), from: map[ostree.Checksum][]madeCommit{}}
 	if err := c.run(); err != nil {
 		return nil, fmt.Errorf("commit build %d: %w", b.id, err)
 	}
-	refs = make(map[string]string, len(c.made))
-	for _, m := range c.made {
-		refs[m.ref] = m.sum.String()
+	refs = make(map[string]string, len(req.Refs))
+	for _, all := range c.from {
+		for _, m := range all {
+			refs[m.ref] = m.sum.String()
+		}
 	}
 	return refs, nil
 }
@@ -53,7 +55,7 @@ type committing struct {
 	req  CommitRequest
 	log  *journal
 	now  uint64
-	made map[ostree.Checksum]madeCommit // by the commit that was uploaded
+	from map[ostree.Checksum][]madeCommit // by the commit that was uploaded
 }
 
 // madeCommit is a new commit.
@@ -138,7 +140,7 @@ func (c *committing) ref(index *flatpak.Index, ref, uploaded string) error {
 		TokenType:    c.req.TokenType,
 	}
 	if parsed.Kind != flatpak.Screenshots {
-		rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(c.req.EndOfLife, c.req.AppID, c.req.EndOfLifeRebase)
+		rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(c.req.EndOfLife, c.req.EndOfLifeRebase, c.req.AppID, c.req.Refs)
 	}
 	commit, err := flatpak.RewriteCommit(source, rewrite)
 	if err != nil {
@@ -148,7 +150,7 @@ func (c *committing) ref(index *flatpak.Index, ref, uploaded string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	c.made[from] = made
+	c.from[from] = append(c.from[from], made)
 	info, err := flatpak.ReadCommitInfo(c.b.objects, ref, made.sum)
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
@@ -159,14 +161,20 @@ func (c *committing) ref(index *flatpak.Index, ref, uploaded string) error {
 	return nil
 }
 
-// endOfLife translates what a request says.
-func endOfLife(reason, id, replacement string) (*string, []flatpak.Rebase) {
+// endOfLife translates what a request says. The id that is replaced is that of
+// the application among the refs, unless it is given.
+func endOfLife(reason, replacement, id string, refs map[string]string) (*string, []flatpak.Rebase) {
 	var eol *string
 	if reason != "" {
 		eol = &reason
 	}
 	if replacement == "" {
 		return eol, nil
+	}
+	for _, ref := range sortedKeys(refs) {
+		if parsed, err := flatpak.ParseRef(ref); err == nil && parsed.Kind == flatpak.App && id == "" {
+			id = parsed.ID
+		}
 	}
 	return eol, []flatpak.Rebase{{Old: id, New: replacement}}
 }

@@ -24,18 +24,18 @@ func (c *committing) deltas(index *flatpak.Index) error {
 	}
 	carried := map[ostree.Checksum][]flatpak.Delta{}
 	for _, name := range names {
-		made, ok := c.made[name.To]
-		if !ok {
+		if len(c.from[name.To]) == 0 {
 			c.log.printf("  static delta to %s dropped: no ref of the build has that commit", short(name.To.String()))
-			continue
 		}
-		delta, err := c.carry(name, made)
-		if err != nil {
-			c.log.printf("  static delta of %s dropped: %v", made.ref, err)
-			continue
+		for _, made := range c.from[name.To] {
+			delta, err := c.carry(name, made)
+			if err != nil {
+				c.log.printf("  static delta of %s dropped: %v", made.ref, err)
+				continue
+			}
+			carried[made.sum] = append(carried[made.sum], delta)
+			c.log.printf("  static delta of %s kept", made.ref)
 		}
-		carried[made.sum] = append(carried[made.sum], delta)
-		c.log.printf("  static delta of %s kept", made.ref)
 	}
 	for to, deltas := range carried {
 		index.SetDeltas(to, deltas)

@@ -214,6 +214,7 @@ type CommitRequest struct {
 
 	// EndOfLife is the reason why the refs are no longer maintained; EndOfLifeRebase is
 	// the application id that replaces AppID and with it all ids that begin with it.
+	// An empty AppID is that of the application among the refs.
 	EndOfLife       string
 	EndOfLifeRebase string
 	AppID           string

@@ -93,7 +93,7 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 	if rewrite.DownloadSize, err = sizes.rebased(p.ctx, commit.Tree, base); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(req.EndOfLife, req.AppID, req.EndOfLifeRebase)
+	rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(req.EndOfLife, req.EndOfLifeRebase, req.AppID, req.Refs)
 	made, err := flatpak.RewriteCommit(commit, rewrite)
 	if err != nil {
 		return err

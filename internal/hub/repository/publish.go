@@ -88,12 +88,9 @@ func (p *publication) run(requests []PublishRequest, commit func(Result) error) 
 	if err := p.publish(); err != nil {
 		return p.result, err
 	}
-	if err := p.tell(commit); err != nil {
-		return p.result, err
-	}
-	p.log.lap("database")
+	// The log ends here: who reads of the end wants to have read everything.
 	p.log.printf("Published after %s", p.log.total())
-	return p.result, nil
+	return p.result, p.tell(commit)
 }
 
 // tell hands the result to the caller.
