@@ -1,3 +1,51 @@
 // Package edge is the caching front: it serves what an origin (a hub or any
-// web server) has, from disk where it can.
+// web server) has, from disk where it can, and tells the truth about what it
+// cannot.
+//
+// # The way of a request
+//
+//	ServeHTTP ─ site by host ─ path cleaned, policy of internal/layout, key
+//	   │
+//	   ├─ stored and fresh, or stale within bounds ───────────► fromEntry
+//	   ├─ known to be missing, a moment ago ──────────────────► fromMemory
+//	   ├─ not to be shared: known from before, Authorization ─► a flight alone
+//	   └─ join a flight, or begin one (it runs by itself)
+//	          origin's header arrives: the verdict frees all who wait
+//	          ├─ fill    body into the store, all read along ─► fromFill
+//	          ├─ entry   304, or checked before it is shown ──► fromEntry
+//	          ├─ memory  404, 410: kept for seconds ──────────► fromMemory
+//	          ├─ alone   leader gets it, others ask themselves ► fromOrigin
+//	          └─ error   stale copy if it may be used, else 5xx with the reason
+//
+// # On disk
+//
+//	STORE/lock, obj/, tmp/    the answers: package diskcache
+//	STORE/cursors/SITE.json   place in the hub's event log, up to which every
+//	                          purge is applied and on disk
+//
+// docs/formats/edge-store.md draws them. Everything may be deleted while the
+// edge does not run; it is fetched again.
+//
+// # Promises
+//
+//   - One fetch per object, however many want it. Who leaves takes nobody
+//     along. An answer that cannot be shared frees those who waited for it as
+//     soon as its header shows that, and is remembered as such for a minute.
+//   - A body is stored only when it is whole: of the length announced, ended as
+//     HTTP ends a body, and, where its name tells a digest (OSTree metadata
+//     objects, repodata/HASH-…, by-hash/…, summaries/HASH.gz), with that
+//     digest. A client never gets a broken body as a complete one: the
+//     connection is cut, or, for small verified bodies, the answer is 502.
+//   - The key is the site and the whole path, with its query where no rule
+//     applies. Two repositories never share an object.
+//   - Errors are not stored. While the origin is away, what is stored is served
+//     within its bounds with an honest Age; what is not is answered 502 or 504
+//     with the reason, never 404. One word per reason stands in Proxy-Status,
+//     Freshet-Reason, the log and the metrics.
+//   - An event of the hub makes all the paths it names stale in one step, also
+//     for fetches under way, and this survives a crash. While something may
+//     have been missed, nothing that an event could change counts as fresh;
+//     while the hub is away, only its short lifetime does.
+//   - Where rules apply, nothing a client sends but path, Range and conditions
+//     has an effect on what is fetched or stored.
 package edge

@@ -95,16 +95,34 @@ func (w *world) serve(name string, h http.HandlerFunc) (stop func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var handlers sync.WaitGroup
+	var (
+		mu       sync.Mutex
+		ending   bool
+		handlers sync.WaitGroup
+	)
 	counted := func(rw http.ResponseWriter, r *http.Request) {
-		handlers.Add(1)
-		defer handlers.Done()
-		h(rw, r)
+		mu.Lock()
+		serve := !ending
+		if serve {
+			handlers.Add(1)
+		}
+		mu.Unlock()
+		if serve {
+			defer handlers.Done()
+			h(rw, r)
+		}
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(counted), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(ln) }()
-	stop = sync.OnceFunc(func() { _ = srv.Close(); <-done; handlers.Wait() })
+	stop = sync.OnceFunc(func() {
+		mu.Lock()
+		ending = true
+		mu.Unlock()
+		_ = srv.Close()
+		<-done
+		handlers.Wait()
+	})
 	w.t.Cleanup(stop)
 	return stop
 }
@@ -796,6 +814,7 @@ func TestConditionalRequests(t *testing.T) {
 		if a := w.get("/summary.sig", "If-None-Match: "+tag); a.status != 304 {
 			t.Errorf("cold: %d", a.status)
 		}
+		synctest.Wait() // the fill goes on without the client
 		w.want(w.get("/summary.sig"), "sig", "hit")
 	})
 }
@@ -851,7 +870,10 @@ func TestVary(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			rw.Header().Set("Cache-Control", "max-age=60")
 			rw.Header().Set("Vary", "Accept-Language")
-			_, _ = io.WriteString(rw, "in "+r.Header.Get("Accept-Language"))
+			_, _ = io.WriteString(rw, "in ")
+			_ = http.NewResponseController(rw).Flush()
+			time.Sleep(100 * time.Millisecond) // the header is known before the end
+			_, _ = io.WriteString(rw, r.Header.Get("Accept-Language"))
 		})
 		var wg sync.WaitGroup
 		for range 5 { // together: they must not get each other's

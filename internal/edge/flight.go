@@ -359,6 +359,9 @@ func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc http
 	}
 	f.meta, f.state = meta, state
 	f.vary, f.varyKey = meta.Vary, meta.VaryKey
+	if len(f.vary) > 0 {
+		e.regroup(f, w.ID())
+	}
 	fl := &fill{
 		w: w, size: resp.ContentLength, keep: f.background,
 		hold: f.call.policy.Digest.Kind != layout.NoDigest,
@@ -376,6 +379,21 @@ func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc http
 	f.mu.Unlock()
 	e.solo.drop(f.id)
 	return true
+}
+
+// regroup files a flight under the variant that its answer turned out to be:
+// those who wait for another one begin a flight of their own.
+func (e *Edge) regroup(f *flight, id diskcache.ID) {
+	e.names.vary(&f.call, f.vary, id)
+	e.flightsMu.Lock()
+	defer e.flightsMu.Unlock()
+	if e.flights[f.id] != f {
+		return
+	}
+	delete(e.flights, f.id)
+	if f.id = id; e.flights[id] == nil {
+		e.flights[id] = f
+	}
 }
 
 // newEntry begins an entry for a response. The writer is nil if the store does

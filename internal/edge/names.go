@@ -76,8 +76,20 @@ func (n *names) add(c *call, id diskcache.ID, vary []string) {
 		}
 		return
 	}
+	n.varyLocked(c, vary, id)
+}
+
+// vary notes on which request fields the answers of a URI depend, and the ID
+// of one of them, whose entry may come later.
+func (n *names) vary(c *call, fields []string, id diskcache.ID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.varyLocked(c, fields, id)
+}
+
+func (n *names) varyLocked(c *call, fields []string, id diskcache.ID) {
 	v := n.variants[c.id]
-	if len(vary) == 0 {
+	if len(fields) == 0 {
 		if v != nil {
 			v.fields = nil // the newest answer does not vary
 		}
@@ -96,7 +108,7 @@ func (n *names) add(c *call, id diskcache.ID, vary []string) {
 		v = new(variants)
 		n.variants[c.id] = v
 	}
-	v.fields = vary
+	v.fields = fields
 	if !slices.Contains(v.ids, id) {
 		if len(v.ids) >= maxVariants {
 			v.ids = slices.Delete(v.ids, 0, 1)
