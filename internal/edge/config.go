@@ -224,7 +224,7 @@ func isURL(s string) bool { return strings.Contains(s, "://") }
 
 // parseSize reads a number of bytes with an optional unit.
 func parseSize(s string) (int64, error) {
-	digits := strings.TrimRight(s, "BKMGTiBkmgtb ")
+	digits := strings.TrimRight(s, "BKMGTibkmgt ")
 	unit := strings.ToUpper(strings.TrimSpace(s[len(digits):]))
 	factor := int64(1)
 	switch unit {

@@ -429,7 +429,7 @@ func TestNoAnswer(t *testing.T) {
 			`freshet; error=connection_terminated; details="reset"`, 0,
 		},
 		{
-			"fails", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "ill", 503) }, 503, "status_5xx",
+			"fails", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "ill", http.StatusServiceUnavailable) }, 503, "status_5xx",
 			`freshet; received-status=503; details="status_5xx"`, 0,
 		},
 		{"talks nonsense", func(w http.ResponseWriter, _ *http.Request) {

@@ -171,7 +171,7 @@ func (e *Edge) failed(f *flight, err error) {
 	e.log.DebugContext(f.ctx, "fetch failed", slog.String("uri", f.call.uri), slog.Any("error", err))
 	if f.old != nil {
 		// The good copy stays, and the origin is left alone for a while.
-		pause := failingFor - time.Duration(rand.Int64N(int64(time.Second))) //nolint:gosec // not a secret
+		pause := failingFor - time.Duration(rand.Int64N(int64(time.Second)))
 		e.failing.put(f.id, err, time.Now(), pause)
 	}
 	close(f.ready)

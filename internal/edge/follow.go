@@ -46,11 +46,9 @@ func (e *Edge) followSite(ctx context.Context, s *site) error {
 	log := e.log.With(slog.String("site", s.label()), slog.String("hub", s.hubURL))
 	for ctx.Err() == nil {
 		err := e.followLog(ctx, s, log)
-		if ctx.Err() != nil {
-			return nil
-		}
 		void, isVoid := errors.AsType[*hubapi.CursorError](err)
 		switch {
+		case ctx.Err() != nil: // a clean stop
 		case isVoid:
 			e.setNews(ctx, s, newsCatchingUp, log)
 			log.WarnContext(ctx, "event log begins anew: everything changeable is stale", slog.Any("error", err))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -70,7 +71,7 @@ func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcach
 func (rp *reply) pass() {
 	e, c, r := rp.e, rp.c, rp.r
 	rp.outcome = outcomePass
-	resp, err := c.site.origin.Do(r.Context(), upstream.Request{
+	resp, err := c.site.origin.Do(r.Context(), upstream.Request{ //nolint:bodyclose // relay closes it
 		Method: r.Method, URI: c.uri, Header: e.passHeader(r), Body: requestBody(r), ContentLength: r.ContentLength,
 	})
 	if err != nil {
@@ -97,9 +98,7 @@ func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
 	if resp.StatusCode == http.StatusOK && httpcache.Evaluate(rp.r.Header, resp.Header) == httpcache.NotModified {
 		defer func() { _ = resp.Body.Close() }() // not wanted
 		h := rp.w.Header()
-		for name, values := range httpcache.StoredHeader(resp.Header, httpcache.Directives{}) {
-			h[name] = values
-		}
+		maps.Copy(h, httpcache.StoredHeader(resp.Header, httpcache.Directives{}))
 		rp.explain(h, httpcache.Freshness{}, false)
 		rp.notModified(h)
 		return
@@ -137,9 +136,7 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 	rp.fwdStatus = resp.StatusCode
 	h := rp.w.Header()
 	httpcache.RemoveHopByHop(resp.Header)
-	for name, values := range resp.Header {
-		h[name] = values
-	}
+	maps.Copy(h, resp.Header)
 	if resp.ContentLength >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 	}

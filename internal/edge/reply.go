@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -69,9 +70,7 @@ func (rp *reply) fromEntry(entry *diskcache.Entry, fresh httpcache.Freshness) bo
 	meta := entry.Meta()
 	age := entry.State().Age(time.Now())
 	h := rp.w.Header()
-	for name, values := range meta.Header {
-		h[name] = values
-	}
+	maps.Copy(h, meta.Header)
 	h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	rp.explain(h, fresh, true)
 	rp.send(meta.Status, meta.Header, entry.Size(), stored{body})
@@ -82,9 +81,7 @@ func (rp *reply) fromEntry(entry *diskcache.Entry, fresh httpcache.Freshness) bo
 func (rp *reply) fromFill(f *flight) {
 	defer f.fill.leave()
 	h := rp.w.Header()
-	for name, values := range f.meta.Header {
-		h[name] = values
-	}
+	maps.Copy(h, f.meta.Header)
 	age := f.state.Age(time.Now())
 	if age >= time.Second {
 		h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
@@ -96,9 +93,7 @@ func (rp *reply) fromFill(f *flight) {
 // fromMemory answers with a small answer: a file that is not there.
 func (rp *reply) fromMemory(m *memory) {
 	h := rp.w.Header()
-	for name, values := range m.header {
-		h[name] = values
-	}
+	maps.Copy(h, m.header)
 	if age := m.age + time.Since(m.arrived); age >= time.Second {
 		h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	}

@@ -37,9 +37,9 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet || c.head {
 			rp.fwd = "bypass"
 		}
-		rp.pass()
+		rp.pass() //nolint:contextcheck // the reply has the request, and it the context
 	default:
-		rp.serve()
+		rp.serve() //nolint:contextcheck // as above
 	}
 }
 

@@ -57,7 +57,6 @@ type call struct {
 	id        diskcache.ID         // of site and uri
 	req       httpcache.Directives // zero where rules apply: clients do not decide
 	head      bool
-	outcome   outcome
 }
 
 // target works out what a request asks for. ok is false for a path that could

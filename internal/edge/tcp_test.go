@@ -60,7 +60,7 @@ func contentOf(path string) []byte {
 	if sum[4] < 40 {
 		n *= 300
 	}
-	seed := rand.New(rand.NewPCG(binary.LittleEndian.Uint64(sum[8:]), 1)) //nolint:gosec // test data
+	seed := rand.New(rand.NewPCG(binary.LittleEndian.Uint64(sum[8:]), 1))
 	b := make([]byte, n+8)
 	for i := 0; i+8 <= len(b); i += 8 {
 		binary.LittleEndian.PutUint64(b[i:], seed.Uint64())
@@ -104,7 +104,7 @@ func TestKill(t *testing.T) {
 						return
 					default:
 					}
-					path := fmt.Sprintf("/%d.rpm", rand.IntN(1500)) //nolint:gosec // test data
+					path := fmt.Sprintf("/%d.rpm", rand.IntN(1500))
 					resp, err := client.Get("http://" + addr + path)
 					if err != nil {
 						continue // killed
@@ -122,7 +122,7 @@ func TestKill(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Duration(50+rand.IntN(400)) * time.Millisecond) //nolint:gosec // a random moment is the point
+		time.Sleep(time.Duration(50+rand.IntN(400)) * time.Millisecond)
 		kill()
 		close(stop)
 		wg.Wait()
@@ -168,7 +168,7 @@ func TestKill(t *testing.T) {
 // startChild runs an edge in a process of its own.
 func startChild(t *testing.T, store, origin string) (addr string, kill func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // ourselves
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+store, childOrigin+"="+origin)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

@@ -1,7 +1,7 @@
 package httpcache
 
 import (
-	"net/http"
+	"net/http" //nolint:depguard // its Header type, status names and dates
 	"net/textproto"
 	"strings"
 	"time"

@@ -1,7 +1,7 @@
 package httpcache
 
 import (
-	"net/http"
+	"net/http" //nolint:depguard // its Header type, status names and dates
 	"strings"
 	"time"
 )
@@ -155,11 +155,11 @@ type Freshness struct {
 type Reuse uint8
 
 const (
-	// Fresh: use it.
+	// Fresh says: use it.
 	Fresh Reuse = iota
-	// Stale: use it, and validate it meanwhile.
+	// Stale says: use it, and validate it meanwhile.
 	Stale
-	// Validate: ask the origin first.
+	// Validate says: ask the origin first.
 	Validate
 )
 

@@ -1,7 +1,7 @@
 package httpcache
 
 import (
-	"net/http"
+	"net/http" //nolint:depguard // its Header type, status names and dates
 	"strings"
 	"time"
 )
@@ -10,9 +10,9 @@ import (
 type Condition uint8
 
 const (
-	// Send: answer with the representation.
+	// Send says: answer with the representation.
 	Send Condition = iota
-	// NotModified: answer 304.
+	// NotModified says: answer 304.
 	NotModified
 )
 

@@ -244,7 +244,7 @@ func (s *Store) Create(id ID, meta *Meta, expect int64) (*Writer, error) {
 		return nil, fmt.Errorf("create %s: header fields of %d bytes", meta.Key, len(raw))
 	}
 	w := &Writer{store: s, id: id, meta: meta, base: headSize + int64(len(raw)), crc: crc32New()}
-	w.head = head{metaLen: uint32(len(raw)), metaCRC: crc32.Checksum(raw, castagnoli())} //nolint:gosec // bounded by maxMeta
+	w.head = head{metaLen: uint32(len(raw)), metaCRC: crc32.Checksum(raw, castagnoli())}
 	want := diskCost(w.base + max(expect, 0))
 	if err := s.reserve(want); err != nil {
 		return nil, fmt.Errorf("create %s: %w", meta.Key, err)

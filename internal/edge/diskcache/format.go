@@ -92,7 +92,7 @@ func (h head) encode() []byte {
 	b = append(b, magic...)
 	b = binary.LittleEndian.AppendUint32(b, h.metaLen)
 	b = binary.LittleEndian.AppendUint32(b, h.metaCRC)
-	b = binary.LittleEndian.AppendUint64(b, uint64(h.bodyLen)) //nolint:gosec // lengths are never negative
+	b = binary.LittleEndian.AppendUint64(b, uint64(h.bodyLen))
 	b = binary.LittleEndian.AppendUint32(b, h.bodyCRC)
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
 	return append(b, h.state.encode()...)
@@ -100,7 +100,7 @@ func (h head) encode() []byte {
 
 func (s State) encode() []byte {
 	b := make([]byte, 0, stateSize)
-	b = binary.LittleEndian.AppendUint64(b, uint64(s.Validated.UnixNano())) //nolint:gosec // two's complement is read back
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.Validated.UnixNano()))
 	b = binary.LittleEndian.AppendUint32(b, seconds(s.InitialAge))
 	b = binary.LittleEndian.AppendUint32(b, seconds(s.Lifetime))
 	b = binary.LittleEndian.AppendUint32(b, seconds(s.Revalidate))
@@ -110,7 +110,7 @@ func (s State) encode() []byte {
 }
 
 func seconds(d time.Duration) uint32 {
-	return uint32(min(max(0, d/time.Second), 1<<32-1)) //nolint:gosec // bounded
+	return uint32(min(max(0, d/time.Second), 1<<32-1))
 }
 
 // decodeHead reads a head. A damaged state is not an error: the body is good,
@@ -125,7 +125,7 @@ func decodeHead(b []byte) (head, error) {
 	}
 	h := head{
 		metaLen: le.Uint32(b[8:]), metaCRC: le.Uint32(b[12:]),
-		bodyLen: int64(le.Uint64(b[16:])), bodyCRC: le.Uint32(b[24:]), //nolint:gosec // checked below
+		bodyLen: int64(le.Uint64(b[16:])), bodyCRC: le.Uint32(b[24:]),
 	}
 	if h.metaLen > maxMeta || h.bodyLen < 0 || h.bodyLen > 1<<50 {
 		return head{}, errors.New("impossible lengths")
@@ -136,7 +136,7 @@ func decodeHead(b []byte) (head, error) {
 		return h, nil
 	}
 	h.state = State{
-		Validated:  time.Unix(0, int64(le.Uint64(s))), //nolint:gosec // written by encode
+		Validated:  time.Unix(0, int64(le.Uint64(s))),
 		InitialAge: time.Duration(le.Uint32(s[8:])) * time.Second,
 		Lifetime:   time.Duration(le.Uint32(s[12:])) * time.Second,
 		Revalidate: time.Duration(le.Uint32(s[16:])) * time.Second,

@@ -446,9 +446,8 @@ func (c *committer) stop() {
 func (c *committer) run(s *Store) {
 	defer close(c.done)
 	for open := true; open; {
-		_, open = <-c.wake
-		if open {
-			time.Sleep(commitDelay)
+		if _, open = <-c.wake; open {
+			<-time.After(commitDelay) // others come meanwhile; Close waits for this
 		}
 		c.mu.Lock()
 		batch := c.queue

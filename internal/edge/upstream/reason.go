@@ -48,6 +48,7 @@ func (r Reason) Status() int {
 		return http.StatusGatewayTimeout
 	case Stopping:
 		return http.StatusServiceUnavailable
+	case DNS, Refused, TLS, Reset, ShortBody, BadMessage, Status5xx, VerifyMismatch, StoreFull, ClientGone:
 	}
 	return http.StatusBadGateway
 }
@@ -75,6 +76,7 @@ func (r Reason) ProxyError() string {
 		return "http_protocol_error"
 	case Status5xx:
 		return "" // the origin's answer is passed on
+	case VerifyMismatch, StoreFull, ClientGone, Stopping:
 	}
 	return "proxy_internal_error"
 }

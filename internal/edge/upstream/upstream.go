@@ -92,7 +92,7 @@ func (o *Origin) Do(ctx context.Context, r Request) (*http.Response, error) {
 		Method: r.Method, URL: &u, Host: o.Base.Host, Header: r.Header, Body: r.Body, ContentLength: r.ContentLength,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(httptrace.WithClientTrace(ctx, trace))
-	resp, err := o.HTTP.RoundTrip(req) //nolint:bodyclose // closed by the caller, through body
+	resp, err := o.HTTP.RoundTrip(req)
 	timer.Stop()
 	if err != nil {
 		err = classify(ctx, err, false)
@@ -141,7 +141,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = classify(b.ctx, err, true)
 	}
 	return n, err
