@@ -277,12 +277,13 @@ type gatherer struct {
 }
 
 func (g *gatherer) Write(p []byte) (int, error) {
-	if len(g.pending)+len(p) > cap(g.pending) {
+	large := len(p) >= gatherLimit
+	if large || len(g.pending)+len(p) > cap(g.pending) {
 		if err := g.flush(); err != nil {
 			return 0, err
 		}
 	}
-	if len(p) >= cap(g.pending) {
+	if large {
 		n, err := g.f.Write(p)
 		g.n += int64(n)
 		return n, err
@@ -292,7 +293,13 @@ func (g *gatherer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// gatherLimit is the size from which copying costs more than a system call.
+const gatherLimit = 8 << 10
+
 func (g *gatherer) flush() error {
+	if len(g.pending) == 0 {
+		return nil
+	}
 	_, err := g.f.Write(g.pending)
 	g.pending = g.pending[:0]
 	return err
