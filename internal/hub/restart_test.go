@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -188,6 +189,28 @@ func TestRestartDuringPurge(t *testing.T) {
 	if a := h.get(hubapi.BuildRepoPath(build.ID) + "summary"); a.status != 404 {
 		t.Errorf("file of a purged build: %d", a.status)
 	}
+}
+
+// What a removal that was cut short left of a published build is removed.
+func TestRestartDuringRemoval(t *testing.T) {
+	h := startHub(t, hub.Config{})
+	build := h.publishAll("stable", app(t, "org.test.Hello", "v1"))
+	dir := filepath.Join(h.cfg.Dir, "builds", strconv.FormatInt(build.ID, 10))
+	h.eventually("the build's files are removed", func() bool { return !exists(dir) })
+	h.stop()
+	if err := os.MkdirAll(filepath.Join(dir, "refs", "heads"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".boot"), []byte("an earlier boot"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	h.start()
+	h.eventually("the rest is removed", func() bool { return !exists(dir) })
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // A build that a job works on is not purged; the text is the one clients know.

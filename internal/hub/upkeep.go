@@ -77,7 +77,8 @@ func (s *server) removeBuild(build hubapi.Build) error {
 	}
 	files, err := repo.Build(build.ID)
 	if err != nil {
-		return err
+		// A removal that was cut short has left a folder that is no build.
+		return os.RemoveAll(s.buildDir(build.ID))
 	}
 	return files.Remove()
 }
