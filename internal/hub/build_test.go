@@ -108,7 +108,10 @@ func buildLife(t *testing.T, dialect string) {
 	// The build can be tested by those who may.
 	testRef := hubapi.BuildRepoPath(build.ID) + "refs/heads/" + ref
 	h.get(testRef).problem(t, 401, hubapi.ErrInvalidToken)
-	if a = h.do(http.MethodGet, testRef, token, nil); strings.TrimSpace(string(a.body)) != committed.Refs[ref] {
+	if a = h.do(http.MethodGet, testRef, token, nil); a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("a private build may be cached: %v", a.header)
+	}
+	if strings.TrimSpace(string(a.body)) != committed.Refs[ref] {
 		t.Errorf("ref of the build: %d %q, want %s", a.status, a.body, committed.Refs[ref])
 	}
 

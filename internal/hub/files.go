@@ -24,12 +24,15 @@ type file interface {
 // serveFile answers with an open file, and closes it. Conditions, ranges and
 // HEAD are those of RFC 9110; etag is a strong validator with its quotes. The
 // content is never compressed: what needs it is compressed already, and its
-// checksum is of the bytes as they are.
+// checksum is of the bytes as they are. Unless the header has a Cache-Control
+// already, it is that of the path.
 func serveFile(w http.ResponseWriter, r *http.Request, f file, etag string, modified time.Time) error {
 	defer func() { _ = f.Close() }()
 	h := w.Header()
 	h.Set("Content-Type", contentType(r.URL.Path))
-	h.Set("Cache-Control", cacheControl(layout.PolicyOf(r.URL.Path)))
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", cacheControl(layout.PolicyOf(r.URL.Path)))
+	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Etag", etag)
 	http.ServeContent(w, r, "", modified, f)
@@ -82,6 +85,9 @@ const (
 // missingFile is the answer for a path at which there is no file. A cache may
 // remember it for the few seconds in which it can hardly become wrong.
 func missingFile(w http.ResponseWriter, r *http.Request) error {
+	if w.Header().Get("Cache-Control") != "" {
+		return notFound("file", r.URL.Path)
+	}
 	seconds := int(layout.PolicyOf(r.URL.Path).Negative.Seconds())
 	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(min(seconds, 5)))
 	return notFound("file", r.URL.Path)

@@ -19,23 +19,32 @@ import (
 )
 
 // statusOf is the HTTP status an error kind is sent with.
-var statusOf = map[hubapi.ErrorKind]int{
-	hubapi.ErrGeneric:             http.StatusBadRequest,
-	hubapi.ErrWrongRepoState:      http.StatusBadRequest,
-	hubapi.ErrWrongPublishedState: http.StatusBadRequest,
-	hubapi.ErrInvalidToken:        http.StatusUnauthorized,
-	hubapi.ErrInsufficient:        http.StatusForbidden,
-	hubapi.ErrNotFound:            http.StatusNotFound,
-	hubapi.ErrConflict:            http.StatusConflict,
-	hubapi.ErrTooLarge:            http.StatusRequestEntityTooLarge,
-	hubapi.ErrInternal:            http.StatusInternalServerError,
-	hubapi.ErrNoSpace:             http.StatusInsufficientStorage,
-	hubapi.ErrUnavailable:         http.StatusServiceUnavailable,
+func statusOf(kind hubapi.ErrorKind) int {
+	switch kind {
+	case hubapi.ErrGeneric, hubapi.ErrWrongRepoState, hubapi.ErrWrongPublishedState:
+		return http.StatusBadRequest
+	case hubapi.ErrInvalidToken:
+		return http.StatusUnauthorized
+	case hubapi.ErrInsufficient:
+		return http.StatusForbidden
+	case hubapi.ErrNotFound:
+		return http.StatusNotFound
+	case hubapi.ErrConflict:
+		return http.StatusConflict
+	case hubapi.ErrTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case hubapi.ErrNoSpace:
+		return http.StatusInsufficientStorage
+	case hubapi.ErrUnavailable:
+		return http.StatusServiceUnavailable
+	case hubapi.ErrInternal:
+	}
+	return http.StatusInternalServerError
 }
 
 // problem makes the error that a client sees as it is.
 func problem(kind hubapi.ErrorKind, format string, args ...any) *hubapi.Error {
-	return &hubapi.Error{Status: statusOf[kind], Kind: kind, Message: fmt.Sprintf(format, args...)}
+	return &hubapi.Error{Status: statusOf(kind), Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
 
 func notFound(what string, id any) *hubapi.Error {

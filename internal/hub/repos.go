@@ -25,6 +25,7 @@ func (s *server) serveRepo(w http.ResponseWriter, r *http.Request) error {
 // the build is public, else to tokens that may download it. What is in it may
 // change until the build is published, so no cache keeps it.
 func (s *server) serveBuildRepo(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Cache-Control", "no-store")
 	build, err := s.buildOf(r)
 	if err != nil {
 		return err

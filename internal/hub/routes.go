@@ -17,7 +17,7 @@ func (s *server) routes() http.Handler {
 		method, path, _ := strings.Cut(pattern, " ")
 		route(method+" "+hubapi.Prefix+path, h)
 	}
-	any := func(scopes ...auth.Scope) grant { return grant{sub: "build", scopes: scopes} }
+	all := func(scopes ...auth.Scope) grant { return grant{sub: "build", scopes: scopes} }
 	one := func(scopes ...auth.Scope) grant { return grant{sub: "build/{id}", scopes: scopes} }
 	const (
 		build, upload, publish, download, jobs, tokens = auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish,
@@ -25,8 +25,8 @@ func (s *server) routes() http.Handler {
 	)
 
 	// The life of a build: flat-manager's API.
-	api("POST /build", s.with(any(build), s.createBuild))
-	api("GET /build", s.with(any(build, download), s.listBuilds))
+	api("POST /build", s.with(all(build), s.createBuild))
+	api("GET /build", s.with(all(build, download), s.listBuilds))
 	api("GET /build/{id}", s.withBuild(one(build, upload), s.getBuild))
 	api("GET /build/{id}/extended", s.withBuild(one(build, upload), s.getExtended))
 	api("POST /build/{id}/build_ref", s.withBuild(one(upload), s.createBuildRef))
@@ -40,18 +40,18 @@ func (s *server) routes() http.Handler {
 	api("GET /build/{id}/publish", s.withBuild(one(build), s.getPublishJob))
 	api("GET /build/{id}/check/{name}/job", s.withBuild(one(build), s.getCheckJob))
 	api("POST /build/{id}/purge", s.withBuild(one(build), s.purgeBuild))
-	api("GET /job/{id}", s.with(any(jobs), s.getJob))
+	api("GET /job/{id}", s.with(all(jobs), s.getJob))
 	api("POST /token_subset", handler(s.tokenSubset))
 	api("POST /tokens/get_list", s.with(grant{scopes: []auth.Scope{tokens}}, s.listTokens))
 	api("POST /tokens/revoke", s.with(grant{scopes: []auth.Scope{tokens}}, s.revokeTokens))
 
 	// Plain trees.
-	api("GET /tree/{name}", s.withTree(any(upload, download), s.getTree))
-	api("POST /tree/{name}/push", s.withTree(any(upload), s.beginPush))
-	api("GET /tree/{name}/push/{push}", s.withTree(any(upload), s.getPush))
-	api("DELETE /tree/{name}/push/{push}", s.withTree(any(upload), s.cancelPush))
-	api("POST /tree/{name}/push/{push}/upload", s.withTree(any(upload), s.uploadBlobs))
-	api("POST /tree/{name}/push/{push}/publish", s.withTree(any(publish), s.publishPush))
+	api("GET /tree/{name}", s.withTree(all(upload, download), s.getTree))
+	api("POST /tree/{name}/push", s.withTree(all(upload), s.beginPush))
+	api("GET /tree/{name}/push/{push}", s.withTree(all(upload), s.getPush))
+	api("DELETE /tree/{name}/push/{push}", s.withTree(all(upload), s.cancelPush))
+	api("POST /tree/{name}/push/{push}/upload", s.withTree(all(upload), s.uploadBlobs))
+	api("POST /tree/{name}/push/{push}/publish", s.withTree(all(publish), s.publishPush))
 
 	// The event log.
 	api("GET /events", handler(s.getEvents))

@@ -13,6 +13,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/hub"
 	"freshet/internal/ostree"
+	"freshet/internal/sqldb/sqldbtest"
 )
 
 // Whoever reads while publishes go on finds all that an index names.
@@ -168,5 +169,19 @@ func TestJobsAndPublishedFiles(t *testing.T) {
 	}
 	if a := h.get("/repo/stable/appstream/org.test.Hello.flatpakref"); a.status != 200 || !strings.Contains(string(a.body), "Name=org.test.Hello") {
 		t.Errorf("flatpakref: %d %s", a.status, a.body)
+	}
+}
+
+// The control state may live in PostgreSQL.
+func TestPostgreSQL(t *testing.T) {
+	h := startHub(t, hub.Config{Database: sqldbtest.PostgreSQL(t)})
+	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
+	h.restart()
+	h.publishAll("stable", app(t, "org.test.Hello", "v2"))
+	pushTree(t, h, "files", map[string]string{"a": "a"})
+	readRepo(t, h)
+	page := decode[hubapi.EventPage](t, h.get(hubapi.EventsPath))
+	if last := page.Events[len(page.Events)-1]; last.Serial != page.Head || last.Kind != hubapi.EventTree {
+		t.Errorf("events %+v", page)
 	}
 }

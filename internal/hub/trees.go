@@ -99,7 +99,7 @@ func readTreeFiles(body io.Reader) ([]hubapi.TreeFile, error) {
 	decoder := json.NewDecoder(body)
 	files := []hubapi.TreeFile{}
 	err := func() error {
-		if err := expect(decoder, '{'); err != nil {
+		if err := expectDelim(decoder, '{'); err != nil {
 			return err
 		}
 		for decoder.More() {
@@ -113,7 +113,7 @@ func readTreeFiles(body io.Reader) ([]hubapi.TreeFile, error) {
 				}
 				continue
 			}
-			if err := expect(decoder, '['); err != nil {
+			if err := expectDelim(decoder, '['); err != nil {
 				return err
 			}
 			for decoder.More() {
@@ -126,11 +126,11 @@ func readTreeFiles(body io.Reader) ([]hubapi.TreeFile, error) {
 				}
 				files = append(files, file)
 			}
-			if err := expect(decoder, ']'); err != nil {
+			if err := expectDelim(decoder, ']'); err != nil {
 				return err
 			}
 		}
-		if err := expect(decoder, '}'); err != nil {
+		if err := expectDelim(decoder, '}'); err != nil {
 			return err
 		}
 		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
@@ -150,7 +150,7 @@ func readTreeFiles(body io.Reader) ([]hubapi.TreeFile, error) {
 	return nil, bodyError(err)
 }
 
-func expect(decoder *json.Decoder, want json.Delim) error {
+func expectDelim(decoder *json.Decoder, want json.Delim) error {
 	token, err := decoder.Token()
 	if err == nil && token != want {
 		err = problem(hubapi.ErrGeneric, "the body is not the JSON expected: %v where %q was due", token, want.String())
