@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/url"
 	"regexp"
@@ -249,7 +250,7 @@ func parseSize(s string) (int64, error) {
 		return 0, fmt.Errorf("unknown unit in %q: want B, KB, MB, GB, TB, KiB, MiB, GiB or TiB", s)
 	}
 	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || n < 0 || n*float64(factor) > 1<<60 {
+	if err != nil || n < 0 || math.IsNaN(n) || n*float64(factor) > 1<<60 {
 		return 0, fmt.Errorf(`%q is no size: want a number and a unit, like "10GB"`, s)
 	}
 	return int64(n * float64(factor)), nil

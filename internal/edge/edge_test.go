@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -912,5 +914,61 @@ func TestAuthorization(t *testing.T) {
 				t.Errorf("without: %d %q", a.status, a.body)
 			}
 		}
+	})
+}
+
+func TestCookiesAreNotShared(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Cache-Control", "max-age=60") // but it forgot Vary
+			_, _ = io.WriteString(rw, "hello "+r.Header.Get("Cookie")+r.Header.Get("X-Forwarded-Host"))
+		})
+		if a := w.get("/page", "Cookie: me"); a.body != "hello me" {
+			t.Errorf("%q", a.body)
+		}
+		if a := w.get("/page", "X-Forwarded-Host: evil"); a.body != "hello " {
+			t.Errorf("%q", a.body)
+		}
+		w.want(w.get("/page"), "hello ", "hit")
+	})
+}
+
+// A store that somebody deletes costs speed, not answers.
+func TestStoreFolderVanishes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/a.rpm": "a", "/b.rpm": "b", "/summary": "s"})
+		w := newWorld(t, Config{}, files.serve)
+		w.get("/a.rpm")
+		time.Sleep(time.Second)
+		for _, name := range []string{"obj", "tmp"} {
+			if err := os.RemoveAll(filepath.Join(w.cfg.Store, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			for path, body := range files.files {
+				if a := w.get(path); a.status != 200 || a.body != body || a.err != nil {
+					t.Errorf("%s: %d %q %v", path, a.status, a.body, a.err)
+				}
+			}
+		}
+		if got := w.metric("freshet_edge_fetches_total", "store_full"); got == 0 {
+			t.Error("no metric tells of it")
+		}
+	})
+}
+
+// While the edge drains, downloads under way come to their end.
+func TestDrain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		body := pattern(1 << 20)
+		w := newWorld(t, Config{}, slowly(body))
+		var wg sync.WaitGroup
+		wg.Go(func() { w.want(w.get("/a.rpm"), body, "fwd=uri-miss") })
+		time.Sleep(500 * time.Millisecond)
+		w.stop()
+		wg.Wait()
+		w.start()
+		w.want(w.get("/a.rpm"), body, "hit")
 	})
 }

@@ -14,14 +14,12 @@ import (
 type fill struct {
 	w    *diskcache.Writer
 	size int64 // -1 if unknown
-	// hold keeps the last byte from readers until the body proved right, so
-	// that nobody can take a wrong one for complete.
-	hold bool
 	// keep goes on without readers.
 	keep bool
 
 	mu      sync.Mutex
 	n       int64 // bytes written
+	shown   int64 // bytes readers may have; see progress
 	done    bool
 	err     error         // why it ended, with done; nil is success
 	wake    chan struct{} // closed at the next progress; nil if nobody waits
@@ -49,18 +47,24 @@ func (f *fill) wakeLocked() {
 	}
 }
 
-// progress tells readers of n more bytes.
+// progress tells readers of n more bytes. Those that complete a body of known
+// length are kept back until the body proved right and is stored: nobody can
+// take a wrong one for complete, and who has it all finds it stored.
 func (f *fill) progress(n int) {
 	f.mu.Lock()
-	f.n += int64(n)
-	f.wakeLocked()
+	if f.n += int64(n); f.size < 0 || f.n < f.size {
+		f.shown = f.n
+		f.wakeLocked()
+	}
 	f.mu.Unlock()
 }
 
 // finish ends the fill.
 func (f *fill) finish(err error) {
 	f.mu.Lock()
-	f.done, f.err = true, err
+	if f.done, f.err = true, err; err == nil {
+		f.shown = f.n
+	}
 	f.wakeLocked()
 	f.mu.Unlock()
 }
@@ -128,14 +132,11 @@ var errHandedOver = &upstream.Error{Reason: upstream.StoreFull, Err: errors.New(
 func (f *fill) read(done <-chan struct{}, off int64) (n int64, r *rest, err error) {
 	for {
 		f.mu.Lock()
-		visible := f.n
-		if f.hold && !f.done {
-			visible--
-		}
 		switch {
-		case off < visible && (!f.done || f.err == nil || !f.hold):
+		case off < f.shown:
+			n = f.shown - off
 			f.mu.Unlock()
-			return visible - off, nil, nil
+			return n, nil, nil
 		case f.rest != nil && off == f.rest.off:
 			r, f.rest = f.rest, nil
 			close(r.settled)
@@ -166,5 +167,5 @@ func (f *fill) read(done <-chan struct{}, off int64) (n int64, r *rest, err erro
 func (f *fill) waits(off int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.done && off >= f.n
+	return !f.done && off >= f.shown
 }

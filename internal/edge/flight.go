@@ -220,6 +220,9 @@ func (c *call) storable(req http.Header, resp *http.Response, cc httpcache.Direc
 	if !httpcache.Storable(req, c.req, resp.StatusCode, resp.Header, cc) || resp.StatusCode >= 500 {
 		return false, false
 	}
+	if c.personal(req) && !cc.Public {
+		return false, false
+	}
 	st := c.state(resp.StatusCode, resp.Header, cc, asked, got)
 	useful := st.Lifetime > st.InitialAge && st.Flags&flagNoCache == 0
 	if !useful && !httpcache.SetValidators(make(http.Header), resp.Header) && st.Revalidate == 0 && st.OnError == 0 {
@@ -362,10 +365,7 @@ func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc http
 	if len(f.vary) > 0 {
 		e.regroup(f, w.ID())
 	}
-	fl := &fill{
-		w: w, size: resp.ContentLength, keep: f.background,
-		hold: f.call.policy.Digest.Kind != layout.NoDigest,
-	}
+	fl := &fill{w: w, size: resp.ContentLength, keep: f.background}
 	fl.idle = func() {
 		if fl.abandoned() {
 			f.cancel(&upstream.Error{Reason: upstream.ClientGone, Err: errors.New("nobody reads along")})

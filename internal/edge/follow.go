@@ -22,9 +22,9 @@ const (
 	// retryAfter is the pause after a failure that the client does not retry
 	// itself.
 	retryAfter = 5 * time.Second
-	// pollWait is how long the hub may hold an answer back. A lost connection
-	// shows after at most this and a minute.
-	pollWait = 30 * time.Second
+	// pollWait is how long the hub may hold an answer back. It is shorter than
+	// the time in which an edge on the way expects the first byte.
+	pollWait = 10 * time.Second
 )
 
 // Follow applies the events of the sites' hubs until ctx ends.

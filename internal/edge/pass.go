@@ -37,7 +37,10 @@ func (e *Edge) fetchHeader(c *call, r *http.Request) http.Header {
 	}
 	h := e.passHeader(r)
 	for _, name := range [...]string{
-		"Range", "If-Range", "If-None-Match", "If-Modified-Since", "X-Forwarded-For",
+		"Range", "If-Range", "If-None-Match", "If-Modified-Since",
+		// Not part of the key, and known to change answers.
+		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded",
+		"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override",
 	} {
 		delete(h, name)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"strconv"
@@ -64,6 +65,9 @@ type source interface {
 func (rp *reply) fromEntry(entry *diskcache.Entry, fresh httpcache.Freshness) bool {
 	body, err := entry.Open()
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) { // someone emptied the folder
+			rp.e.store.Delete(entry)
+		}
 		return false
 	}
 	defer body.Close()

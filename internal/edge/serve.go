@@ -71,7 +71,7 @@ func (rp *reply) serve() {
 		if entry != nil {
 			rp.fwd = "stale"
 		}
-		if _, alone := e.solo.get(id, rp.begun); alone || len(r.Header["Authorization"]) > 0 || c.req.NoStore {
+		if _, alone := e.solo.get(id, rp.begun); alone || len(r.Header["Authorization"]) > 0 || c.req.NoStore || c.personal(r.Header) {
 			rp.alone(id, entry)
 			return
 		}

@@ -182,6 +182,12 @@ func (c *call) freshness(st diskcache.State, f httpcache.Freshness) httpcache.Fr
 	return f
 }
 
+// personal reports whether a request may have an answer of its own although
+// HTTP does not say so: origins forget to mark what depends on a cookie.
+func (c *call) personal(h http.Header) bool {
+	return c.site.ruled && !c.policy.Ruled() && len(h["Cookie"]) > 0
+}
+
 // onStatus reports whether a stale answer may take the place of a 5xx.
 func (c *call) onStatus(st diskcache.State) bool {
 	return c.policy.Ruled() || st.Flags&flagErrorSaid != 0

@@ -1,0 +1,121 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+)
+
+func originAt(t *testing.T, base string) *Origin {
+	t.Helper()
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: time.Second}).DialContext, DisableCompression: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &Origin{Base: u, HTTP: transport, FirstByte: 300 * time.Millisecond, Idle: 300 * time.Millisecond}
+}
+
+func TestReasons(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/hang":
+			<-r.Context().Done()
+		case "/pause":
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "x")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		case "/short", "/chunks", "/nonsense":
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, map[string]string{
+				"/short":    "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx",
+				"/chunks":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+				"/nonsense": "what\r\n\r\n",
+			}[r.URL.Path])
+			_ = conn.Close()
+		case "/reset":
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	defer plain.Close()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		base, uri string
+		ctx       context.Context //nolint:containedctx // a test case
+		want      Reason
+	}{
+		{"http://name.invalid", "/", nil, DNS},
+		{"http://" + closed.Addr().String(), "/", nil, Refused},
+		{secure.URL, "/", nil, TLS},
+		{"https" + plain.URL[4:], "/", nil, TLS},
+		{plain.URL, "/hang", nil, FirstByteTimeout},
+		{plain.URL, "/pause", nil, IdleTimeout},
+		{plain.URL, "/short", nil, ShortBody},
+		{plain.URL, "/chunks", nil, BadMessage},
+		{plain.URL, "/nonsense", nil, BadMessage},
+		{plain.URL, "/reset", nil, Reset},
+		{plain.URL, "/", gone, ClientGone},
+	} {
+		ctx := c.ctx
+		if ctx == nil {
+			ctx = t.Context()
+		}
+		resp, err := originAt(t, c.base).Do(ctx, Request{Method: "GET", URI: c.uri, Header: http.Header{}})
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			if cerr := resp.Body.Close(); err == nil {
+				err = cerr
+			}
+		}
+		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != c.want {
+			t.Errorf("%s%s: %v, want %s", c.base, c.uri, err, c.want)
+		}
+		if s := c.want.Status(); s != 502 && s != 504 {
+			t.Errorf("%s: status %d", c.want, s)
+		}
+	}
+}
+
+func TestURI(t *testing.T) {
+	var got string
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RequestURI }))
+	defer srv.Close()
+	for _, c := range []struct{ base, uri, want string }{
+		{"", "/a%20b/c%2Fd?x=%20&y", "/a%20b/c%2Fd?x=%20&y"},
+		{"/", "/a", "/a"},
+		{"/base", "/a?", "/base/a?"},
+		{"/b%20c/", "/a+b", "/b%20c/a+b"},
+	} {
+		resp, err := originAt(t, srv.URL+c.base).Do(t.Context(), Request{Method: "GET", URI: c.uri, Header: http.Header{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if got != c.want {
+			t.Errorf("%s + %s: asked for %s, want %s", c.base, c.uri, got, c.want)
+		}
+	}
+}
