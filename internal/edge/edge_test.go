@@ -233,6 +233,7 @@ func (w *world) wantFetches(n int64) {
 // metric returns the value of a counter or gauge with the label value.
 func (w *world) metric(name, label string) float64 {
 	w.t.Helper()
+	synctest.Wait() // a request is counted after its answer
 	families, err := w.metrics.Gather()
 	if err != nil {
 		w.t.Fatal(err)

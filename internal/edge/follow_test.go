@@ -198,6 +198,45 @@ func TestHubAway(t *testing.T) {
 	})
 }
 
+// While the edge reads what it missed, page by page, nothing that a later page
+// may change is fresh.
+func TestNotFreshWhileCatchingUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/repo/summary": "one"})
+		log := newEventLog("log-a")
+		var slow time.Duration
+		w := newWorld(t, Config{Follow: "auto"}, func(rw http.ResponseWriter, r *http.Request) {
+			if !strings.HasPrefix(r.URL.Path, "/api/") {
+				files.serve(rw, r)
+				return
+			}
+			if strings.Contains(r.URL.Path, "/page/") {
+				time.Sleep(slow)
+			}
+			log.serve(rw, r)
+		})
+		w.following(true)
+		log.setAway(true)
+		w.following(false)
+		slow = 5 * time.Second
+		for range 250 {
+			log.publish("/repo/", "other")
+		}
+		log.publish("/repo/", "summary")
+		log.setAway(false)
+		for w.metric("freshet_edge_events_total", "") == 0 {
+			w.get("/repo/summary") // by its short lifetime only
+			time.Sleep(100 * time.Millisecond)
+		}
+		w.want(w.get("/repo/summary"), "one", "fwd=stale; fwd-status=304")
+		for w.metric("freshet_edge_following", "default") == 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		w.want(w.get("/repo/summary"), "one", "fwd=stale; fwd-status=304")
+		w.want(w.get("/repo/summary"), "one", "hit")
+	})
+}
+
 func TestCatchUpAfterRestart(t *testing.T) {
 	for _, missed := range []int{0, 1, 250} {
 		t.Run(strconv.Itoa(missed), func(t *testing.T) {
