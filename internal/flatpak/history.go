@@ -20,11 +20,13 @@ const maxSummary = 128 << 20
 // their history and makes deltas from them. It replaces what Commit left. A
 // repository without a summary.idx is an empty history; subsummaries that are
 // missing or damaged are left out of it, and Build writes the current ones
-// again.
+// again. The delta indexes of the deltas that were set before are taken to be
+// written; SetDeltas afterwards for those that are not.
 func (x *Index) LoadHistory(repository fs.FS) error {
 	state := published{subsummaries: map[string]lineage{}, live: map[string]bool{}}
 	defer func() {
 		x.subsummaries, x.digest, x.live = state.subsummaries, state.digest, state.live
+		x.touched = nil
 	}()
 	listed, err := fs.ReadDir(repository, "summaries")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

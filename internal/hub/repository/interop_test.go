@@ -223,6 +223,22 @@ func TestRealBuilds(t *testing.T) {
 		t.Errorf("the delta was lost:\n%s", h.log.String())
 	}
 
+	// A restart finds the delta, and writes its index again when that is lost.
+	index := filepath.Join(h.opt.Dir, ostree.DeltaIndexPath(checksum(t, h.headSum(appRef(id)))))
+	before := readFile(t, index)
+	if pending := h.reopen(); len(pending) != 0 {
+		t.Errorf("pending: %+v", pending)
+	}
+	if err := os.Remove(index); err != nil {
+		t.Fatal(err)
+	}
+	if pending := h.reopen(); len(pending) != 1 {
+		t.Errorf("pending: %+v", pending)
+	}
+	if after := readFile(t, index); after != before {
+		t.Error("the delta index is another one")
+	}
+
 	c := newClient(t)
 	c.flatpak("remote-add", "--gpg-import="+key, "hub", url)
 	c.flatpak("install", "-y", "--noninteractive", "hub", id)

@@ -17,11 +17,12 @@ import (
 )
 
 // load fills the index with what the refs on disk point at, from the cache where
-// that knows it, otherwise from the commits.
-func (r *Repository) load(ctx context.Context, cache Cache) error {
+// that knows it, otherwise from the commits. It tells whether the summary on
+// disk is damaged.
+func (r *Repository) load(ctx context.Context, cache Cache) (damaged bool, err error) {
 	heads, err := r.objects.ListRefs()
 	if err != nil {
-		return err
+		return false, err
 	}
 	infos := r.cached(ctx, cache, heads)
 	unknown := make(map[string]ostree.Checksum)
@@ -31,7 +32,7 @@ func (r *Repository) load(ctx context.Context, cache Cache) error {
 		}
 	}
 	if err := r.readInfos(ctx, unknown, infos); err != nil {
-		return err
+		return false, err
 	}
 	list := make([]flatpak.CommitInfo, 0, len(infos))
 	for _, info := range infos {
@@ -41,7 +42,7 @@ func (r *Repository) load(ctx context.Context, cache Cache) error {
 	if len(unknown) > 0 {
 		r.log.InfoContext(ctx, "read commits that were not in the database", slog.Int("refs", len(unknown)))
 	}
-	return r.loadDeltas()
+	return r.loadDeltas(ctx)
 }
 
 // cached returns what the cache knows of the heads. A cache that cannot be read
@@ -98,11 +99,11 @@ func (r *Repository) readInfos(ctx context.Context, heads map[string]ostree.Chec
 
 // loadDeltas takes in the static deltas that lead to the heads, and the history
 // of the summaries.
-func (r *Repository) loadDeltas() error {
+func (r *Repository) loadDeltas(ctx context.Context) (damaged bool, err error) {
 	fsys := os.DirFS(r.opt.Dir)
 	names, err := deltaNames(fsys, "deltas")
 	if err != nil {
-		return err
+		return false, err
 	}
 	heads := make(map[ostree.Checksum]bool, r.index.Len())
 	for _, sum := range r.index.Refs() {
@@ -128,7 +129,7 @@ func (r *Repository) loadDeltas() error {
 				continue // on its way, or what is left of one
 			}
 			if err != nil {
-				return fmt.Errorf("static delta %s: %w", name, err)
+				return false, fmt.Errorf("static delta %s: %w", name, err)
 			}
 			sum = ostree.ChecksumOf(data)
 		}
@@ -143,12 +144,13 @@ func (r *Repository) loadDeltas() error {
 		r.index.SetDeltas(to, list)
 	}
 	if err := r.index.LoadHistory(fsys); err != nil {
-		return err
+		r.log.WarnContext(ctx, "the summary is made anew without a history", slog.Any("error", err))
+		damaged = true
 	}
 	for to := range stale {
 		r.index.SetDeltas(to, deltas[to])
 	}
-	return nil
+	return damaged, nil
 }
 
 // readDeltaIndex returns the superblocks that the delta index of a commit lists;

@@ -13,7 +13,7 @@ import (
 
 // refresh brings summaries, catalogue and .flatpakrepo files up to date with the
 // refs and the options when the repository is opened. Usually nothing changes.
-func (r *Repository) refresh(ctx context.Context, reconfigured bool) error {
+func (r *Repository) refresh(ctx context.Context, reconfigured, damaged bool) error {
 	p := r.begin(ctx, newJournal(nil))
 	lock, err := lockShared(ctx, r.root)
 	if err != nil {
@@ -22,7 +22,7 @@ func (r *Repository) refresh(ctx context.Context, reconfigured bool) error {
 	defer lock.release() //nolint:errcheck // nothing was written
 	p.result.Keys = []string{fmt.Sprintf("refresh-%d", time.Now().UnixNano())}
 	p.tx = r.store.Begin()
-	files, err := p.stageRefresh(reconfigured)
+	files, err := p.stageRefresh(reconfigured, damaged)
 	if err == nil && len(p.paths) == 0 {
 		return p.tx.Abort()
 	}
@@ -39,7 +39,7 @@ func (r *Repository) refresh(ctx context.Context, reconfigured bool) error {
 	return nil
 }
 
-func (p *publication) stageRefresh(reconfigured bool) (*flatpak.Files, error) {
+func (p *publication) stageRefresh(reconfigured, damaged bool) (*flatpak.Files, error) {
 	repoFiles, err := p.r.opt.repoFiles()
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (p *publication) stageRefresh(reconfigured bool) (*flatpak.Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !reconfigured && len(p.heads) == 0 && !p.outdated(files) {
+	if !reconfigured && !damaged && len(p.heads) == 0 && !p.outdated(files) {
 		return nil, nil
 	}
 	if reconfigured {

@@ -120,10 +120,11 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 	if err := r.sweepBuilds(); err != nil {
 		return nil, nil, err
 	}
-	if err := r.load(ctx, cache); err != nil {
+	damaged, err := r.load(ctx, cache)
+	if err != nil {
 		return nil, nil, err
 	}
-	if err := r.refresh(ctx, reconfigured); err != nil {
+	if err := r.refresh(ctx, reconfigured, damaged); err != nil {
 		// What is published stays as it is, and so it can be served.
 		r.log.ErrorContext(ctx, "the summaries could not be brought up to date", slog.Any("error", err))
 	}

@@ -174,6 +174,34 @@ func TestNewOptions(t *testing.T) {
 	}
 }
 
+// TestDamagedSummaryIsMadeAnew has the disk lose what can be made again.
+func TestDamagedSummaryIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	for _, damage := range []string{"rubbish", ""} {
+		h := newHub(t)
+		h.publishApp("org.test.Hello", "v1")
+		for _, name := range []string{"summary.idx", "summary"} {
+			path := h.opt.Dir + "/" + name
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if damage != "" {
+				writeFile(t, path, damage)
+			}
+		}
+		if pending := h.reopen(); len(pending) != 1 || !slices.Contains(pending[0].Changed, "summary.idx") {
+			t.Errorf("%q: pending: %+v", damage, pending)
+		}
+		h.check()
+		if _, err := ostree.ParseSummaryIndex([]byte(readFile(t, h.opt.Dir+"/summary.idx"))); err != nil {
+			t.Errorf("%q: %v", damage, err)
+		}
+		if pending := h.reopen(); len(pending) != 0 {
+			t.Errorf("%q: pending: %+v", damage, pending)
+		}
+	}
+}
+
 func readFile(t testing.TB, path string) string {
 	t.Helper()
 	data, err := os.ReadFile(path)
