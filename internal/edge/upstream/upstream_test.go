@@ -62,7 +62,7 @@ func TestReasons(t *testing.T) {
 	cancel()
 	for _, c := range []struct {
 		base, uri string
-		ctx       context.Context //nolint:containedctx // a test case
+		ctx       context.Context
 		want      Reason
 	}{
 		{"http://name.invalid", "/", nil, DNS},

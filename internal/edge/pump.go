@@ -1,0 +1,238 @@
+package edge
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/upstream"
+	"freshet/internal/httpcache"
+	"freshet/internal/layout"
+)
+
+// begin prepares to store the response. It reports false if the store cannot
+// take it.
+func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc httpcache.Directives, asked, got time.Time, shared bool) bool {
+	if resp.ContentLength > e.store.Size()/2 || !shared {
+		return false
+	}
+	w, meta, state := e.newEntry(&f.call, client, resp, cc, asked, got)
+	if w == nil {
+		return false
+	}
+	f.meta, f.state = meta, state
+	f.vary, f.varyKey = meta.Vary, meta.VaryKey
+	if len(f.vary) > 0 {
+		e.regroup(f, w.ID())
+	}
+	fl := &fill{w: w, size: resp.ContentLength, keep: f.background}
+	fl.idle = func() {
+		if fl.abandoned() {
+			f.cancel(&upstream.Error{Reason: upstream.ClientGone, Err: errors.New("nobody reads along")})
+		}
+	}
+	f.mu.Lock()
+	if !f.leaderGone && !f.background {
+		fl.readers = 1 // the leader's place
+	}
+	f.fill = fl
+	f.mu.Unlock()
+	e.solo.drop(f.id)
+	return true
+}
+
+// regroup files a flight under the variant that its answer turned out to be:
+// those who wait for another one begin a flight of their own.
+func (e *Edge) regroup(f *flight, id diskcache.ID) {
+	e.names.vary(&f.call, f.vary, id)
+	e.flightsMu.Lock()
+	defer e.flightsMu.Unlock()
+	if e.flights[f.id] != f {
+		return
+	}
+	delete(e.flights, f.id)
+	if f.id = id; e.flights[id] == nil {
+		e.flights[id] = f
+	}
+}
+
+// newEntry begins an entry for a response. The writer is nil if the store does
+// not take it.
+func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc httpcache.Directives, asked, got time.Time) (*diskcache.Writer, *diskcache.Meta, diskcache.State) {
+	meta := &diskcache.Meta{
+		Key: c.site.label() + " " + c.uri, Site: c.site.name, URI: c.uri, Path: c.path,
+		Status: resp.StatusCode, Header: httpcache.StoredHeader(resp.Header, cc),
+	}
+	id := c.id
+	if c.policy.Ruled() {
+		delete(meta.Header, "Set-Cookie")
+		delete(meta.Header, "Vary")
+	} else if meta.Vary, _ = httpcache.VaryFields(resp.Header); len(meta.Vary) > 0 {
+		meta.VaryKey = httpcache.VaryKey(meta.Vary, client)
+		id = keyID(c.site.name, c.uri, meta.VaryKey)
+	}
+	if len(meta.Header["Date"]) == 0 { // RFC 9110 §6.6.1
+		meta.Header["Date"] = []string{got.UTC().Format(http.TimeFormat)}
+	}
+	w, err := e.store.Create(id, meta, resp.ContentLength)
+	if err != nil {
+		e.metrics.fetches.WithLabelValues(string(upstream.StoreFull)).Inc()
+		e.log.WarnContext(e.ctx, "answer not stored", slog.Any("error", err))
+		return nil, nil, diskcache.State{}
+	}
+	return w, meta, c.state(resp.StatusCode, resp.Header, cc, asked, got)
+}
+
+// pump moves the body into the store and wakes the readers.
+func (e *Edge) pump(f *flight, resp *http.Response) {
+	check := newVerifier(f.call.policy.Digest)
+	early := check != nil && resp.ContentLength >= 0 && resp.ContentLength <= verifyFirst
+	release := f.fill.w.Retain()
+	defer release()
+	f.verdict = verdictFill
+	if !early {
+		close(f.ready)
+	}
+	entry, err := e.copyBody(f, resp, check, early)
+	if errors.Is(err, errUnstored) {
+		e.alone(f, resp)
+		return
+	}
+	if err != nil {
+		e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
+		e.log.InfoContext(e.ctx, "body not stored", slog.String("uri", f.call.uri), slog.Any("error", err))
+	}
+	e.land(f)
+	if early {
+		f.verdict, f.entry, f.err = verdictEntry, entry, err
+		if err != nil {
+			f.verdict = verdictError
+		}
+		defer close(f.ready)
+	}
+	f.fill.finish(err)
+}
+
+// copyBody writes, verifies and commits. entry is nil without an error if the
+// body was not to be kept after all.
+func (e *Edge) copyBody(f *flight, resp *http.Response, check *verifier, early bool) (*diskcache.Entry, error) {
+	w := f.fill.w
+	defer w.Abort()
+	given := false
+	defer func() {
+		if !given {
+			_ = resp.Body.Close() // every byte was read, or the rest is not wanted
+		}
+	}()
+	buf := e.buffers.get()
+	defer e.buffers.put(buf)
+	for {
+		n, err := resp.Body.Read(*buf)
+		if n > 0 {
+			chunk := (*buf)[:n]
+			if _, werr := w.Write(chunk); werr != nil {
+				e.log.WarnContext(e.ctx, "answer not stored", slog.Any("error", werr))
+				given = true
+				return nil, e.giveRest(f, resp, bytes.Clone(chunk), err, early)
+			}
+			check.write(chunk)
+			f.fill.progress(n)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if f.fill.abandoned() {
+			return nil, &upstream.Error{Reason: upstream.ClientGone, Err: errors.New("nobody reads along")}
+		}
+	}
+	if resp.ContentLength >= 0 && w.Len() != resp.ContentLength {
+		return nil, &upstream.Error{Reason: upstream.ShortBody, Err: fmt.Errorf("%d of %d bytes", w.Len(), resp.ContentLength)}
+	}
+	if err := check.end(w); err != nil {
+		return nil, &upstream.Error{Reason: upstream.VerifyMismatch, Err: err}
+	}
+	return e.commit(&f.call, w, f.meta, f.state, f.old, f)
+}
+
+// errUnstored says that the response, complete again, is the leader's.
+var errUnstored = errors.New("answer not stored")
+
+// giveRest finds a reader for a body that the store refuses to take further.
+// chunk was read after what is stored, readErr came with it.
+func (e *Edge) giveRest(f *flight, resp *http.Response, chunk []byte, readErr error, early bool) error {
+	body := resp.Body
+	if readErr != nil {
+		body = &endedBody{err: readErr, ReadCloser: resp.Body}
+	}
+	if early { // nobody has seen the header yet
+		stored := make([]byte, f.fill.w.Len())
+		if _, err := f.fill.w.ReadAt(stored, 0); err != nil && !errors.Is(err, io.EOF) {
+			_ = resp.Body.Close() // the store failed twice
+			return &upstream.Error{Reason: upstream.StoreFull, Err: err}
+		}
+		resp.Body = &prefixedBody{io.MultiReader(bytes.NewReader(stored), bytes.NewReader(chunk), body), body}
+		return errUnstored
+	}
+	e.solo.put(f.id, struct{}{}, time.Now(), aloneFor)
+	e.land(f)
+	if !f.fill.handOver(chunk, body) {
+		_ = resp.Body.Close() // nobody wants the rest
+	}
+	return errHandedOver
+}
+
+// prefixedBody is a body of which a part was read already.
+type prefixedBody struct {
+	io.Reader
+	io.Closer
+}
+
+// endedBody is a body whose last read also brought its end.
+type endedBody struct {
+	io.ReadCloser
+	err error
+}
+
+func (b *endedBody) Read([]byte) (int, error) { return 0, b.err }
+
+// commit puts a finished entry into the store, unless a purge has overtaken
+// it and something newer is there.
+func (e *Edge) commit(c *call, w *diskcache.Writer, meta *diskcache.Meta, state diskcache.State, old *diskcache.Entry, f *flight) (*diskcache.Entry, error) {
+	entry, err := e.commitOne(c, w, meta, state, f)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	if old != nil && c.policy.Set != (layout.Set{}) && c.site.newsState() != newsFollowing &&
+		!httpcache.SameRepresentation(old.Meta().Header, meta.Header) {
+		// What belongs to the old content must not be used with the new.
+		e.purgeSet(c, entry.ID())
+	}
+	return entry, nil
+}
+
+func (e *Edge) commitOne(c *call, w *diskcache.Writer, meta *diskcache.Meta, state diskcache.State, f *flight) (*diskcache.Entry, error) {
+	e.purgeMu.RLock() // a purge sees the flight or the entry
+	defer e.purgeMu.RUnlock()
+	if f != nil && f.isPurged() {
+		// Those who asked before the purge may have it. It is kept for when
+		// the origin is away, but it is not fresh.
+		if newer := e.store.Peek(w.ID()); newer != nil && newer.State().Validated.After(f.begun) {
+			return nil, nil //nolint:nilnil // neither stored nor wrong
+		}
+		state.Flags |= flagPurged
+	}
+	entry, err := w.Commit(state)
+	if err != nil {
+		return nil, &upstream.Error{Reason: upstream.StoreFull, Err: err}
+	}
+	e.names.add(c, entry.ID(), meta.Vary)
+	return entry, nil
+}
