@@ -26,6 +26,9 @@ type fill struct {
 	readers int
 	idle    func() // called when the last reader left before done
 	rest    *rest
+	// release gives up the file, once done is set and nobody reads. It is nil
+	// after that.
+	release func()
 }
 
 // rest is what the origin has still to send after the store refused a write:
@@ -65,6 +68,7 @@ func (f *fill) finish(err error) {
 	if f.done, f.err = true, err; err == nil {
 		f.shown = f.n
 	}
+	f.releaseLocked()
 	f.wakeLocked()
 	f.mu.Unlock()
 }
@@ -85,11 +89,23 @@ func (f *fill) handOver(head []byte, body io.ReadCloser) bool {
 	return !r.refused
 }
 
-// join adds a reader; it calls leave when it is done.
-func (f *fill) join() {
+// join adds a reader, who calls leave in the end. It reports false if it is
+// too late: the fill is over and its file given up.
+func (f *fill) join() bool {
 	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.release == nil {
+		return false
+	}
 	f.readers++
-	f.mu.Unlock()
+	return true
+}
+
+func (f *fill) releaseLocked() {
+	if f.done && f.readers == 0 && f.release != nil {
+		f.release()
+		f.release = nil
+	}
 }
 
 func (f *fill) leave() {
@@ -102,6 +118,7 @@ func (f *fill) leave() {
 		close(f.rest.settled)
 		f.rest = nil
 	}
+	f.releaseLocked()
 	f.mu.Unlock()
 	if idle && f.idle != nil {
 		f.idle()

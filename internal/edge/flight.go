@@ -37,6 +37,7 @@ type flight struct {
 	// What follows is written before ready is closed.
 	verdict    verdict
 	fill       *fill
+	early      bool // nobody sees the fill, only what becomes of it
 	meta       *diskcache.Meta
 	state      diskcache.State
 	entry      *diskcache.Entry
@@ -50,6 +51,7 @@ type flight struct {
 
 	mu         sync.Mutex
 	leaderGone bool
+	seated     bool // the leader has a place among the readers of the fill
 	purged     bool // a purge came after begun
 }
 
@@ -95,11 +97,21 @@ const (
 // join returns the flight for the call, and whether the caller is its leader.
 //
 // Without a leader (background) the answer is for the store alone.
-func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry, background bool) (f *flight, leader bool) {
+//
+// seen is the state of old that the caller found wanting. If a flight has
+// landed since then, there is nothing to fetch: f is nil, and the caller looks
+// again.
+func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry, seen diskcache.State, background bool) (f *flight, leader bool) {
 	e.flightsMu.Lock()
 	defer e.flightsMu.Unlock()
 	if f := e.flights[id]; f != nil && !f.isPurged() {
 		return f, false
+	}
+	if now := e.store.Peek(id); now != old || old != nil && old.State() != seen {
+		return nil, false
+	}
+	if _, missing := e.negatives.get(c.id, time.Now()); missing && old == nil && !c.req.NoCache {
+		return nil, false
 	}
 	f = &flight{
 		call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(),
@@ -372,13 +384,13 @@ func (e *Edge) alone(f *flight, resp *http.Response) (given bool) {
 func (f *flight) leave() {
 	f.mu.Lock()
 	f.leaderGone = true
-	resp, fl := f.resp, f.fill
-	f.resp = nil
+	resp, fl, seated := f.resp, f.fill, f.seated
+	f.resp, f.seated = nil, false
 	f.mu.Unlock()
 	if resp != nil {
 		_ = resp.Body.Close()
 	}
-	if fl != nil {
+	if seated {
 		fl.leave()
 	}
 }

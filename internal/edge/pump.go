@@ -30,15 +30,16 @@ func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc http
 	if len(f.vary) > 0 {
 		e.regroup(f, w.ID())
 	}
-	fl := &fill{w: w, size: resp.ContentLength, keep: f.background}
+	fl := &fill{w: w, size: resp.ContentLength, keep: f.background, release: w.Retain()}
 	fl.idle = func() {
 		if fl.abandoned() {
 			f.cancel(&upstream.Error{Reason: upstream.ClientGone, Err: errors.New("nobody reads along")})
 		}
 	}
+	f.early = f.call.policy.Digest.Kind != layout.NoDigest && fl.size >= 0 && fl.size <= verifyFirst
 	f.mu.Lock()
-	if !f.leaderGone && !f.background {
-		fl.readers = 1 // the leader's place
+	if !f.early && !f.leaderGone {
+		fl.readers, f.seated = 1, true // the leader's place
 	}
 	f.fill = fl
 	f.mu.Unlock()
@@ -91,15 +92,14 @@ func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc htt
 // pump moves the body into the store and wakes the readers.
 func (e *Edge) pump(f *flight, resp *http.Response) {
 	check := newVerifier(f.call.policy.Digest)
-	early := check != nil && resp.ContentLength >= 0 && resp.ContentLength <= verifyFirst
-	release := f.fill.w.Retain()
-	defer release()
+	early := f.early
 	f.verdict = verdictFill
 	if !early {
 		close(f.ready)
 	}
 	entry, err := e.copyBody(f, resp, check, early)
 	if errors.Is(err, errUnstored) {
+		f.fill.finish(err)
 		e.alone(f, resp)
 		return
 	}

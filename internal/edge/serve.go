@@ -53,8 +53,12 @@ func (rp *reply) serve() {
 	for range maxTurns {
 		id := e.names.variant(c, r.Header)
 		entry := e.lookup(c, id, r.Header)
-		if entry != nil && rp.fromStore(id, entry) {
-			return
+		var seen diskcache.State
+		if entry != nil {
+			var done bool
+			if seen, done = rp.fromStore(id, entry); done {
+				return
+			}
 		}
 		if entry == nil {
 			if m, ok := e.negatives.get(c.id, rp.begun); ok && !c.req.NoCache {
@@ -79,8 +83,8 @@ func (rp *reply) serve() {
 			rp.pass()
 			return
 		}
-		f, leader := e.join(c, r, id, entry, false)
-		if rp.settle(f, leader) {
+		f, leader := e.join(c, r, id, entry, seen, false)
+		if f != nil && rp.settle(f, leader) {
 			return
 		}
 		rp.begun2 = time.Now()
@@ -110,8 +114,9 @@ func (e *Edge) freshnessOf(c *call, entry *diskcache.Entry, now time.Time) (http
 	return c.freshness(st, httpcache.Freshness{Age: st.Age(now)}), st
 }
 
-// fromStore answers with a stored response if it may be used as it is.
-func (rp *reply) fromStore(id diskcache.ID, entry *diskcache.Entry) bool {
+// fromStore answers with a stored response if it may be used as it is. If not,
+// it returns the state by which it judged.
+func (rp *reply) fromStore(id diskcache.ID, entry *diskcache.Entry) (diskcache.State, bool) {
 	e, c := rp.e, rp.c
 	fresh, st := e.freshnessOf(c, entry, rp.now())
 	switch fresh.Decide(c.req) {
@@ -120,16 +125,16 @@ func (rp *reply) fromStore(id diskcache.ID, entry *diskcache.Entry) bool {
 	case httpcache.Stale:
 		rp.outcome, rp.hit = outcomeStale, true
 		if _, failing := e.failing.get(id, rp.now()); !failing {
-			e.join(c, rp.r, id, entry, true)
+			e.join(c, rp.r, id, entry, st, true)
 		}
 	case httpcache.Validate:
 		err, failing := e.failing.get(id, rp.now())
 		if !failing || !rp.usableOn(err, fresh, st) {
-			return false
+			return st, false
 		}
 		rp.staleBecause(err)
 	}
-	return rp.fromEntry(entry, fresh)
+	return st, rp.fromEntry(entry, fresh)
 }
 
 // usableOn reports whether a stale response may be used because of err.
@@ -165,8 +170,8 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 	}
 	switch f.verdict {
 	case verdictFill:
-		if !leader {
-			f.fill.join()
+		if !leader && !f.fill.join() {
+			return false // it is over: look again
 		}
 		rp.stored = true
 		rp.fromFill(f)
