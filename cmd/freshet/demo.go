@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"freshet/internal/node/demo"
 	"freshet/internal/node"
+	"freshet/internal/node/demo"
 )
 
 // demoFlags are the flags of "freshet run --demo".

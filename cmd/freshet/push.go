@@ -16,7 +16,7 @@ import (
 // tokenVariable is the environment variable that holds a token; the second
 // one is flat-manager-client's.
 const (
-	tokenVariable       = "FRESHET_TOKEN"
+	tokenVariable       = "FRESHET_TOKEN" //nolint:gosec // G101: the name of a variable, not a secret
 	clientTokenVariable = "REPO_TOKEN"
 )
 

@@ -3,11 +3,12 @@ package config_test
 import (
 	"bytes"
 	"errors"
-	"freshet/internal/config"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"freshet/internal/config"
 
 	"github.com/google/go-cmp/cmp"
 )

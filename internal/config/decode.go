@@ -246,7 +246,6 @@ type field struct {
 func fieldsOf(t reflect.Type) []field {
 	var fields []field
 	for f := range t.Fields() {
-		f := f
 		name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
 		if name == "" || name == "-" || !f.IsExported() {
 			continue

@@ -79,9 +79,9 @@ func Arch(p string) Kind {
 	if strings.Contains(base, ".pkg.tar") {
 		return Kind{Class: Payload}
 	}
-	stem, kind, _ := cutLast(strings.TrimSuffix(base, compression(base)), ".")
+	stem, kind := cutLast(strings.TrimSuffix(base, compression(base)), ".")
 	if kind == "tar" {
-		_, kind, _ = cutLast(stem, ".")
+		_, kind = cutLast(stem, ".")
 	}
 	if kind == "db" || kind == "files" {
 		return Kind{Class: Pointer}
@@ -130,9 +130,10 @@ func compression(base string) string {
 	return ""
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
+// cutLast parts s at the last sep; without one, after is empty.
+func cutLast(s, sep string) (before, after string) {
 	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+		return s[:i], s[i+len(sep):]
 	}
-	return s, "", false
+	return s, ""
 }

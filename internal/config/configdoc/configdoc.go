@@ -6,12 +6,13 @@ package configdoc
 
 import (
 	"fmt"
-	"freshet/internal/config"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"path/filepath"
 	"strings"
+
+	"freshet/internal/config"
 )
 
 // Read returns the comments of the fields with a toml tag of every struct in
