@@ -3,8 +3,6 @@ package role_test
 import (
 	"bytes"
 	"context"
-	"freshet/internal/memnet"
-	"freshet/internal/role"
 	"io"
 	"log/slog"
 	"net"
@@ -14,6 +12,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"freshet/internal/memnet"
+	"freshet/internal/role"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
