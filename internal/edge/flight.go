@@ -139,6 +139,13 @@ func (e *Edge) land(f *flight) {
 	e.flightsMu.Unlock()
 }
 
+// settled lets those go on who wait. The flight brings nothing more, so who
+// comes from now on does not join it.
+func (e *Edge) settled(f *flight) {
+	e.land(f)
+	close(f.ready)
+}
+
 // fly asks the origin and does what its answer demands.
 func (e *Edge) fly(f *flight, client http.Header) {
 	settled := false
@@ -185,7 +192,7 @@ func (e *Edge) failed(f *flight, err error) {
 		pause := failingFor - time.Duration(rand.Int64N(int64(time.Second)))
 		e.failing.put(f.id, err, time.Now(), pause)
 	}
-	close(f.ready)
+	e.settled(f)
 }
 
 // judge settles what the response means. It reports whether the response was
@@ -300,7 +307,7 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 		f.verdict = verdictAlone
 		e.solo.put(f.id, struct{}{}, got, aloneFor)
 	}
-	close(f.ready)
+	e.settled(f)
 }
 
 // serverError ends a flight that the origin answered with 5xx.
@@ -357,7 +364,7 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 	}
 	e.failing.drop(f.id)
 	f.verdict, f.memory = verdictMemory, m
-	close(f.ready)
+	e.settled(f)
 	return true
 }
 
@@ -371,8 +378,7 @@ func (e *Edge) alone(f *flight, resp *http.Response) (given bool) {
 	}
 	f.mu.Unlock()
 	f.verdict = verdictAlone
-	e.land(f)
-	close(f.ready)
+	e.settled(f)
 	if gone {
 		_ = resp.Body.Close()
 	}

@@ -151,7 +151,7 @@ func (rp *reply) staleBecause(err error) {
 // settle waits for a flight and answers with what it brought. It reports false
 // if the request must begin anew.
 func (rp *reply) settle(f *flight, leader bool) bool {
-	e, c, r := rp.e, rp.c, rp.r
+	r := rp.r
 	select {
 	case <-f.ready:
 	case <-r.Context().Done():
@@ -180,9 +180,8 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 		if f.entry == nil {
 			return false
 		}
-		fresh, _ := e.freshnessOf(c, f.entry, rp.now())
 		rp.stored = f.status != http.StatusNotModified
-		return rp.fromEntry(f.entry, fresh)
+		return rp.fromLanded(f.entry)
 	case verdictMemory:
 		rp.fromMemory(f.memory)
 	case verdictAlone:
@@ -198,12 +197,23 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 	return true
 }
 
+// fromLanded answers with the entry that a flight brought or confirmed. If it
+// was replaced meanwhile by the same content, that will do.
+func (rp *reply) fromLanded(entry *diskcache.Entry) bool {
+	fresh, _ := rp.e.freshnessOf(rp.c, entry, rp.now())
+	if rp.fromEntry(entry, fresh) {
+		return true
+	}
+	current := rp.e.store.Peek(entry.ID())
+	return current != nil && current != entry &&
+		httpcache.SameRepresentation(current.Meta().Header, entry.Meta().Header) && rp.fromEntry(current, fresh)
+}
+
 // leaderAlone answers with what is for the leader of a flight only.
 func (rp *reply) leaderAlone(f *flight) bool {
 	if f.entry != nil {
-		fresh, _ := rp.e.freshnessOf(rp.c, f.entry, rp.now())
 		rp.outcome = outcomeMiss
-		return rp.fromEntry(f.entry, fresh)
+		return rp.fromLanded(f.entry)
 	}
 	resp := f.take()
 	if resp == nil {
