@@ -75,11 +75,12 @@ func TestKillHub(t *testing.T) {
 		t.Fatal(err)
 	}
 	app, tree := filepath.Join(work, "app"), filepath.Join(work, "tree")
+	url := hub.url
 	pushBoth := func() error {
-		if out, errOut, err := tryRun(t, "push", "--hub", hub.url, "--token-file", tokenFile, "--repo", "stable", app); err != nil {
+		if out, errOut, err := tryRun(t, "push", "--hub", url, "--token-file", tokenFile, "--repo", "stable", app); err != nil {
 			return fmt.Errorf("push of the app: %w\n%s%s", err, out, errOut)
 		}
-		if out, errOut, err := tryRun(t, "push", "--hub", hub.url, "--token-file", tokenFile, "--tree", "files", tree); err != nil {
+		if out, errOut, err := tryRun(t, "push", "--hub", url, "--token-file", tokenFile, "--tree", "files", tree); err != nil {
 			return fmt.Errorf("push of the tree: %w\n%s%s", err, out, errOut)
 		}
 		return nil

@@ -348,7 +348,7 @@ func drawType(t *rapid.T, depth int) string {
 	if depth < 4 {
 		kinds = append(kinds, basicTypes...)
 	}
-	if depth == 0 {
+	if depth <= 0 { // also inside variants of variants
 		kinds = basicTypes
 	}
 	switch kind := rapid.SampledFrom(kinds).Draw(t, "type"); kind {

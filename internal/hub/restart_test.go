@@ -288,7 +288,7 @@ func TestDiskFull(t *testing.T) {
 		peertest.Missing(t, "mount")
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})

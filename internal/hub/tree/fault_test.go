@@ -351,7 +351,7 @@ func TestFullDisk(t *testing.T) {
 	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=1m,nr_inodes=120"); err != nil {
 		t.Skipf("mount a small file system: %v", err)
 	}
-	t.Cleanup(func() { _ = syscall.Unmount(mount, 0) })
+	t.Cleanup(func() { _ = syscall.Unmount(mount, syscall.MNT_DETACH) })
 	dir := filepath.Join(mount, "trees")
 	trees := begin(t, dir, Options{})
 	l := new(ledger)
