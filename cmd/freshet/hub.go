@@ -24,7 +24,7 @@ It speaks flat-manager's REST API, so flat-manager-client works with it
 unchanged. With --dir alone it starts with one repository, "stable", a new
 signing key and a new secret for tokens in that folder; everything else is in
 the configuration file (freshet config default).`,
-		Example: `  freshet hub --dir /srv/hub --listen :8080 --base-url https://hub.example.org
+		Example: `  freshet hub --dir /srv/hub --listen :8080 --base-url https://hub.example.org --public-url https://dl.example.org
   freshet token create --dir /srv/hub --name me >token
   freshet push --hub http://localhost:8080 --token-file token --repo stable repo`,
 		Args: cobra.NoArgs,
@@ -40,6 +40,7 @@ the configuration file (freshet config default).`,
 			override(&cfg.Hub.Dir, set.Dir)
 			override(&cfg.Hub.Listen, set.Listen)
 			override(&cfg.Hub.BaseURL, set.BaseURL)
+			override(&cfg.Hub.PublicURL, set.PublicURL)
 			override(&cfg.Hub.Database, set.Database)
 			if len(set.GPGKeys) > 0 {
 				cfg.Hub.GPGKeys = set.GPGKeys
@@ -60,7 +61,8 @@ the configuration file (freshet config default).`,
 	f := cmd.Flags()
 	f.StringVar(&set.Dir, "dir", "", "folder that holds everything the hub keeps")
 	f.StringVar(&set.Listen, "listen", "", `address to serve on (default ":8080")`)
-	f.StringVar(&set.BaseURL, "base-url", "", "URL under which clients reach the hub")
+	f.StringVar(&set.BaseURL, "base-url", "", "URL under which the hub itself is reached, for pushing")
+	f.StringVar(&set.PublicURL, "public-url", "", "URL under which clients download, that of the edge (default: --base-url)")
 	f.StringVar(&set.Database, "database", "", "postgres://… instead of a SQLite file in --dir")
 	f.StringSliceVar(&set.GPGKeys, "gpg-key", nil, "file with an OpenPGP secret key to sign with (repeatable)")
 	f.StringSliceVar(&repos, "repo", nil, `name of an OSTree repository (repeatable; default "stable")`)

@@ -44,6 +44,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -343,4 +344,28 @@ func syncParent(name string) error {
 		return fmt.Errorf("sync the parent of %s: %w", name, err)
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// CheckFolder protects a folder that somebody named by mistake from being
+// filled, or swept: it returns an error when dir exists and holds something but
+// none of the named entries, by which the caller would know its own.
+func CheckFolder(dir string, own ...string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if slices.Contains(own, entry.Name()) {
+			return nil
+		}
+	}
+	for _, entry := range entries {
+		if entry.Name() != "lost+found" { // a file system of its own is welcome
+			return fmt.Errorf("%s is not empty and holds something else (%s): name an empty folder", dir, entry.Name())
+		}
+	}
+	return nil
 }

@@ -328,3 +328,31 @@ func BenchmarkWriteFile(b *testing.B) {
 		}
 	}
 }
+
+func TestCheckFolder(t *testing.T) {
+	dir := t.TempDir()
+	touch := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := durable.CheckFolder(filepath.Join(dir, "absent"), "own"); err != nil {
+		t.Errorf("absent: %v", err)
+	}
+	if err := durable.CheckFolder(dir, "own"); err != nil {
+		t.Errorf("empty: %v", err)
+	}
+	touch("lost+found")
+	if err := durable.CheckFolder(dir, "own"); err != nil {
+		t.Errorf("a new file system: %v", err)
+	}
+	touch("thesis.tex")
+	if err := durable.CheckFolder(dir, "own"); err == nil || !strings.Contains(err.Error(), "thesis.tex") {
+		t.Errorf("somebody else's: %v", err)
+	}
+	touch("own")
+	if err := durable.CheckFolder(dir, "own"); err != nil {
+		t.Errorf("ours: %v", err)
+	}
+}

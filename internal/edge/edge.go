@@ -72,6 +72,10 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	if err := e.addSites(); err != nil {
 		return nil, err
 	}
+	// The store sweeps a folder tmp in its own: it must not be somebody else's.
+	if err := durable.CheckFolder(cfg.Store, "lock", "obj"); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
 	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{Size: size, Log: env.Log}); err != nil {
 		return nil, err
 	}

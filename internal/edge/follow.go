@@ -44,7 +44,7 @@ func (e *Edge) Follow(ctx context.Context) error {
 
 func (e *Edge) followSite(ctx context.Context, s *site) error {
 	log := e.log.With(slog.String("site", s.label()), slog.String("hub", s.hubURL))
-	for ctx.Err() == nil {
+	for first := true; ctx.Err() == nil; {
 		err := e.followLog(ctx, s, log)
 		void, isVoid := errors.AsType[*hubapi.CursorError](err)
 		switch {
@@ -63,10 +63,16 @@ func (e *Edge) followSite(ctx context.Context, s *site) error {
 			}
 			pause(ctx, recheckAfter)
 		default:
+			// A hub that starts at the same moment is no reason for a warning.
+			level, wait := slog.LevelWarn, retryAfter
+			if first {
+				level, wait = slog.LevelInfo, time.Second
+			}
 			e.setNews(ctx, s, newsAway, log)
-			log.WarnContext(ctx, "event log not followed", slog.Any("error", err))
-			pause(ctx, retryAfter)
+			log.Log(ctx, level, "event log not followed", slog.Any("error", err))
+			pause(ctx, wait)
 		}
+		first = false
 	}
 	return nil
 }
@@ -92,7 +98,7 @@ func (e *Edge) followLog(ctx context.Context, s *site, log *slog.Logger) error {
 	opts := hubapi.FollowOptions{
 		Wait: pollWait,
 		Trouble: func(err error, _ time.Duration) {
-			if e.setNews(ctx, s, newsAway, log) {
+			if e.setNews(ctx, s, newsAway, log) && ctx.Err() == nil {
 				log.WarnContext(ctx, "event log out of reach", slog.Any("error", err))
 			}
 		},

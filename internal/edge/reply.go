@@ -276,7 +276,7 @@ func (rp *reply) failed(err error, m *memory) {
 	rp.explain(h, httpcache.Freshness{}, false)
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	status := reason.Status()
-	text := http.StatusText(status) + ": " + string(reason) + "\n"
+	text := http.StatusText(status) + ": " + string(reason) + ": the origin gave no usable answer, and nothing is stored\n"
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	rp.start(status)
 	if !rp.c.head {

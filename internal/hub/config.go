@@ -31,6 +31,12 @@ type Config struct {
 	// machines that talk to themselves.
 	BaseURL string `toml:"base-url"`
 
+	// PublicURL is the URL under which clients download what the hub serves,
+	// usually that of the edge in front of it, without a slash at the end
+	// ("https://dl.example.org"). It is written into .flatpakrepo and .flatpakref
+	// files, so it decides where clients go. Default: base-url.
+	PublicURL string `toml:"public-url"`
+
 	// Database is where the control state lives: empty for the file hub.db in
 	// Dir, or a DSN "postgres://…".
 	Database string `toml:"database"`
@@ -120,7 +126,7 @@ type RepoConfig struct {
 
 	// BaseURL is the URL under which clients reach the repository, usually at
 	// the edge, ending in a slash. It is written into .flatpakrepo and
-	// .flatpakref files. Default: the hub's base-url and "/repo/NAME/".
+	// .flatpakref files. Default: the hub's public-url and "/repo/NAME/".
 	BaseURL string `toml:"base-url"`
 
 	// SuggestedName is the name clients give the remote. Default: the
@@ -214,6 +220,7 @@ func (c Config) Validate() []config.Problem {
 		v.problem("dir", "is required: the directory in which the hub keeps everything")
 	}
 	v.url("base-url", c.BaseURL)
+	v.url("public-url", c.PublicURL)
 	if c.Database != "" {
 		if u, err := url.Parse(c.Database); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 			v.problem("database", `must be empty (SQLite in dir) or a DSN "postgres://…"`)

@@ -102,8 +102,17 @@ func noSpace(err error) bool {
 	return durable.IsNoSpace(err) || errors.As(err, &code) && code.Code()&0xff == sqliteFull
 }
 
+// statusClientGone stands in the record of a request whose client did not wait
+// for the answer. Nobody receives it; nginx made the number known.
+const statusClientGone = 499
+
 // fail answers with what asProblem makes of err, and notes the reason.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		role.SetReason(w, r, "client-gone", err.Error())
+		w.WriteHeader(statusClientGone)
+		return
+	}
 	e := asProblem(err)
 	role.SetReason(w, r, string(e.Kind), err.Error())
 	h := w.Header()

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	// default of base-url. Connections wait until the hub is ready.
 	listener, err := env.Listen(ctx, cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("hub: %w", err)
+		return err
 	}
 	open.add(closeFunc(func() error {
 		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
@@ -79,16 +80,16 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		s.base = baseURL(listener.Addr())
 	}
 	if s.catalog, err = catalog.Open(ctx, catalog.Config{DSN: cfg.Database, Path: filepath.Join(cfg.Dir, catalogFile)}); err != nil {
-		return fmt.Errorf("hub: %w", err)
+		return err
 	}
 	open.add(s.catalog)
 	secret, err := auth.LoadSecret(cfg.SecretFile)
 	if err != nil {
-		return fmt.Errorf("hub: %w", err)
+		return err
 	}
 	s.authority = &auth.Authority{Secret: secret, Prefix: cfg.TokenPrefix, Revoked: s.catalog}
 	if err := s.openAll(ctx, &open); err != nil {
-		return fmt.Errorf("hub: %w", err)
+		return err
 	}
 	return s.serve(ctx, listener, env)
 }
@@ -134,12 +135,12 @@ func (s *server) prepareDir() (io.Closer, error) {
 	defer func() { _ = dir.Root.Close() }()
 	for _, folder := range [...]string{reposFolder, buildsFolder, treesFolder} {
 		if err := dir.MkdirAll(folder, 0o755); err != nil {
-			return nil, fmt.Errorf("hub: %w", err)
+			return nil, fmt.Errorf("prepare %s: %w", s.cfg.Dir, err)
 		}
 	}
 	lock, err := dir.Lock(lockFile)
 	if err != nil {
-		return nil, fmt.Errorf("hub: lock %s: %w", s.cfg.Dir, err)
+		return nil, fmt.Errorf("lock %s: %w", s.cfg.Dir, err)
 	}
 	return lock, nil
 }
@@ -216,7 +217,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	open.add(repo)
 	s.repos[name] = repo
 	for _, p := range pending {
-		s.log.InfoContext(ctx, "recording a publish that was interrupted", slog.String("repo", name), slog.Any("requests", p.Keys))
+		s.log.InfoContext(ctx, "recording what the repository's files say already", slog.String("repo", name), slog.Any("requests", p.Keys))
 		if err := s.resume(ctx, name, p); err != nil {
 			return fmt.Errorf("resume publish: %w", err)
 		}
@@ -228,7 +229,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 func (s *server) repoURL(name string) string {
 	base := s.cfg.Repos[name].BaseURL
 	if base == "" {
-		base = s.base + hubapi.RepoPath(name)
+		base = cmp.Or(strings.TrimRight(s.cfg.PublicURL, "/"), s.base) + hubapi.RepoPath(name)
 	}
 	return strings.TrimRight(base, "/") + "/"
 }

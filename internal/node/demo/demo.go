@@ -35,6 +35,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
+	"freshet/internal/durable"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/node"
@@ -86,6 +87,9 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, log *s
 	if err != nil {
 		return fmt.Errorf("demo folder: %w", err)
 	}
+	if err := durable.CheckFolder(dir, "demo.json", "hub", "edge"); err != nil {
+		return fmt.Errorf("demo folder: %w", err)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("demo folder: %w", err)
 	}
@@ -95,13 +99,13 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, log *s
 	}
 	hubURL, edgeURL := hostOf(info.Hub), hostOf(info.Edge)
 	cfg.Hub = &hub.Config{
-		Dir:     filepath.Join(dir, "hub"),
-		Listen:  hubURL,
-		BaseURL: info.Hub,
+		Dir:       filepath.Join(dir, "hub"),
+		Listen:    hubURL,
+		BaseURL:   info.Hub,
+		PublicURL: info.Edge,
 		Repos: map[string]hub.RepoConfig{repoName: {
 			Title:         "Freshet demonstration",
 			Comment:       "A sample app on this machine",
-			BaseURL:       info.Repo,
 			DefaultBranch: branch,
 			SuggestedName: "freshet-demo",
 		}},
@@ -171,6 +175,10 @@ func PublishNext(ctx context.Context, dir string, out io.Writer) error {
 	}
 	if err != nil {
 		return err
+	}
+	probe := hubapi.Client{Base: info.Hub, RetryFor: -1}
+	if _, err := probe.Events(ctx, 0, 1, 0); err != nil {
+		return fmt.Errorf("the demonstration in %s is not running (freshet run --demo --dir %s starts it): %w", dir, dir, err)
 	}
 	version, err := publishedVersion(dir)
 	if err != nil {
@@ -355,10 +363,14 @@ Push a folder of your own as a plain tree:
 
 Remove the sample app again:
 
-  flatpak --user uninstall -y %[6]s && flatpak --user remote-delete --force freshet-demo
+  flatpak --user uninstall -y %[6]s %[10]s
+  flatpak --user remote-delete freshet-demo
 
-Ctrl-C ends everything; the same command starts it again where it was.
+Ctrl-C ends everything. To start it again where it was:
+
+  %[7]s run --demo --dir %[8]s
+
 ready
-`, info.Hub, info.Edge, info.Repo, filepath.Join(dir, "token"), info.FlatpakRepo, appID, exe, dir, tree)
+`, info.Hub, info.Edge, info.Repo, filepath.Join(dir, "token"), info.FlatpakRepo, appID, exe, dir, tree, runtimeID)
 	return err
 }
