@@ -41,9 +41,22 @@ type Client struct {
 	// RetryFor is how long, from its first failure on, a call is tried again:
 	// 5 minutes if zero, not at all if negative.
 	RetryFor time.Duration
-	// Retrying, if not nil, is told about each failed attempt and the pause
-	// that follows. It may be called by several goroutines at once.
-	Retrying func(err error, pause time.Duration)
+	// ConnectFor, if set, is the shorter time that a call is tried, from its
+	// begin on, as long as the hub has given no answer at all: it is for the
+	// first call, whose hub may be a mistyped one.
+	ConnectFor time.Duration
+	// Retrying, if not nil, is told about each failed attempt that is going to
+	// be repeated. It may be called by several goroutines at once.
+	Retrying func(Retry)
+}
+
+// Retry tells of a failed attempt that is going to be repeated.
+type Retry struct {
+	// Err is why it failed: an [*Error] or a [*ConnError].
+	Err error
+	// Pause is the time until the next attempt, Left that until the call gives
+	// up.
+	Pause, Left time.Duration
 }
 
 const (
@@ -111,31 +124,26 @@ func (c *Client) send(ctx context.Context, method, path string, in, out any) err
 
 // do makes the call, again if need be, and decodes the answer into out.
 func (c *Client) do(ctx context.Context, request call, out any) error {
-	patience := c.RetryFor
-	if patience == 0 {
-		patience = defaultRetryFor
-	}
-	var giveUp time.Time
+	var p patience
+	p.begin(c)
 	for attempt := 0; ; attempt++ {
-		retryAfter, err := c.try(ctx, request, out)
+		retryAfter, err := c.try(ctx, request, out, p.connectBy)
 		if err == nil {
 			return nil
 		}
-		if !Retryable(err) || ctx.Err() != nil || patience < 0 {
+		if !Retryable(err) || ctx.Err() != nil || c.RetryFor < 0 {
 			return err
 		}
-		if giveUp.IsZero() {
-			giveUp = time.Now().Add(patience)
-		}
-		pause := max(backoff(attempt), retryAfter)
-		if time.Now().Add(pause).After(giveUp) {
+		left := p.left(err)
+		if left <= 0 || retryAfter > left {
 			if attempt > 0 {
 				err = fmt.Errorf("given up after %d attempts: %w", attempt+1, err)
 			}
 			return err
 		}
+		pause := min(max(backoff(attempt), retryAfter), left)
 		if c.Retrying != nil {
-			c.Retrying(err, pause)
+			c.Retrying(Retry{Err: err, Pause: pause, Left: left})
 		}
 		if !sleep(ctx, pause) {
 			return fmt.Errorf("%w (last answer: %w)", context.Cause(ctx), err)
@@ -143,12 +151,16 @@ func (c *Client) do(ctx context.Context, request call, out any) error {
 	}
 }
 
-// errStalled ends an attempt during which nothing moved.
-var errStalled = errors.New("connection stalled")
+var (
+	// errStalled ends an attempt during which nothing moved.
+	errStalled = errors.New("connection stalled")
+	// errNoConnection ends an attempt that has not got a connection in time.
+	errNoConnection = errors.New("no connection in time")
+)
 
-// try makes the call once. The returned pause is what the server asked for by
-// Retry-After.
-func (c *Client) try(ctx context.Context, request call, out any) (retryAfter time.Duration, err error) {
+// try makes the call once, and has a connection by the given time unless that
+// is zero. The returned pause is what the server asked for by Retry-After.
+func (c *Client) try(ctx context.Context, request call, out any, connectBy time.Time) (retryAfter time.Duration, err error) {
 	target, err := c.url(request.path, request.query)
 	if err != nil {
 		return 0, err
@@ -162,8 +174,10 @@ func (c *Client) try(ctx context.Context, request call, out any) (retryAfter tim
 	watchdog := time.AfterFunc(stall, func() { cancel(errStalled) })
 	defer watchdog.Stop()
 	moved := func() { watchdog.Reset(stall) }
+	connecting, connected := limitConnecting(attempt, connectBy, func() { cancel(errNoConnection) })
+	defer connected()
 
-	req, err := http.NewRequestWithContext(attempt, request.method, target.String(), nil)
+	req, err := http.NewRequestWithContext(connecting, request.method, target.String(), nil)
 	if err != nil {
 		return 0, fmt.Errorf("%s %s: %w", request.method, request.path, err)
 	}
@@ -184,7 +198,7 @@ func (c *Client) try(ctx context.Context, request call, out any) (retryAfter tim
 		req.ContentLength = request.size
 	}
 
-	failed := func(err error) error {
+	failed := func(err error, answered bool) error {
 		if reason := source.err(); reason != nil {
 			return reason // our own file could not be read: nothing the hub can help
 		}
@@ -194,11 +208,11 @@ func (c *Client) try(ctx context.Context, request call, out any) (retryAfter tim
 		if cause := context.Cause(attempt); cause != nil {
 			err = cause
 		}
-		return newConnError(request.method, request.path, err)
+		return c.connError(request, err, answered)
 	}
 	res, err := c.client(target).Do(req)
 	if err != nil {
-		return 0, failed(err)
+		return 0, failed(err, false)
 	}
 	defer func() { _ = res.Body.Close() }()
 	moved()
@@ -216,7 +230,7 @@ func (c *Client) try(ctx context.Context, request call, out any) (retryAfter tim
 	}
 	data, err := io.ReadAll(io.LimitReader(body, limit+1))
 	if err != nil {
-		return 0, failed(err)
+		return 0, failed(err, true)
 	}
 	if int64(len(data)) > limit {
 		return 0, fmt.Errorf("%s %s: answer exceeds %d bytes", request.method, request.path, limit)
@@ -259,6 +273,8 @@ func (c *Client) client(origin *url.URL) *http.Client {
 			return finalError("stopped after 10 redirects")
 		case origin.Scheme == "https" && req.URL.Scheme != "https":
 			return finalError("redirect from https to " + req.URL.Scheme + " refused")
+		case req.URL.Scheme != "http" && req.URL.Scheme != "https":
+			return finalError("redirect to " + req.URL.Scheme + " refused")
 		case req.Method != first.Method || first.GetBody != nil && req.Body == nil:
 			return finalError("redirect to " + req.URL.Redacted() + " would lose the request's content")
 		case !sameHost(origin, req.URL):
@@ -292,7 +308,18 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-// readError turns an answer that is not a success into an *Error.
+// ForeignError says that an answer did not come from a hub, as its body tells:
+// from a proxy before it, or from another server. Err is what its status means
+// to a client.
+type ForeignError struct{ Err *Error }
+
+func (e *ForeignError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *ForeignError) Unwrap() error { return e.Err }
+
+// readError turns an answer that is not a success into an *Error, or a
+// *ForeignError of one.
 func readError(res *http.Response, body io.Reader) error {
 	data, _ := io.ReadAll(io.LimitReader(body, maxError))
 	var e Error
@@ -303,11 +330,11 @@ func readError(res *http.Response, body io.Reader) error {
 	}
 	// Something between us and the hub, or another server: its words are of
 	// little use, its status is.
-	return &Error{
+	return &ForeignError{&Error{
 		Status:  res.StatusCode,
 		Kind:    kindOf(res.StatusCode),
 		Message: "answer without the hub's error body: " + res.Status,
-	}
+	}}
 }
 
 func kindOf(status int) ErrorKind {

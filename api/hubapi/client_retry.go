@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"sync"
 	"time"
@@ -36,27 +38,42 @@ func (e *Error) Retryable() bool {
 
 // ConnError says that no complete answer was received.
 type ConnError struct {
+	// Hub is the client's Base, without a password.
+	Hub string
 	// Method and Path of the request.
 	Method, Path string
+	// Answered is set when an answer had begun.
+	Answered bool
 	// Err is the reason, without the URL.
 	Err error
 }
 
-func newConnError(method, path string, err error) *ConnError {
+func (c *Client) connError(request call, err error, answered bool) *ConnError {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
-	return &ConnError{Method: method, Path: path, Err: err}
+	hub := c.Base
+	if base, err := url.Parse(hub); err == nil {
+		hub = base.Redacted()
+	}
+	return &ConnError{Hub: hub, Method: request.method, Path: request.path, Answered: answered, Err: err}
 }
 
-func (e *ConnError) Error() string { return fmt.Sprintf("%s %s: %v", e.Method, e.Path, e.Err) }
+func (e *ConnError) Error() string { return fmt.Sprintf("hub %s: %v", e.Hub, e.Err) }
 
 // Unwrap returns Err.
 func (e *ConnError) Unwrap() error { return e.Err }
 
 // Retryable reports false for what will not heal by itself: refused redirects,
-// and a server whose certificate is not trusted.
+// a server whose certificate is not trusted or that does not speak TLS, and a
+// host that does not exist.
 func (e *ConnError) Retryable() bool {
+	if errors.Is(e.Err, http.ErrSchemeMismatch) {
+		return false
+	}
+	if dns, ok := errors.AsType[*net.DNSError](e.Err); ok && dns.IsNotFound {
+		return false
+	}
 	if _, ok := errors.AsType[finalError](e.Err); ok {
 		return false
 	}
@@ -76,6 +93,53 @@ func (e *ConnError) Retryable() bool {
 type finalError string
 
 func (e finalError) Error() string { return string(e) }
+
+// patience is how long a call goes on.
+type patience struct {
+	retryFor  time.Duration
+	connectBy time.Time // the hub must have answered by then; zero: whenever
+	giveUp    time.Time // zero before the first failure
+}
+
+func (p *patience) begin(c *Client) {
+	p.retryFor = c.RetryFor
+	if p.retryFor == 0 {
+		p.retryFor = defaultRetryFor
+	}
+	if c.ConnectFor > 0 {
+		p.connectBy = time.Now().Add(c.ConnectFor)
+	}
+}
+
+// left returns the time that is left after an attempt failed.
+func (p *patience) left(err error) time.Duration {
+	now := time.Now()
+	if p.giveUp.IsZero() {
+		p.giveUp = now.Add(p.retryFor)
+	}
+	if broken, ok := errors.AsType[*ConnError](err); !ok || broken.Answered {
+		p.connectBy = time.Time{}
+	}
+	if !p.connectBy.IsZero() && p.connectBy.Before(p.giveUp) {
+		return p.connectBy.Sub(now)
+	}
+	return p.giveUp.Sub(now)
+}
+
+// lastConnect is the least time in which an attempt may connect.
+const lastConnect = 2 * time.Second
+
+// limitConnecting calls late when a request of the returned context has no
+// connection by the given time, unless connected was called before.
+func limitConnecting(ctx context.Context, by time.Time, late func()) (limited context.Context, connected func()) {
+	if by.IsZero() {
+		return ctx, func() {}
+	}
+	timer := time.AfterFunc(max(time.Until(by), lastConnect), late)
+	connected = func() { timer.Stop() }
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected() }}
+	return httptrace.WithClientTrace(ctx, trace), connected
+}
 
 const (
 	firstPause = 250 * time.Millisecond

@@ -120,7 +120,7 @@ func TestRetries(t *testing.T) {
 					test.tries[n.Add(1)-1](w, r)
 				}))
 				told := 0
-				c.Retrying = func(error, time.Duration) { told++ }
+				c.Retrying = func(hubapi.Retry) { told++ }
 				b, err := c.CreateBuild(t.Context(), hubapi.CreateBuildRequest{Repo: "stable"})
 				if ok := err == nil && b.ID == 7; ok != test.want {
 					t.Errorf("got %+v, %v", b, err)
