@@ -45,11 +45,8 @@ func (t *Trees) PutBlob(ctx context.Context, pushID, sum string, r io.Reader) er
 	if !ok {
 		return &MismatchError{SHA256: fmt.Sprintf("%.64q", sum), Reason: "the push does not list it"}
 	}
-	select {
-	case t.uploads <- struct{}{}:
-		defer func() { <-t.uploads }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	if ok, err := t.has(sum, size); ok || err != nil {
 		return err
@@ -218,7 +215,14 @@ func (t *Trees) promote(sum string) error {
 	if err := t.blobs.Mkdirs(sum[:2], 0o755, func(string) {}); err != nil {
 		return err
 	}
-	return t.dir.Rename(path.Join(t.incomingName(), sum), path.Join("blobs", blobPath(sum)))
+	err := t.dir.Rename(path.Join(t.incomingName(), sum), path.Join("blobs", blobPath(sum)))
+	if errors.Is(err, fs.ErrNotExist) {
+		// Another tree that has the same content may have done it meanwhile.
+		if _, there := t.blobs.Root.Lstat(blobPath(sum)); there == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // incomingName is the folder of incoming, relative to dir.

@@ -166,6 +166,10 @@ func visible(files []hubapi.TreeFile, wanted func(layout.Kind) bool) map[string]
 	return v.sums
 }
 
+// maxLinks is how many links Linux follows to resolve a path
+// (path_resolution(7)).
+const maxLinks = 40
+
 type viewer struct {
 	files  []hubapi.TreeFile
 	wanted func(layout.Kind) bool
@@ -184,8 +188,10 @@ func (v *viewer) add(name string, f *hubapi.TreeFile, within []*hubapi.TreeFile)
 		}
 		return
 	}
-	if slices.Contains(within, f) {
-		return // a link to a folder that it lies in
+	// A link to a folder that it lies in, or a chain that Linux does not follow
+	// (path_resolution(7)). The budget also counts links to files.
+	if v.budget--; v.budget < 0 || len(within) == maxLinks || slices.Contains(within, f) {
+		return
 	}
 	within = append(slices.Clip(within), f)
 	target := v.resolve(f)
@@ -215,7 +221,7 @@ func (v *viewer) add(name string, f *hubapi.TreeFile, within []*hubapi.TreeFile)
 // folders.
 func (v *viewer) resolve(f *hubapi.TreeFile) string {
 	target := path.Join(path.Dir(f.Path), f.Link)
-	for range 40 { // path_resolution(7): the limit of Linux
+	for range maxLinks {
 		next, ok := v.step(target)
 		if !ok {
 			break

@@ -53,18 +53,23 @@ func (t *Trees) Begin(ctx context.Context, name string, files []hubapi.TreeFile)
 	p := newPush(&manifest{Version: version, Tree: name, Push: newID(), Created: now(), Files: files})
 	// Registered before it is on the disk, so that what is there already
 	// cannot be retired while we look.
-	t.register(p)
+	if err := t.registerNew(p); err != nil {
+		return hubapi.TreePush{}, err
+	}
 	if err := t.writeManifest(pushFile(p.Push), &p.manifest); err != nil {
 		return hubapi.TreePush{}, fmt.Errorf("begin a push of tree %s: %w", name, errors.Join(err, t.drop(p)))
 	}
 	return t.describe(ctx, p)
 }
 
-// Push describes a push that was begun, with what is missing now.
+// Push describes a push that was begun, with what is missing now. Asking does
+// not prolong its life.
 func (t *Trees) Push(ctx context.Context, id string) (hubapi.TreePush, error) {
-	p, err := t.push(id)
-	if err != nil {
-		return hubapi.TreePush{}, err
+	t.mu.Lock()
+	p := t.pushes[id]
+	t.mu.Unlock()
+	if p == nil {
+		return hubapi.TreePush{}, fmt.Errorf("push %.64q: %w", id, ErrNotFound)
 	}
 	return t.describe(ctx, p)
 }
@@ -100,6 +105,32 @@ func (t *Trees) push(id string) (*push, error) {
 	}
 	p.touched = time.Now()
 	return p, nil
+}
+
+// Limits of the pushes that are open at the same time, whose lists of files
+// are held in memory. Those nobody touches end by themselves.
+const (
+	maxPushes    = 32       // of one tree
+	maxOpenFiles = MaxFiles // of all pushes
+)
+
+// registerNew registers a push unless too many are open. The error is
+// [ErrBusy].
+func (t *Trees) registerNew(p *push) error {
+	t.mu.Lock()
+	pushes, files := 0, 0
+	for _, other := range t.pushes {
+		files += len(other.Files)
+		if other.Tree == p.Tree {
+			pushes++
+		}
+	}
+	t.mu.Unlock()
+	if pushes >= maxPushes || files > 0 && files+len(p.Files) > maxOpenFiles {
+		return fmt.Errorf("%w: %d pushes of tree %s are open, and %d files in pushes of all trees: publish or cancel some", ErrBusy, pushes, p.Tree, files)
+	}
+	t.register(p)
+	return nil
 }
 
 func (t *Trees) register(p *push) {

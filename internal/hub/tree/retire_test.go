@@ -110,7 +110,7 @@ func TestGraceAndRetirement(t *testing.T) {
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	dir := quickDir(t)
-	trees := begin(t, dir, Options{Grace: func(string) time.Duration { return time.Millisecond }, Uploads: 2})
+	trees := begin(t, dir, Options{Grace: func(string) time.Duration { return time.Millisecond }})
 	l := new(ledger)
 	done := make(chan struct{})
 	var background, pushers sync.WaitGroup

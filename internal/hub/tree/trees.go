@@ -46,9 +46,6 @@ type Options struct {
 	// PushTTL is how long a push is kept to which nothing is uploaded.
 	// Default 7 days.
 	PushTTL time.Duration
-	// Uploads is how many contents are received at the same time; further
-	// ones wait. Default 16.
-	Uploads int
 }
 
 // Trees are the plain trees of a hub, opened by the one process that may
@@ -59,7 +56,6 @@ type Trees struct {
 	blobs    durable.Dir // blobs/
 	incoming durable.Dir // incoming/<this boot>/
 	lock     io.Closer
-	uploads  chan struct{} // a slot for each upload under way
 
 	mu       sync.Mutex
 	trees    map[string]*state
@@ -138,13 +134,11 @@ func Open(dir string, opts Options) (*Trees, error) { return open(dir, opts, nil
 
 func open(dir string, opts Options, fault func(step, name string) error) (_ *Trees, err error) {
 	opts.PushTTL = cmp.Or(opts.PushTTL, 7*24*time.Hour)
-	opts.Uploads = cmp.Or(opts.Uploads, 16)
 	if opts.Grace == nil {
 		opts.Grace = func(string) time.Duration { return 24 * time.Hour }
 	}
 	t := &Trees{
 		opts:     opts,
-		uploads:  make(chan struct{}, opts.Uploads),
 		trees:    make(map[string]*state),
 		pushes:   make(map[string]*push),
 		wanted:   make(map[string]int),
