@@ -1,9 +1,10 @@
 // Package rpmmd reads the metadata of rpm repositories: repodata/repomd.xml,
-// the file in which such a repository begins. It names the other metadata files
-// with their checksums, as createrepo_c writes them and librepo reads them.
+// the file in which such a repository begins, names the other metadata files
+// with their checksums; one of them is primary.xml, which names the packages.
+// Both are as createrepo_c writes them and librepo reads them.
 //
-// It opens nothing and is safe on foreign bytes: input, depth and number of
-// entries are bounded.
+// It opens nothing and is safe on foreign bytes: depth and memory are bounded
+// however large the input is. What is compressed, the caller unpacks.
 package rpmmd
 
 import (
