@@ -1,11 +1,8 @@
 package repository
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -30,34 +27,50 @@ const (
 )
 
 // Build is an upload on its way into a repository. Its methods may be called
-// concurrently; Commit and Remove wait for the uploads in progress.
+// concurrently. Commit and Remove wait for nobody who sends: an upload that is
+// in progress when they begin is refused.
 type Build struct {
 	repo *Repository
 	id   int64
 	dir  string
 
+	prepared sync.Once
+	failed   error // of prepare
+
 	// objects are the build's and the repository's; where both have one, the
 	// published one counts, because it is the one that stays.
 	objects *ostree.Repo
 
-	mu      sync.RWMutex // held for writing by Commit and Remove
-	removed bool
+	*gate
 }
 
 // Build opens the folder of a build and creates it when absent. All callers get
-// the same Build.
+// the same Build. Opening one after the machine was started takes as long as
+// hashing what is in it; callers for other builds do not wait for that.
 func (r *Repository) Build(id int64) (*Build, error) {
+	b := r.slot(id)
+	b.prepared.Do(func() {
+		if err := b.prepare(); err != nil {
+			b.failed = fmt.Errorf("open build %d: %w", id, err)
+			r.forget(b)
+		}
+	})
+	if b.failed != nil {
+		return nil, b.failed
+	}
+	return b, nil
+}
+
+// slot returns the Build of a number, perhaps one that nobody has prepared yet.
+func (r *Repository) slot(id int64) *Build {
 	r.buildsMu.Lock()
 	defer r.buildsMu.Unlock()
-	if b := r.builds[id]; b != nil {
-		return b, nil
+	b := r.builds[id]
+	if b == nil {
+		b = &Build{repo: r, id: id, dir: filepath.Join(r.opt.BuildsDir, strconv.FormatInt(id, 10)), gate: newGate(id)}
+		r.builds[id] = b
 	}
-	b := &Build{repo: r, id: id, dir: filepath.Join(r.opt.BuildsDir, strconv.FormatInt(id, 10))}
-	if err := b.prepare(); err != nil {
-		return nil, fmt.Errorf("open build %d: %w", id, err)
-	}
-	r.builds[id] = b
-	return b, nil
+	return b
 }
 
 // forget makes way for a new build of the same number.
@@ -186,131 +199,13 @@ func (b *Build) collection() string {
 	return b.repo.opt.CollectionID + ".Build" + strconv.FormatInt(b.id, 10)
 }
 
-// begin keeps Commit and Remove away until done is called.
-func (b *Build) begin() (done func(), err error) {
-	b.mu.RLock()
-	if b.removed {
-		b.mu.RUnlock()
-		return nil, fmt.Errorf("build %d was removed: %w", b.id, fs.ErrNotExist)
-	}
-	return b.mu.RUnlock, nil
-}
-
-// Missing returns those of the objects that have to be uploaded: neither the
-// build nor the repository has them. The order stays.
-func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostree.ObjectName, error) {
-	done, err := b.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	missing := []ostree.ObjectName{}
-	for _, name := range wanted {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		has, err := b.objects.Has(name)
-		if err != nil {
-			return nil, fmt.Errorf("look for object %s: %w", name, err)
-		}
-		if !has {
-			missing = append(missing, name)
-		}
-	}
-	return missing, nil
-}
-
-// PutObject stores an object and returns its stored size. It hashes what it
-// reads; content that does not belong to the name leaves nothing behind and
-// gives an *ostree.MismatchError or *ostree.ObjectError. An object that is there
-// already is left alone, and r is not read.
-func (b *Build) PutObject(ctx context.Context, name ostree.ObjectName, r io.Reader) (stored int64, err error) {
-	done, err := b.begin()
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	if size, err := b.objects.StoredSize(name); err == nil {
-		return size, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("store object %s: %w", name, err)
-	}
-	return b.put(ctx, name.Path(), r, func(r io.Reader) error {
-		_, err := ostree.VerifyObject(name, r)
-		return err
-	})
-}
-
-// PutDelta stores a file of a static delta. It is checked by Commit.
-func (b *Build) PutDelta(ctx context.Context, name ostree.DeltaFile, r io.Reader) (stored int64, err error) {
-	done, err := b.begin()
-	if err != nil {
-		return 0, err
-	}
-	defer done()
-	path := uploadsDir + "/" + strings.TrimPrefix(name.Path(), "deltas/")
-	return b.put(ctx, path, r, func(r io.Reader) error {
-		_, err := io.Copy(io.Discard, r)
-		return err
-	})
-}
-
-// put writes a file of the build as check reads it, and gives it its name
-// when check is content.
-func (b *Build) put(ctx context.Context, path string, r io.Reader, check func(io.Reader) error) (stored int64, err error) {
-	if err := context.Cause(ctx); err != nil {
-		return 0, err
-	}
-	f, err := os.CreateTemp(filepath.Join(b.dir, tempDir), tempPrefix)
-	if err != nil {
-		return 0, fmt.Errorf("store %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	w := bufio.NewWriterSize(f, copyBuffer)
-	counted := &counter{w: w}
-	err = check(io.TeeReader(bufio.NewReaderSize(r, copyBuffer), counted))
-	if err == nil {
-		err = errors.Join(w.Flush(), f.Chmod(0o644))
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return 0, fmt.Errorf("store %s: %w", path, err)
-	}
-	target := filepath.Join(b.dir, filepath.FromSlash(path))
-	err = os.Rename(f.Name(), target)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(filepath.Dir(target), 0o755); err == nil {
-			err = os.Rename(f.Name(), target)
-		}
-	}
-	if err != nil {
-		return 0, fmt.Errorf("store %s: %w", path, err)
-	}
-	return counted.n, nil
-}
-
-// copyBuffer is the size of reads and writes of uploads.
-const copyBuffer = 64 << 10
-
-type counter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
-}
-
 // Open opens a file of the build by its slash-separated path; objects that the
 // build shares with the repository come from there. Errors are those of
-// Repository.OpenFile.
+// Repository.OpenFile. It waits for a running Commit, but not for long.
 func (b *Build) Open(path string) (*os.File, error) {
-	done, err := b.begin()
+	ctx, cancel := patience()
+	defer cancel()
+	done, err := b.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -347,14 +242,20 @@ func isBadPath(err error) bool {
 		errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR)
 }
 
-// Remove deletes the build. What was published of it stays.
+// Remove deletes the build. What was published of it stays. A Commit or Publish
+// that holds the build for long makes it give up; it may be called again.
 func (b *Build) Remove() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.removed {
+	ctx, cancel := patience()
+	defer cancel()
+	done, err := b.seal(ctx)
+	if errors.Is(err, errRemoved) {
 		return nil
 	}
-	b.removed = true
+	if err != nil {
+		return fmt.Errorf("remove: %w", err)
+	}
+	defer done()
+	b.removed.Store(true)
 	defer b.repo.forget(b)
 	// What makes it a build goes last, so that a crash leaves something that is
 	// recognised.

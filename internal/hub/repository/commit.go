@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,11 +29,11 @@ var ErrNoRefs = errors.New("no refs")
 // returns the new commits. It may be called again, with the same or other refs.
 // An object that is not there is a *MissingError.
 func (b *Build) Commit(ctx context.Context, req CommitRequest, log io.Writer) (refs map[string]string, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.removed {
-		return nil, fmt.Errorf("build %d was removed: %w", b.id, fs.ErrNotExist)
+	done, err := b.seal(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	c := committing{b: b, ctx: ctx, req: req, log: newJournal(log), now: uint64(time.Now().Unix()), from: map[ostree.Checksum][]madeCommit{}}
 	if err := c.run(); err != nil {
 		return nil, fmt.Errorf("commit build %d: %w", b.id, err)
@@ -185,7 +184,8 @@ func (c *committing) check(ref flatpak.Ref, sum ostree.Checksum, commit *ostree.
 		return err
 	}
 	if ref.Kind == flatpak.Screenshots {
-		return nil
+		_, err := listMedia(c.ctx, c.b.objects, ref, commit.Tree)
+		return err
 	}
 	text, err := c.b.objects.ReadPath(sum, "metadata", maxMetadataFile)
 	if err != nil {

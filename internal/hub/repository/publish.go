@@ -73,7 +73,7 @@ func (p *publication) run(requests []PublishRequest, commit func(Result) error) 
 		return Result{}, err
 	}
 	defer lock.release() //nolint:errcheck // nothing was written
-	done, err := holdBuilds(requests)
+	done, err := holdBuilds(p.ctx, requests)
 	if err != nil {
 		return Result{}, err
 	}
@@ -122,7 +122,7 @@ func (p *publication) tell(commit func(Result) error) error {
 }
 
 // holdBuilds keeps the builds from being removed or committed meanwhile.
-func holdBuilds(requests []PublishRequest) (done func(), err error) {
+func holdBuilds(ctx context.Context, requests []PublishRequest) (done func(), err error) {
 	var held []func()
 	done = func() {
 		for _, release := range held {
@@ -136,7 +136,7 @@ func holdBuilds(requests []PublishRequest) (done func(), err error) {
 			continue
 		}
 		seen[b] = true
-		release, err := b.begin()
+		release, err := b.begin(ctx)
 		if err != nil {
 			done()
 			return nil, err
