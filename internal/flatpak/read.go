@@ -18,6 +18,10 @@ const (
 	// few dirtrees that name each other can describe more files than atoms.
 	maxTreeEntries = 1 << 22
 
+	// maxTreeDepth bounds how deep directories nest; a path of more is longer than
+	// any system takes.
+	maxTreeDepth = 1024
+
 	appInfoDir = "files/share/app-info"
 )
 
@@ -104,35 +108,73 @@ func (r *infoReader) sizes() error {
 
 // TreeSizes adds up the files of a tree: the space they take when installed, and
 // the bytes of their objects. A file counts as often as it occurs, symlinks
-// not at all. This is what xa.installed-size and xa.download-size hold.
+// not at all. This is what xa.installed-size and xa.download-size hold. A tree
+// with more entries, or deeper ones, than anybody can check out is
+// [ostree.ErrTooLarge], however few objects describe it.
 func TreeSizes(repo *ostree.Repo, root ostree.Checksum) (installed, download uint64, err error) {
 	return treeSizes(repo, root, maxTreeEntries)
 }
 
 func treeSizes(repo *ostree.Repo, root ostree.Checksum, limit int) (installed, download uint64, err error) {
-	entries := 0
-	for pending := []ostree.Checksum{root}; len(pending) > 0; {
-		tree, err := repo.DirTree(pending[len(pending)-1])
+	w := sizeWalk{repo: repo, limit: limit, known: map[ostree.Checksum]treeSize{}}
+	size, err := w.tree(root, 0)
+	return size.installed, size.download, err
+}
+
+// treeSize is what a directory comes to with all that is below it.
+type treeSize struct {
+	installed, download uint64
+	entries             int
+}
+
+// sizeWalk adds up a tree. Every directory object is read once, wherever it
+// occurs.
+type sizeWalk struct {
+	repo  *ostree.Repo
+	limit int // of entries
+	known map[ostree.Checksum]treeSize
+}
+
+func (w *sizeWalk) tree(sum ostree.Checksum, depth int) (treeSize, error) {
+	if size, ok := w.known[sum]; ok {
+		return size, nil
+	}
+	if depth > maxTreeDepth {
+		return treeSize{}, fmt.Errorf("%w: directories nest deeper than %d", ostree.ErrTooLarge, maxTreeDepth)
+	}
+	tree, err := w.repo.DirTree(sum)
+	if err != nil {
+		return treeSize{}, err
+	}
+	total := treeSize{entries: 1 + len(tree.Files)}
+	if total.entries > w.limit {
+		return treeSize{}, w.tooLarge()
+	}
+	for _, file := range tree.Files {
+		bytes, stored, err := fileSizes(w.repo, file.File)
 		if err != nil {
-			return 0, 0, err
+			return treeSize{}, err
 		}
-		pending = pending[:len(pending)-1]
-		if entries += len(tree.Files) + len(tree.Dirs) + 1; entries > limit {
-			return 0, 0, fmt.Errorf("%w: a tree of more than %d files", ostree.ErrTooLarge, limit)
+		total.installed += roundUp(bytes)
+		total.download += stored
+	}
+	for _, dir := range tree.Dirs {
+		size, err := w.tree(dir.Tree, depth+1)
+		if err != nil {
+			return treeSize{}, err
 		}
-		for _, file := range tree.Files {
-			bytes, stored, err := fileSizes(repo, file.File)
-			if err != nil {
-				return 0, 0, err
-			}
-			installed += roundUp(bytes)
-			download += stored
-		}
-		for _, dir := range tree.Dirs {
-			pending = append(pending, dir.Tree)
+		total.installed += size.installed
+		total.download += size.download
+		if total.entries += size.entries; total.entries > w.limit {
+			return treeSize{}, w.tooLarge()
 		}
 	}
-	return installed, download, nil
+	w.known[sum] = total
+	return total, nil
+}
+
+func (w *sizeWalk) tooLarge() error {
+	return fmt.Errorf("%w: a tree of more than %d entries", ostree.ErrTooLarge, w.limit)
 }
 
 // fileSizes returns the length of a file's content and of its object, zeros for a

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 
+	"freshet/internal/flatpak"
 	"freshet/internal/ostree"
 )
 
@@ -33,38 +34,62 @@ func (p *publication) planMedia(c *planned, source string) (err error) {
 		return err
 	}
 	c.made = madeCommit{ref: c.ref.String(), sum: c.source}
-	return c.listMedia(p.ctx, commit.Tree, mediaDir)
+	c.media, err = listMedia(p.ctx, c.in, c.ref, commit.Tree)
+	return err
 }
 
-func (c *planned) listMedia(ctx context.Context, sum ostree.Checksum, below string) error {
+// maxMedia bounds the number of entries in one screenshots ref: files, symlinks
+// and folders, each as often as it occurs.
+const maxMedia = 1 << 16
+
+// listMedia lists the files of a tree in the order of their folders. The tree
+// may name a folder twice, and so describe far more files than it has
+// objects; more than maxMedia entries are ostree.ErrTooLarge.
+func listMedia(ctx context.Context, in *ostree.Repo, ref flatpak.Ref, tree ostree.Checksum) ([]medium, error) {
+	l := mediaList{in: in}
+	if err := l.folder(ctx, tree, mediaDir, 0); err != nil {
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	return l.files, nil
+}
+
+type mediaList struct {
+	in      *ostree.Repo
+	files   []medium
+	entries int
+}
+
+func (l *mediaList) folder(ctx context.Context, sum ostree.Checksum, below string, depth int) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	tree, err := c.in.DirTree(sum)
+	if depth > maxTreeDepth {
+		return fmt.Errorf("%w: folders nest deeper than %d", ostree.ErrTooLarge, maxTreeDepth)
+	}
+	tree, err := l.in.DirTree(sum)
 	if err != nil {
 		return err
 	}
+	if l.entries += len(tree.Files) + len(tree.Dirs); l.entries > maxMedia {
+		return fmt.Errorf("%w: more than %d files and folders", ostree.ErrTooLarge, maxMedia)
+	}
 	for _, file := range tree.Files {
 		name := ostree.ObjectName{Checksum: file.File, Type: ostree.TypeFile}
-		if symlink, err := isSymlink(c.in, name); err != nil {
+		symlink, err := isSymlink(l.in, name)
+		if err != nil {
 			return err
-		} else if symlink {
-			continue
 		}
-		if c.media = append(c.media, medium{below + file.Name, file.File}); len(c.media) > maxMedia {
-			return fmt.Errorf("%s: %w: more than %d files", c.ref, ostree.ErrTooLarge, maxMedia)
+		if !symlink {
+			l.files = append(l.files, medium{below + file.Name, file.File})
 		}
 	}
 	for _, dir := range tree.Dirs {
-		if err := c.listMedia(ctx, dir.Tree, below+dir.Name+"/"); err != nil {
+		if err := l.folder(ctx, dir.Tree, below+dir.Name+"/", depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// maxMedia bounds the number of files in one screenshots ref.
-const maxMedia = 1 << 16
 
 // stageMedia stages the files that are not there yet as they are.
 func (p *publication) stageMedia() error {

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// maxTreeEntries bounds the tree of a commit whose sizes are added up; a few
-	// folders that name each other can describe more files than atoms.
+	// maxTreeEntries bounds the tree of a commit, counted as a client would check it
+	// out: a few folders that name each other can describe more files than atoms.
 	maxTreeEntries = 1 << 22
 
 	// maxSymlink is what the object of a symlink takes at most: the header around
@@ -25,64 +25,84 @@ const (
 // downloadSize adds up the stored sizes of files, as xa.download-size has them:
 // a file counts as often as it occurs, symlinks not at all.
 type downloadSize struct {
-	in      *ostree.Repo
-	known   map[[2]ostree.Checksum]int64
+	in    *ostree.Repo
+	known map[[2]ostree.Checksum]extent
+	read  int // entries of the folders that were read
+}
+
+// extent is what a folder comes to with all that is below it.
+type extent struct {
+	bytes   int64
 	entries int
 }
 
 // of returns the size of the files in a folder that are not at the same place in
-// another one, which is zero for none. What both have is not looked at.
+// another one, which is zero for none. What both have is not looked at. A tree
+// that nobody could check out is ostree.ErrTooLarge.
 func (d *downloadSize) of(ctx context.Context, tree, other ostree.Checksum) (int64, error) {
+	all, err := d.folder(ctx, tree, other, 0)
+	return all.bytes, err
+}
+
+func (d *downloadSize) folder(ctx context.Context, tree, other ostree.Checksum, depth int) (extent, error) {
 	if tree == other {
-		return 0, nil
+		return extent{}, nil
 	}
 	pair := [2]ostree.Checksum{tree, other}
-	if size, ok := d.known[pair]; ok {
-		return size, nil
+	if known, ok := d.known[pair]; ok {
+		return known, nil
+	}
+	if depth > maxTreeDepth {
+		return extent{}, fmt.Errorf("%w: folders nest deeper than %d", ostree.ErrTooLarge, maxTreeDepth)
 	}
 	if err := context.Cause(ctx); err != nil {
-		return 0, err
+		return extent{}, err
 	}
 	mine, err := d.in.DirTree(tree)
 	if err != nil {
-		return 0, err
+		return extent{}, err
 	}
 	theirs, err := published(d.in, other)
 	if err != nil {
-		return 0, err
+		return extent{}, err
 	}
-	if d.entries += len(mine.Files) + len(mine.Dirs) + 1; d.entries > maxTreeEntries {
-		return 0, fmt.Errorf("%w: a tree of more than %d files", ostree.ErrTooLarge, maxTreeEntries)
+	if d.read += len(mine.Files) + len(mine.Dirs) + 1; d.read > maxTreeEntries {
+		return extent{}, errTreeEntries
 	}
-	var total int64
+	total := extent{entries: 1 + len(mine.Files)}
 	for _, file := range mine.Files {
 		if same, ok := theirs.File(file.Name); ok && same == file {
 			continue
 		}
 		size, err := d.file(file.File)
 		if err != nil {
-			return 0, err
+			return extent{}, err
 		}
-		if total, err = add(total, size); err != nil {
-			return 0, err
+		if total.bytes, err = add(total.bytes, size); err != nil {
+			return extent{}, err
 		}
 	}
 	for _, dir := range mine.Dirs {
 		same, _ := theirs.Dir(dir.Name)
-		size, err := d.of(ctx, dir.Tree, same.Tree)
+		below, err := d.folder(ctx, dir.Tree, same.Tree, depth+1)
 		if err != nil {
-			return 0, err
+			return extent{}, err
 		}
-		if total, err = add(total, size); err != nil {
-			return 0, err
+		if total.entries += below.entries; total.entries > maxTreeEntries {
+			return extent{}, errTreeEntries
+		}
+		if total.bytes, err = add(total.bytes, below.bytes); err != nil {
+			return extent{}, err
 		}
 	}
 	if d.known == nil {
-		d.known = map[[2]ostree.Checksum]int64{}
+		d.known = map[[2]ostree.Checksum]extent{}
 	}
 	d.known[pair] = total
 	return total, nil
 }
+
+var errTreeEntries = fmt.Errorf("%w: a tree of more than %d files and folders", ostree.ErrTooLarge, maxTreeEntries)
 
 // add adds sizes; a tree that shares its folders often enough has more bytes
 // than a number can hold.
