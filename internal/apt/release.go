@@ -1,10 +1,12 @@
-// Package apt reads the metadata of apt repositories: Release and InRelease,
-// the files in which a suite begins. They name the index files of the suite
-// with their checksums (Debian Policy, wiki.debian.org/DebianRepository/Format;
-// the syntax is that of deb-control(5)).
+// Package apt reads the metadata of apt repositories. A suite begins in
+// Release and InRelease, which name its index files with their checksums; of
+// these, Packages and Sources name the packages (Debian Policy,
+// wiki.debian.org/DebianRepository/Format; the syntax is that of
+// deb-control(5)).
 //
-// It opens nothing, checks no signature, and is safe on foreign bytes: input
-// and number of entries are bounded.
+// It opens nothing, checks no signature, and is safe on foreign bytes: memory
+// is bounded however large the input is. What is compressed, the caller
+// unpacks.
 package apt
 
 import (
