@@ -16,11 +16,15 @@ import (
 // deltas carries the static deltas that were uploaded over to the new commits: a
 // superblock names the commit and is written anew, the parts hold what the
 // tree consists of and stay. A delta that is not what it should be is left
-// out, because clients do without.
+// out, because clients do without; and so are all where they are not trusted.
 func (c *committing) deltas(index *flatpak.Index) error {
 	names, err := deltaNames(os.DirFS(filepath.Join(c.b.dir, uploadsDir)), ".")
 	if err != nil {
 		return err
+	}
+	if len(names) > 0 && !c.b.repo.opt.TrustUploadedDeltas {
+		c.log.printf("  %s dropped: uploaded deltas are not trusted here, clients fetch the objects instead", count(len(names), "static delta"))
+		return nil
 	}
 	carried := map[ostree.Checksum][]flatpak.Delta{}
 	for _, name := range names {

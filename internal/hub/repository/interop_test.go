@@ -206,7 +206,9 @@ func TestRealBuilds(t *testing.T) {
 	t.Parallel()
 	peertest.Require(t, "gpg")
 	signer, key := newSigner(t)
-	h := newHub(t, func(o *Options) { o.Signer, o.DeployCollectionID = signer, true })
+	h := newHub(t, func(o *Options) {
+		o.Signer, o.DeployCollectionID, o.TrustUploadedDeltas = signer, true, true
+	})
 	url := h.serve()
 	const id = "org.test.Hello"
 	b := newBuilder(t)

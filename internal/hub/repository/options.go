@@ -58,6 +58,13 @@ type Options struct {
 	// written. Which refs are in a subset their commits say.
 	Subsets []string
 
+	// TrustUploadedDeltas publishes the static deltas that come with builds. Of a delta
+	// only the checksums of its parts are verified, never that the parts make the
+	// objects of its commit; with one that does not, no client that prefers deltas
+	// can install the commit. By default they are dropped, and clients fetch the
+	// objects one by one, which are all verified.
+	TrustUploadedDeltas bool
+
 	// Signer signs commits and summaries; nil leaves the repository unsigned.
 	Signer sign.Signer
 
