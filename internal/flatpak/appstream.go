@@ -17,7 +17,9 @@ type AppstreamOptions struct {
 	// CollectionID is that of the repository; empty for none.
 	CollectionID string
 
-	// Now is the time of the commits in seconds since 1970.
+	// Now is the time of the commits in seconds since 1970. A commit that would not
+	// be younger than the one before it, as when a clock was set back, is one second
+	// younger: clients refuse older ones.
 	Now uint64
 }
 
@@ -165,6 +167,7 @@ func (b *catalogueBuild) commit(branch string, c *catalogue, file catalogueFile)
 	}
 	if before := b.x.records[branch]; before != nil {
 		commit.Parent = before.info.Checksum
+		commit.Timestamp = max(commit.Timestamp, before.info.Timestamp+1)
 	}
 	data := commit.Encode()
 	made := encodedObject{data: data, sum: ostree.ChecksumOf(data)}
@@ -184,7 +187,7 @@ func (b *catalogueBuild) commit(branch string, c *catalogue, file catalogueFile)
 		Tree:          root.sum,
 		TreeMeta:      c.meta.sum,
 		CommitSize:    uint64(len(data)),
-		Timestamp:     b.opt.Now,
+		Timestamp:     commit.Timestamp,
 		InstalledSize: c.set.bytes + roundUp(file.size),
 		DownloadSize:  c.set.stored + stored,
 	}

@@ -26,6 +26,7 @@ func (x *Index) LoadHistory(repository fs.FS) error {
 	state := published{subsummaries: map[string]lineage{}, live: map[string]bool{}}
 	defer func() {
 		x.subsummaries, x.digest, x.live = state.subsummaries, state.digest, state.live
+		x.modified = state.modified
 		x.touched = nil
 	}()
 	listed, err := fs.ReadDir(repository, "summaries")
@@ -49,6 +50,9 @@ func (x *Index) LoadHistory(repository fs.FS) error {
 		return fmt.Errorf("summary.idx: %w", err)
 	}
 	state.digest = ostree.ChecksumOf(data)
+	if modified, _ := index.Metadata.Get(keyLastModified); modified.Is("t") {
+		state.modified = modified.Uint64BE()
+	}
 	for _, subsummary := range index.Subsummaries {
 		line := lineage{current: loadView(repository, subsummary.Checksum, nil)}
 		known := line.current

@@ -42,6 +42,7 @@ type Index struct {
 
 	subsummaries map[string]lineage // by ARCH or SUBSET-ARCH, as published
 	digest       ostree.Checksum    // of the published summary.idx; zero for none
+	modified     uint64             // when that says it was published
 	live         map[string]bool    // files below summaries/ that are known to exist
 
 	catalogues map[string]catalogueState // by SUBSET-ARCH, of the last BuildAppstream

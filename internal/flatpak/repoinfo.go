@@ -36,6 +36,9 @@ type RepoInfo struct {
 	TombstoneCommits bool
 }
 
+// keyLastModified is when a summary was made: t, big-endian, seconds since 1970.
+const keyLastModified = "ostree.summary.last-modified"
+
 // xaCacheVersion says that subsummaries have all that a writer needs.
 const xaCacheVersion = 2
 
@@ -55,7 +58,7 @@ func (r *RepoInfo) summaryMetadata(now uint64) gvariant.Dict {
 	str("ostree.summary.mode", mode)
 	d.Set("ostree.summary.tombstone-commits", gvariant.Bool(r.TombstoneCommits))
 	d.Set("ostree.summary.indexed-deltas", gvariant.Bool(true))
-	d.Set("ostree.summary.last-modified", gvariant.Uint64BE(now))
+	d.Set(keyLastModified, gvariant.Uint64BE(now))
 	str("ostree.summary.collection-id", r.CollectionID)
 	str("xa.title", r.Title)
 	str("xa.comment", r.Comment)

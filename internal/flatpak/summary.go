@@ -20,7 +20,8 @@ const DefaultHistory = 16
 type BuildOptions struct {
 	Repo RepoInfo
 
-	// Now is the time of the publish in seconds since 1970.
+	// Now is the time of the publish in seconds since 1970. Summaries never say that
+	// they are older than those published before.
 	Now uint64
 
 	// Sign returns detached OpenPGP signatures of data, one per key, in binary form.
@@ -56,6 +57,7 @@ type Files struct {
 type published struct {
 	subsummaries map[string]lineage
 	digest       ostree.Checksum
+	modified     uint64
 	live         map[string]bool
 }
 
@@ -64,7 +66,8 @@ type published struct {
 // the delta indexes that changed.
 func (x *Index) Build(opt BuildOptions) (*Files, error) {
 	b := summaryBuild{x: x, opt: opt, files: &Files{}}
-	b.files.next = published{subsummaries: map[string]lineage{}, live: map[string]bool{}}
+	b.opt.Now = max(opt.Now, x.modified)
+	b.files.next = published{subsummaries: map[string]lineage{}, modified: b.opt.Now, live: map[string]bool{}}
 	if b.opt.History == 0 {
 		b.opt.History = DefaultHistory
 	}
@@ -88,6 +91,7 @@ func (x *Index) Build(opt BuildOptions) (*Files, error) {
 func (x *Index) Commit(files *Files) {
 	x.subsummaries = files.next.subsummaries
 	x.digest = files.next.digest
+	x.modified = files.next.modified
 	x.live = files.next.live
 	x.touched = nil
 }

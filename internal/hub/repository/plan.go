@@ -93,6 +93,12 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 	if rewrite.DownloadSize, err = sizes.rebased(p.ctx, commit.Tree, base); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
+	if base != nil {
+		// Clients refuse what is older than what they have. Builds may be published in
+		// another order than they were committed, and clocks are set back.
+		later := max(commit.Timestamp, base.Timestamp+1)
+		rewrite.Timestamp = &later
+	}
 	rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(req.EndOfLife, req.EndOfLifeRebase, req.AppID, req.Refs)
 	made, err := flatpak.RewriteCommit(commit, rewrite)
 	if err != nil {
