@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"freshet/internal/config"
 	"freshet/internal/edge"
 	"freshet/internal/node"
 )
@@ -49,7 +50,7 @@ shows within a second. When the origin is away it goes on serving what it has.`,
 	f.StringVar(&set.Origin, "origin", "", "URL of the server to cache")
 	f.StringVar(&set.Store, "store", "", "folder in which answers are kept")
 	f.StringVar(&set.Listen, "listen", "", `address to serve on (default ":8081")`)
-	f.StringVar(&set.Size, "size", "", `what the store may take on disk (default "10GB")`)
+	f.TextVar(&set.Size, "size", config.Size(0), `what the store may take on disk (default "10GB")`)
 	f.StringVar(&set.Rules, "rules", "", `"auto": by the kind of repository; "none": HTTP alone (default "auto")`)
 	f.StringVar(&set.Follow, "follow", "", `hub's event log: "auto", "on", "off" or the hub's URL (default "auto")`)
 	return cmd

@@ -3,6 +3,10 @@ package config_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -25,6 +29,9 @@ type hubTable struct {
 	Keys   []string             `toml:"keys"`
 	Public bool                 `toml:"public"`
 	Size   size                 `toml:"size"`
+	Limit  config.Size          `toml:"limit"`
+	Level  slog.Level           `toml:"level"`
+	Ratio  float64              `toml:"ratio"`
 	Repos  map[string]repoTable `toml:"repos"`
 	Sites  []siteTable          `toml:"sites"`
 }
@@ -39,11 +46,21 @@ func (h hubTable) WithDefaults() hubTable {
 func (h hubTable) Validate() []config.Problem {
 	var ps []config.Problem
 	if h.Dir == "" {
-		ps = append(ps, config.Problem{Key: "dir", Message: "must be set"})
+		ps = append(ps, config.Missing("dir", "the folder"))
 	}
 	for name, r := range h.Repos {
 		if r.Depth > 10 {
 			ps = append(ps, config.Problem{Key: "repos." + name + ".depth", Message: "at most 10"})
+		}
+	}
+	return ps
+}
+
+func (h hubTable) CheckFiles() []config.Problem {
+	var ps []config.Problem
+	for i, key := range h.Keys {
+		if err := config.CheckReadable(key); err != nil {
+			ps = append(ps, config.Problem{Key: fmt.Sprintf("keys[%d]", i), Message: key + ": " + err.Error()})
 		}
 	}
 	return ps
@@ -81,6 +98,8 @@ port = 8080
 keys = ["a", "b"]
 public = true
 size = "10GB"
+limit = "4GiB"
+level = "warn"
 [hub.repos.stable]
 title = "Stable"
 [hub.repos."beta.2"]
@@ -95,6 +114,7 @@ origin = "http://b"
 	}
 	want := whole{Admin: "127.0.0.1:1", Hub: &hubTable{
 		Dir: "/srv", Grace: 36 * time.Hour, Port: 8080, Keys: []string{"a", "b"}, Public: true, Size: 4,
+		Limit: 4 << 30, Level: slog.LevelWarn,
 		Repos: map[string]repoTable{"stable": {Title: "Stable"}, "beta.2": {Depth: 3}},
 		Sites: []siteTable{{"http://a"}, {"http://b"}},
 	}}
@@ -112,26 +132,36 @@ port = 70000
 keys = "a"
 public = "yes"
 size = "10"
+limit = "10XB"
+level = "loud"
+ratio = "half"
 [hub.repos.stable]
 titel = "Stable"
 depth = 11
+[hub.repos.beta]
+depth = "3"
 [[hub.sites]]
 origin = "http://a"
 [[hub.sites]]
 origin = 3
 [edge]
 `), &got)
-	want := `f.toml:1: admn: unknown key (did you mean admin?)
-f.toml:2: hub.dir: must be set
-f.toml:3: hub.grace: want a duration like "90s", "15m" or "24h", got "soon"
+	want := `15 problems in f.toml
+f.toml:1: admn: unknown key (did you mean admin?)
+f.toml:2: hub.dir: is required: the folder
+f.toml:3: hub.grace: want a duration like "90s", "15m", "24h" or "30d", got "soon"
 f.toml:4: hub.port: 70000 is out of range
 f.toml:5: hub.keys: want a list, got a string
-f.toml:6: hub.public: want bool, got a string
+f.toml:6: hub.public: want a boolean (true or false), got a string
 f.toml:7: hub.size: want a size like "10GB"
-f.toml:9: hub.repos.stable.titel: unknown key (did you mean title?)
-f.toml:10: hub.repos.stable.depth: at most 10
-f.toml:14: hub.sites[1].origin: want string, got an integer
-f.toml:15: edge: unknown key`
+f.toml:8: hub.limit: want a size like 4096, "500MB" or "10GiB", got "10XB"
+f.toml:9: hub.level: want "debug", "info", "warn" or "error", got "loud"
+f.toml:10: hub.ratio: want a number, got a string
+f.toml:12: hub.repos.stable.titel: unknown key (did you mean title?)
+f.toml:13: hub.repos.stable.depth: at most 10
+f.toml:15: hub.repos.beta.depth: want an integer, got a string
+f.toml:19: hub.sites[1].origin: want a string, got an integer
+f.toml:20: edge: unknown key`
 	if _, ok := errors.AsType[config.Problems](err); !ok {
 		t.Fatalf("error is %T: %v", err, err)
 	}
@@ -140,13 +170,68 @@ f.toml:15: edge: unknown key`
 	}
 }
 
+// What stands in the file with the wrong type is not also reported as missing,
+// nor what is inside it.
+func TestWrongTypeIsReportedOnce(t *testing.T) {
+	for file, want := range map[string]string{
+		"[hub]\ndir = 3\n":            "1 problem in f.toml\nf.toml:2: hub.dir: want a string, got an integer",
+		"hub = 3\n":                   "1 problem in f.toml\nf.toml:1: hub: want a table, got an integer",
+		"[hub]\ndirr = \"x\"\n":       "2 problems in f.toml\nf.toml:1: hub.dir: is required: the folder\nf.toml:2: hub.dirr: unknown key (did you mean dir?)",
+		"admin = 1\n[hub]\ndir='x'\n": "1 problem in f.toml\nf.toml:1: admin: want a string, got an integer",
+		"[hub]\ndir='x'\nlimit=-1\n":  "1 problem in f.toml\nf.toml:3: hub.limit: want a size like 4096, \"500MB\" or \"10GiB\", got \"-1\"",
+		"[hub]\ndir='x'\nlimit=1.5\n": "1 problem in f.toml\nf.toml:3: hub.limit: want a size like 4096, \"500MB\" or \"10GiB\", got a float",
+		"[hub]\ndir='x'\nlevel=4\n":   "1 problem in f.toml\nf.toml:3: hub.level: want \"debug\", \"info\", \"warn\" or \"error\", got an integer",
+		"[hub]\ndir='x'\ngrace=30\n":  "1 problem in f.toml\nf.toml:3: hub.grace: want a duration like \"90s\", \"15m\", \"24h\" or \"30d\", got an integer",
+	} {
+		err := config.Decode("f.toml", []byte(file), new(whole))
+		if err == nil || err.Error() != want {
+			t.Errorf("%q:\n%v, want\n%s", file, err, want)
+		}
+	}
+}
+
+// What flags change after the file was read counts, and problems still know
+// their lines; files are looked for.
+func TestCheckAfterChange(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f.toml")
+	if err := os.WriteFile(path, []byte("[hub]\nport = 'x'\nkeys = ['absent', '.', 'f.toml']\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	var cfg whole
+	f, err := config.Read("f.toml", &cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Hub.Dir = "by flag"
+	const form = "f.toml:2: hub.port: want an integer, got a string"
+	want := "3 problems in f.toml\n" + form + `
+f.toml:3: hub.keys[0]: absent: no such file or directory
+f.toml:3: hub.keys[1]: .: is a folder, want a file`
+	if err := f.Check(cfg); err == nil || err.Error() != want {
+		t.Errorf("%v, want\n%s", err, want)
+	}
+	if err := f.Form(); err == nil || err.Error() != "1 problem in f.toml\n"+form {
+		t.Errorf("form: %v", err)
+	}
+
+	var none *config.File
+	if err := none.Check(whole{}); err != nil {
+		t.Errorf("no table: %v", err)
+	}
+	if err := none.Check(whole{Hub: new(hubTable)}); err == nil || err.Error() != "hub.dir: is required: the folder" {
+		t.Errorf("no file: %v", err)
+	}
+}
+
 func TestSyntaxError(t *testing.T) {
 	err := config.Decode("f.toml", []byte("[hub]\ndir = \n"), new(whole))
-	if err == nil || !strings.HasPrefix(err.Error(), "f.toml:2: ") {
+	if err == nil || !strings.Contains(err.Error(), "\nf.toml:2: ") {
 		t.Errorf("got %v", err)
 	}
 	err = config.Decode("f.toml", []byte("admin = 'a'\nadmin = 'b'\n"), new(whole))
-	if err == nil || !strings.HasPrefix(err.Error(), "f.toml:2: ") {
+	if err == nil || !strings.Contains(err.Error(), "\nf.toml:2: ") {
 		t.Errorf("duplicate key: got %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -74,33 +75,18 @@ func joinKey(table, key string) string {
 	return table + "." + key
 }
 
-type decoder struct {
-	file     string
-	lines    map[string]int
-	problems Problems
-}
+// decoder puts the values of a document into structs and notes in file what
+// it cannot.
+type decoder struct{ file *File }
 
-func (d *decoder) decode(key string, tree map[string]any, cfg any) {
-	d.table(key, tree, reflect.ValueOf(cfg).Elem())
-	d.validate(key, cfg)
-}
-
-// problem records a problem at key, or at the nearest table around it that
-// the file names.
 func (d *decoder) problem(key, format string, args ...any) {
-	p := Problem{File: d.file, Key: key, Message: fmt.Sprintf(format, args...)}
-	for k := key; k != ""; {
-		if line := d.lines[k]; line > 0 {
-			p.Line = line
-			break
-		}
-		cut := strings.LastIndexAny(k, ".[")
-		if cut < 0 {
-			break
-		}
-		k = k[:cut]
-	}
-	d.problems = append(d.problems, p)
+	d.file.problems = append(d.file.problems, d.file.locate(Problem{Key: key, Message: fmt.Sprintf(format, args...)}))
+}
+
+// fail is problem for a value that cannot be taken.
+func (d *decoder) fail(key, format string, args ...any) {
+	d.file.failed[key] = true
+	d.problem(key, format, args...)
 }
 
 func (d *decoder) table(key string, tree map[string]any, into reflect.Value) {
@@ -123,25 +109,7 @@ func (d *decoder) value(key string, v any, into reflect.Value) {
 		d.value(key, v, into.Elem())
 		return
 	}
-	if into.CanAddr() {
-		if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr()); ok {
-			s, isString := v.(string)
-			if !isString {
-				d.problem(key, "want a string, got %s", kindOf(v))
-			} else if err := text.UnmarshalText([]byte(s)); err != nil {
-				d.problem(key, "%v", err)
-			}
-			return
-		}
-	}
-	if into.Type() == reflect.TypeFor[time.Duration]() {
-		s, isString := v.(string)
-		dur, err := time.ParseDuration(s)
-		if !isString || err != nil {
-			d.problem(key, `want a duration like "90s", "15m" or "24h", got %s`, literal(v))
-			return
-		}
-		into.SetInt(int64(dur))
+	if into.CanAddr() && d.text(key, v, into.Addr().Interface()) {
 		return
 	}
 	switch into.Kind() {
@@ -150,7 +118,7 @@ func (d *decoder) value(key string, v any, into reflect.Value) {
 			d.table(key, tree, into)
 			return
 		}
-		d.problem(key, "want a table, got %s", kindOf(v))
+		d.fail(key, "want a table, got %s", kindOf(v))
 	case reflect.Map:
 		d.mapping(key, v, into)
 	case reflect.Slice:
@@ -160,10 +128,52 @@ func (d *decoder) value(key string, v any, into reflect.Value) {
 	}
 }
 
+// text takes values of the types that are written as text, and reports whether
+// into points to one of them.
+func (d *decoder) text(key string, v, into any) bool {
+	s, isString := v.(string)
+	var err error
+	switch into := into.(type) {
+	case *time.Duration:
+		if !isString {
+			d.fail(key, "want %s, got %s", durationForm, kindOf(v))
+			return true
+		}
+		*into, err = ParseDuration(s)
+	case *slog.Level:
+		if !isString {
+			d.fail(key, "want %s, got %s", levelForm, kindOf(v))
+			return true
+		}
+		*into, err = ParseLevel(s)
+	case *Size:
+		if n, isInteger := v.(int64); isInteger {
+			s, isString = strconv.FormatInt(n, 10), true
+		}
+		if !isString {
+			d.fail(key, "want %s, got %s", sizeForm, kindOf(v))
+			return true
+		}
+		*into, err = ParseSize(s)
+	case encoding.TextUnmarshaler:
+		if !isString {
+			d.fail(key, "want a string, got %s", kindOf(v))
+			return true
+		}
+		err = into.UnmarshalText([]byte(s))
+	default:
+		return false
+	}
+	if err != nil {
+		d.fail(key, "%v", err)
+	}
+	return true
+}
+
 func (d *decoder) mapping(key string, v any, into reflect.Value) {
 	tree, ok := v.(map[string]any)
 	if !ok {
-		d.problem(key, "want a table, got %s", kindOf(v))
+		d.fail(key, "want a table, got %s", kindOf(v))
 		return
 	}
 	if into.IsNil() {
@@ -179,7 +189,7 @@ func (d *decoder) mapping(key string, v any, into reflect.Value) {
 func (d *decoder) slice(key string, v any, into reflect.Value) {
 	list, ok := v.([]any)
 	if !ok {
-		d.problem(key, "want a list, got %s", kindOf(v))
+		d.fail(key, "want a list, got %s", kindOf(v))
 		return
 	}
 	out := reflect.MakeSlice(into.Type(), len(list), len(list))
@@ -198,41 +208,20 @@ func (d *decoder) scalar(key string, v any, into reflect.Value) {
 		into.SetBool(from.Bool())
 	case into.CanInt() && from.CanInt():
 		if into.OverflowInt(from.Int()) {
-			d.problem(key, "%d is out of range", from.Int())
+			d.fail(key, "%d is out of range", from.Int())
 			return
 		}
 		into.SetInt(from.Int())
 	case into.CanUint() && from.CanInt():
 		if from.Int() < 0 || into.OverflowUint(uint64(from.Int())) {
-			d.problem(key, "%d is out of range", from.Int())
+			d.fail(key, "%d is out of range", from.Int())
 			return
 		}
 		into.SetUint(uint64(from.Int()))
 	case into.CanFloat() && (from.CanFloat() || from.CanInt()):
 		into.Set(from.Convert(into.Type()))
 	default:
-		d.problem(key, "want %s, got %s", into.Kind(), kindOf(v))
-	}
-}
-
-// validate calls the validators of v and of everything inside it.
-func (d *decoder) validate(key string, v any) {
-	value := reflect.ValueOf(v)
-	if value.Kind() == reflect.Pointer && value.IsNil() {
-		return
-	}
-	if checker, ok := v.(Validator); ok {
-		for _, p := range checker.Validate() {
-			d.problem(joinKey(key, p.Key), "%s", p.Message)
-		}
-		return // it answers for what is inside it
-	}
-	value = reflect.Indirect(value)
-	if value.Kind() != reflect.Struct {
-		return
-	}
-	for _, f := range fieldsOf(value.Type()) {
-		d.validate(joinKey(key, f.name), value.FieldByIndex(f.index).Interface())
+		d.fail(key, "want %s, got %s", kindWanted(into), kindOf(v))
 	}
 }
 
@@ -290,6 +279,23 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
+// kindWanted says in words what into, which is no table and no list, can hold.
+func kindWanted(into reflect.Value) string {
+	switch {
+	case into.Kind() == reflect.String:
+		return "a string"
+	case into.Kind() == reflect.Bool:
+		return "a boolean (true or false)"
+	case into.CanInt() || into.CanUint():
+		return "an integer"
+	case into.CanFloat():
+		return "a number"
+	default:
+		return into.Kind().String()
+	}
+}
+
+// kindOf says in words what kind of value stands in a file.
 func kindOf(v any) string {
 	switch v.(type) {
 	case string:
@@ -307,11 +313,4 @@ func kindOf(v any) string {
 	default:
 		return "a date or time"
 	}
-}
-
-func literal(v any) string {
-	if s, ok := v.(string); ok {
-		return strconv.Quote(s)
-	}
-	return kindOf(v)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"io"
+	"log/slog"
 	"reflect"
 	"strconv"
 	"strings"
@@ -125,7 +126,10 @@ func tomlValue(v reflect.Value) string {
 		v = v.Elem()
 	}
 	if d, ok := reflect.TypeAssert[time.Duration](v); ok {
-		return strconv.Quote(shortDuration(d))
+		return strconv.Quote(FormatDuration(d))
+	}
+	if level, ok := reflect.TypeAssert[slog.Level](v); ok {
+		return strconv.Quote(strings.ToLower(level.String()))
 	}
 	if text, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		if b, err := text.MarshalText(); err == nil {
@@ -146,18 +150,6 @@ func tomlValue(v reflect.Value) string {
 	default:
 		return fmt.Sprint(v.Interface())
 	}
-}
-
-// shortDuration prints 15m0s as 15m.
-func shortDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // WriteDefault prints a configuration file in which every key stands with its
@@ -195,7 +187,12 @@ func WriteReference(w io.Writer, list []Setting) error {
 	b.WriteString("# Configuration\n\n" +
 		"One TOML file configures every role of a process; a role runs when its table is there.\n" +
 		"`freshet config default` prints this as a file to edit, `freshet config check FILE` reports\n" +
-		"every problem of one at once. Unknown keys are errors. Durations are written `\"90s\"`, `\"15m\"`, `\"24h\"`.\n\n" +
+		"every problem of one at once, as `FILE:LINE: KEY: what is wrong`. Unknown keys are errors.\n\n" +
+		"- Durations are written `\"90s\"`, `\"15m\"`, `\"24h\"`, `\"30d\"` or `\"1d12h\"`.\n" +
+		"- Sizes are a number of bytes, or one with a unit: `\"500MB\"`, `\"10GB\"` (powers of 1000),\n" +
+		"  `\"512KiB\"`, `\"2TiB\"` (powers of 1024).\n" +
+		"- Addresses are `\"host:port\"`, `\":port\"` for every address of the machine, or `\"mem:NAME\"` to be\n" +
+		"  reached by the other roles of the process alone.\n\n" +
 		"This page is generated from the source: edit the comments there and run `make generate`.\n\n" +
 		"## Top level\n")
 	for _, s := range list {

@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"math"
 	"net"
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,9 +30,8 @@ type Config struct {
 	// file system and belong to this edge alone. Required.
 	Store string `toml:"store"`
 
-	// Size bounds what the store takes on disk: a number of bytes, or one with
-	// a unit: "500MB", "10GB", "2TiB". Default "10GB".
-	Size string `toml:"size"`
+	// Size bounds what the store takes on disk. At least "1MiB". Default "10GB".
+	Size config.Size `toml:"size"`
 
 	// Rules says what decides how long an answer is kept. "auto": what is known
 	// of OSTree, rpm, apt, pacman and apk repositories, by path, and HTTP for
@@ -81,7 +78,7 @@ type SiteConfig struct {
 // Defaults of Config.
 const (
 	defaultListen    = ":8081"
-	defaultSize      = "10GB"
+	defaultSize      = 10e9
 	defaultFirstByte = 15 * time.Second
 	defaultIdle      = 15 * time.Second
 	rulesAuto        = "auto"
@@ -120,23 +117,21 @@ func (c Config) WithDefaults() Config {
 func (c Config) Validate() []config.Problem {
 	var v validation
 	if c.Store == "" {
-		v.problem("store", "is required: the folder in which answers are kept")
+		v.missing("store", "the folder in which answers are kept")
 	}
 	if c.Origin == "" && len(c.Sites) == 0 {
-		v.problem("origin", "is required: the URL of the server to cache")
+		v.missing("origin", "the URL of the server to cache")
 	}
 	if c.Origin != "" {
 		v.origin("origin", c.Origin)
 	}
-	if c.Listen != "" && !strings.HasPrefix(c.Listen, "mem:") {
-		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-			v.problem("listen", `want "host:port", got %q`, c.Listen)
+	if c.Listen != "" {
+		if err := config.CheckAddress(c.Listen); err != nil {
+			v.problem("listen", "%v", err)
 		}
 	}
-	if n, err := parseSize(cmp.Or(c.Size, defaultSize)); err != nil {
-		v.problem("size", "%v", err)
-	} else if n < minSize {
-		v.problem("size", "must be at least 1MiB, got %q", c.Size)
+	if c.Size != 0 && c.Size < minSize {
+		v.problem("size", "must be at least %v, got %v", config.Size(minSize), c.Size)
 	}
 	v.rules("rules", c.Rules)
 	v.follow("follow", c.Follow)
@@ -156,6 +151,10 @@ func (v *validation) problem(key, format string, args ...any) {
 	v.problems = append(v.problems, config.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
 }
 
+func (v *validation) missing(key, what string) {
+	v.problems = append(v.problems, config.Missing(key, what))
+}
+
 func (v *validation) site(name string, site SiteConfig, owner map[string]string) {
 	key := "sites." + name
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`).MatchString(name) {
@@ -165,12 +164,12 @@ func (v *validation) site(name string, site SiteConfig, owner map[string]string)
 		v.problem(key, "is the name of the site without hosts")
 	}
 	if site.Origin == "" {
-		v.problem(key+".origin", "is required: the URL of the server to cache")
+		v.missing(key+".origin", "the URL of the server to cache")
 	} else {
 		v.origin(key+".origin", site.Origin)
 	}
 	if len(site.Hosts) == 0 {
-		v.problem(key+".hosts", "is required: the host names of the site")
+		v.missing(key+".hosts", "the host names of the site")
 	}
 	for i, host := range site.Hosts {
 		at := fmt.Sprintf("%s.hosts[%d]", key, i)
@@ -222,39 +221,6 @@ func (v *validation) notNegative(key string, d time.Duration) {
 }
 
 func isURL(s string) bool { return strings.Contains(s, "://") }
-
-// parseSize reads a number of bytes with an optional unit.
-func parseSize(s string) (int64, error) {
-	digits := strings.TrimRight(s, "BKMGTibkmgt ")
-	unit := strings.ToUpper(strings.TrimSpace(s[len(digits):]))
-	factor := int64(1)
-	switch unit {
-	case "", "B":
-	case "K", "KB":
-		factor = 1e3
-	case "M", "MB":
-		factor = 1e6
-	case "G", "GB":
-		factor = 1e9
-	case "T", "TB":
-		factor = 1e12
-	case "KIB":
-		factor = 1 << 10
-	case "MIB":
-		factor = 1 << 20
-	case "GIB":
-		factor = 1 << 30
-	case "TIB":
-		factor = 1 << 40
-	default:
-		return 0, fmt.Errorf("unknown unit in %q: want B, KB, MB, GB, TB, KiB, MiB, GiB or TiB", s)
-	}
-	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || n < 0 || math.IsNaN(n) || n*float64(factor) > 1<<60 {
-		return 0, fmt.Errorf(`%q is no size: want a number and a unit, like "10GB"`, s)
-	}
-	return int64(n * float64(factor)), nil
-}
 
 // hostName is the host of a Host field, without port, lower case.
 func hostName(hostport string) string {

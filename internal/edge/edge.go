@@ -59,10 +59,6 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	}
 	cfg = cfg.WithDefaults()
 	env = env.WithDefaults()
-	size, err := parseSize(cfg.Size)
-	if err != nil {
-		return nil, fmt.Errorf("size: %w", err)
-	}
 	e := &Edge{
 		cfg: cfg, env: env, log: env.Log,
 		flights: make(map[diskcache.ID]*flight), sites: make(map[string]*site),
@@ -76,7 +72,8 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	if err := durable.CheckFolder(cfg.Store, "lock", "obj"); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{Size: size, Log: env.Log}); err != nil {
+	var err error
+	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{Size: int64(cfg.Size), Log: env.Log}); err != nil {
 		return nil, err
 	}
 	if e.cursors, err = durable.Open(e.store.Path("cursors")); err != nil {

@@ -159,7 +159,7 @@ func TestBodyDoesNotFit(t *testing.T) {
 			t.Run(fmt.Sprintf("%d/%s", size, framing), func(t *testing.T) {
 				bubble(t, func(t *testing.T) {
 					body := pattern(size)
-					w := newWorld(t, Config{Size: "1MiB"}, func(rw http.ResponseWriter, _ *http.Request) {
+					w := newWorld(t, Config{Size: 1 << 20}, func(rw http.ResponseWriter, _ *http.Request) {
 						if framing == "length" {
 							rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
 						}
@@ -189,7 +189,7 @@ func TestBodyDoesNotFit(t *testing.T) {
 func TestEvictionKeepsTheBound(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		body := pattern(20 << 10)
-		w := newWorld(t, Config{Size: "1MiB"}, func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, body) })
+		w := newWorld(t, Config{Size: 1 << 20}, func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, body) })
 		for i := range 200 {
 			if a := w.get(fmt.Sprintf("/%d.rpm", i)); a.body != body {
 				t.Fatalf("%d: %d bytes", i, len(a.body))

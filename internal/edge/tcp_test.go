@@ -35,7 +35,7 @@ const (
 func TestMain(m *testing.M) {
 	if store := os.Getenv(childEnv); store != "" {
 		err := Run(context.Background(), Config{
-			Origin: os.Getenv(childOrigin), Store: store, Listen: "127.0.0.1:0", Size: "24MiB", Follow: "off",
+			Origin: os.Getenv(childOrigin), Store: store, Listen: "127.0.0.1:0", Size: 24 << 20, Follow: "off",
 		}, role.Env{
 			Listen: func(ctx context.Context, addr string) (net.Listener, error) {
 				ln, err := role.ListenTCP(ctx, addr)
@@ -193,7 +193,7 @@ func newTCP(tb testing.TB, origin http.Handler) (edge, upstream *httptest.Server
 	tb.Helper()
 	upstream = httptest.NewServer(origin)
 	env := role.Env{}.WithDefaults()
-	e, err := New(tb.Context(), Config{Origin: upstream.URL, Store: tb.TempDir(), Size: "1GiB", Follow: "off"}, env)
+	e, err := New(tb.Context(), Config{Origin: upstream.URL, Store: tb.TempDir(), Size: 1 << 30, Follow: "off"}, env)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func benchmarkHit(b *testing.B, path string, body string, fields ...string) {
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(body))
 	}))
 	defer upstream.Close()
-	e, err := New(b.Context(), Config{Origin: upstream.URL, Store: b.TempDir(), Size: "1GiB", Follow: "off"}, role.Env{})
+	e, err := New(b.Context(), Config{Origin: upstream.URL, Store: b.TempDir(), Size: 1 << 30, Follow: "off"}, role.Env{})
 	if err != nil {
 		b.Fatal(err)
 	}

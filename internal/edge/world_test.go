@@ -59,8 +59,8 @@ func newWorld(t *testing.T, cfg Config, origin http.HandlerFunc) *world {
 	if cfg.Follow == "" {
 		cfg.Follow = "off"
 	}
-	if cfg.Size == "" {
-		cfg.Size = "64MiB"
+	if cfg.Size == 0 {
+		cfg.Size = 64 << 20
 	}
 	cfg.Listen = "mem:edge"
 	w.cfg = cfg

@@ -225,7 +225,7 @@ func (s *server) addExtraIDs(w http.ResponseWriter, r *http.Request, claims *aut
 // missingObjects tells which objects must be uploaded.
 func (s *server) missingObjects(w http.ResponseWriter, r *http.Request, _ *auth.Claims, build hubapi.Build) error {
 	var request hubapi.MissingObjectsRequest
-	if err := readJSON(w, r, &request, s.cfg.Limits.JSONBody); err != nil {
+	if err := readJSON(w, r, &request, int64(s.cfg.Limits.JSONBody)); err != nil {
 		return err
 	}
 	wanted := make([]ostree.ObjectName, len(request.Wanted))

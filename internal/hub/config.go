@@ -43,7 +43,8 @@ type Config struct {
 
 	// SecretFile holds the key, in base64, by which tokens are signed (HS256).
 	// Whoever reads it can make any token. Default: "secret" in Dir, made at the
-	// first start.
+	// first start. A file that is named here must be there
+	// (head -c 32 /dev/urandom | base64).
 	SecretFile string `toml:"secret-file"`
 
 	// TokenPrefix stands before each token the hub issues, so that secret
@@ -64,7 +65,7 @@ type Config struct {
 	BuildGPGKeys []string `toml:"build-gpg-keys"`
 
 	// BuildRetention is how long after its creation an unpublished build is
-	// kept before it is purged. Default "720h" (30 days).
+	// kept before it is purged. Default "30d".
 	BuildRetention time.Duration `toml:"build-retention"`
 
 	// CommitWorkers is how many builds are committed at the same time.
@@ -85,18 +86,16 @@ type Config struct {
 
 // Limits is the table [hub.limits]. A request over a limit is answered 413.
 type Limits struct {
-	// UploadBody is the most bytes of one upload request.
-	// Default 4294967296 (4 GiB).
-	UploadBody int64 `toml:"upload-body"`
+	// UploadBody is the most one upload request may have. Default "4GiB".
+	UploadBody config.Size `toml:"upload-body"`
 
-	// Object is the most bytes of one file in an upload.
-	// Default 4294967296 (4 GiB).
-	Object int64 `toml:"object"`
+	// Object is the most one file in an upload may have. Default "4GiB".
+	Object config.Size `toml:"object"`
 
-	// JSONBody is the most bytes of the list of objects in a missing_objects
-	// request and, times 32, of the list of files in a tree push, after
-	// decompression. Other JSON bodies may have 2 MiB. Default 10485760 (10 MiB).
-	JSONBody int64 `toml:"json-body"`
+	// JSONBody is the most the list of objects in a missing_objects request may
+	// have and, times 32, the list of files in a tree push, after decompression.
+	// Other JSON bodies may have 2 MiB. Default "10MiB".
+	JSONBody config.Size `toml:"json-body"`
 }
 
 // RepoConfig is a table [hub.repos.NAME], an OSTree repository.
@@ -175,11 +174,13 @@ const (
 )
 
 // WithDefaults returns c with every setting left zero replaced by its default,
-// except BaseURL, which is known when the hub listens. It does not change what
-// c's maps hold.
+// except BaseURL, which is known when the hub listens, and files in Dir when
+// there is none. It does not change what c's maps hold.
 func (c Config) WithDefaults() Config {
 	c.Listen = cmp.Or(c.Listen, defaultListen)
-	c.SecretFile = cmp.Or(c.SecretFile, filepath.Join(c.Dir, "secret"))
+	if c.SecretFile == "" && c.Dir != "" {
+		c.SecretFile = filepath.Join(c.Dir, "secret")
+	}
 	c.BuildRetention = cmp.Or(c.BuildRetention, defaultBuildRetention)
 	c.CommitWorkers = cmp.Or(c.CommitWorkers, defaultCommitWorkers)
 	c.Limits.UploadBody = cmp.Or(c.Limits.UploadBody, defaultUploadBody)
@@ -199,9 +200,15 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
+// WithDefaults returns c with every setting left zero replaced by its default.
+func (c TreeConfig) WithDefaults() TreeConfig {
+	c.Grace = cmp.Or(c.Grace, defaultGrace)
+	return c
+}
+
 // grace is how long old generations of a tree stay readable.
 func (c Config) grace(tree string) time.Duration {
-	return cmp.Or(c.Trees[tree].Grace, defaultGrace)
+	return c.Trees[tree].WithDefaults().Grace
 }
 
 var (
@@ -217,7 +224,12 @@ var (
 func (c Config) Validate() []config.Problem {
 	var v validation
 	if c.Dir == "" {
-		v.problem("dir", "is required: the directory in which the hub keeps everything")
+		v.problems = append(v.problems, config.Missing("dir", "the folder in which the hub keeps everything"))
+	}
+	if c.Listen != "" {
+		if err := config.CheckAddress(c.Listen); err != nil {
+			v.problem("listen", "%v", err)
+		}
 	}
 	v.url("base-url", c.BaseURL)
 	v.url("public-url", c.PublicURL)
@@ -230,9 +242,9 @@ func (c Config) Validate() []config.Problem {
 	v.files("build-gpg-keys", c.BuildGPGKeys)
 	v.notNegative("build-retention", int64(c.BuildRetention))
 	v.notNegative("commit-workers", int64(c.CommitWorkers))
-	v.notNegative("limits.upload-body", c.Limits.UploadBody)
-	v.notNegative("limits.object", c.Limits.Object)
-	v.notNegative("limits.json-body", c.Limits.JSONBody)
+	v.notNegative("limits.upload-body", int64(c.Limits.UploadBody))
+	v.notNegative("limits.object", int64(c.Limits.Object))
+	v.notNegative("limits.json-body", int64(c.Limits.JSONBody))
 	for _, name := range slices.Sorted(maps.Keys(c.Repos)) {
 		v.repo(name, c.Repos[name])
 	}
@@ -240,6 +252,21 @@ func (c Config) Validate() []config.Problem {
 		key := "trees." + name
 		v.name(key, name)
 		v.notNegative(key+".grace", int64(c.Trees[name].Grace))
+	}
+	return v.problems
+}
+
+// CheckFiles reports key files that are named and cannot be read; see
+// [config.FileChecker]. Those that the hub makes itself need not be there.
+func (c Config) CheckFiles() []config.Problem {
+	var v validation
+	if c.SecretFile != "" && filepath.Clean(c.SecretFile) != filepath.Join(c.Dir, "secret") {
+		v.readable("secret-file", c.SecretFile)
+	}
+	v.allReadable("gpg-keys", c.GPGKeys)
+	v.allReadable("build-gpg-keys", c.BuildGPGKeys)
+	for _, name := range slices.Sorted(maps.Keys(c.Repos)) {
+		v.allReadable("repos."+name+".gpg-keys", c.Repos[name].GPGKeys)
 	}
 	return v.problems
 }
@@ -304,5 +331,20 @@ func (v *validation) files(key string, list []string) {
 		if s == "" {
 			v.problem(fmt.Sprintf("%s[%d]", key, i), "must name a file")
 		}
+	}
+}
+
+func (v *validation) allReadable(key string, list []string) {
+	for i, s := range list {
+		v.readable(fmt.Sprintf("%s[%d]", key, i), s)
+	}
+}
+
+func (v *validation) readable(key, file string) {
+	if file == "" {
+		return // Validate says so
+	}
+	if err := config.CheckReadable(file); err != nil {
+		v.problem(key, "%s: %v", file, err)
 	}
 }

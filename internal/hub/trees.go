@@ -77,7 +77,7 @@ func (s *server) getTree(w http.ResponseWriter, _ *http.Request, _ *auth.Claims,
 // beginPush takes the list of a tree's files and tells which contents are
 // missing.
 func (s *server) beginPush(w http.ResponseWriter, r *http.Request, _ *auth.Claims, name string) error {
-	body, err := openBody(w, r, manifestBodies*s.cfg.Limits.JSONBody)
+	body, err := openBody(w, r, manifestBodies*int64(s.cfg.Limits.JSONBody))
 	if err != nil {
 		return err
 	}

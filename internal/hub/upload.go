@@ -63,7 +63,7 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request, store put) ([]i
 			return nil, problem(hubapi.ErrTooLarge, "the request has more than %d parts", maxParts)
 		}
 		name := partName(part)
-		content := &partContent{src: part, left: s.cfg.Limits.Object}
+		content := &partContent{src: part, left: int64(s.cfg.Limits.Object)}
 		stored, err := store(r.Context(), name, content)
 		s.metrics.uploaded.Add(float64(content.read))
 		if err == nil && content.err == nil {
@@ -100,10 +100,10 @@ func (s *server) openMultipart(w http.ResponseWriter, r *http.Request) (*multipa
 	if params["boundary"] == "" {
 		return nil, nil, problem(hubapi.ErrGeneric, "the content type lacks the boundary of the parts")
 	}
-	if r.ContentLength > s.cfg.Limits.UploadBody {
-		return nil, nil, &http.MaxBytesError{Limit: s.cfg.Limits.UploadBody}
+	if r.ContentLength > int64(s.cfg.Limits.UploadBody) {
+		return nil, nil, &http.MaxBytesError{Limit: int64(s.cfg.Limits.UploadBody)}
 	}
-	body, err := openBody(w, r, s.cfg.Limits.UploadBody)
+	body, err := openBody(w, r, int64(s.cfg.Limits.UploadBody))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -3,14 +3,14 @@ package node
 import (
 	"fmt"
 	"log/slog"
-	"net"
 
 	"freshet/internal/config"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 )
 
-// Config is the configuration file of a process.
+// Config is the configuration file of a process. [Config.Validate] checks what
+// the tables have to do with each other.
 type Config struct {
 	// Log says what is logged and how.
 	Log LogConfig `toml:"log"`
@@ -62,8 +62,8 @@ func (c AdminConfig) Validate() []config.Problem {
 	if c.Listen == "" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return []config.Problem{{Key: "listen", Message: fmt.Sprintf(`want "host:port", got %q`, c.Listen)}}
+	if err := config.CheckAddress(c.Listen); err != nil {
+		return []config.Problem{{Key: "listen", Message: err.Error()}}
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func compare(t *testing.T, file string, want []byte) {
 }
 
 // The whole default file, with every line uncommented, has only keys that
-// exist and values of the right type.
+// exist and values of the right type. As it is, it has no role.
 func TestDefaultFileIsAccepted(t *testing.T) {
 	list, err := Settings()
 	if err != nil {
@@ -79,7 +79,8 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var commented Config
-	if err := config.Decode("default.toml", out.Bytes(), &commented); err != nil {
+	const noRole = "1 problem in default.toml\ndefault.toml:1: no role: the file needs a table [hub] or [edge]"
+	if err := config.Decode("default.toml", out.Bytes(), &commented); err == nil || err.Error() != noRole {
 		t.Errorf("the default file itself: %v", err)
 	}
 	active := regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAll(out.Bytes(), []byte("$1"))

@@ -110,7 +110,7 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, log *s
 			SuggestedName: "freshet-demo",
 		}},
 	}
-	cfg.Edge = &edge.Config{Origin: info.Hub, Listen: edgeURL, Store: filepath.Join(dir, "edge"), Size: "1GB"}
+	cfg.Edge = &edge.Config{Origin: info.Hub, Listen: edgeURL, Store: filepath.Join(dir, "edge"), Size: 1e9}
 
 	group, ctx := errgroup.WithContext(ctx)
 	serving := make(chan struct{})
