@@ -46,7 +46,10 @@ type record struct {
 	icons    splice.Digest // of info.Icons
 }
 
+// newRecord encodes what is known of a ref. Names of subsets that are none are
+// forgotten, since branches are named by them and commits may say anything.
 func newRecord(info CommitInfo) *record {
+	info.Subsets = slices.DeleteFunc(info.Subsets, func(name string) bool { return CheckSubset(name) != nil })
 	r := &record{info: info, arch: refArch(info.Ref)}
 	_, r.appstream = appstreamName(info.Ref)
 	r.subset, _ = appstreamSubset(info.Ref)

@@ -66,7 +66,8 @@ type Delta struct {
 }
 
 // Update takes in the commits of refs that are new or changed and forgets the
-// refs that are removed; a ref in both is removed. The infos are copied.
+// refs that are removed; a ref in both is removed. The infos are copied, without
+// the subsets that CheckSubset refuses.
 func (x *Index) Update(changed []CommitInfo, removed []string) {
 	if x.records == nil {
 		x.records = make(map[string]*record, len(changed))

@@ -158,6 +158,23 @@ func CheckBranch(branch string) error {
 	return nil
 }
 
+// maxSubset is how many bytes the name of a subset has at most.
+const maxSubset = 64
+
+// CheckSubset tells whether name can name a subset: 1 to 64 letters, digits and
+// underscores. It becomes a part of the names of branches and files.
+func CheckSubset(name string) error {
+	if name == "" || len(name) > maxSubset {
+		return fmt.Errorf("%w: the name of a subset has %d bytes, not 1 to %d", ErrRef, len(name), maxSubset)
+	}
+	for i := range len(name) {
+		if c := name[i]; !isLetter(c) && !isDigit(c) && c != '_' {
+			return fmt.Errorf("%w: subset %q has %q in it", ErrRef, name, c)
+		}
+	}
+	return nil
+}
+
 func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

@@ -137,6 +137,7 @@ func (c *committing) ref(index *flatpak.Index, ref, uploaded string) error {
 		DownloadSize: uint64(size),
 		Timestamp:    &c.now,
 		TokenType:    c.req.TokenType,
+		Subsets:      c.b.repo.opt.subsets(source, nil, c.log, ref),
 	}
 	if parsed.Kind != flatpak.Screenshots {
 		rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(c.req.EndOfLife, c.req.EndOfLifeRebase, c.req.AppID, c.req.Refs)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"freshet/internal/flatpak"
@@ -54,8 +55,10 @@ type Options struct {
 	// flatpak 1.9; empty for all. The subsummaries always have all.
 	SummaryArches []string
 
-	// Subsets are the names of subsets for which a NAME-SUBSET.flatpakrepo is
-	// written. Which refs are in a subset their commits say.
+	// Subsets are the names of the subsets that the repository has, as
+	// flatpak.CheckSubset wants them. For each a NAME-SUBSET.flatpakrepo is written.
+	// Which refs are in a subset the commits of builds say (xa.subsets); other
+	// names than these are dropped from them.
 	Subsets []string
 
 	// TrustUploadedDeltas publishes the static deltas that come with builds. Of a delta
@@ -92,8 +95,60 @@ func (o *Options) validate() error {
 	for _, arch := range o.SummaryArches {
 		errs = append(errs, flatpak.CheckArch(arch))
 	}
+	for _, subset := range o.Subsets {
+		errs = append(errs, flatpak.CheckSubset(subset))
+	}
 	return errors.Join(errs...)
 }
+
+// grant returns those of the subsets that the repository has, and those that it
+// does not.
+func (o *Options) grant(subsets []string) (granted, refused []string) {
+	granted = []string{}
+	for _, name := range subsets {
+		switch {
+		case slices.Contains(granted, name):
+		case slices.Contains(o.Subsets, name):
+			granted = append(granted, name)
+		default:
+			refused = append(refused, name)
+		}
+	}
+	return granted, refused
+}
+
+// subsets returns what takes the place of a commit's subsets, given what was
+// asked for instead, if anything was: nil keeps those that the commit has. An
+// uploader chooses among the subsets of the repository, and makes none.
+func (o *Options) subsets(commit *ostree.Commit, instead []string, log *journal, ref string) []string {
+	asked := instead
+	if instead == nil {
+		value, ok := commit.Metadata.Get(keySubsets)
+		if !ok {
+			return nil
+		}
+		if value.Is("as") {
+			asked, _ = commit.Metadata.Strings(keySubsets)
+		}
+		if value.Is("as") && len(asked) == 0 {
+			return nil
+		}
+	}
+	granted, refused := o.grant(asked)
+	for i := range min(len(refused), maxNamed) {
+		log.printf("  %s: not in the subset %.80q, which the repository does not have", ref, refused[i])
+	}
+	if instead == nil && len(granted) == len(asked) && len(asked) > 0 {
+		return nil
+	}
+	return granted
+}
+
+// keySubsets is flatpak's key of commit metadata: as.
+const keySubsets = "xa.subsets"
+
+// maxNamed bounds how many foreign names of a kind the log of a job names.
+const maxNamed = 10
 
 // repoInfo is what the summaries say of the repository.
 func (o *Options) repoInfo() flatpak.RepoInfo {
@@ -252,7 +307,8 @@ type PublishRequest struct {
 	EndOfLifeRebase string
 	AppID           string
 
-	// TokenType and Subsets replace what the commits have unless nil.
+	// TokenType and Subsets replace what the commits have unless nil. Of either
+	// subsets only those in Options.Subsets count.
 	TokenType *int32
 	Subsets   []string
 }

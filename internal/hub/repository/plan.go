@@ -88,7 +88,7 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 		CollectionID:       p.r.opt.CollectionID,
 		ExtraCollectionIDs: c.extra,
 		TokenType:          req.TokenType,
-		Subsets:            req.Subsets,
+		Subsets:            p.r.opt.subsets(commit, req.Subsets, p.log, ref),
 	}
 	if rewrite.DownloadSize, err = sizes.rebased(p.ctx, commit.Tree, base); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)

@@ -111,7 +111,7 @@ func TestPublishingTheSameAgainChangesNothing(t *testing.T) {
 
 func TestRepublishWithEndOfLife(t *testing.T) {
 	t.Parallel()
-	h := newHub(t)
+	h := newHub(t, withFloss)
 	ref := appRef("org.test.Hello")
 	h.publishApp("org.test.Hello", "v1")
 	before := h.head(ref)
@@ -172,9 +172,12 @@ func TestExtraCollections(t *testing.T) {
 	fsckIfThere(t, h.opt.Dir)
 }
 
+// withFloss gives the repository a subset.
+func withFloss(o *Options) { o.Subsets = []string{"floss"} }
+
 func TestSubsets(t *testing.T) {
 	t.Parallel()
-	h := newHub(t)
+	h := newHub(t, withFloss)
 	h.publishApp("org.test.Free", "v1", gvariant.Entry{Key: "xa.subsets", Value: gvariant.Strings([]string{"floss"})})
 	h.publishApp("org.test.Other", "v1")
 	h.check()
