@@ -131,8 +131,11 @@ func (c *Client) do(ctx context.Context, request call, out any) error {
 		if err == nil {
 			return nil
 		}
-		if !Retryable(err) || ctx.Err() != nil || c.RetryFor < 0 {
+		if !Retryable(err) || c.RetryFor < 0 {
 			return err
+		}
+		if ctx.Err() != nil {
+			return ended(ctx, err)
 		}
 		left := p.left(err)
 		if left <= 0 || retryAfter > left {
@@ -146,9 +149,14 @@ func (c *Client) do(ctx context.Context, request call, out any) error {
 			c.Retrying(Retry{Err: err, Pause: pause, Left: left})
 		}
 		if !sleep(ctx, pause) {
-			return fmt.Errorf("%w (last answer: %w)", context.Cause(ctx), err)
+			return ended(ctx, err)
 		}
 	}
+}
+
+// ended is the error of a call that is not repeated because ctx has ended.
+func ended(ctx context.Context, err error) error {
+	return fmt.Errorf("%w (last answer: %w)", context.Cause(ctx), err)
 }
 
 var (

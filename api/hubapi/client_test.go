@@ -10,6 +10,7 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -449,4 +450,107 @@ func TestConnectErrorIsRetryable(t *testing.T) {
 	if _, err := c.Build(t.Context(), 1); !hubapi.Retryable(err) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// What no repetition helps against is not repeated.
+func TestFinalConnectErrors(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	foreign := httptest.NewServer(http.RedirectHandler("ftp://example.com/", http.StatusFound))
+	defer foreign.Close()
+	for name, test := range map[string]struct {
+		client hubapi.Client
+		want   string
+	}{
+		"HTTP behind https": {hubapi.Client{Base: strings.Replace(plain.URL, "http:", "https:", 1)}, "server gave HTTP response to HTTPS client"},
+		"no such host": {hubapi.Client{Base: "http://hub.example", HTTP: &http.Client{Transport: &http.Transport{
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "hub.example", IsNotFound: true}}
+			},
+		}}}, "hub http://hub.example: dial tcp: lookup hub.example: no such host"},
+		"redirect to another scheme": {hubapi.Client{Base: foreign.URL}, "redirect to ftp refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := test.client
+			c.Retrying = func(r hubapi.Retry) { t.Errorf("tried again: %v", r.Err) }
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			if _, err := c.Build(ctx, 1); err == nil || hubapi.Retryable(err) || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// A hub that never answered is given up soon; one that did, in
+// whatever way, is not.
+func TestConnectFor(t *testing.T) {
+	const connectFor = 15 * time.Second
+	t.Run("refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var network memnet.Network // nobody listens
+			c := hubapi.Client{Base: "http://hub.mem", HTTP: &http.Client{Transport: &http.Transport{DialContext: network.DialContext}}, ConnectFor: connectFor}
+			var told []hubapi.Retry
+			c.Retrying = func(r hubapi.Retry) { told = append(told, r) }
+			begun := time.Now()
+			_, err := c.Build(t.Context(), 1)
+			if took := time.Since(begun); err == nil || took != connectFor || len(told) < 5 || told[0].Left != connectFor {
+				t.Errorf("%v after %v, told %v", err, took, told)
+			}
+			for _, r := range told {
+				if r.Pause <= 0 || r.Pause > r.Left {
+					t.Errorf("told %+v", r)
+				}
+			}
+		})
+	})
+	t.Run("no connection", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			over := make(chan struct{})
+			defer func() { close(over); synctest.Wait() }()
+			transport := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				<-over // longer than anybody waits for it
+				return nil, errors.New("over")
+			}}
+			c := hubapi.Client{Base: "http://hub.mem", HTTP: &http.Client{Transport: transport}, ConnectFor: connectFor}
+			begun := time.Now()
+			_, err := c.Build(t.Context(), 1)
+			if took := time.Since(begun); err == nil || took != connectFor || !strings.Contains(err.Error(), "no connection in time") {
+				t.Errorf("%v after %v", err, took)
+			}
+		})
+	})
+	for name, answered := range map[string]http.HandlerFunc{
+		"503": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
+		"answer cut": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "{")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := serve(t, answered)
+				c.ConnectFor = connectFor
+				begun := time.Now()
+				_, err := c.Build(t.Context(), 1)
+				if took := time.Since(begun); err == nil || took < 4*time.Minute {
+					t.Errorf("%v after %v", err, took)
+				}
+			})
+		})
+	}
+	t.Run("slow answer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				time.Sleep(time.Minute)
+				answer(w, 200, hubapi.Build{ID: 1})
+			}))
+			c.ConnectFor = connectFor
+			if _, err := c.Build(t.Context(), 1); err != nil {
+				t.Error(err)
+			}
+		})
+	})
 }

@@ -390,7 +390,9 @@ type TreePush struct {
 	Missing []string `json:"missing"`
 }
 
-// Generation is one complete state of a tree.
+// Generation is one complete state of a tree. A publish answers with the
+// generation that readers see: the new one, or, when the push brought nothing
+// new (mtimes aside), the current one with Unchanged.
 type Generation struct {
 	ID      int64     `json:"id"`
 	Created Timestamp `json:"created"`
@@ -401,6 +403,11 @@ type Generation struct {
 	// Retires is when an old generation stops being readable; absent for the
 	// current one.
 	Retires *Timestamp `json:"retires,omitempty"`
+	// Note says, for a person and in one line, what the hub could not check
+	// when it was published; absent if it checked all.
+	Note string `json:"note,omitempty"`
+	// Unchanged, in the answer to a publish, says that no generation was made.
+	Unchanged bool `json:"unchanged,omitempty"`
 }
 
 // TreeInfo describes a tree and the generations still readable, newest first.

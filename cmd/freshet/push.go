@@ -2,9 +2,12 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,14 +23,17 @@ const (
 	clientTokenVariable = "REPO_TOKEN"
 )
 
+// pushFlags are the flags of "freshet push" that are not a [push.Config] yet.
+type pushFlags struct {
+	cfg                     push.Config
+	hub, token, tokenFile   string
+	until                   string
+	repo, tree              string
+	endOfLife, endOfLifeNew string
+}
+
 func newPushCommand() *cobra.Command {
-	var (
-		cfg                     push.Config
-		hub, token, tokenFile   string
-		until                   string
-		repo, tree              string
-		endOfLife, endOfLifeNew string
-	)
+	var p pushFlags
 	cmd := &cobra.Command{
 		Use:     "push FOLDER",
 		Short:   "Push a Flatpak/OSTree repository or a directory to a hub and publish it",
@@ -37,84 +43,158 @@ func newPushCommand() *cobra.Command {
 An OSTree repository in archive mode (what flatpak build-export and
 flatpak-builder --repo write) is uploaded into a new build of the hub's
 repository --repo, committed and published. Any other folder becomes the next
-generation of the plain tree --tree, and is switched to at once.
+generation of the plain tree --tree, and is switched to at once; if it is what
+was pushed last, and nothing else was since, no generation is made.
 
-Only what the hub lacks is sent. When the push is interrupted, run it again: it
-goes on where it was. The token is taken from --token-file, or from the
-environment variable ` + tokenVariable + ` (or ` + clientTokenVariable + `).`,
+Only what the hub lacks is sent. When the push is interrupted, run the same
+command again: files that were sent whole are not sent again, and one that was
+cut in its middle is sent from its beginning. What is needed for that is kept
+beside a repository, in FOLDER.push.json, until it is published; for a tree, in
+freshet/push below the user's cache folder ($XDG_CACHE_HOME or ~/.cache), together
+with the hashes of its files, so that unchanged files are not read again. All
+of it may be deleted.
+
+A hub that is away or answers 5xx is tried again for 5 minutes; one that has not
+answered at all yet, for 15 seconds. Interrupted by Ctrl-C, the command exits
+with status 130; after an error, with 1.
+
+The token is taken from --token-file, or from the environment variable
+` + tokenVariable + ` (or ` + clientTokenVariable + `).`,
 		Example: `  # publish a Flatpak build
   flatpak build-export repo appdir
-  freshet push --hub https://hub.example.org --repo stable repo
+  freshet push --hub https://hub.example.org --token-file token --repo stable repo
 
   # publish a folder of packages, after createrepo_c has made its metadata
-  freshet push --hub https://hub.example.org --tree fedora-extras ./rpms
+  freshet push --hub https://hub.example.org --token-file token --tree fedora-extras ./rpms
 
-  # see what would be sent
-  freshet push --hub https://hub.example.org --tree fedora-extras --dry-run ./rpms`,
+  # ask the hub what would be sent
+  freshet push --hub https://hub.example.org --token-file token --tree fedora-extras --dry-run ./rpms`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
-			if token, err = readToken(token, tokenFile); err != nil {
+			p.cfg.Dir = args[0]
+			p.cfg.Progress = push.NewProgress(cmd.ErrOrStderr())
+			if err := p.complete(); err != nil {
 				return err
 			}
-			cfg.Dir, cfg.Name = args[0], cmp.Or(repo, tree)
+			result, err := push.Run(cmd.Context(), p.cfg)
 			switch {
-			case hub == "":
-				return errors.New("push: --hub is needed, the URL of the hub")
-			case (repo == "") == (tree == ""):
-				return errors.New("push: give --repo for an OSTree repository or --tree for a plain tree")
-			case repo != "":
-				cfg.Kind = push.OSTree
-			default:
-				cfg.Kind = push.Tree
+			case err == nil:
+				return printPushed(cmd, p.cfg, result)
+			case cmd.Context().Err() != nil && errors.Is(err, context.Canceled): // as signals are, too
+				return &interruptedError{again: !p.cfg.DryRun}
 			}
-			switch until {
-			case "published":
-				cfg.Until = push.Published
-			case "committed":
-				cfg.Until = push.Committed
-			case "uploaded":
-				cfg.Until = push.Uploaded
-			default:
-				return fmt.Errorf("push: --until wants published, committed or uploaded, got %q", until)
-			}
-			if endOfLife != "" {
-				cfg.Commit.EndOfLife = &endOfLife
-			}
-			if endOfLifeNew != "" {
-				cfg.Commit.EndOfLifeRebase = &endOfLifeNew
-			}
-			cfg.Client = &hubapi.Client{Base: strings.TrimSuffix(hub, "/"), Token: token}
-			cfg.CacheDir = push.DefaultCacheDir()
-			cfg.Progress = push.NewProgress(os.Stderr)
-			result, err := push.Run(cmd.Context(), cfg)
-			if err != nil {
-				return err
-			}
-			return printPushed(cmd, cfg, result)
+			return err
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&hub, "hub", os.Getenv("FRESHET_HUB"), "URL of the hub (environment: FRESHET_HUB)")
-	f.StringVar(&repo, "repo", "", "repository of the hub to publish an OSTree repository into")
-	f.StringVar(&tree, "tree", "", "plain tree of the hub to publish a folder as")
-	f.StringVar(&tokenFile, "token-file", "", "file that holds the token")
-	f.StringVar(&token, "token", "", "the token itself; other users of this machine can see it, prefer --token-file")
-	f.BoolVarP(&cfg.DryRun, "dry-run", "n", false, "tell what would be sent, send nothing")
-	f.StringVar(&until, "until", "published", "how far to go: uploaded, committed or published")
-	f.StringSliceVar(&cfg.Refs, "ref", nil, "push only this ref (repeatable); default: all app/, runtime/ and screenshots/ refs")
-	f.Int64Var(&cfg.Build, "build", 0, "upload into this build instead of a new one")
-	f.StringVar(&cfg.AppID, "app-id", "", "application id of a new build")
-	f.StringSliceVar(&cfg.ExtraIDs, "extra-id", nil, "further id that the build may publish (repeatable)")
-	f.StringVar(&cfg.BuildLogURL, "build-log-url", "", "where the build's log can be read")
-	f.StringVar(&endOfLife, "end-of-life", "", "mark the applications as end of life, with this reason")
-	f.StringVar(&endOfLifeNew, "end-of-life-rebase", "", "the id that replaces them")
-	f.BoolVar(&cfg.NoDeltas, "no-deltas", false, "leave the repository's static deltas out")
-	f.IntVar(&cfg.Parallel, "parallel", 4, "uploads at a time")
-	cmd.MarkFlagsMutuallyExclusive("repo", "tree")
-	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
+	p.addFlags(cmd)
 	return cmd
 }
+
+func (p *pushFlags) addFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&p.hub, "hub", os.Getenv("FRESHET_HUB"), "URL of the hub (environment: FRESHET_HUB)")
+	f.StringVar(&p.repo, "repo", "", "repository of the hub to publish an OSTree repository into")
+	f.StringVar(&p.tree, "tree", "", "plain tree of the hub to publish a folder as")
+	f.StringVar(&p.tokenFile, "token-file", "", "file that holds the token")
+	f.StringVar(&p.token, "token", "", "the token itself; other users of this machine can see it, prefer --token-file")
+	f.BoolVarP(&p.cfg.DryRun, "dry-run", "n", false, "ask the hub what would be sent, send nothing")
+	f.StringVar(&p.until, "until", "published", "how far to go: uploaded, committed or published")
+	f.StringSliceVar(&p.cfg.Refs, "ref", nil, "push only this ref (repeatable); default: all app/, runtime/ and screenshots/ refs")
+	f.Int64Var(&p.cfg.Build, "build", 0, "upload into this build instead of a new one")
+	f.StringVar(&p.cfg.AppID, "app-id", "", "application id of a new build")
+	f.StringSliceVar(&p.cfg.ExtraIDs, "extra-id", nil, "further id that the build may publish (repeatable)")
+	f.StringVar(&p.cfg.BuildLogURL, "build-log-url", "", "where the build's log can be read")
+	f.StringVar(&p.endOfLife, "end-of-life", "", "mark the applications as end of life, with this reason")
+	f.StringVar(&p.endOfLifeNew, "end-of-life-rebase", "", "the id that replaces them")
+	f.BoolVar(&p.cfg.NoDeltas, "no-deltas", false, "leave the repository's static deltas out")
+	f.IntVar(&p.cfg.Parallel, "parallel", 4, "uploads at a time")
+	cmd.MarkFlagsMutuallyExclusive("repo", "tree")
+	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
+}
+
+// complete checks the flags, as far as that goes without the hub, and makes
+// the configuration of them.
+func (p *pushFlags) complete() error {
+	switch {
+	case p.hub == "":
+		return errors.New("push: --hub is needed, the URL of the hub")
+	case !isHubURL(p.hub):
+		return fmt.Errorf("push: --hub wants a URL like https://hub.example.org, got %q", p.hub)
+	case (p.repo == "") == (p.tree == ""):
+		return errors.New("push: give --repo for an OSTree repository or --tree for a plain tree")
+	case p.cfg.Parallel < 1:
+		return fmt.Errorf("push: --parallel wants at least 1, got %d", p.cfg.Parallel)
+	}
+	switch p.until {
+	case "published":
+		p.cfg.Until = push.Published
+	case "committed":
+		p.cfg.Until = push.Committed
+	case "uploaded":
+		p.cfg.Until = push.Uploaded
+	default:
+		return fmt.Errorf("push: --until wants published, committed or uploaded, got %q", p.until)
+	}
+	if p.endOfLife != "" {
+		p.cfg.Commit.EndOfLife = &p.endOfLife
+	}
+	if p.endOfLifeNew != "" {
+		p.cfg.Commit.EndOfLifeRebase = &p.endOfLifeNew
+	}
+	if err := p.chooseKind(); err != nil {
+		return err
+	}
+	token, err := readToken(p.token, p.tokenFile)
+	if err != nil {
+		return fmt.Errorf("push: %w", err)
+	}
+	p.cfg.Name = cmp.Or(p.repo, p.tree)
+	p.cfg.Client = &hubapi.Client{Base: strings.TrimSuffix(p.hub, "/"), Token: token}
+	p.cfg.CacheDir = push.DefaultCacheDir()
+	return nil
+}
+
+// chooseKind compares what the folder is with what it is to be pushed as.
+func (p *pushFlags) chooseKind() error {
+	kind, err := push.Detect(p.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	switch {
+	case p.repo == "":
+		p.cfg.Kind = push.Tree
+		if kind == push.OSTree {
+			p.cfg.Progress.Line(fmt.Sprintf("warning: %s is an OSTree repository; --repo publishes it as such, --tree only its files", p.cfg.Dir))
+		}
+	case kind == push.OSTree:
+		p.cfg.Kind = push.OSTree
+	default:
+		lacks := "objects"
+		if _, err := os.Stat(filepath.Join(p.cfg.Dir, "config")); err != nil {
+			lacks = "config"
+		}
+		return fmt.Errorf("push: %s is no OSTree repository (no %s); for a plain folder use --tree", p.cfg.Dir, lacks)
+	}
+	return nil
+}
+
+func isHubURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
+}
+
+// interruptedError says that the user has ended a push.
+type interruptedError struct{ again bool }
+
+func (e *interruptedError) Error() string {
+	if !e.again {
+		return "interrupted"
+	}
+	return "interrupted; run the same command again to go on"
+}
+
+// ExitCode is what shells report of a program that SIGINT has ended.
+func (*interruptedError) ExitCode() int { return 130 }
 
 func printPushed(cmd *cobra.Command, cfg push.Config, r push.Result) error {
 	verb := "sent"
@@ -123,6 +203,10 @@ func printPushed(cmd *cobra.Command, cfg push.Config, r push.Result) error {
 	}
 	line := fmt.Sprintf("%s: %s %s of %s", cfg.Name, verb, r.Sent, r.Total)
 	switch {
+	case r.Unchanged && r.Generation.ID != 0:
+		line = fmt.Sprintf("%s: unchanged, generation %d", cfg.Name, r.Generation.ID)
+	case r.Unchanged:
+		line = fmt.Sprintf("%s: unchanged by build %d", cfg.Name, r.Build.ID)
 	case r.Generation.ID != 0:
 		line += fmt.Sprintf("; generation %d, event %d", r.Generation.ID, r.Serial)
 	case r.Serial != 0:
@@ -136,12 +220,21 @@ func printPushed(cmd *cobra.Command, cfg push.Config, r push.Result) error {
 
 // readToken returns the token given directly, in a file, or by environment.
 func readToken(token, file string) (string, error) {
+	const need = "give --token-file or set " + tokenVariable
 	if file != "" {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return "", fmt.Errorf("read token: %w", err)
 		}
-		return strings.TrimSpace(string(b)), nil
+		if token = strings.TrimSpace(string(b)); token == "" {
+			return "", fmt.Errorf("no token: %s is empty; %s", file, need)
+		}
+		return token, nil
 	}
-	return cmp.Or(token, os.Getenv(tokenVariable), os.Getenv(clientTokenVariable)), nil
+	for _, token := range []string{token, os.Getenv(tokenVariable), os.Getenv(clientTokenVariable)} {
+		if token = strings.TrimSpace(token); token != "" {
+			return token, nil
+		}
+	}
+	return "", errors.New("no token: " + need)
 }

@@ -52,7 +52,7 @@ func (p *buildPush) run(ctx context.Context) error {
 	if p.cfg.DryRun {
 		return p.dryRun(ctx)
 	}
-	build, err := p.find(ctx)
+	build, _, err := p.find(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,22 +82,32 @@ func (p *buildPush) run(ctx context.Context) error {
 	return nil
 }
 
-// dryRun counts what would be sent. Without a build to ask about, that is
-// everything.
-func (p *buildPush) dryRun(ctx context.Context) error {
-	found, missing, err := p.missing(ctx, p.cfg.Build)
+// purgeFor is how long a dry run tries to take its build away again.
+const purgeFor = 10 * time.Second
+
+// dryRun counts what would be sent. The hub tells only builds what it lacks, so
+// without an unfinished one to ask about, one is created and purged again.
+func (p *buildPush) dryRun(ctx context.Context) (err error) {
+	build, created, err := p.find(ctx)
 	if err != nil {
 		return err
 	}
-	parts := append(missing.files, missing.metadata...)
-	p.result.Sent = amountOf(parts)
-	text := "would be sent"
-	if p.cfg.Build == 0 {
-		text = "would be offered to a new build, which takes what the hub lacks"
+	if created {
+		defer func() {
+			// Also when the push is being stopped.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), purgeFor)
+			defer cancel()
+			_, purged := p.cfg.Client.Purge(ctx, build.ID)
+			err = errors.Join(err, purged)
+		}()
+	} else {
+		p.result.Build = build
 	}
-	p.cfg.Progress.Line(fmt.Sprintf("%d refs, objects: %s, of which %s %s",
-		len(p.commits), amountOf(append(found.files, found.metadata...)), p.result.Sent, text))
-	if p.cfg.NoDeltas {
+	if err := p.count(ctx, build); err != nil {
+		return err
+	}
+	p.cfg.Progress.Line(fmt.Sprintf("%s, objects: %s, of which %s would be sent", count(len(p.commits), "ref"), p.result.Total, p.result.Sent))
+	if p.cfg.NoDeltas || build.RepoState != hubapi.RepoUploading {
 		return nil
 	}
 	d, err := p.repo.deltasTo(p.commits)
@@ -114,26 +124,31 @@ func (p *buildPush) dryRun(ctx context.Context) error {
 	return nil
 }
 
-// missing lists all objects, and those that the build lacks (all of them for
-// build 0).
-func (p *buildPush) missing(ctx context.Context, build int64) (found, missing objects, err error) {
-	if found, err = p.repo.reachable(ctx, p.commits); err != nil {
-		return found, missing, err
+// count counts the objects, and those that the build still takes and lacks.
+func (p *buildPush) count(ctx context.Context, build hubapi.Build) error {
+	found, err := p.list(ctx)
+	if err != nil || build.RepoState != hubapi.RepoUploading {
+		return err
 	}
-	for _, part := range found.files {
-		p.result.Total.add(part.Size)
-	}
-	for _, part := range found.metadata {
-		p.result.Total.add(part.Size)
-	}
-	if build == 0 {
-		return found, found, nil
-	}
+	missing, err := p.missing(ctx, build.ID, found)
+	p.result.Sent = amountOf(append(missing.files, missing.metadata...))
+	return err
+}
+
+// list lists all objects.
+func (p *buildPush) list(ctx context.Context) (objects, error) {
+	found, err := p.repo.reachable(ctx, p.commits)
+	p.result.Total = amountOf(slices.Concat(found.files, found.metadata))
+	return found, err
+}
+
+// missing returns those of the objects that the build lacks.
+func (p *buildPush) missing(ctx context.Context, build int64, found objects) (missing objects, err error) {
 	if missing.files, err = p.filter(ctx, build, found.files); err != nil {
-		return found, missing, err
+		return missing, err
 	}
 	missing.metadata, err = p.filter(ctx, build, found.metadata)
-	return found, missing, err
+	return missing, err
 }
 
 // filter returns the parts that the build lacks, in their order.
@@ -154,30 +169,31 @@ func (p *buildPush) filter(ctx context.Context, build int64, parts []hubapi.Part
 }
 
 // find returns the build to push into: the one given, the one an interrupted
-// push has left, or a new one.
-func (p *buildPush) find(ctx context.Context) (hubapi.Build, error) {
+// push has left, or a new one. These are the first calls to the hub.
+func (p *buildPush) find(ctx context.Context) (build hubapi.Build, created bool, err error) {
+	client := p.cfg.firstClient()
 	if p.cfg.Build != 0 {
-		b, err := p.cfg.Client.Extended(ctx, p.cfg.Build)
+		b, err := client.Extended(ctx, p.cfg.Build)
 		if err != nil {
-			return b.Build, err
+			return b.Build, false, err
 		}
 		if reason := p.unusable(b); reason != "" {
-			return b.Build, fmt.Errorf("build %d: %s", p.cfg.Build, reason)
+			return b.Build, false, fmt.Errorf("build %d: %s", p.cfg.Build, reason)
 		}
-		return b.Build, nil
+		return b.Build, false, nil
 	}
 	want := buildState{Hub: p.cfg.Client.Base, Repo: p.cfg.Name, AppID: p.cfg.AppID}
 	var state buildState
 	if p.stateFile != "" && readState(p.stateFile, 1<<16, &state) && state.Build != 0 {
 		want.Build = state.Build
 		if state == want {
-			b, err := p.cfg.Client.Extended(ctx, state.Build)
-			if hubapi.Retryable(err) || ctx.Err() != nil {
-				return b.Build, err
+			b, err := client.Extended(ctx, state.Build)
+			if _, unanswered := errors.AsType[*hubapi.ConnError](err); unanswered || hubapi.Retryable(err) || ctx.Err() != nil {
+				return b.Build, false, err
 			}
 			if err == nil && p.unusable(b) == "" {
 				p.cfg.Progress.Line(fmt.Sprintf("going on with build %d", b.Build.ID))
-				return b.Build, nil
+				return b.Build, false, nil
 			}
 		}
 	}
@@ -188,9 +204,8 @@ func (p *buildPush) find(ctx context.Context) (hubapi.Build, error) {
 	if p.cfg.BuildLogURL != "" {
 		req.BuildLogURL = &p.cfg.BuildLogURL
 	}
-	build, err := p.cfg.Client.CreateBuild(ctx, req)
-	if err != nil {
-		return build, err
+	if build, err = client.CreateBuild(ctx, req); err != nil || p.cfg.DryRun {
+		return build, err == nil, err
 	}
 	p.cfg.Progress.Line(fmt.Sprintf("build %d of repository %s", build.ID, build.Repo))
 	if p.stateFile != "" {
@@ -199,7 +214,7 @@ func (p *buildPush) find(ctx context.Context) (hubapi.Build, error) {
 			p.cfg.Progress.Line(fmt.Sprintf("the push cannot be resumed: %v", err))
 		}
 	}
-	return build, nil
+	return build, true, nil
 }
 
 // unusable says why a build cannot take this push; "" if it can. A build whose
@@ -231,18 +246,19 @@ func (p *buildPush) unusable(b hubapi.BuildExtended) string {
 
 // upload brings everything that belongs to the build to the hub.
 func (p *buildPush) upload(ctx context.Context, build int64) error {
-	p.cfg.Progress.Line(fmt.Sprintf("looking at %d refs", len(p.commits)))
+	p.cfg.Progress.Line("looking at " + count(len(p.commits), "ref"))
 	// A dirtree at the hub does not prove that the files it names are there
 	// too, so everything is asked for, and files go first.
-	_, missing, err := p.missing(ctx, build)
+	found, err := p.list(ctx)
 	if err != nil {
 		return err
 	}
-	todo := amountOf(missing.files)
-	for _, part := range missing.metadata {
-		todo.add(part.Size)
+	missing, err := p.missing(ctx, build, found)
+	if err != nil {
+		return err
 	}
-	p.cfg.Progress.Line(fmt.Sprintf("%d refs, objects: %s, of which %s are to be sent", len(p.commits), p.result.Total, todo))
+	todo := amountOf(slices.Concat(missing.files, missing.metadata))
+	p.cfg.Progress.Line(fmt.Sprintf("%s, objects: %s, of which %s to be sent", count(len(p.commits), "ref"), p.result.Total, todo))
 	u := uploader{
 		batchBytes: p.cfg.BatchBytes, parallel: p.cfg.Parallel, progress: p.cfg.Progress, sent: &p.result.Sent,
 		send: func(ctx context.Context, parts []hubapi.Part) ([]int64, error) {
@@ -362,7 +378,7 @@ func (p *buildPush) waitReady(ctx context.Context) error {
 			return true, false, nil
 		case hubapi.RepoCommitting, hubapi.RepoValidating:
 			if !told && b.Build.RepoState == hubapi.RepoValidating {
-				p.cfg.Progress.Line(fmt.Sprintf("waiting for %d checks", len(b.Checks)))
+				p.cfg.Progress.Line("waiting for " + count(len(b.Checks), "check"))
 				told = true
 			}
 			return false, false, nil
@@ -405,6 +421,7 @@ func (p *buildPush) publish(ctx context.Context) error {
 		return err
 	}
 	p.result.Published, p.result.Serial = published.Refs, published.Serial
+	p.result.Unchanged = p.unchanged(ctx, job, published)
 	if update := published.UpdateRepoJob; update != 0 && update != job.ID {
 		if err := p.waitUpdate(ctx, update); err != nil {
 			return err
@@ -415,6 +432,20 @@ func (p *buildPush) publish(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// unchanged reports whether a publish changed nothing: the hub keeps a commit
+// that a new one would only repeat. Then its event, if there is one at all, has
+// no changed file. A hub whose summaries are the work of another job is
+// flat-manager, which knows no events.
+func (p *buildPush) unchanged(ctx context.Context, job hubapi.Job, published hubapi.PublishResults) bool {
+	if published.Serial == 0 {
+		return published.UpdateRepoJob == job.ID
+	}
+	client := *p.cfg.Client
+	client.RetryFor = -1 // it is only for the words in the end
+	page, err := client.Events(ctx, published.Serial-1, 1, 0)
+	return err == nil && len(page.Events) == 1 && page.Events[0].Serial == published.Serial && len(page.Events[0].Changed) == 0
 }
 
 // waitUpdate waits for a job of its own that updates the repository's

@@ -199,7 +199,7 @@ func TestPushRepository(t *testing.T) {
 		if len(h.resent) > 0 || p.short {
 			t.Errorf("sent twice %v; steps short %v", h.resent, p.short)
 		}
-		for _, text := range []string{"  first line", "  second: ünï", "  unfinished", "build 1", "waiting for 1 checks"} {
+		for _, text := range []string{"  first line", "  second: ünï", "  unfinished", "build 1", "waiting for 1 check"} {
 			if !p.has(text) {
 				t.Errorf("no line with %q in %q", text, p.lines)
 			}
@@ -521,16 +521,70 @@ func TestPushBrokenJob(t *testing.T) {
 	})
 }
 
-func TestDryRunAsksNothing(t *testing.T) {
+// A dry run asks the hub, and leaves no build behind.
+func TestDryRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, h, p := sampleRepo(t), newHub(t), &record{}
 		r.delta(ostree.DeltaName{To: mustRef(t, r, appRef)}, 1)
-		result, err := push.Run(t.Context(), push.Config{Client: h.client(), Dir: r.dir, Name: "stable", DryRun: true, Progress: p})
-		if err != nil || len(h.asked) != 0 || result.Sent != result.Total || result.Sent.Files < 70 {
-			t.Errorf("%+v %v %v", result, h.asked, err)
+		cfg := push.Config{Client: h.client(), Dir: r.dir, Name: "stable", DryRun: true, Progress: p}
+		result, err := push.Run(t.Context(), cfg)
+		if err != nil || result.Sent != result.Total || result.Sent.Files < 70 || h.bytes != 0 {
+			t.Errorf("%+v %v", result, err)
 		}
-		if !p.has("2 refs, objects: ") || !p.has("static deltas: 2 files") {
+		if len(h.builds) != 1 || h.builds[0].RepoState != hubapi.RepoPurged {
+			t.Errorf("builds %+v", h.builds)
+		}
+		if !p.has("2 refs, objects: ") || !p.has("static deltas: 2 files") || p.has("build 1") {
 			t.Errorf("lines %q", p.lines)
+		}
+		if left, _ := filepath.Glob(r.dir + ".*"); len(left) > 0 {
+			t.Errorf("left %v", left)
+		}
+
+		// What is published there does not count.
+		cfg.DryRun = false
+		if _, err := push.Run(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		r.commit(appRef, map[string]string{"metadata": "[Application]\nname=org.example.App\n"})
+		cfg.DryRun, cfg.Refs = true, []string{appRef}
+		result, err = push.Run(t.Context(), cfg)
+		if err != nil || result.Sent.Files != 2 { // commit and root
+			t.Errorf("%+v %v", result, err)
+		}
+		if !p.has("1 ref, objects: ") {
+			t.Errorf("lines %q", p.lines)
+		}
+
+		// An unfinished push is asked, and stays.
+		cfg.DryRun, cfg.Until = false, push.Uploaded
+		if _, err := push.Run(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		cfg.DryRun, cfg.Until = true, push.Published
+		n := len(h.builds)
+		result, err = push.Run(t.Context(), cfg)
+		if err != nil || result.Sent.Files != 0 || len(h.builds) != n || h.builds[n-1].RepoState != hubapi.RepoUploading {
+			t.Errorf("%+v %v, %d builds", result, err, len(h.builds))
+		}
+	})
+}
+
+// A dry run that is stopped takes its build away too.
+func TestDryRunStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, h := sampleRepo(t), newHub(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		h.trouble = func(_ int, r *http.Request) trouble {
+			if kindOf(r) == "GET build missing_objects" {
+				cancel()
+				return trouble{status: 500}
+			}
+			return trouble{}
+		}
+		_, err := push.Run(ctx, push.Config{Client: h.client(), Dir: r.dir, Name: "stable", DryRun: true})
+		if !errors.Is(err, context.Canceled) || h.builds[0].RepoState != hubapi.RepoPurged {
+			t.Errorf("%v, build %+v", err, h.builds[0].Build)
 		}
 	})
 }

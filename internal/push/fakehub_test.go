@@ -37,7 +37,7 @@ type fakeHub struct {
 	builds  []*fakeBuild
 	pushes  []*fakePush
 	blobs   map[string][]byte // of trees, by hash
-	gens    int
+	gens    []hubapi.Generation
 	bytes   int64    // received as content
 	resent  []string // what came though it was there
 	asked   map[string]int
@@ -47,6 +47,8 @@ type fakeHub struct {
 	breakJob   string // the reason for which commit jobs break
 	onUpload   func()
 	keepUnsent bool // missing lists stay as they were
+
+	sameGeneration bool // all of a tree's pushes count as one generation
 }
 
 type fakeBuild struct {
@@ -59,9 +61,10 @@ type fakeBuild struct {
 
 type fakePush struct {
 	hubapi.TreePush
-	files     []hubapi.TreeFile
-	published bool
-	cancelled bool
+	files      []hubapi.TreeFile
+	published  bool
+	cancelled  bool
+	generation hubapi.Generation
 }
 
 // trouble is how a request is mistreated. The zero value is: not at all.
@@ -159,6 +162,8 @@ func (h *fakeHub) answer(r *http.Request, tr trouble) (int, any) {
 		b.ID, b.Repo, b.AppID = int64(len(h.builds)+1), req.Repo, req.AppID
 		h.builds = append(h.builds, b)
 		return 200, b.Build
+	case r.URL.Path == hubapi.EventsPath:
+		return 200, hubapi.EventPage{Head: 42, Events: []hubapi.Event{{Serial: 42, Changed: []string{"summary"}}}}
 	case path[0] == "build" && len(path) > 1:
 		id, _ := strconv.Atoi(path[1])
 		h.mu.Lock()
@@ -168,6 +173,15 @@ func (h *fakeHub) answer(r *http.Request, tr trouble) (int, any) {
 			return fail(404, hubapi.ErrNotFound, "no build %d", id)
 		}
 		return h.build(r, tr, h.builds[id-1], strings.Join(path[2:], "/"))
+	case path[0] == "tree" && len(path) == 2 && r.Method == http.MethodGet:
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if len(h.gens) == 0 {
+			return fail(404, hubapi.ErrNotFound, "no tree %s", path[1])
+		}
+		gens := slices.Clone(h.gens)
+		slices.Reverse(gens)
+		return 200, hubapi.TreeInfo{Name: path[1], Current: gens[0].ID, Generations: gens}
 	case path[0] == "tree" && len(path) >= 3 && path[2] == "push":
 		return h.tree(r, tr, path[1], path[3:])
 	}
@@ -245,6 +259,9 @@ func (h *fakeHub) build(r *http.Request, tr trouble, b *fakeBuild, path string) 
 		var req hubapi.AddExtraIDsRequest
 		h.decode(r, &req)
 		b.ExtraIDs = append(b.ExtraIDs, req.IDs...)
+		return 200, b.Build
+	case "POST purge":
+		b.RepoState = hubapi.RepoPurged
 		return 200, b.Build
 	case "POST commit":
 		h.decode(r, &b.commit)
@@ -470,9 +487,15 @@ func (h *fakeHub) tree(r *http.Request, tr trouble, tree string, path []string) 
 		}
 		if !p.published { // a repetition after a lost answer changes nothing
 			p.published = true
-			h.gens++
+			if h.sameGeneration && len(h.gens) > 0 {
+				p.generation = h.gens[0]
+				return 200, p.generation
+			}
+			p.generation = hubapi.Generation{ID: int64(len(h.gens) + 1), Files: len(p.files), Serial: 17}
+			p.generation.Created.Time = time.Now().UTC().Truncate(time.Millisecond)
+			h.gens = append(h.gens, p.generation)
 		}
-		return 200, hubapi.Generation{ID: int64(h.gens), Files: len(p.files), Serial: 17}
+		return 200, p.generation
 	}
 	h.t.Errorf("unexpected request %s %s", r.Method, r.URL)
 	return fail(404, hubapi.ErrNotFound, "nothing there")

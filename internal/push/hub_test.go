@@ -2,14 +2,20 @@ package push_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"freshet/api/hubapi"
@@ -25,6 +31,15 @@ import (
 
 // startHub runs the real hub in memory and returns a client with all rights.
 func startHub(t *testing.T) *hubapi.Client {
+	t.Helper()
+	client, issue := startHubWith(t)
+	client.Token = issue(auth.Scopes(), "")
+	return client
+}
+
+// startHubWith returns a client without a token, and what makes tokens with
+// scopes for a repository.
+func startHubWith(t *testing.T) (client *hubapi.Client, issue func(scopes []auth.Scope, repo string) string) {
 	t.Helper()
 	var network memnet.Network
 	transport := &http.Transport{DialContext: network.DialContext}
@@ -54,14 +69,108 @@ func startHub(t *testing.T) *hubapi.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := (&auth.Authority{Secret: secret}).Issue(auth.Claims{
-		Sub: "build", Name: "tester", Scope: auth.Scopes(), Prefixes: []string{""}, Repos: []string{""},
-		Expires: time.Now().Add(time.Hour).Unix(),
-	})
-	if err != nil {
-		t.Fatal(err)
+	issue = func(scopes []auth.Scope, repo string) string {
+		t.Helper()
+		token, err := (&auth.Authority{Secret: secret}).Issue(auth.Claims{
+			Sub: "build", Name: "tester", Scope: scopes, Prefixes: []string{""}, Repos: []string{repo},
+			Expires: time.Now().Add(time.Hour).Unix(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
 	}
-	return &hubapi.Client{Base: "http://hub.mem", Token: token, HTTP: &http.Client{Transport: transport}, RetryFor: -1}
+	return &hubapi.Client{Base: "http://hub.mem", HTTP: &http.Client{Transport: transport}, RetryFor: -1}, issue
+}
+
+// What the hub does not allow shows at once, in a dry run too.
+func TestHubRefuses(t *testing.T) {
+	client, issue := startHubWith(t)
+	repo, tree := sampleRepo(t).dir, sampleTree(t)
+	for _, test := range []struct {
+		name, token string
+		cfg         push.Config
+		want        string
+	}{
+		{"token, repository", "nonsense", push.Config{Dir: repo, Name: "stable"}, "the hub does not accept this token: "},
+		{"token, tree", "nonsense", push.Config{Dir: tree, Name: "rpms"}, "the hub does not accept this token: "},
+		{"unknown repository", issue(auth.Scopes(), ""), push.Config{Dir: repo, Name: "none"}, `create build for none: hub: there is no repository "none"`},
+		{"foreign repository", issue(auth.Scopes(), "beta"), push.Config{Dir: repo, Name: "stable"}, "the token does not allow to create build for stable: "},
+		{"foreign tree", issue(auth.Scopes(), "debs"), push.Config{Dir: tree, Name: "rpms"}, "the token does not allow to read tree rpms: "},
+		{"scope", issue([]auth.Scope{auth.ScopePublish}, ""), push.Config{Dir: repo, Name: "stable"}, "the token does not allow to create build for stable: "},
+	} {
+		for _, dry := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, dry run %v", test.name, dry), func(t *testing.T) {
+				p := &record{}
+				cfg, c := test.cfg, *client
+				c.Token = test.token
+				cfg.Client, cfg.DryRun, cfg.Progress = &c, dry, p
+				_, err := push.Run(t.Context(), cfg)
+				if err == nil || !strings.Contains(err.Error(), test.want) || len(p.steps) > 0 {
+					t.Errorf("error %v, steps %q", err, p.steps)
+				}
+				if _, ok := errors.AsType[*hubapi.Error](err); !ok {
+					t.Errorf("%#v has lost the hub's answer", err)
+				}
+			})
+		}
+	}
+}
+
+// A server that is no hub is not taken for a hub without the tree.
+func TestNoHub(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	p := &record{}
+	_, err := push.Run(t.Context(), push.Config{Client: &hubapi.Client{Base: server.URL}, Dir: sampleTree(t), Name: "rpms", Progress: p})
+	if err == nil || !strings.Contains(err.Error(), "without the hub's error body: 404") || len(p.steps) > 0 {
+		t.Errorf("error %v, steps %q", err, p.steps)
+	}
+}
+
+// A hub that is not there is given up soon, one that went away later is not.
+func TestHubAway(t *testing.T) {
+	t.Run("never reached", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var network memnet.Network
+			p := &record{}
+			client := &hubapi.Client{Base: "http://hub.mem", HTTP: &http.Client{Transport: &http.Transport{DialContext: network.DialContext}}}
+			begun := time.Now()
+			_, err := push.Run(t.Context(), push.Config{Client: client, Dir: sampleTree(t), Name: "rpms", Progress: p})
+			if took := time.Since(begun); err == nil || took < 10*time.Second || took > 20*time.Second {
+				t.Errorf("%v after %v", err, took)
+			}
+			if !p.has("hub http://hub.mem: ") || !p.has("for 15s at most") || p.has("/api/") {
+				t.Errorf("lines %q", p.lines)
+			}
+		})
+	})
+	t.Run("reached", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, p := newHub(t), &record{}
+			h.trouble = func(_ int, r *http.Request) trouble { return trouble{cutBefore: kindOf(r) == "POST tree rpms push"} }
+			begun := time.Now()
+			_, err := push.Run(t.Context(), push.Config{Client: h.client(), Dir: sampleTree(t), Name: "rpms", Progress: p})
+			if took := time.Since(begun); err == nil || took < 4*time.Minute || !p.has("for 5m0s at most") {
+				t.Errorf("%v after %v, lines %q", err, took, p.lines)
+			}
+		})
+	})
+	t.Run("answers 503", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h, p := newHub(t), &record{}
+			h.trouble = func(n int, _ *http.Request) trouble {
+				if n < 8 {
+					return trouble{status: 503}
+				}
+				return trouble{}
+			}
+			_, err := push.Run(t.Context(), push.Config{Client: h.client(), Dir: sampleTree(t), Name: "rpms", Progress: p})
+			if err != nil || !p.has("hub http://hub.mem: answer 503: ") {
+				t.Errorf("%v, lines %q", err, p.lines)
+			}
+		})
+	})
 }
 
 // served reads a file as the hub serves it to everybody.
@@ -152,8 +261,8 @@ func TestPushToHub(t *testing.T) {
 		}
 		cfg.Until = push.Published
 		result, err := push.Run(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || result.Unchanged {
+			t.Fatalf("%+v %v", result, err)
 		}
 		sent = append(sent, first.Sent.Files)
 		event := eventOf(t, events, result.Serial)
@@ -168,6 +277,23 @@ func TestPushToHub(t *testing.T) {
 	}
 	if sent[1] >= sent[0] {
 		t.Errorf("sent %v objects", sent)
+	}
+	// The same again changes nothing for anybody.
+	again, err := push.Run(t.Context(), cfg)
+	if err != nil || !again.Unchanged || len(again.Published) != 1 {
+		t.Errorf("%+v %v", again, err)
+	}
+	before, err := client.Builds(t.Context(), cfg.AppID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dry := cfg
+	dry.DryRun = true
+	if result, err := push.Run(t.Context(), dry); err != nil || result.Sent.Files != 1 { // the commit
+		t.Errorf("%+v %v", result, err)
+	}
+	if after, err := client.Builds(t.Context(), cfg.AppID); err != nil || len(after) != len(before) {
+		t.Errorf("the dry run left a build: %+v %v", after, err)
 	}
 
 	tree := sampleTree(t)
@@ -208,6 +334,10 @@ func TestPushToHub(t *testing.T) {
 			if got := served(t, client, hubapi.TreeFilesPath("rpms")+name); got != string(want) {
 				t.Errorf("%s: %.30q, want %.30q", name, got, want)
 			}
+		}
+		again, err := push.Run(t.Context(), treeCfg)
+		if err != nil || !again.Unchanged || !reflect.DeepEqual(again.Generation, result.Generation) {
+			t.Errorf("the same again: %+v %v", again, err)
 		}
 	}
 	if info, err := client.TreeInfo(t.Context(), "rpms"); err != nil || info.Current != 2 || len(info.Generations) != 2 {

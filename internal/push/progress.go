@@ -1,6 +1,7 @@
 package push
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
+
+	"freshet/api/hubapi"
 )
 
 // Progress is told how a push goes. Steps follow one another, each with Start,
@@ -27,13 +30,13 @@ type Progress interface {
 	Line(text string)
 }
 
-// NewProgress writes to f: with a progress bar if it is a terminal, in plain
+// NewProgress writes to w: with a progress bar if it is a terminal, in plain
 // lines otherwise.
-func NewProgress(f *os.File) Progress {
-	if term.IsTerminal(int(f.Fd())) {
+func NewProgress(w io.Writer) Progress {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return &barProgress{w: f}
 	}
-	return NewLines(f, 5*time.Second)
+	return NewLines(w, 5*time.Second)
 }
 
 type silent struct{}
@@ -43,8 +46,8 @@ func (silent) Set(int64)           {}
 func (silent) Finish()             {}
 func (silent) Line(string)         {}
 
-// NewLines writes plain lines to w: one when a step begins, one each time the
-// interval has passed while it moves, and one at its end.
+// NewLines writes plain lines to w: one at the end of a step, and one each time
+// the interval has passed while it moves. A step of no bytes is not told.
 func NewLines(w io.Writer, interval time.Duration) Progress {
 	return &lineProgress{w: w, interval: interval}
 }
@@ -53,51 +56,40 @@ type lineProgress struct {
 	w        io.Writer
 	interval time.Duration
 
-	mu      sync.Mutex // guards what follows, and writing to w
-	step    string
-	total   int64
-	done    int64
-	started time.Time
-	told    time.Time
+	mu   sync.Mutex // guards what follows, and writing to w
+	pace *pace      // nil between steps
+	told time.Time
 }
 
 func (p *lineProgress) Start(step string, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	p.step, p.total, p.done, p.started, p.told = step, total, 0, now, now
-	p.print(fmt.Sprintf("%s: %s", step, formatBytes(total)))
+	p.told = time.Now()
+	p.pace = newPace(step, total, p.told)
 }
 
 func (p *lineProgress) Set(done int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.done = done
+	if p.pace == nil {
+		return
+	}
 	now := time.Now()
-	if now.Sub(p.told) < p.interval || done >= p.total {
+	p.pace.set(done, now)
+	if now.Sub(p.told) < p.interval || done >= p.pace.total {
 		return
 	}
 	p.told = now
-	line := fmt.Sprintf("%s: %s of %s (%d%%)", p.step, formatBytes(done), formatBytes(p.total), done*100/max(p.total, 1))
-	if seconds := now.Sub(p.started).Seconds(); seconds > 0 && done > 0 {
-		rate := float64(done) / seconds
-		left := time.Duration(float64(p.total-done) / rate * float64(time.Second))
-		line += fmt.Sprintf(", %s/s, %s left", formatBytes(int64(rate)), left.Round(time.Second))
-	}
-	p.print(line)
+	p.print(fmt.Sprintf("%s: %s of %s (%d%%)%s", p.pace.step, formatBytes(done), formatBytes(p.pace.total), p.pace.percent(), p.pace.ahead(now)))
 }
 
 func (p *lineProgress) Finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	took := time.Since(p.started)
-	line := fmt.Sprintf("%s: %s in %s", p.step, formatBytes(p.done), took.Round(10*time.Millisecond))
-	if p.done < p.total {
-		line = fmt.Sprintf("%s: stopped after %s of %s", p.step, formatBytes(p.done), formatBytes(p.total))
-	} else if seconds := took.Seconds(); seconds >= 0.1 {
-		line += fmt.Sprintf(" (%s/s)", formatBytes(int64(float64(p.done)/seconds)))
+	if p.pace != nil && p.pace.total > 0 {
+		p.print(p.pace.summary(time.Now()))
 	}
-	p.print(line)
+	p.pace = nil
 }
 
 func (p *lineProgress) Line(text string) {
@@ -108,28 +100,39 @@ func (p *lineProgress) Line(text string) {
 
 func (p *lineProgress) print(line string) { _, _ = fmt.Fprintln(p.w, printable(line)) }
 
+// barEvery is how often a bar is drawn.
+const barEvery = 100 * time.Millisecond
+
 type barProgress struct {
 	w io.Writer
 
-	mu  sync.Mutex // guards what follows, and writing to w
-	bar *progressbar.ProgressBar
+	mu    sync.Mutex // guards what follows, and writing to w
+	bar   *progressbar.ProgressBar
+	pace  *pace
+	drawn time.Time
 }
 
 func (p *barProgress) Start(step string, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bar = progressbar.NewOptions64(max(total, 1),
+	if total <= 0 {
+		return
+	}
+	p.drawn = time.Now()
+	p.pace = newPace(step, total, p.drawn)
+	p.bar = progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(p.w),
-		progressbar.OptionSetDescription(step),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionShowTotalBytes(true),
-		progressbar.OptionUseIECUnits(true),
-		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionShowElapsedTimeOnFinish(),
-		progressbar.OptionSetWidth(25),
+		progressbar.OptionSetDescription(p.describe(p.drawn)),
+		progressbar.OptionShowDescriptionAtLineEnd(),
+		progressbar.OptionSetPredictTime(false), // we know better
+		progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionSetWidth(20),
 		progressbar.OptionSetRenderBlankState(true),
 	)
+}
+
+func (p *barProgress) describe(now time.Time) string {
+	return fmt.Sprintf("%s: %s of %s%s", p.pace.step, formatBytes(p.pace.done), formatBytes(p.pace.total), p.pace.ahead(now))
 }
 
 func (p *barProgress) Set(done int64) {
@@ -138,10 +141,18 @@ func (p *barProgress) Set(done int64) {
 	if p.bar == nil {
 		return
 	}
-	// A full bar is final, but the step may still have to repeat something.
-	if done = min(done, p.bar.GetMax64()-1); done > 0 {
-		_ = p.bar.Set64(done)
+	now := time.Now()
+	p.pace.set(done, now)
+	if now.Sub(p.drawn) >= barEvery {
+		p.draw(now)
 	}
+}
+
+func (p *barProgress) draw(now time.Time) {
+	p.drawn = now
+	// A full bar is final, but the step may still have to repeat something.
+	_ = p.bar.Set64(max(min(p.pace.done, p.pace.total-1), 0))
+	p.bar.Describe(p.describe(now))
 }
 
 func (p *barProgress) Finish() {
@@ -150,13 +161,9 @@ func (p *barProgress) Finish() {
 	if p.bar == nil {
 		return
 	}
-	if p.bar.State().CurrentNum >= p.bar.GetMax64()-1 {
-		_ = p.bar.Finish()
-	} else {
-		_ = p.bar.Exit()
-	}
-	_, _ = fmt.Fprintln(p.w)
-	p.bar = nil
+	_ = p.bar.Clear()
+	_, _ = fmt.Fprintln(p.w, printable(p.pace.summary(time.Now())))
+	p.bar, p.pace = nil, nil
 }
 
 func (p *barProgress) Line(text string) {
@@ -167,7 +174,7 @@ func (p *barProgress) Line(text string) {
 	}
 	_, _ = fmt.Fprintln(p.w, printable(text))
 	if p.bar != nil {
-		_ = p.bar.Set64(p.bar.State().CurrentNum)
+		p.draw(time.Now())
 	}
 }
 
@@ -190,13 +197,25 @@ type meter struct {
 }
 
 // retryLine tells about failed attempts.
-func retryLine(p Progress, also func(error, time.Duration)) func(error, time.Duration) {
-	return func(err error, pause time.Duration) {
-		p.Line(fmt.Sprintf("%v; trying again in %s", err, pause.Round(10*time.Millisecond)))
+func retryLine(p Progress, hub string, also func(hubapi.Retry)) func(hubapi.Retry) {
+	return func(r hubapi.Retry) {
+		err := r.Err
+		if answer, ok := errors.AsType[*hubapi.Error](err); ok {
+			err = fmt.Errorf("hub %s: answer %d: %s", hub, answer.Status, answer.Message)
+		}
+		p.Line(fmt.Sprintf("%v; trying again in %s, for %s at most", err, r.Pause.Round(10*time.Millisecond), r.Left.Round(time.Second)))
 		if also != nil {
-			also(err, pause)
+			also(r)
 		}
 	}
+}
+
+// count is a number of things, "1 ref" or "2 refs".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func formatBytes(n int64) string {

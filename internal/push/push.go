@@ -11,6 +11,9 @@
 //     assumed from an answer that says so.
 //   - Stopping at any moment, by the context or by kill -9, leaves at most an
 //     unpublished build or tree push on the hub, which expires there.
+//   - The hub is asked before anything is read at length, so that a mistyped
+//     URL, a bad token or an unknown repository shows at once; a hub that has
+//     never answered is given up after [FirstContact].
 //   - The token is never shown.
 //
 // # Files
@@ -19,8 +22,9 @@
 // hub's build so that a repetition finds it, and removes it when the build is
 // published. A push of a directory keeps two files per directory in
 // Config.CacheDir: <key>.hashes.json, the hashes of the files by size, times and
-// inode, and <key>.push.json, the tree push that was begun. All of them may be
-// deleted at any time, which costs only work done again.
+// inode, and <key>.push.json, the tree push that was begun and the generation
+// that was published last. All of them may be deleted at any time, which costs
+// only work done again.
 package push
 
 import (
@@ -28,8 +32,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"freshet/api/hubapi"
 )
@@ -86,9 +93,9 @@ type Config struct {
 	Name string
 	// Until is where to stop. For a tree Uploaded and Committed are the same.
 	Until Stage
-	// DryRun finds out and reports what would be sent, and sends nothing. For a
-	// tree a push is begun and cancelled again; for a repository nothing is
-	// asked of the hub unless Build is set, and all objects count.
+	// DryRun finds out and reports what would be sent, and sends nothing. To
+	// ask the hub, a push of the tree is begun and cancelled again, or a build
+	// is created and purged, unless there is an unfinished one to ask about.
 	DryRun bool
 	// Parallel is the number of uploads at a time; 4 if zero.
 	Parallel int
@@ -147,6 +154,9 @@ type Result struct {
 	// Total is all that belongs to the push, Sent what the hub lacked of it and
 	// then stored, by the counts in its answers.
 	Total, Sent Amount
+	// Unchanged is set when the hub had published just this before: nothing is
+	// new for anybody.
+	Unchanged bool
 	// Refs are the commits of the repository by ref; Published those the hub
 	// made of them.
 	Refs, Published map[string]string
@@ -210,9 +220,47 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		err = errors.New("unknown kind of folder")
 	}
 	if err != nil {
-		return result, fmt.Errorf("push %s: %w", cfg.Dir, err)
+		return result, fmt.Errorf("push %s: %w", cfg.Dir, explain(err))
 	}
 	return result, nil
+}
+
+// FirstContact is how long the hub has to give its first answer, if the client
+// is as patient as that: a hub that restarts is back by then. After that it is
+// waited for as long as the client says.
+const FirstContact = 15 * time.Second
+
+// firstClient is the client for the first call of a push.
+func (cfg Config) firstClient() *hubapi.Client {
+	client := *cfg.Client
+	client.ConnectFor = FirstContact
+	return &client
+}
+
+// explained is an error in the words of somebody who pushes.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.err }
+
+// explain says what the matter is with a token that does not do.
+func explain(err error) error {
+	answer, ok := errors.AsType[*hubapi.Error](err)
+	if !ok {
+		return err
+	}
+	switch answer.Kind { //nolint:exhaustive // the others speak for themselves
+	case hubapi.ErrInvalidToken:
+		return &explained{"the hub does not accept this token: " + printable(answer.Message), err}
+	case hubapi.ErrInsufficient:
+		// What was tried stands before the hub's answer.
+		tried := strings.TrimSuffix(err.Error(), ": "+answer.Error())
+		return &explained{fmt.Sprintf("the token does not allow to %s: %s", tried, printable(answer.Message)), err}
+	}
+	return err
 }
 
 // complete checks the fields and fills in what was left zero.
@@ -244,7 +292,16 @@ func (cfg Config) complete() (Config, error) {
 	}
 	client := *cfg.Client
 	also := client.Retrying
-	client.Retrying = retryLine(cfg.Progress, also)
+	client.Retrying = retryLine(cfg.Progress, displayURL(client.Base), also)
 	cfg.Client = &client
 	return cfg, nil
+}
+
+// displayURL is a URL without its password.
+func displayURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return text
+	}
+	return u.Redacted()
 }

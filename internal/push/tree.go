@@ -22,12 +22,22 @@ type treePush struct {
 	root   *os.Root
 
 	hashFile, stateFile string // "" if not kept
+	state               treeState
+	info                hubapi.TreeInfo // as it was before the push
 }
 
-// treeState is an unfinished push, so that a repetition goes on with it.
+// treeState is what is remembered of the pushes of a directory to a tree: the
+// unfinished one, so that a repetition goes on with it, and the last that was
+// published, so that the same is not published again.
 type treeState struct {
-	Push     string `json:"push"`
-	Manifest string `json:"manifest"` // SHA-256 of the request that began it
+	Push      string      `json:"push,omitempty"`
+	Manifest  string      `json:"manifest,omitempty"` // SHA-256 of the request that began it
+	Published lastPublish `json:"published,omitzero"`
+}
+
+type lastPublish struct {
+	Manifest   string            `json:"manifest"`
+	Generation hubapi.Generation `json:"generation"`
 }
 
 func (p *treePush) run(ctx context.Context) error {
@@ -42,6 +52,9 @@ func (p *treePush) run(ctx context.Context) error {
 	if p.cfg.CacheDir != "" {
 		p.hashFile = filepath.Join(p.cfg.CacheDir, stateKey("hashes", dir)+".hashes.json")
 		p.stateFile = filepath.Join(p.cfg.CacheDir, stateKey("push", p.cfg.Client.Base, p.cfg.Name, dir)+".push.json")
+	}
+	if p.info, err = p.current(ctx, p.cfg.firstClient()); err != nil {
+		return err
 	}
 	files, err := p.read(ctx, dir)
 	if err != nil {
@@ -63,6 +76,16 @@ func (p *treePush) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// current reads the tree, which need not exist yet. It shows at once whether the
+// hub is one and knows the token.
+func (p *treePush) current(ctx context.Context, client *hubapi.Client) (hubapi.TreeInfo, error) {
+	info, err := client.TreeInfo(ctx, p.cfg.Name)
+	if _, foreign := errors.AsType[*hubapi.ForeignError](err); isNotFound(err) && !foreign {
+		return hubapi.TreeInfo{}, nil
+	}
+	return info, err
 }
 
 // read lists and hashes the directory.
@@ -107,10 +130,11 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 		}
 	}
 	client := p.cfg.Client
-	begun, resumed, err := p.begin(ctx, req)
-	if err != nil {
+	b, err := p.begin(ctx, req)
+	if err != nil || b.done {
 		return nil, err
 	}
+	begun := b.push
 	p.result.Push = begun.ID
 	missing := make(map[string]bool, len(begun.Missing))
 	for _, hash := range begun.Missing {
@@ -131,16 +155,16 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 	if p.cfg.DryRun {
 		p.result.Sent = amountOf(parts)
 		p.cfg.Progress.Line(fmt.Sprintf("tree %s: %s, of which %s would be sent", p.cfg.Name, p.result.Total, p.result.Sent))
-		if resumed { // it is not ours to cancel
+		if b.resumed { // it is not ours to cancel
 			return nil, nil
 		}
 		return nil, client.CancelTree(ctx, p.cfg.Name, begun.ID)
 	}
-	p.cfg.Progress.Line(fmt.Sprintf("tree %s: %s, of which %s are to be sent", p.cfg.Name, p.result.Total, amountOf(parts)))
+	p.cfg.Progress.Line(fmt.Sprintf("tree %s: %s, of which %s to be sent", p.cfg.Name, p.result.Total, amountOf(parts)))
 	if changed, err := p.upload(ctx, begun.ID, parts, byHash); err != nil {
 		if len(changed) > 0 {
 			// This manifest can never be completed.
-			p.forget()
+			p.remember(treeState{Published: p.state.Published})
 			err = errors.Join(err, client.CancelTree(ctx, p.cfg.Name, begun.ID))
 		}
 		return changed, err
@@ -148,50 +172,114 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 	if p.cfg.Until != Published {
 		return nil, nil
 	}
-	if p.result.Generation, err = client.PublishTree(ctx, p.cfg.Name, begun.ID); err != nil {
+	generation, err := client.PublishTree(ctx, p.cfg.Name, begun.ID)
+	if err != nil {
 		return nil, err
 	}
-	p.result.Serial = p.result.Generation.Serial
-	p.forget()
+	p.published(generation, b.manifest, generation.ID <= p.info.Current)
 	return nil, nil
 }
 
-// begin finds the unfinished push of the same content, or begins a new one.
-func (p *treePush) begin(ctx context.Context, req hubapi.TreePushRequest) (begun hubapi.TreePush, resumed bool, err error) {
-	data, err := json.Marshal(req)
-	if err != nil {
-		return begun, false, err
-	}
-	sum := sha256.Sum256(data)
-	manifest := hex.EncodeToString(sum[:])
-	var state treeState
-	if p.stateFile != "" && readState(p.stateFile, 1<<16, &state) && state.Manifest == manifest && state.Push != "" {
-		begun, err := p.cfg.Client.TreePush(ctx, p.cfg.Name, state.Push)
-		if err == nil {
-			p.cfg.Progress.Line("going on with push " + begun.ID)
-			return begun, true, nil
-		}
-		if e, ok := errors.AsType[*hubapi.Error](err); !ok || e.Kind != hubapi.ErrNotFound {
-			return begun, false, err
-		}
-	}
-	if begun, err = p.cfg.Client.BeginTree(ctx, p.cfg.Name, req); err != nil {
-		return begun, false, err
-	}
-	if p.stateFile != "" && !p.cfg.DryRun {
-		if err := writeState(p.stateFile, treeState{Push: begun.ID, Manifest: manifest}); err != nil {
-			p.cfg.Progress.Line(fmt.Sprintf("the push cannot be resumed: %v", err))
-		}
-	}
-	return begun, false, nil
+// published notes the outcome.
+func (p *treePush) published(generation hubapi.Generation, manifest string, unchanged bool) {
+	p.result.Generation, p.result.Serial, p.result.Unchanged = generation, generation.Serial, unchanged
+	p.remember(treeState{Published: lastPublish{Manifest: manifest, Generation: generation}})
 }
 
-func (p *treePush) forget() {
-	if p.stateFile == "" {
+// unchanged reports whether the tree's current generation is known to be just
+// this: what the last push from here became, or the lost one, which may have
+// been published without that the answer arrived.
+func (p *treePush) unchanged(ctx context.Context, manifest, lost string) (bool, error) {
+	info, err := p.current(ctx, p.cfg.Client)
+	if err != nil || len(info.Generations) == 0 {
+		return false, err
+	}
+	p.info = info
+	current := info.Generations[0]
+	if last := p.state.Published; last.Manifest == manifest && same(last.Generation, current) {
+		p.published(current, manifest, true)
+		return true, nil
+	}
+	if lost == "" || p.cfg.Until != Published || p.cfg.DryRun {
+		return false, nil
+	}
+	became, err := p.cfg.Client.PublishTree(ctx, p.cfg.Name, lost)
+	if isNotFound(err) {
+		return false, nil
+	}
+	if err != nil || !same(became, current) {
+		return false, err
+	}
+	p.published(current, manifest, true)
+	return true, nil
+}
+
+func isNotFound(err error) bool {
+	e, ok := errors.AsType[*hubapi.Error](err)
+	return ok && e.Kind == hubapi.ErrNotFound
+}
+
+// same tells whether two descriptions are of one generation. A hub that was set
+// up anew numbers them from the begin again.
+func same(a, b hubapi.Generation) bool {
+	return a.ID == b.ID && a.Created.Equal(b.Created.Time) && a.Serial == b.Serial && a.Files == b.Files && a.Bytes == b.Bytes
+}
+
+// digest identifies the request of a push.
+func digest(req hubapi.TreePushRequest) (string, error) {
+	data, err := json.Marshal(req)
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), err
+}
+
+// begin finds the unfinished push of the same content, or begins a new one,
+// unless that content is what the tree holds.
+func (p *treePush) begin(ctx context.Context, req hubapi.TreePushRequest) (b beginning, err error) {
+	if b.manifest, err = digest(req); err != nil {
+		return b, err
+	}
+	if p.stateFile != "" && !readState(p.stateFile, 1<<16, &p.state) {
+		p.state = treeState{}
+	}
+	lost := ""
+	if p.state.Manifest == b.manifest && p.state.Push != "" {
+		b.push, err = p.cfg.Client.TreePush(ctx, p.cfg.Name, p.state.Push)
+		if err == nil {
+			p.cfg.Progress.Line("going on with push " + b.push.ID)
+			b.resumed = true
+			return b, nil
+		}
+		if !isNotFound(err) {
+			return b, err
+		}
+		lost = p.state.Push
+	}
+	if b.done, err = p.unchanged(ctx, b.manifest, lost); b.done || err != nil {
+		return b, err
+	}
+	if b.push, err = p.cfg.Client.BeginTree(ctx, p.cfg.Name, req); err != nil {
+		return b, err
+	}
+	p.remember(treeState{Push: b.push.ID, Manifest: b.manifest, Published: p.state.Published})
+	return b, nil
+}
+
+// beginning is how a push began.
+type beginning struct {
+	push     hubapi.TreePush
+	manifest string // identifies the content
+	resumed  bool   // the push was there
+	done     bool   // there is nothing to push
+}
+
+// remember keeps the state for the next push.
+func (p *treePush) remember(state treeState) {
+	if p.stateFile == "" || p.cfg.DryRun || state == p.state {
 		return
 	}
-	if err := removeState(p.stateFile); err != nil {
-		p.cfg.Progress.Line(err.Error())
+	p.state = state
+	if err := writeState(p.stateFile, state); err != nil {
+		p.cfg.Progress.Line(fmt.Sprintf("the push cannot be resumed: %v", err))
 	}
 }
 

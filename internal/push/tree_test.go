@@ -171,7 +171,7 @@ func TestPushTreeRefuses(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err := push.Run(t.Context(), push.Config{Client: h.client(), Dir: dir, Kind: push.Tree, Name: "rpms"})
-				if err == nil || !strings.Contains(err.Error(), test.path) || len(h.asked) != 0 {
+				if err == nil || !strings.Contains(err.Error(), test.path) || len(h.pushes) != 0 {
 					t.Errorf("error %v, asked %v", err, h.asked)
 				}
 			})
@@ -277,12 +277,86 @@ func TestPushTreeResumes(t *testing.T) {
 			t.Errorf("%d pushes, had %d, %+v, %v, twice %v", len(h.pushes), had, result.Sent, err, h.resent)
 		}
 		h.checkTree(t, h.pushes[0], dir)
-		if left, _ := filepath.Glob(filepath.Join(cfg.CacheDir, "*.push.json")); len(left) > 0 {
-			t.Errorf("left %v", left)
+	})
+}
+
+// What was pushed last is not pushed again, as long as it is what the tree
+// holds.
+func TestPushTreeUnchanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, h := sampleTree(t), newHub(t)
+		cfg := push.Config{Client: h.client(), Dir: dir, Name: "rpms", CacheDir: t.TempDir()}
+		run := func(generation int64, unchanged bool) {
+			t.Helper()
+			result, err := push.Run(t.Context(), cfg)
+			if err != nil || result.Generation.ID != generation || result.Unchanged != unchanged || result.Total.Files == 0 {
+				t.Errorf("%+v %v", result, err)
+			}
 		}
-		// The push is over: the same content again is a new one.
-		if _, err = push.Run(t.Context(), cfg); err != nil || len(h.pushes) != 2 {
-			t.Errorf("%d pushes, %v", len(h.pushes), err)
+		run(1, false)
+		run(1, true)
+		cfg.DryRun = true
+		run(1, true)
+		cfg.DryRun = false
+
+		other := push.Config{Client: cfg.Client, Dir: sampleTree(t), Name: "rpms"}
+		writeTree(t, other.Dir, map[string]string{"README": "of somebody else"})
+		if _, err := push.Run(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		run(3, false)
+		writeTree(t, dir, map[string]string{"README": "other"})
+		run(4, false)
+		run(4, true)
+		if len(h.pushes) != 4 {
+			t.Errorf("%d pushes", len(h.pushes))
+		}
+
+		// A hub that was set up anew has another generation 4.
+		h.gens[3].Created.Time = h.gens[3].Created.Add(time.Hour)
+		run(5, false)
+	})
+}
+
+// The answer to the publish is lost, and the push stopped: the next one finds
+// that it was published.
+func TestPushTreeLostPublish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, h := sampleTree(t), newHub(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		h.trouble = func(_ int, r *http.Request) trouble {
+			if kindOf(r) == "POST tree rpms push p1 publish" {
+				return trouble{cutAfter: true}
+			}
+			return trouble{}
+		}
+		cfg := push.Config{Client: h.client(), Dir: dir, Name: "rpms", CacheDir: t.TempDir()}
+		cfg.Client.Retrying = func(hubapi.Retry) { cancel() }
+		if _, err := push.Run(ctx, cfg); !errors.Is(err, context.Canceled) || !h.pushes[0].published {
+			t.Fatalf("error %v", err)
+		}
+		h.mu.Lock()
+		h.trouble = nil
+		h.mu.Unlock()
+		result, err := push.Run(t.Context(), cfg)
+		if err != nil || len(h.pushes) != 1 || result.Generation.ID != 1 || result.Serial != 17 {
+			t.Errorf("%d pushes, %+v, %v", len(h.pushes), result, err)
+		}
+	})
+}
+
+// A hub that publishes the same content as no new generation is believed.
+func TestPushTreeHubSaysUnchanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, h := sampleTree(t), newHub(t)
+		h.sameGeneration = true
+		cfg := push.Config{Client: h.client(), Dir: dir, Name: "rpms"} // remembers nothing
+		for i := range 2 {
+			result, err := push.Run(t.Context(), cfg)
+			if err != nil || result.Generation.ID != 1 || result.Unchanged != (i == 1) {
+				t.Errorf("%+v %v", result, err)
+			}
 		}
 	})
 }

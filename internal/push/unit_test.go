@@ -85,12 +85,12 @@ func TestLines(t *testing.T) {
 		p.Start("uploading", 100)
 		p.Set(40)
 		p.Finish()
-		want := "uploading: 10.0 MiB\n" +
-			"uploading: 768.0 KiB of 10.0 MiB (7%), 153.6 KiB/s, 1m2s left\n" +
+		p.Start("uploading nothing", 0)
+		p.Finish()
+		want := "uploading: 768.0 KiB of 10.0 MiB (7%), 153.6 KiB/s, 1m2s left\n" +
 			"uploading: 768.0 KiB of 10.0 MiB (7%), 76.8 KiB/s, 2m3s left\n" +
 			"hub says�[2J�hello\n" +
 			"uploading: 10.0 MiB in 12s (853.3 KiB/s)\n" +
-			"uploading: 100 B\n" +
 			"uploading: stopped after 40 B of 100 B\n"
 		if b.String() != want {
 			t.Errorf("got:\n%s\nwant:\n%s", &b, want)
@@ -98,21 +98,66 @@ func TestLines(t *testing.T) {
 	})
 }
 
-func TestBar(t *testing.T) {
-	var b bytes.Buffer
-	p := &barProgress{w: &b}
-	p.Set(1) // before a step: nothing
-	p.Start("uploading", 1<<20)
-	p.Set(1 << 19)
-	p.Set(1 << 18) // something is sent again
-	p.Line("a line")
-	p.Set(1 << 20)
-	p.Finish()
-	p.Start("nothing", 0)
-	p.Finish()
-	if s := b.String(); !strings.Contains(s, "uploading") || !strings.Contains(s, "a line\n") || !strings.Contains(s, "100%") {
+// The rate is that of the last seconds, whatever came before.
+func TestPace(t *testing.T) {
+	start := time.Unix(1_800_000_000, 0)
+	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
+	p := newPace("uploading", 1000<<20, start)
+	if s := p.ahead(at(0.1)); s != "" {
+		t.Errorf("before anything is known: %q", s)
+	}
+	for second := range 3600 { // an hour of waiting
+		p.set(0, at(float64(second)))
+	}
+	if s := p.ahead(at(3600)); s != "" {
+		t.Errorf("nothing moved: %q", s)
+	}
+	for i := range 200 { // then 10 MiB/s, told ten times a second
+		p.set(int64(i)<<20, at(3600+float64(i)/10))
+	}
+	if s := p.ahead(at(3619.9)); s != ", 10.0 MiB/s, 1m20s left" {
 		t.Errorf("%q", s)
 	}
+	if len(p.samples) > 25 {
+		t.Errorf("%d samples are kept", len(p.samples))
+	}
+	p.set(10<<20, at(3620)) // much has to be sent again
+	if s := p.ahead(at(3620)); s != "" {
+		t.Errorf("%q", s)
+	}
+}
+
+func TestBar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		p := &barProgress{w: &b}
+		p.Set(1) // before a step: nothing
+		p.Start("uploading", 1<<20)
+		time.Sleep(time.Second)
+		p.Set(1 << 19)
+		time.Sleep(time.Second)
+		p.Set(1 << 18) // something is sent again
+		p.Line("a line")
+		time.Sleep(time.Second)
+		p.Set(1 << 20)
+		p.Finish()
+		p.Start("nothing", 0)
+		p.Finish()
+		s := b.String()
+		for _, text := range []string{
+			"uploading: 512.0 KiB of 1.0 MiB, 512.0 KiB/s, 1s left", "  50% |", "uploading: 256.0 KiB of 1.0 MiB, 128.0 KiB/s, 6s left",
+			"a line\n", "uploading: 1.0 MiB in 3s (341.3 KiB/s)\n",
+		} {
+			if !strings.Contains(s, text) {
+				t.Errorf("no %q in %q", text, s)
+			}
+		}
+		for _, text := range []string{"nothing", "[", "NaN"} {
+			if strings.Contains(s, text) {
+				t.Errorf("%q in %q", text, s)
+			}
+		}
+	})
 }
 
 func TestFormatBytes(t *testing.T) {
