@@ -20,7 +20,7 @@ import (
 const (
 	// maxMerged bounds the publishes that are merged into one.
 	maxMerged = 64
-	// recordPause is the time between attempts to record a publish.
+	// recordPause is the time between attempts to record what became of a job.
 	recordPause = time.Second
 )
 
@@ -168,11 +168,7 @@ func (p *publish) record(ctx context.Context, result repository.Result, claimed 
 			return err
 		}
 		p.server.log.ErrorContext(ctx, "cannot record a publish", slog.String("repo", p.repo), slog.Any("error", err))
-		timer := time.NewTimer(recordPause)
-		select {
-		case <-timer.C:
-		case <-p.stopping.Done():
-			timer.Stop()
+		if !p.pause(recordPause) {
 			return err
 		}
 	}

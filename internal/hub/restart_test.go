@@ -14,13 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"freshet/api/hubapi"
 	"freshet/internal/hub"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/repository"
-	"freshet/internal/peertest"
 	"freshet/internal/sign"
 )
 
@@ -278,55 +275,29 @@ func TestFailedPublishIsRetried(t *testing.T) {
 	}
 }
 
-// A full disk is told as such, harms nothing, and does not outlast itself.
-func TestDiskFull(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "hub")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-		peertest.Missing(t, "mount")
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	h := startHub(t, hub.Config{Dir: dir})
-	t.Cleanup(h.stop) // before the file system goes
-	h.publishAll("stable", app(t, "org.test.First", "v1"))
-	token := h.token(everything())
+// A commit that failed may be asked for again too.
+func TestFailedCommitIsRetried(t *testing.T) {
+	h := startHub(t, hub.Config{})
 	c := app(t, "org.test.Hello", "v1")
-	build := decode[hubapi.Build](t, h.json(http.MethodPost, "/api/v1/build", token, map[string]any{"repo": "stable"}))
-
-	filler := filepath.Join(dir, "filler")
-	f, err := os.Create(filler)
-	if err != nil {
+	build := h.push("stable", c)
+	_, commit := c.ref()
+	object := filepath.Join(h.cfg.Dir, "builds", "1", "objects", commit[:2], commit[2:]+".commit")
+	if err := os.Rename(object, object+".away"); err != nil {
 		t.Fatal(err)
 	}
-	for _, size := range []int{1 << 20, 64 << 10, 4 << 10, 1} {
-		for err = nil; err == nil; {
-			_, err = f.Write(make([]byte, size))
-		}
+	path, token := hubapi.BuildPath(build.ID, "commit"), h.token(everything())
+	h.json(http.MethodPost, path, token, struct{}{})
+	failed := h.wait(path)
+	if failed.Status != hubapi.JobBroken {
+		t.Fatalf("job %+v", failed)
 	}
-	if err := f.Close(); err != nil {
+	if err := os.Rename(object+".away", object); err != nil {
 		t.Fatal(err)
 	}
-	path := hubapi.BuildPath(build.ID)
-	h.upload(path+"/upload", token, "mixed", c.parts...).problem(t, 507, hubapi.ErrNoSpace)
-	h.json(http.MethodPost, "/api/v1/build", token, map[string]any{"repo": "stable"}).problem(t, 507, hubapi.ErrNoSpace)
-	if a := h.get("/repo/stable/summary"); a.status != 200 {
-		t.Errorf("what is published is not served: %d %s", a.status, a.body)
+	if again := h.commit(build); again.ID == failed.ID {
+		t.Error("the second commit is the first job")
 	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
-	if a := h.upload(path+"/upload", token, "mixed", c.parts...); a.status != 200 {
-		t.Fatalf("upload with room: %d %s", a.status, a.body)
-	}
-	ref, commit := c.ref()
-	h.json(http.MethodPost, path+"/build_ref", token, map[string]any{"ref": ref, "commit": commit})
-	h.commit(build)
+	h.json(http.MethodPost, path, token, struct{}{}).problem(t, 400, hubapi.ErrWrongRepoState)
 	h.publish(build)
 }
 

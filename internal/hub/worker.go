@@ -59,29 +59,97 @@ func (s *server) guard(ctx context.Context, job *catalog.Job, run func(context.C
 	}
 }
 
-// settle ends a job that did not go well: it is given back when the hub stops,
-// dropped when it is somebody else's by now, and broken otherwise.
+// settle ends a job that did not go well: it is given back when the hub stops
+// or the disk was full, dropped when it is somebody else's by now, and broken
+// otherwise.
 func (s *server) settle(ctx context.Context, job *catalog.Job, cause error) {
 	stopped := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx)
 	attrs := []any{slog.Int64("job", job.ID), slog.String("kind", job.Kind.String()), slog.Int64("build", job.Build), slog.Any("error", cause)}
-	var err error
 	switch {
 	case errors.Is(cause, catalog.ErrClaimLost):
 		s.log.WarnContext(ctx, "job lost to somebody else", attrs...)
-		return
 	case stopped:
 		s.log.InfoContext(ctx, "job interrupted; it goes on at the next start", attrs...)
-		err = s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{})
+		s.conclude(ctx, job, "", func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{}) })
+	case waitsForSpace(job, cause):
+		pause := spacePause(job.Attempt)
+		s.log.WarnContext(ctx, "disk full; job will be tried again", append(attrs, slog.Duration("after", pause))...)
+		line := fmt.Sprintf("The hub's disk is full; trying again in %v: %s\n", pause, reason(cause))
+		s.conclude(ctx, job, line, func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Now().Add(pause)) })
 	default:
 		s.log.WarnContext(ctx, "job broken", attrs...)
-		_ = s.catalog.AppendLog(ctx, job.ID, "Failed: "+reason(cause)+"\n") // the results have it too
-		err = s.catalog.FailJob(ctx, job.Claim(), reason(cause))
+		s.conclude(ctx, job, "Failed: "+reason(cause)+"\n", func() error { return s.catalog.FailJob(ctx, job.Claim(), reason(cause)) })
 	}
+}
+
+// conclude appends the last line to a job's log, if there is one, and ends it,
+// both as [server.insist] does.
+func (s *server) conclude(ctx context.Context, job *catalog.Job, line string, end func() error) {
+	if line != "" {
+		// Without the log it would work too: the results have the reason.
+		_ = s.insist(ctx, job, func() error { return s.catalog.AppendLog(ctx, job.ID, line) })
+	}
+	err := s.insist(ctx, job, end)
 	if err != nil && !errors.Is(err, catalog.ErrClaimLost) {
 		// It stays started, and is taken up at the next start.
 		s.log.ErrorContext(ctx, "cannot end job", slog.Int64("job", job.ID), slog.Any("error", err))
 	}
+}
+
+// insist repeats a write about a job until it succeeds, because a job that is
+// not ended holds up all that wait for it. It gives up when no repetition can
+// help, and when the hub stops: the next start takes up what is left.
+func (s *server) insist(ctx context.Context, job *catalog.Job, write func() error) error {
+	for {
+		err := write()
+		if _, wrong := errors.AsType[*catalog.WrongStateError](err); err == nil || wrong ||
+			errors.Is(err, catalog.ErrClaimLost) || errors.Is(err, catalog.ErrNotFound) {
+			return err
+		}
+		s.log.ErrorContext(ctx, "cannot record what became of a job; trying again", slog.Int64("job", job.ID), slog.Any("error", err))
+		if !s.pause(recordPause) {
+			return err
+		}
+	}
+}
+
+// pause waits, and reports whether the hub goes on.
+func (s *server) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.stopping.Done():
+		return false
+	}
+}
+
+const (
+	// maxSpaceAttempts bounds how often a commit is begun while the disk is
+	// full: for about an hour.
+	maxSpaceAttempts = 18
+	// minSpacePause is the time between the first two of these attempts; it
+	// doubles each time up to maxSpacePause.
+	minSpacePause = 10 * time.Second
+	maxSpacePause = 5 * time.Minute
+)
+
+// waitsForSpace reports whether a job is to be tried again when there may be
+// room. Commits disturb nobody while they wait. A publish that came back later
+// could take back what was published meanwhile, so whoever wants it asks again.
+func waitsForSpace(job *catalog.Job, cause error) bool {
+	return job.Kind == hubapi.JobCommit && job.Attempt < maxSpaceAttempts && noSpace(cause)
+}
+
+// spacePause is the time before the attempt that follows the given one.
+func spacePause(attempt int64) time.Duration {
+	pause := minSpacePause
+	for ; attempt > 1 && pause < maxSpacePause; attempt-- {
+		pause *= 2
+	}
+	return min(pause, maxSpacePause)
 }
 
 // reason is the text by which people are told why a job failed.
@@ -178,7 +246,8 @@ func (s *server) runCommit(ctx context.Context, job *catalog.Job) (err error) {
 		return err
 	}
 	log.end(ctx) // whoever sees the end sees the whole log
-	return s.catalog.FinishCommit(context.WithoutCancel(ctx), job.Claim(), commits)
+	ctx = context.WithoutCancel(ctx)
+	return s.insist(ctx, job, func() error { return s.catalog.FinishCommit(ctx, job.Claim(), commits) })
 }
 
 func statusOfJob(err error) hubapi.JobStatus {

@@ -113,10 +113,12 @@ func (c *Catalog) enqueue(ctx context.Context, tx *sqldb.Tx, j NewJob) (*Job, er
 
 // StartCommit ends the upload of a build and queues its commit job: the build
 // becomes Committing. It fails with a [*WrongStateError] unless the build is
-// Uploading. contents is written in JSON for the job.
+// Uploading, or Failed without being published: a commit that failed may be
+// started again. contents is written in JSON for the job.
 func (c *Catalog) StartCommit(ctx context.Context, build int64, contents any) (*Job, error) {
 	return c.start(ctx, build, "commit", func(tx *sqldb.Tx, b hubapi.Build) (*Job, error) {
-		if b.RepoState != hubapi.RepoUploading {
+		again := b.RepoState == hubapi.RepoFailed && (b.PublishedState == hubapi.Unpublished || b.PublishedState == hubapi.PublishFailed)
+		if b.RepoState != hubapi.RepoUploading && !again {
 			return nil, wrongRepoState("Build is not in the uploading state", b.RepoState, hubapi.RepoUploading)
 		}
 		job, err := c.enqueue(ctx, tx, NewJob{Kind: hubapi.JobCommit, Repo: b.Repo, Build: build, Contents: contents})
