@@ -11,17 +11,19 @@ import (
 )
 
 const (
-	// maxPollers bounds the long polls that wait at the same time.
-	maxPollers = 4096
-	// maxWait bounds how long one of them waits.
+	// maxWait bounds how long a long poll waits.
 	maxWait = time.Minute
 	// maxEvents bounds the events of one answer.
 	maxEvents = 1000
+	// pollPause is after how many seconds a client for which there was no place
+	// to wait may ask again, for Retry-After.
+	pollPause = "5"
 )
 
 // getEvents answers with the events after a serial. While there is none and
 // the client wants to wait, it waits: for an event, the time asked for, or the
-// end of the hub.
+// end of the hub. When too many wait already, it is answered at once and asked
+// to come back later: following then costs more requests, but goes on.
 func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	after, limit, wait, err := eventsQuery(r.URL.Query())
 	if err != nil {
@@ -41,12 +43,13 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 		if timeout == nil {
-			select {
-			case s.pollers <- struct{}{}:
-				defer func() { <-s.pollers }()
-			default:
-				return problem(hubapi.ErrUnavailable, "too many clients wait for events")
+			leave, ok := s.pollers.enter(r.RemoteAddr)
+			if !ok {
+				w.Header().Set("Retry-After", pollPause)
+				wait = 0
+				continue
 			}
+			defer leave()
 			timer := time.NewTimer(wait)
 			defer timer.Stop()
 			timeout = timer.C

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,6 +59,36 @@ func TestLongPoll(t *testing.T) {
 		if took := time.Since(begin); took > time.Second {
 			t.Errorf("the stop took %v", took)
 		}
+	})
+}
+
+// A client that takes all the places it can get is answered at once from then
+// on, and told to come back later.
+func TestLongPollsOfOneClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := startHub(t, hub.Config{})
+		head := decode[hubapi.EventPage](t, h.get(hubapi.EventsPath)).Head
+		path := hubapi.EventsPath + "?after=" + strconv.FormatInt(head, 10) + "&wait=30s"
+		begin := time.Now()
+		var waiting sync.WaitGroup
+		for range 64 {
+			waiting.Go(func() {
+				if a := h.get(path); a.status != 200 || a.header.Get("Retry-After") != "" || time.Since(begin) != 30*time.Second {
+					t.Errorf("after %v: %d %s", time.Since(begin), a.status, a.body)
+				}
+			})
+		}
+		synctest.Wait()
+		a := h.get(path)
+		page := decode[hubapi.EventPage](t, a)
+		if a.status != 200 || page.Head != head || page.Events == nil || len(page.Events) != 0 || a.header.Get("Retry-After") == "" || time.Since(begin) != 0 {
+			t.Errorf("after %v: %d %v %s", time.Since(begin), a.status, a.header, a.body)
+		}
+		waiting.Wait()
+		if a := h.get(path); a.header.Get("Retry-After") != "" || time.Since(begin) != time.Minute {
+			t.Errorf("with room again: after %v %v", time.Since(begin), a.header)
+		}
+		h.stop()
 	})
 }
 

@@ -53,7 +53,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	}
 	s := &server{
 		cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics),
-		repos: make(map[string]*repository.Repository), pollers: make(chan struct{}, maxPollers), stopping: ctx,
+		repos: make(map[string]*repository.Repository), stopping: ctx,
 	}
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()

@@ -20,8 +20,7 @@ type server struct {
 	authority *auth.Authority
 	repos     map[string]*repository.Repository
 	trees     *tree.Trees
-	// pollers bounds the long polls that wait at a time.
-	pollers chan struct{}
+	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.
 	stopping context.Context //nolint:containedctx // the life of the role, not of a call
 }
