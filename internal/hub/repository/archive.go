@@ -45,7 +45,7 @@ func makeArchive(path string, change func(*keyfile.File) error) (changed bool, e
 	if err != nil {
 		return false, fmt.Errorf("config: %w", err)
 	}
-	if before == nil {
+	if len(bytes.TrimSpace(before)) == 0 { // absent, or lost by a disk that was full or failed
 		err = errors.Join(config.SetRaw(groupCore, "repo_version", "1"), config.Set(groupCore, "mode", "archive-z2"))
 	} else if mode, _ := config.Get(groupCore, "mode"); mode != "archive-z2" && mode != "archive" {
 		err = fmt.Errorf("%w: its mode is %q", errMode, mode)

@@ -209,7 +209,6 @@ func TestRealBuilds(t *testing.T) {
 	h := newHub(t, func(o *Options) {
 		o.Signer, o.DeployCollectionID, o.TrustUploadedDeltas = signer, true, true
 	})
-	url := h.serve()
 	const id = "org.test.Hello"
 	b := newBuilder(t)
 	big := appTree(id, "v1")
@@ -241,6 +240,7 @@ func TestRealBuilds(t *testing.T) {
 		t.Error("the delta index is another one")
 	}
 
+	url := h.serve()
 	c := newClient(t)
 	c.flatpak("remote-add", "--gpg-import="+key, "hub", url)
 	c.flatpak("install", "-y", "--noninteractive", "hub", id)

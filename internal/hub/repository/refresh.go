@@ -1,18 +1,22 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path"
 	"time"
 
 	"freshet/internal/flatpak"
 	"freshet/internal/layout"
+	"freshet/internal/ostree"
 )
 
-// refresh brings summaries, catalogue and .flatpakrepo files up to date with the
-// refs and the options when the repository is opened. Usually nothing changes.
+// refresh brings summaries, catalogue, signatures and what people find the
+// repository by up to date with the refs and the options when the repository is
+// opened. Usually nothing changes.
 func (r *Repository) refresh(ctx context.Context, reconfigured, damaged bool) error {
 	p := r.begin(ctx, newJournal(nil))
 	lock, err := lockShared(ctx, r.root)
@@ -24,7 +28,7 @@ func (r *Repository) refresh(ctx context.Context, reconfigured, damaged bool) er
 	p.tx = r.store.Begin()
 	files, err := p.stageRefresh(reconfigured, damaged)
 	if err == nil && len(p.paths) == 0 {
-		return p.tx.Abort()
+		return errors.Join(p.tx.Abort(), r.rememberSigners())
 	}
 	if err == nil {
 		err = p.switchOver()
@@ -36,7 +40,7 @@ func (r *Repository) refresh(ctx context.Context, reconfigured, damaged bool) er
 	if files != nil {
 		r.index.Commit(files)
 	}
-	return nil
+	return r.rememberSigners()
 }
 
 func (p *publication) stageRefresh(reconfigured, damaged bool) (*flatpak.Files, error) {
@@ -49,15 +53,24 @@ func (p *publication) stageRefresh(reconfigured, damaged bool) (*flatpak.Files, 
 			return nil, err
 		}
 	}
+	if err := p.stageRefFiles(); err != nil {
+		return nil, err
+	}
 	if err := p.stageCatalogue(); err != nil {
 		return nil, err
+	}
+	resigned, err := p.resign()
+	if err != nil {
+		return nil, err
+	}
+	if !reconfigured && !damaged && resigned == 0 && len(p.heads) == 0 {
+		if stale, err := p.outdated(); err != nil || !stale {
+			return nil, err
+		}
 	}
 	files, err := p.buildSummaries()
 	if err != nil {
 		return nil, err
-	}
-	if !reconfigured && !damaged && len(p.heads) == 0 && !p.outdated(files) {
-		return nil, nil
 	}
 	if reconfigured {
 		p.paths[configFile] = layout.Index
@@ -68,18 +81,173 @@ func (p *publication) stageRefresh(reconfigured, damaged bool) (*flatpak.Files, 
 	return files, p.stageSummaries(files)
 }
 
-// outdated tells whether the summaries on disk are not those of the refs.
-func (p *publication) outdated(files *flatpak.Files) bool {
+// outdated tells whether the summaries on disk are not those of the refs, damaged,
+// or not signed with all keys. Summaries have a time, so they are made anew for the
+// time that those on disk have, and compared.
+func (p *publication) outdated() (bool, error) {
+	index, err := p.r.root.ReadFile("summary.idx")
+	if err != nil {
+		return true, nil //nolint:nilerr // it is to be written, whatever the reason
+	}
+	published, err := ostree.ParseSummaryIndex(index)
+	if err != nil {
+		return true, nil //nolint:nilerr // and so is rubbish
+	}
+	modified, ok := published.Metadata.Get("ostree.summary.last-modified")
+	if !ok || !modified.Is("t") {
+		return true, nil
+	}
+	files, err := p.r.index.Build(flatpak.BuildOptions{
+		Repo:          p.r.opt.repoInfo(),
+		Now:           modified.Uint64BE(),
+		SummaryArches: p.r.opt.SummaryArches,
+	})
+	if err != nil {
+		return false, err
+	}
+	signers, err := newSignatures(p.r.opt.Signer)
+	if err != nil {
+		return false, err
+	}
 	for i := range files.Write {
-		file := files.Write[i].Path
-		switch dir := path.Dir(file); {
-		case dir == "summaries" && path.Ext(file) != ".sig", path.Ext(file) == ".index":
-			return true
-		case dir == ".":
-			if _, err := p.r.root.Stat(file); err != nil {
-				return true
-			}
+		file := &files.Write[i]
+		if path.Dir(file.Path) != "." {
+			return true, nil // what is addressed by its content is written when it is absent
+		}
+		data := file.Bytes()
+		if stored, err := p.r.root.ReadFile(file.Path); err != nil || !bytes.Equal(stored, data) {
+			return true, nil //nolint:nilerr // as above
+		}
+		signature, err := p.r.root.ReadFile(file.Path + ".sig")
+		if err != nil && p.r.opt.Signer != nil || err == nil && !signers.complete(data, signature) {
+			return true, nil
 		}
 	}
-	return false
+	if p.r.opt.Signer == nil {
+		return false, nil
+	}
+	// Clients that read the index by its digest find the same signature there.
+	digest := ostree.ChecksumOf(index)
+	addressed, err := p.r.root.ReadFile(ostree.SummaryIndexSignaturePath(digest))
+	return err != nil || !signers.complete(index, addressed), nil
+}
+
+// stageRefFiles brings the .flatpakref files of the refs up to date.
+func (p *publication) stageRefFiles() error {
+	candidates := map[string][]refFile{}
+	for ref := range p.r.index.Refs() {
+		parsed, err := flatpak.ParseUploadRef(ref)
+		if err != nil {
+			continue // an appstream branch
+		}
+		file, data, err := p.r.opt.refFile(parsed)
+		if err != nil {
+			return err
+		}
+		if file != "" {
+			candidates[file] = append(candidates[file], refFile{parsed.Branch, data})
+		}
+	}
+	for _, file := range sortedKeys(candidates) {
+		before, err := p.r.root.ReadFile(file)
+		if err != nil {
+			before = nil
+		}
+		if err := p.putChanged(file, chooseRefFile(candidates[file], before, p.r.opt.DefaultBranch)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refFile is what a .flatpakref says when it leads to a branch.
+type refFile struct {
+	branch string
+	data   []byte
+}
+
+// chooseRefFile returns what the .flatpakref of an id should be, which leads to one
+// of its branches: to the one to which it leads now, else to the default one, else
+// to the last one.
+func chooseRefFile(all []refFile, before []byte, branch string) []byte {
+	chosen, best := all[0], -1
+	for _, c := range all {
+		rank := 0
+		switch {
+		case bytes.Equal(c.data, before):
+			return before
+		case bytes.Contains(before, []byte("\nBranch="+c.branch+"\n")):
+			rank = 2
+		case c.branch == branch:
+			rank = 1
+		}
+		if rank > best || rank == best && c.branch > chosen.branch {
+			chosen, best = c, rank
+		}
+	}
+	return chosen.data
+}
+
+// resign signs commits of refs with keys that have not signed them, because the
+// keys were exchanged, and returns how many. Other signatures stay: clients that
+// know an old key only still accept the commits.
+func (p *publication) resign() (int, error) {
+	signer := p.r.opt.Signer
+	if signer == nil || p.r.signersKnown() {
+		return 0, nil
+	}
+	signers, err := newSignatures(signer)
+	if err != nil {
+		return 0, err
+	}
+	heads, err := p.signedHeads()
+	if err != nil {
+		return 0, err
+	}
+	var unsigned []unsignedCommit
+	var messages [][]byte
+	for _, sum := range heads {
+		if err := context.Cause(p.ctx); err != nil {
+			return 0, err
+		}
+		if commit, complete := p.signaturesOf(sum, signers); !complete {
+			unsigned = append(unsigned, commit)
+			messages = append(messages, commit.data)
+		}
+	}
+	made, err := p.sign(messages)
+	if err != nil || len(unsigned) == 0 {
+		return 0, err
+	}
+	resigned := make(map[ostree.Checksum]bool, len(unsigned))
+	for i, c := range unsigned {
+		ostree.SetGPGSignatures(&c.detached, append(made[i], c.others...))
+		if err := p.put(commitMetaName(c.sum).Path(), ostree.EncodeDetached(c.detached)); err != nil {
+			return 0, err
+		}
+		resigned[c.sum] = true
+	}
+	p.r.log.WarnContext(p.ctx, "the signing keys are not those that signed the repository: commits and summaries are signed anew",
+		slog.Int("commits", len(unsigned)), slog.Any("keys", signer.Keys()))
+	return len(unsigned), p.dropDeltas(resigned)
+}
+
+// dropDeltas takes away the static deltas that lead to commits whose signatures
+// changed: a superblock has a copy of these, and is never written anew.
+func (p *publication) dropDeltas(to map[ostree.Checksum]bool) error {
+	names, err := deltaNames(p.r.root.FS(), "deltas")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !to[name.To] {
+			continue
+		}
+		if err := p.remove(name.SuperblockPath()); err != nil {
+			return err
+		}
+		p.r.index.SetDeltas(name.To, nil)
+		p.r.log.InfoContext(p.ctx, "a static delta with the signatures of other keys is dropped", slog.String("delta", name.Hex()))
+	}
+	return nil
 }

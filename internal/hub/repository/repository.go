@@ -65,7 +65,9 @@ func (p Pending) Confirm() error { return p.confirm() }
 // Open opens the repository, or creates an empty one. It removes what a killed
 // process left behind, completes publishes that had begun to change the
 // pointers, reads the commits that the cache does not know, and brings summaries
-// and catalogue up to date with the refs and the options. The pending publishes
+// and catalogue up to date with the refs and the options. Commits and summaries
+// that were signed with other keys get signatures of the present ones. Another
+// collection id than that of the commits is ErrCollection. The pending publishes
 // are in the order in which they happened.
 func Open(ctx context.Context, opt Options, cache Cache) (*Repository, []Pending, error) {
 	r, pending, err := open(ctx, opt, cache)
@@ -104,6 +106,9 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 			err = errors.Join(err, r.Close())
 		}
 	}()
+	if err := opt.checkCollection(); err != nil {
+		return nil, nil, err
+	}
 	reconfigured, err := makeArchive(opt.Dir, r.opt.configure)
 	if err != nil {
 		return nil, nil, err
