@@ -239,6 +239,10 @@ func (tx *Tx) record(op operation) error {
 
 var errEnded = errors.New("the transaction has ended")
 
+// CheckName tells whether a file can be staged under name: a clean relative
+// path in UTF-8 that is not one of the store's own.
+func CheckName(name string) error { return checkWrite(name) }
+
 func checkWrite(name string) error {
 	if !fs.ValidPath(name) || name == "." || strings.ContainsRune(name, 0) || reserved(name) {
 		return &fs.PathError{Op: "stage", Path: name, Err: fs.ErrInvalid}

@@ -108,7 +108,7 @@ func (c *committing) clear() error {
 
 // ref checks a ref and makes its commit.
 func (c *committing) ref(index *flatpak.Index, ref, uploaded string) error {
-	parsed, err := flatpak.ParseUploadRef(ref)
+	parsed, err := parseRef(ref)
 	if err != nil {
 		return err
 	}
@@ -185,8 +185,11 @@ func (c *committing) check(ref flatpak.Ref, sum ostree.Checksum, commit *ostree.
 		return err
 	}
 	if ref.Kind == flatpak.Screenshots {
-		_, err := listMedia(c.ctx, c.b.objects, ref, commit.Tree)
-		return err
+		files, err := listMedia(c.ctx, c.b.objects, ref, commit.Tree)
+		if err != nil {
+			return err
+		}
+		return checkMediaNames(files)
 	}
 	text, err := c.b.objects.ReadPath(sum, "metadata", maxMetadataFile)
 	if err != nil {

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 
 	"freshet/internal/flatpak"
 	"freshet/internal/ostree"
+	"freshet/internal/store"
 )
 
 // mediaDir holds what builds bring as screenshots/ARCH: files that a catalogue
@@ -91,14 +93,100 @@ func (l *mediaList) folder(ctx context.Context, sum ostree.Checksum, below strin
 	return nil
 }
 
+// maxMediaPath bounds the length of a path, so that it fits into any URL.
+const maxMediaPath = 1024
+
+// checkMediaNames tells whether files can have these names.
+func checkMediaNames(files []medium) error {
+	for _, m := range files {
+		if len(m.path) > maxMediaPath {
+			return fmt.Errorf("%w: the path %.80q… has more than %d bytes", ostree.ErrTooLarge, m.path, maxMediaPath)
+		}
+		if err := store.CheckName(m.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mediaPlan is what all requests together put below mediaDir.
+type mediaPlan struct {
+	refs    []*planned
+	files   map[string]*planned // with the ref that they are of, the last one
+	folders map[string]bool
+}
+
+func (m *mediaPlan) add(c *planned) {
+	m.refs = append(m.refs, c)
+	for _, file := range c.media {
+		m.files[file.path] = c
+		for dir := path.Dir(file.path); !m.folders[dir] && dir != "."; dir = path.Dir(dir) {
+			m.folders[dir] = true
+		}
+	}
+}
+
+// errMediaConflict says that a path cannot be a file and a folder.
+var errMediaConflict = errors.New("one is a file where the other has a folder")
+
+// checkMedia tells whether the media of a request can stand beside what is
+// published and what is planned.
+func (p *publication) checkMedia(all []*planned) error {
+	mine := mediaPlan{files: map[string]*planned{}, folders: map[string]bool{}}
+	for _, c := range all {
+		if err := checkMediaNames(c.media); err != nil {
+			return fmt.Errorf("%s: %w", c.ref, err)
+		}
+		mine.add(c)
+	}
+	for file, c := range mine.files {
+		err := p.checkPublished(file, false)
+		if p.media.folders[file] || mine.folders[file] {
+			err = errMediaConflict
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", c.ref, file, err)
+		}
+	}
+	for dir := range mine.folders {
+		err := p.checkPublished(dir, true)
+		if p.media.files[dir] != nil {
+			err = errMediaConflict
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// checkPublished tells whether what is published at a path, if anything, is a
+// folder or a file as wanted.
+func (p *publication) checkPublished(name string, folder bool) error {
+	info, err := p.r.root.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil && isBadPath(err):
+		return errMediaConflict // on the way there is a file
+	case err != nil:
+		return err
+	case info.IsDir() != folder:
+		return errMediaConflict
+	}
+	return nil
+}
+
 // stageMedia stages the files that are not there yet as they are.
 func (p *publication) stageMedia() error {
-	for _, ref := range sortedKeys(p.refs) {
-		c := p.refs[ref]
+	for _, c := range p.media.refs {
 		files := 0
 		for _, m := range c.media {
 			if err := context.Cause(p.ctx); err != nil {
 				return err
+			}
+			if p.media.files[m.path] != c {
+				continue // a later ref has it, too
 			}
 			staged, err := p.stageMedium(c, m)
 			if err != nil {
@@ -109,7 +197,7 @@ func (p *publication) stageMedia() error {
 			}
 		}
 		if len(c.media) > 0 {
-			p.log.printf("  %s: %s, %d of them new", ref, count(len(c.media), "file"), files)
+			p.log.printf("  %s: %s, %d of them new", c.ref, count(len(c.media), "file"), files)
 		}
 	}
 	return nil

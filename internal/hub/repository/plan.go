@@ -34,6 +34,9 @@ func (p *publication) plan(req *PublishRequest) ([]*planned, error) {
 	if len(req.Refs) == 0 {
 		return nil, ErrNoRefs
 	}
+	if err := p.gone[req.Build]; err != nil {
+		return nil, err
+	}
 	in := p.r.objects
 	if req.Build != nil {
 		in = req.Build.objects
@@ -51,11 +54,36 @@ func (p *publication) plan(req *PublishRequest) ([]*planned, error) {
 		}
 		all = append(all, c)
 	}
+	if err := p.checkMedia(all); err != nil {
+		return nil, err
+	}
 	return all, nil
 }
 
+const (
+	// maxFileName is what file systems allow, in bytes.
+	maxFileName = 255
+
+	// maxArch bounds the name of an architecture, which is joined with that of a
+	// subset to one of a branch.
+	maxArch = 64
+)
+
+// parseRef reads a ref of which files can be made: all its elements are names of
+// files, the id with the longest suffix that it gets.
+func parseRef(ref string) (flatpak.Ref, error) {
+	parsed, err := flatpak.ParseUploadRef(ref)
+	if err != nil {
+		return parsed, err
+	}
+	if len(parsed.ID) > maxFileName-len(".flatpakref") || len(parsed.Branch) > maxFileName || len(parsed.Arch) > maxArch {
+		return parsed, fmt.Errorf("%w: a part of %.80q is too long for the name of a file", flatpak.ErrRef, ref)
+	}
+	return parsed, nil
+}
+
 func (p *publication) planRef(c *planned, req *PublishRequest, ref, source string) (err error) {
-	if c.ref, err = flatpak.ParseUploadRef(ref); err != nil {
+	if c.ref, err = parseRef(ref); err != nil {
 		return err
 	}
 	if c.ref.Kind == flatpak.Screenshots {

@@ -21,6 +21,10 @@ import (
 // Pending. A request that cannot be published, for example because an
 // object is missing, is in Result.Failed and does not hold up the others; commit
 // is called when at least one request is left, even if it changes nothing.
+//
+// Where that comes to light only when everything is put together, the requests
+// are published one by one, and commit is called for each. The result is then
+// that of all.
 func (r *Repository) Publish(ctx context.Context, requests []PublishRequest, log io.Writer, commit func(Result) error) (Result, error) {
 	p := r.begin(ctx, newJournal(log))
 	result, err := p.run(requests, commit)
@@ -45,6 +49,8 @@ type publication struct {
 	heads map[string]ostree.Checksum     // new commits of appstream branches
 	paths map[string]layout.Class        // what is staged
 	led   map[ostree.Checksum]bool       // commits that got static deltas
+	gone  map[*Build]error               // builds that are not there for us
+	media mediaPlan
 }
 
 func (r *Repository) begin(ctx context.Context, log *journal) *publication {
@@ -59,6 +65,8 @@ func (r *Repository) begin(ctx context.Context, log *journal) *publication {
 		heads: map[string]ostree.Checksum{},
 		paths: map[string]layout.Class{},
 		led:   map[ostree.Checksum]bool{},
+		gone:  map[*Build]error{},
+		media: mediaPlan{files: map[string]*planned{}, folders: map[string]bool{}},
 	}
 }
 
@@ -73,11 +81,7 @@ func (p *publication) run(requests []PublishRequest, commit func(Result) error) 
 		return Result{}, err
 	}
 	defer lock.release() //nolint:errcheck // nothing was written
-	done, err := holdBuilds(p.ctx, requests)
-	if err != nil {
-		return Result{}, err
-	}
-	defer done()
+	defer p.holdBuilds(requests)()
 	p.log.lap("waiting")
 
 	if err := p.planAll(requests); err != nil {
@@ -86,6 +90,9 @@ func (p *publication) run(requests []PublishRequest, commit func(Result) error) 
 	}
 	p.log.lap("checking")
 	if err := p.publish(); err != nil {
+		if len(p.result.Keys) > 1 && p.mayBeOneOf(err) {
+			return p.singly(requests, err, commit)
+		}
 		return p.result, err
 	}
 	// The log ends here: who reads of the end wants to have read everything.
@@ -121,14 +128,10 @@ func (p *publication) tell(commit func(Result) error) error {
 	return nil
 }
 
-// holdBuilds keeps the builds from being removed or committed meanwhile.
-func holdBuilds(ctx context.Context, requests []PublishRequest) (done func(), err error) {
+// holdBuilds keeps the builds from being removed or committed meanwhile. Those
+// that cannot be had are in p.gone.
+func (p *publication) holdBuilds(requests []PublishRequest) (done func()) {
 	var held []func()
-	done = func() {
-		for _, release := range held {
-			release()
-		}
-	}
 	seen := map[*Build]bool{nil: true}
 	for i := range requests {
 		b := requests[i].Build
@@ -136,17 +139,21 @@ func holdBuilds(ctx context.Context, requests []PublishRequest) (done func(), er
 			continue
 		}
 		seen[b] = true
-		release, err := b.begin(ctx)
-		if err != nil {
-			done()
-			return nil, err
+		if release, err := b.begin(p.ctx); err != nil {
+			p.gone[b] = err
+		} else {
+			held = append(held, release)
 		}
-		held = append(held, release)
 	}
-	return done, nil
+	return func() {
+		for _, release := range held {
+			release()
+		}
+	}
 }
 
-// planAll plans all requests. Of two that publish the same ref the later one counts.
+// planAll plans all requests. Of two that publish the same ref the later one
+// counts; but screenshots refs are called the same in all builds.
 func (p *publication) planAll(requests []PublishRequest) error {
 	p.result = Result{Refs: map[string]map[string]string{}, Failed: map[string]error{}}
 	var failures []error
@@ -166,8 +173,12 @@ func (p *publication) planAll(requests []PublishRequest) error {
 		p.result.Keys = append(p.result.Keys, req.Key)
 		p.result.Refs[req.Key] = map[string]string{}
 		for _, c := range refs {
-			p.refs[c.made.ref] = c
-			p.result.Refs[req.Key][c.made.ref] = ""
+			p.result.Refs[req.Key][c.made.ref] = c.made.sum.String()
+			if c.ref.Kind == flatpak.Screenshots {
+				p.media.add(c)
+			} else {
+				p.refs[c.made.ref] = c
+			}
 		}
 	}
 	if len(p.result.Keys) == 0 {
@@ -175,7 +186,9 @@ func (p *publication) planAll(requests []PublishRequest) error {
 	}
 	for _, refs := range p.result.Refs {
 		for ref := range refs {
-			refs[ref] = p.refs[ref].made.sum.String()
+			if c := p.refs[ref]; c != nil {
+				refs[ref] = c.made.sum.String()
+			}
 		}
 	}
 	return nil

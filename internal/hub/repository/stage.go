@@ -59,10 +59,7 @@ func (p *publication) changedRefs() []*planned {
 	var changed []*planned
 	for _, ref := range sortedKeys(p.refs) {
 		c := p.refs[ref]
-		switch {
-		case c.ref.Kind == flatpak.Screenshots:
-			continue
-		case !c.changed:
+		if !c.changed {
 			p.log.printf("  %s: unchanged at %s", ref, short(c.made.sum.String()))
 			continue
 		}
