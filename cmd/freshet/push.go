@@ -180,7 +180,7 @@ func (p *pushFlags) chooseKind() error {
 
 func isHubURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && !strings.HasSuffix(u.Host, ":")
 }
 
 // interruptedError says that the user has ended a push.

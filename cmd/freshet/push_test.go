@@ -59,6 +59,7 @@ func TestPushMistakes(t *testing.T) {
 		"URL":             {[]string{"--hub", "127.0.0.1:1", "--token-file", token, "--tree", "rpms", plain}, `push: --hub wants a URL like https://hub.example.org, got "127.0.0.1:1"`},
 		"host":            {[]string{"--hub", "hub.example.org", "--token-file", token, "--tree", "rpms", plain}, `got "hub.example.org"`},
 		"scheme":          {[]string{"--hub", "ftp://hub.example.org", "--token-file", token, "--tree", "rpms", plain}, `got "ftp://hub.example.org"`},
+		"no port":         {[]string{"--hub", "http://127.0.0.1:", "--token-file", token, "--tree", "rpms", plain}, `got "http://127.0.0.1:"`},
 		"parallel 0":      {[]string{"--hub", hub.URL, "--token-file", token, "--tree", "rpms", "--parallel", "0", plain}, "--parallel wants at least 1, got 0"},
 		"parallel -1":     {[]string{"--hub", hub.URL, "--token-file", token, "--tree", "rpms", "--parallel", "-1", plain}, "--parallel wants at least 1, got -1"},
 		"no repository":   {[]string{"--hub", hub.URL, "--token-file", token, "--repo", "stable", plain}, plain + " is no OSTree repository (no config); for a plain folder use --tree"},

@@ -489,6 +489,7 @@ func (h *fakeHub) tree(r *http.Request, tr trouble, tree string, path []string) 
 			p.published = true
 			if h.sameGeneration && len(h.gens) > 0 {
 				p.generation = h.gens[0]
+				p.generation.Unchanged, p.generation.Note = true, "not all could be checked"
 				return 200, p.generation
 			}
 			p.generation = hubapi.Generation{ID: int64(len(h.gens) + 1), Files: len(p.files), Serial: 17}

@@ -176,7 +176,10 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 	if err != nil {
 		return nil, err
 	}
-	p.published(generation, b.manifest, generation.ID <= p.info.Current)
+	if generation.Note != "" {
+		p.cfg.Progress.Line("the hub notes: " + generation.Note)
+	}
+	p.published(generation, b.manifest, generation.Unchanged || generation.ID <= p.info.Current)
 	return nil, nil
 }
 

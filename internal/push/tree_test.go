@@ -351,10 +351,11 @@ func TestPushTreeHubSaysUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, h := sampleTree(t), newHub(t)
 		h.sameGeneration = true
-		cfg := push.Config{Client: h.client(), Dir: dir, Name: "rpms"} // remembers nothing
+		p := &record{}
+		cfg := push.Config{Client: h.client(), Dir: dir, Name: "rpms", Progress: p} // remembers nothing
 		for i := range 2 {
 			result, err := push.Run(t.Context(), cfg)
-			if err != nil || result.Generation.ID != 1 || result.Unchanged != (i == 1) {
+			if err != nil || result.Generation.ID != 1 || result.Unchanged != (i == 1) || p.has("the hub notes: not all") != (i == 1) {
 				t.Errorf("%+v %v", result, err)
 			}
 		}
