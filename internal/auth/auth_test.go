@@ -1,11 +1,13 @@
 package auth_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -459,6 +461,25 @@ func TestSecret(t *testing.T) {
 	}
 	if _, err := auth.LoadSecret(filepath.Join(t.TempDir(), "no", "secret")); err == nil {
 		t.Error("made a secret in a folder that does not exist")
+	}
+}
+
+// ReadSecret returns what LoadSecret has made, and makes nothing itself.
+func TestReadSecret(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "secret")
+	if _, err := auth.ReadSecret(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("absent: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("left %v, %v", entries, err)
+	}
+	made, err := auth.LoadSecret(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read, err := auth.ReadSecret(path); err != nil || !bytes.Equal(read, made) {
+		t.Errorf("%v", err)
 	}
 }
 

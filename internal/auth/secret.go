@@ -59,6 +59,16 @@ func LoadSecret(path string) (Secret, error) {
 	return secret, nil
 }
 
+// ReadSecret is [LoadSecret] for those who may not make a secret. The error
+// wraps [fs.ErrNotExist] when there is no file.
+func ReadSecret(path string) (Secret, error) {
+	secret, err := readSecret(path)
+	if err != nil {
+		return nil, fmt.Errorf("read secret %s: %w", path, err)
+	}
+	return secret, nil
+}
+
 func readSecret(path string) (Secret, error) {
 	f, err := os.Open(path)
 	if err != nil {
