@@ -43,6 +43,9 @@ func (d *demoFlags) run(cmd *cobra.Command, flags serveFlags) error {
 	if err := flags.load(cmd, &cfg); err != nil {
 		return err
 	}
+	if err := flags.file.Form(); err != nil {
+		return err
+	}
 	if !cmd.Flags().Changed("log-level") {
 		cfg.Log.Level = slog.LevelWarn // what to try would scroll away
 	}

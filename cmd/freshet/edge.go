@@ -26,7 +26,6 @@ In front of a Freshet hub it follows the hub's event log, so that a publish
 shows within a second. When the origin is away it goes on serving what it has.`,
 		Example: `  freshet edge --origin https://hub.example.org --store /var/cache/freshet --size 200GB --listen :80
   curl -sI http://localhost/repo/stable/summary.idx | grep -i cache-status`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var cfg node.Config
 			if err := flags.load(cmd, &cfg); err != nil {
@@ -42,7 +41,7 @@ shows within a second. When the origin is away it goes on serving what it has.`,
 			override(&cfg.Edge.Size, set.Size)
 			override(&cfg.Edge.Rules, set.Rules)
 			override(&cfg.Edge.Follow, set.Follow)
-			return serve(cmd.Context(), cfg, nil)
+			return flags.serve(cmd, cfg)
 		},
 	}
 	flags.register(cmd)

@@ -27,7 +27,6 @@ the configuration file (freshet config default).`,
 		Example: `  freshet hub --dir /srv/hub --listen :8080 --base-url https://hub.example.org --public-url https://dl.example.org
   freshet token create --dir /srv/hub --name me >token
   freshet push --hub http://localhost:8080 --token-file token --repo stable repo`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var cfg node.Config
 			if err := flags.load(cmd, &cfg); err != nil {
@@ -54,7 +53,7 @@ the configuration file (freshet config default).`,
 				}
 				cfg.Hub.Repos[name] = hub.RepoConfig{}
 			}
-			return serve(cmd.Context(), cfg, nil)
+			return flags.serve(cmd, cfg)
 		},
 	}
 	flags.register(cmd)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"runtime/debug"
 
@@ -44,11 +45,25 @@ To see all of it work on this machine:
 	root.AddCommand(
 		newHubCommand(), newEdgeCommand(), newRunCommand(),
 		newPushCommand(), newTokenCommand(),
-		newConfigCommand(), newManCommand(root),
+		newConfigCommand(), newCompletionCommand(root), newManCommand(root), newVersionCommand(),
 	)
-	root.SetCompletionCommandGroupID("setup")
+	root.CompletionOptions.DisableDefaultCmd = true // ours has one page for all shells
 	root.SetHelpCommandGroupID("setup")
+	ownWords(root)
+	registerCompletions(root)
 	return root
+}
+
+func newVersionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		GroupID: "setup",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "freshet version", version())
+			return err
+		},
+	}
 }
 
 // version is the module version, or the commit it was built from.

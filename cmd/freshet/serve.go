@@ -1,12 +1,15 @@
 package main
 
 import (
-	"context"
+	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
-	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"freshet/internal/config"
 	"freshet/internal/node"
@@ -14,51 +17,100 @@ import (
 
 // serveFlags are the flags of every command that runs roles.
 type serveFlags struct {
-	config    string
-	admin     string
-	logLevel  slog.Level
-	logFormat string
+	config, admin       string
+	logLevel, logFormat string
+
+	file *config.File // what was read from config
 }
 
 func (s *serveFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&s.config, "config", "c", "", "configuration file; flags win over it")
 	f.StringVar(&s.admin, "admin", "", "address for operators: health, metrics, profiles (never public)")
-	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
-	f.StringVar(&s.logFormat, "log-format", "", "text or json")
+	f.StringVar(&s.logLevel, "log-level", "", `debug, info, warn or error (default "info")`)
+	f.StringVar(&s.logFormat, "log-format", "", `text or json (default "text")`)
 }
 
 // load reads the configuration file, if one was given, and puts the flags that
-// were given over it.
-func (s *serveFlags) load(cmd *cobra.Command, cfg *node.Config) error {
+// were given over it. What is wrong with the settings is told by
+// [serveFlags.check], when those of the role are there as well.
+func (s *serveFlags) load(cmd *cobra.Command, cfg *node.Config) (err error) {
 	if s.config != "" {
-		if err := config.Load(s.config, cfg); err != nil {
+		if s.file, err = config.Read(s.config, cfg); err != nil {
 			return err
 		}
 	}
-	if s.admin != "" {
-		cfg.Admin.Listen = s.admin
+	override(&cfg.Admin.Listen, s.admin)
+	override(&cfg.Log.Format, s.logFormat)
+	if s.logLevel != "" {
+		if cfg.Log.Level, err = config.ParseLevel(s.logLevel); err != nil {
+			return usageError(cmd, "--log-level: %w", err)
+		}
 	}
-	if cmd.Flags().Changed("log-level") {
-		cfg.Log.Level = s.logLevel
+	return nil
+}
+
+// check reports everything that is wrong with cfg: what came from the file by
+// line and key, what came from a flag by the flag.
+func (s *serveFlags) check(cmd *cobra.Command, cfg node.Config) error {
+	err := s.file.Check(cfg)
+	problems, ok := errors.AsType[config.Problems](err)
+	if !ok {
+		return err
 	}
-	if s.logFormat != "" {
-		cfg.Log.Format = s.logFormat
+	byFlags := 0
+	for i, p := range problems {
+		f := flagOf(cmd, p.Key)
+		switch {
+		case f == nil:
+			continue
+		case f.Changed:
+			problems[i] = config.Problem{Message: "--" + f.Name + ": " + p.Message}
+		case p.Missing && s.file == nil:
+			what := strings.TrimPrefix(p.Message, "is required: ")
+			problems[i] = config.Problem{Message: fmt.Sprintf("--%s is needed (or %s in a file): %s", f.Name, p.Key, what)}
+		default:
+			continue
+		}
+		byFlags++
+	}
+	if byFlags == 1 && len(problems) == 1 {
+		return usageError(cmd, "%w", problems)
+	}
+	return problems
+}
+
+// flagOf is the flag of cmd that sets the key of the configuration, or nil.
+func flagOf(cmd *cobra.Command, key string) *pflag.Flag {
+	flags := cmd.Flags()
+	table, name, _ := strings.Cut(key, ".")
+	name, _, _ = strings.Cut(name, "[") // an element of a list
+	switch table {
+	case "admin":
+		return flags.Lookup("admin")
+	case "log":
+		return flags.Lookup("log-" + name)
+	case cmd.Name():
+		if repo, ok := strings.CutPrefix(name, "repos."); ok {
+			f := flags.Lookup("repo")
+			if names, err := flags.GetStringSlice("repo"); err != nil || !slices.Contains(names, repo) {
+				return nil // a setting of a repository, or one that the file names
+			}
+			return f
+		}
+		return cmp.Or(flags.Lookup(name), flags.Lookup(strings.TrimSuffix(name, "s")))
 	}
 	return nil
 }
 
 // serve checks the configuration as a whole and runs its roles.
-func serve(ctx context.Context, cfg node.Config, ready func()) error {
-	if err := config.Check(cfg); err != nil {
+func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config) error {
+	if err := s.check(cmd, cfg); err != nil {
 		return err
 	}
-	log := node.NewLogger(os.Stderr, cfg.Log.WithDefaults())
+	ctx, log := cmd.Context(), node.NewLogger(cmd.ErrOrStderr(), cfg.Log.WithDefaults())
 	return node.Run(ctx, cfg, node.Options{Log: log, Ready: func() {
 		log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
-		if ready != nil {
-			ready()
-		}
 	}})
 }
 
@@ -83,22 +135,21 @@ it, and prints what to try.`,
   freshet run --demo --dir demo
   # in another terminal: publish the app's next version
   freshet run --demo --publish-next --dir demo`,
-		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if demo.demo {
 				return demo.run(cmd, flags)
 			}
 			if demo.next || demo.dir != "" {
-				return errors.New("run: --publish-next and --dir belong to --demo")
+				return usageError(cmd, "--publish-next and --dir belong to --demo")
 			}
 			if flags.config == "" {
-				return errors.New("run: needs --config FILE (freshet config default prints one to begin with), or --demo")
+				return usageError(cmd, "--config FILE is needed (freshet config default prints one to begin with), or --demo")
 			}
 			var cfg node.Config
 			if err := flags.load(cmd, &cfg); err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, nil)
+			return flags.serve(cmd, cfg)
 		},
 	}
 	flags.register(cmd)
