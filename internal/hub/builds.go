@@ -20,16 +20,25 @@ import (
 type buildHandler func(w http.ResponseWriter, r *http.Request, claims *auth.Claims, build hubapi.Build) error
 
 // withBuild is [server.with] for the routes below a build. Beyond the grant,
-// the token's repositories and ids must allow the build's. flat-manager looks
-// at them for some of these routes only, and so lets a token for one
+// the token must allow the build as [server.allowBuild] says. flat-manager
+// looks at ids for some of these routes only, and so lets a token for one
 // application publish or purge the builds of another.
 func (s *server) withBuild(g grant, next buildHandler) handler {
+	return s.withAllowed(g, s.allowBuild, next)
+}
+
+// withUpload is withBuild for the routes by which content comes into a build.
+func (s *server) withUpload(g grant, next buildHandler) handler {
+	return s.withAllowed(g, s.allowUpload, next)
+}
+
+func (s *server) withAllowed(g grant, allow func(context.Context, *auth.Claims, hubapi.Build) error, next buildHandler) handler {
 	return s.with(g, func(w http.ResponseWriter, r *http.Request, claims *auth.Claims) error {
 		build, err := s.buildOf(r)
 		if err != nil {
 			return err
 		}
-		if err := allowBuild(claims, build); err != nil {
+		if err := allow(r.Context(), claims, build); err != nil {
 			return err
 		}
 		return next(w, r, claims, build)
@@ -43,16 +52,6 @@ func (s *server) buildOf(r *http.Request) (hubapi.Build, error) {
 		return hubapi.Build{}, err
 	}
 	return s.catalog.Build(r.Context(), id)
-}
-
-func allowBuild(claims *auth.Claims, build hubapi.Build) error {
-	if err := claims.AllowRepo(build.Repo); err != nil {
-		return tokenProblem(err)
-	}
-	if build.AppID == nil {
-		return nil
-	}
-	return tokenProblem(claims.AllowID(*build.AppID))
 }
 
 func (s *server) createBuild(w http.ResponseWriter, r *http.Request, claims *auth.Claims) error {
@@ -85,6 +84,7 @@ func (s *server) createBuild(w http.ResponseWriter, r *http.Request, claims *aut
 		PublicDownload: public,
 		BuildLogURL:    request.BuildLogURL,
 		TokenName:      nonEmpty(claims.Name),
+		TokenID:        claims.ID,
 	})
 	if err != nil {
 		return err
@@ -109,9 +109,14 @@ func (s *server) listBuilds(w http.ResponseWriter, r *http.Request, claims *auth
 	}
 	allowed := []hubapi.Build{}
 	for _, build := range all {
-		if claims.AllowRepo(build.Repo) == nil {
-			allowed = append(allowed, build)
+		err := s.allowBuild(r.Context(), claims, build)
+		if e, refused := errors.AsType[*hubapi.Error](err); refused && e.Kind == hubapi.ErrInsufficient {
+			continue
 		}
+		if err != nil {
+			return err
+		}
+		allowed = append(allowed, build)
 	}
 	writeJSON(w, http.StatusOK, allowed)
 	return nil
@@ -212,6 +217,9 @@ func (s *server) addExtraIDs(w http.ResponseWriter, r *http.Request, claims *aut
 	for _, id := range request.IDs {
 		if !extraIDPattern.MatchString(id) {
 			return problem(hubapi.ErrGeneric, "%q is no id: want letters, digits and dots", id)
+		}
+		if err := claims.AllowID(id); err != nil {
+			return tokenProblem(err)
 		}
 	}
 	changed, err := s.by(claims).AddExtraIDs(r.Context(), build.ID, request.IDs)

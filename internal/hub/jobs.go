@@ -29,6 +29,12 @@ func (s *server) commitBuild(w http.ResponseWriter, r *http.Request, claims *aut
 	if err := readJSON(w, r, &request, jsonBody); err != nil {
 		return err
 	}
+	if id := deref(request.EndOfLifeRebase); id != "" {
+		// Users of the old id are sent there.
+		if err := claims.AllowID(id); err != nil {
+			return tokenProblem(err)
+		}
+	}
 	job, err := s.by(claims).StartCommit(r.Context(), build.ID, commitContents{build.ID, request})
 	if err != nil {
 		return err
@@ -90,6 +96,15 @@ func (s *server) getJob(w http.ResponseWriter, r *http.Request, claims *auth.Cla
 	if job.Repo != "" {
 		if err := claims.AllowRepo(job.Repo); err != nil {
 			return tokenProblem(err)
+		}
+	}
+	if job.Build != 0 {
+		build, err := s.catalog.Build(r.Context(), job.Build)
+		if err != nil {
+			return err
+		}
+		if err := s.allowBuild(r.Context(), claims, build); err != nil {
+			return err
 		}
 	}
 	return s.showJob(w, r, id)

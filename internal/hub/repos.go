@@ -59,5 +59,5 @@ func (s *server) allowDownload(r *http.Request, build hubapi.Build) error {
 	if err := allow(claims, "build/"+strconv.FormatInt(build.ID, 10), []auth.Scope{auth.ScopeDownload}); err != nil {
 		return err
 	}
-	return allowBuild(claims, build)
+	return s.allowBuild(r.Context(), claims, build)
 }

@@ -20,6 +20,8 @@ type NewBuild struct {
 	BuildLogURL    *string
 	TokenName      *string
 	TokenType      *int32
+	// TokenID is the id (jti) of the token that creates it; may be empty.
+	TokenID string
 }
 
 // CreateBuild begins a build, Uploading and Unpublished.
@@ -30,10 +32,10 @@ func (c *Catalog) CreateBuild(ctx context.Context, b NewBuild) (build hubapi.Bui
 			return err
 		}
 		_, err = tx.Exec(ctx, `INSERT INTO builds
-			(id, created, repo, app_id, extra_ids, public_download, build_log_url, token_name, token_type, repo_state, published_state)
-			VALUES (?, ?, ?, ?, '[]', ?, ?, ?, ?, ?, ?)`,
+			(id, created, repo, app_id, extra_ids, public_download, build_log_url, token_name, token_id, token_type, repo_state, published_state)
+			VALUES (?, ?, ?, ?, '[]', ?, ?, ?, ?, ?, ?, ?)`,
 			id, c.now().UnixMicro(), clean(b.Repo), cleanPtr(b.AppID), flag(b.PublicDownload), cleanPtr(b.BuildLogURL),
-			cleanPtr(b.TokenName), b.TokenType, hubapi.RepoUploading, hubapi.Unpublished)
+			cleanPtr(b.TokenName), clean(b.TokenID), b.TokenType, hubapi.RepoUploading, hubapi.Unpublished)
 		if err != nil {
 			return err
 		}
@@ -56,6 +58,21 @@ func (c *Catalog) Build(ctx context.Context, id int64) (build hubapi.Build, err 
 		return err
 	})
 	return build, err
+}
+
+// BuildToken returns the id (jti) of the token that created a build; "" when
+// it had none.
+func (c *Catalog) BuildToken(ctx context.Context, build int64) (id string, err error) {
+	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
+		return tx.QueryRow(ctx, `SELECT token_id FROM builds WHERE id = ?`, build).Scan(&id)
+	})
+	switch {
+	case sqldb.NoRows(err):
+		return "", notFound("build", build)
+	case err != nil:
+		return "", fmt.Errorf("read token of build %d: %w", build, err)
+	}
+	return id, nil
 }
 
 // Builds lists, by id, the builds of an application that were not purged; nil
