@@ -141,6 +141,7 @@ func (p *publish) request(ctx context.Context, repo *repository.Repository, job 
 			request.ExtraCollections = append(request.ExtraCollections, collection+"."+id)
 		}
 	}
+	request.AppID = deref(build.AppID)
 	request.Build, err = repo.Build(build.ID)
 	return request, err
 }

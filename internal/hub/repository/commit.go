@@ -189,7 +189,10 @@ func (c *committing) check(ref flatpak.Ref, sum ostree.Checksum, commit *ostree.
 		if err != nil {
 			return err
 		}
-		return checkMediaNames(files)
+		if err := checkMediaNames(files); err != nil {
+			return err
+		}
+		return idsOf(c.req.AppID, c.req.Refs).checkOwner(files, nil)
 	}
 	text, err := c.b.objects.ReadPath(sum, "metadata", maxMetadataFile)
 	if err != nil {

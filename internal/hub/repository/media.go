@@ -129,12 +129,19 @@ func (m *mediaPlan) add(c *planned) {
 // errMediaConflict says that a path cannot be a file and a folder.
 var errMediaConflict = errors.New("one is a file where the other has a folder")
 
-// checkMedia tells whether the media of a request can stand beside what is
-// published and what is planned.
-func (p *publication) checkMedia(all []*planned) error {
+// checkMedia tells whether the media of a request are its own, and can stand
+// beside what is published and what is planned.
+func (p *publication) checkMedia(req *PublishRequest, all []*planned) error {
+	var others ids
 	mine := mediaPlan{files: map[string]*planned{}, folders: map[string]bool{}}
 	for _, c := range all {
 		if err := checkMediaNames(c.media); err != nil {
+			return fmt.Errorf("%s: %w", c.ref, err)
+		}
+		if len(c.media) > 0 && others == nil {
+			others = p.known()
+		}
+		if err := idsOf(req.AppID, req.Refs).checkOwner(c.media, others); err != nil {
 			return fmt.Errorf("%s: %w", c.ref, err)
 		}
 		mine.add(c)

@@ -276,7 +276,8 @@ type CommitRequest struct {
 
 	// EndOfLife is the reason why the refs are no longer maintained; EndOfLifeRebase is
 	// the application id that replaces AppID and with it all ids that begin with it.
-	// An empty AppID is that of the application among the refs.
+	// An empty AppID is that of the application among the refs. Media are accepted that
+	// are named after AppID or the id of a ref.
 	EndOfLife       string
 	EndOfLifeRebase string
 	AppID           string
@@ -303,6 +304,8 @@ type PublishRequest struct {
 	ExtraCollections []string
 
 	// EndOfLife and so on are as in CommitRequest; empty leaves what the commits have.
+	// Media are accepted that are named after AppID or the id of a ref, unless they
+	// are those of another published id.
 	EndOfLife       string
 	EndOfLifeRebase string
 	AppID           string

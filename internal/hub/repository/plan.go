@@ -54,7 +54,7 @@ func (p *publication) plan(req *PublishRequest) ([]*planned, error) {
 		}
 		all = append(all, c)
 	}
-	if err := p.checkMedia(all); err != nil {
+	if err := p.checkMedia(req, all); err != nil {
 		return nil, err
 	}
 	return all, nil

@@ -282,15 +282,15 @@ func TestScreenshotsBecomeMedia(t *testing.T) {
 	h := newHub(t)
 	u := uploader{}
 	const ref = "screenshots/x86_64"
-	sum := u.commit(t, ref, tree{"org.test.Hello/1.png": "PNG 1", "org.test.Hello/2.png": noise(100_000), "evil": "-> /etc/passwd"})
-	result := h.publish(h.commit(u, map[string]string{ref: sum}))
+	sum := u.commit(t, ref, tree{"org.test.Hello/1.png": "PNG 1", "org.test.Hello/2.png": noise(100_000), "org.test.Hello/evil": "-> /etc/passwd"})
+	result := h.publish(h.media(u, "org.test.Hello", map[string]string{ref: sum}))
 	if got := readFile(t, h.opt.Dir+"/media/org.test.Hello/1.png"); got != "PNG 1" {
 		t.Errorf("published %q", got)
 	}
 	if got := readFile(t, h.opt.Dir+"/media/org.test.Hello/2.png"); got != noise(100_000) {
 		t.Errorf("published %d bytes", len(got))
 	}
-	if _, err := os.Lstat(h.opt.Dir + "/media/evil"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(h.opt.Dir + "/media/org.test.Hello/evil"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a symlink was published: %v", err)
 	}
 	if want := []string{"media/org.test.Hello/1.png", "media/org.test.Hello/2.png"}; !slices.Equal(result.Changed, want) {
@@ -299,7 +299,7 @@ func TestScreenshotsBecomeMedia(t *testing.T) {
 	h.check()
 	u = uploader{}
 	sum = u.commit(t, ref, tree{"org.test.Hello/1.png": "PNG a", "org.test.Hello/2.png": noise(100_000)})
-	result = h.publish(h.commit(u, map[string]string{ref: sum}))
+	result = h.publish(h.media(u, "org.test.Hello", map[string]string{ref: sum}))
 	if want := []string{"media/org.test.Hello/1.png"}; !slices.Equal(result.Changed, want) {
 		t.Errorf("changed %q", result.Changed)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"golang.org/x/sys/unix"
 
@@ -78,9 +79,7 @@ func (p *publication) singly(requests []PublishRequest, cause error, commit func
 // add takes in what a further publish did.
 func (r *Result) add(one *Result) {
 	r.Keys = append(r.Keys, one.Keys...)
-	for key, refs := range one.Refs {
-		r.Refs[key] = refs
-	}
+	maps.Copy(r.Refs, one.Refs)
 	r.Removed = append(r.Removed, one.Removed...)
 	r.Infos = append(r.Infos, one.Infos...)
 	r.Changed = append(r.Changed, one.Changed...)
