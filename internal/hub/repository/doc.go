@@ -32,7 +32,7 @@
 //   - An object has its name only after its content was hashed. A commit becomes
 //     reachable from a ref only after everything it needs was seen to be there.
 //   - A published object is never replaced, even where other bytes would
-//     decompress to the same content.
+//     decompress to the same content; unless it is damaged, by a verified upload.
 //   - Publish costs what changed: the objects of the changed refs, one signature
 //     for each of their commits and a few for the repository, and the copying
 //     and hashing of the summaries and the catalogue. It opens no file of a ref

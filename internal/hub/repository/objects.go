@@ -1,10 +1,13 @@
 package repository
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+	"path/filepath"
 
 	"freshet/internal/ostree"
 )
@@ -50,6 +53,71 @@ func openArchive(dirs ...string) (*ostree.Repo, error) {
 		return nil, fmt.Errorf("%s: %w", dirs[0], err)
 	}
 	return repo, nil
+}
+
+// probe looks whether an object is there and can be what its name says: for
+// metadata, which is small, by its checksum, for files by their header and size.
+// The error is fs.ErrNotExist when there is none; any other tells the damage.
+func probe(in *ostree.Repo, name ostree.ObjectName) (err error) {
+	if name.Type != ostree.TypeFile {
+		f, err := in.Open(name)
+		if err != nil {
+			return err
+		}
+		_, err = ostree.VerifyObject(name, f)
+		return errors.Join(err, f.Close())
+	}
+	stored, err := in.StoredSize(name)
+	if err != nil {
+		return err
+	}
+	f, err := in.OpenFile(name.Checksum)
+	if err != nil {
+		return err
+	}
+	header, size := f.Stored(), f.Size()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if most := uint64(max(0, stored-header)); most < size/maxInflation {
+		return &ostree.ObjectError{Name: name, Err: fmt.Errorf("%w: %d bytes cannot hold %d", ostree.ErrMalformed, most, size)}
+	}
+	if size > 0 && stored <= header {
+		return &ostree.ObjectError{Name: name, Err: fmt.Errorf("%w: its content is missing", ostree.ErrMalformed)}
+	}
+	return nil
+}
+
+// maxInflation bounds how many bytes deflate makes of one (1032, of which runs of
+// 258 bytes take two bits).
+const maxInflation = 1032
+
+// replace gives the place of a damaged object of the repository to an upload that
+// was verified. It is the only case in which a published object is rewritten.
+func (r *Repository) replace(ctx context.Context, name ostree.ObjectName, temp string) (err error) {
+	lock, err := lockShared(ctx, r.root)
+	if err != nil {
+		return err
+	}
+	defer lock.release() //nolint:errcheck // nothing was written
+	if err := syncPath(temp); err != nil {
+		return err
+	}
+	target := filepath.Join(r.opt.Dir, filepath.FromSlash(name.Path()))
+	if err := os.Rename(temp, target); err != nil {
+		return err
+	}
+	r.log.WarnContext(ctx, "a damaged object was replaced by an upload", slog.String("object", name.String()))
+	return syncPath(filepath.Dir(target))
+}
+
+// syncPath forces a file or folder to the disk.
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func commitName(sum ostree.Checksum) ostree.ObjectName {

@@ -54,11 +54,11 @@ func (r *reach) need(name ostree.ObjectName, path string) error {
 	if _, ok := r.seen[name]; ok {
 		return nil
 	}
-	switch has, err := r.in.Has(name); {
-	case err != nil:
-		return fmt.Errorf("%s: %w", r.ref, err)
-	case !has:
+	switch err := probe(r.in, name); {
+	case errors.Is(err, fs.ErrNotExist):
 		return &MissingError{Ref: r.ref, Path: path, Name: name}
+	case err != nil:
+		return &DamagedError{Ref: r.ref, Path: path, Name: name, Err: err}
 	}
 	r.seen[name] = struct{}{}
 	if name.Type == ostree.TypeFile {

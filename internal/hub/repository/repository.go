@@ -237,6 +237,26 @@ func (e *MissingError) Error() string {
 	return where + ": object " + e.Name.String() + " is missing"
 }
 
+// DamagedError says that an object that a ref needs is not what its name says.
+// Uploading it anew repairs it, in the repository too.
+type DamagedError struct {
+	Ref  string
+	Path string // as in MissingError
+	Name ostree.ObjectName
+	Err  error
+}
+
+func (e *DamagedError) Error() string {
+	where := e.Ref
+	if e.Path != "" {
+		where += ": " + e.Path
+	}
+	return where + ": object " + e.Name.String() + " is damaged: " + e.Err.Error()
+}
+
+// Unwrap returns what is wrong with the object.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // hidden tells whether a path is nobody's business: lock and temporary files.
 func hidden(path string) bool {
 	top, _, _ := strings.Cut(path, "/")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,8 @@ import (
 )
 
 // Missing returns those of the objects that have to be uploaded: neither the
-// build nor the repository has them. The order stays.
+// build nor the repository has them, or what they have is seen to be damaged. The
+// order stays.
 func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostree.ObjectName, error) {
 	done, err := b.begin(ctx)
 	if err != nil {
@@ -27,13 +29,13 @@ func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostr
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		has, err := b.objects.Has(name)
-		if err != nil {
-			return nil, fmt.Errorf("look for object %s: %w", name, err)
+		switch err := probe(b.objects, name); {
+		case err == nil:
+			continue
+		case !errors.Is(err, fs.ErrNotExist):
+			b.repo.log.WarnContext(ctx, "an object is damaged", slog.String("object", name.String()), slog.Any("error", err))
 		}
-		if !has {
-			missing = append(missing, name)
-		}
+		missing = append(missing, name)
 	}
 	return missing, nil
 }
@@ -41,14 +43,15 @@ func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostr
 // PutObject stores an object and returns its stored size. It hashes what it
 // reads; content that does not belong to the name leaves nothing behind and
 // gives an *ostree.MismatchError or *ostree.ObjectError. An object that is there
-// already is left alone, and r is not read. When Commit or Remove begins before
+// already and whole is left alone, and r is not read; a damaged one is replaced,
+// in the repository too. When Commit or Remove begins before
 // r has ended, the error is ErrLateUpload.
 func (b *Build) PutObject(ctx context.Context, name ostree.ObjectName, r io.Reader) (stored int64, err error) {
 	epoch, done, err := b.admit(ctx)
 	if err != nil {
 		return 0, err
 	}
-	size, err := b.objects.StoredSize(name)
+	size, damaged, err := b.has(name)
 	done()
 	if err == nil {
 		return size, nil
@@ -56,10 +59,36 @@ func (b *Build) PutObject(ctx context.Context, name ostree.ObjectName, r io.Read
 	if !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("store object %s: %w", name, err)
 	}
-	return b.receive(ctx, epoch, name.Path(), r, func(r io.Reader) error {
+	place := func(temp string) error { return b.settleTemp(temp, name.Path()) }
+	if damaged {
+		place = func(temp string) error { return b.repo.replace(ctx, name, temp) }
+	}
+	return b.receive(ctx, epoch, name.Path(), r, place, func(r io.Reader) error {
 		_, err := ostree.VerifyObject(name, r)
 		return err
 	})
+}
+
+// has returns the stored size of an object after it was verified as a whole. When
+// the repository or, if it is not there, the build has none that is what it should
+// be, the error is fs.ErrNotExist; damaged says that the repository has another.
+func (b *Build) has(name ostree.ObjectName) (size int64, damaged bool, err error) {
+	for _, dir := range [...]string{b.repo.opt.Dir, b.dir} {
+		path := filepath.Join(dir, filepath.FromSlash(name.Path()))
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		// The name of signatures says nothing about them.
+		if name.Type == ostree.TypeCommitMeta || verifyFile(path, name) == nil {
+			return info.Size(), false, nil
+		}
+		return 0, dir == b.repo.opt.Dir, fs.ErrNotExist
+	}
+	return 0, false, fs.ErrNotExist
 }
 
 // PutDelta stores a file of a static delta. It is checked by Commit. Errors of
@@ -71,12 +100,13 @@ func (b *Build) PutDelta(ctx context.Context, name ostree.DeltaFile, r io.Reader
 	}
 	done()
 	path := uploadsDir + "/" + strings.TrimPrefix(name.Path(), "deltas/")
-	return b.receive(ctx, epoch, path, r, readAll)
+	return b.receive(ctx, epoch, path, r, func(temp string) error { return b.settleTemp(temp, path) }, readAll)
 }
 
 // receive stores a file that comes over the network, as slowly as that may be:
-// the build is held at the beginning and at the end only.
-func (b *Build) receive(ctx context.Context, epoch int64, path string, r io.Reader, check func(io.Reader) error) (int64, error) {
+// the build is held at the beginning and at the end only. When check is content,
+// place gives the file its name.
+func (b *Build) receive(ctx context.Context, epoch int64, path string, r io.Reader, place func(temp string) error, check func(io.Reader) error) (int64, error) {
 	done, err := b.readmit(ctx, epoch)
 	if err != nil {
 		return 0, err
@@ -89,7 +119,7 @@ func (b *Build) receive(ctx context.Context, epoch int64, path string, r io.Read
 	stored, err := writeTemp(f, &timely{ctx: ctx, gate: b.gate, epoch: epoch, r: r}, check)
 	if err == nil {
 		if done, err = b.readmit(ctx, epoch); err == nil {
-			err = b.settleTemp(f.Name(), path)
+			err = place(f.Name())
 			done()
 		}
 	}
