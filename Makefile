@@ -5,6 +5,9 @@ BIN     := bin/freshet
 TOOL    := $(GO) tool -modfile=tools/go.mod
 DIR     ?= demo
 QUICK   ?=
+PREFIX  ?= /usr/local
+DESTDIR ?=
+SHARE   := $(DESTDIR)$(PREFIX)/share
 
 .DEFAULT_GOAL := help
 
@@ -78,6 +81,16 @@ bench-hub: build ## publish cost beside flatpak build-update-repo (QUICK=1: unde
 .PHONY: man
 man: build ## manual pages into bin/man
 	$(BIN) man bin/man
+
+.PHONY: install
+install: build ## install program, manual pages, completions of bash, zsh and fish (PREFIX=/usr/local DESTDIR=)
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(SHARE)/man/man1" "$(SHARE)/bash-completion/completions" \
+		"$(SHARE)/zsh/site-functions" "$(SHARE)/fish/vendor_completions.d"
+	install -m 755 $(BIN) "$(DESTDIR)$(PREFIX)/bin/freshet"
+	$(BIN) man "$(SHARE)/man/man1"
+	$(BIN) completion bash >"$(SHARE)/bash-completion/completions/freshet"
+	$(BIN) completion zsh >"$(SHARE)/zsh/site-functions/_freshet"
+	$(BIN) completion fish >"$(SHARE)/fish/vendor_completions.d/freshet.fish"
 
 .PHONY: clean
 clean: ## remove what was built
