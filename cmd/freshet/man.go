@@ -39,6 +39,7 @@ func writeManPages(cmd *cobra.Command, dir string) error {
 		}
 	}
 	cmd.DisableAutoGenTag = true
+	cmd.Long = strings.ReplaceAll(cmd.Long, "\n  ", "\n    ") // indented lines stay as they are in Markdown
 	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
 	header := doc.GenManHeader{Title: strings.ToUpper(name), Section: "1", Date: new(time.Time), Source: "freshet", Manual: "Freshet"}
 	var page bytes.Buffer

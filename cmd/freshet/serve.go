@@ -47,6 +47,9 @@ func (s *serveFlags) load(cmd *cobra.Command, cfg *node.Config) (err error) {
 			return usageError(cmd, "--log-level: %w", err)
 		}
 	}
+	if problems := (node.LogConfig{Format: s.logFormat}).Validate(); len(problems) > 0 {
+		return usageError(cmd, "--log-format: %s", problems[0].Message)
+	}
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 // Every problem is reported, each with its key.
 func TestConfigProblems(t *testing.T) {
 	const file = `
+listen = "8080"
 base-url = "hub.example.org"
 database = "mysql://x"
 build-retention = "-1s"
@@ -49,7 +50,7 @@ grace = "-1h"
 	}
 	slices.Sort(keys)
 	want := []string{
-		"base-url", "build-retention", "commit-workers", "database", "dir", "gpg-keys[0]", "limits.object", "repos.../etc",
+		"base-url", "build-retention", "commit-workers", "database", "dir", "gpg-keys[0]", "limits.object", "listen", "repos.../etc",
 		"repos.beta.deploy-collection-id", "repos.stable.collection-id", "repos.stable.icon", "repos.stable.subsets[1]",
 		"repos.stable.summary-arches[0]", "trees.Files", "trees.Files.grace",
 	}
@@ -66,6 +67,9 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	if cfg.Listen != ":8080" || cfg.SecretFile != "/srv/hub/secret" || cfg.BuildRetention != 720*time.Hour || cfg.Limits.Object != 4<<30 {
 		t.Errorf("defaults %+v", cfg)
+	}
+	if tree := (hub.TreeConfig{}).WithDefaults(); tree.Grace != 24*time.Hour {
+		t.Errorf("defaults of a tree %+v", tree)
 	}
 	if problems := cfg.Validate(); len(problems) > 0 {
 		t.Errorf("the defaults have problems: %v", problems)
