@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"regexp"
@@ -283,7 +284,36 @@ func (s *server) openBuild(ctx context.Context, build hubapi.Build) (*repository
 	if !exists {
 		return nil, notFound("repository", strconv.Quote(build.Repo))
 	}
-	return repo.Build(build.ID)
+	files, err := s.openFiles(ctx, repo, build.ID)
+	if err != nil {
+		return nil, s.explain(ctx, build, err)
+	}
+	return files, nil
+}
+
+// openFiles opens the folder of a build, unless its files are not needed any
+// more: then the error is that of a file that does not exist. Since opening
+// makes the folder anew when it is gone, what became of the build is looked at
+// afterwards, when whoever removes it either finds the new folder or was here
+// before.
+func (s *server) openFiles(ctx context.Context, repo *repository.Repository, id int64) (*repository.Build, error) {
+	files, err := repo.Build(id)
+	if err != nil {
+		return nil, err
+	}
+	now, err := s.catalog.Build(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if filesGone(now) {
+		return nil, errors.Join(fmt.Errorf("files of build %d: %w", id, fs.ErrNotExist), s.removeBuild(now))
+	}
+	return files, nil
+}
+
+// filesGone reports whether the files of a build are, or soon will be, gone.
+func filesGone(build hubapi.Build) bool {
+	return build.RepoState == hubapi.RepoPurging || build.RepoState == hubapi.RepoPurged || build.PublishedState == hubapi.Published
 }
 
 // explain turns the error of a build whose files went away meanwhile into what

@@ -1,11 +1,18 @@
 package hub
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"net/http"
 	"strconv"
+	"time"
 
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
+	"freshet/internal/keyfile"
 )
 
 // serveRepo serves the files of a published repository.
@@ -36,19 +43,42 @@ func (s *server) serveBuildRepo(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	repo, exists := s.repos[build.Repo]
-	if !exists || build.RepoState == hubapi.RepoPurging || build.RepoState == hubapi.RepoPurged ||
-		build.PublishedState == hubapi.Published || !validPath(r.PathValue("path")) {
+	if !exists || filesGone(build) || !validPath(r.PathValue("path")) {
 		return missingFile(w, r)
 	}
-	files, err := repo.Build(build.ID)
+	files, err := s.openFiles(r.Context(), repo, build.ID)
 	if err != nil {
-		return err
+		return fileError(w, r, err)
 	}
 	f, err := files.Open(r.PathValue("path"))
 	if err != nil {
 		return fileError(w, r, err)
 	}
+	if r.PathValue("path") == "config" {
+		return serveConfig(w, r, f)
+	}
 	return serveOpened(w, r, f)
+}
+
+// maxConfig bounds, in bytes, the configuration of a build's repository.
+const maxConfig = 64 << 10
+
+// serveConfig serves the configuration of a build's repository without the
+// path of its parent, which is the hub's own affair, and closes it.
+func serveConfig(w http.ResponseWriter, r *http.Request, f fs.File) error {
+	data, err := io.ReadAll(io.LimitReader(f, maxConfig))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("read config: %w", err)
+	}
+	config, err := keyfile.Parse(data)
+	if err != nil {
+		return fmt.Errorf("read config: %w", err)
+	}
+	config.Delete("core", "parent")
+	w.Header().Set("Content-Type", contentType("config"))
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(config.Bytes()))
+	return nil
 }
 
 func (s *server) allowDownload(r *http.Request, build hubapi.Build) error {
