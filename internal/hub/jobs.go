@@ -49,6 +49,9 @@ func (s *server) publishBuild(w http.ResponseWriter, r *http.Request, claims *au
 	if err := readJSON(w, r, &struct{}{}, jsonBody); err != nil {
 		return err
 	}
+	if _, exists := s.repos[build.Repo]; !exists {
+		return notFound("repository", strconv.Quote(build.Repo))
+	}
 	job, err := s.by(claims).StartPublish(r.Context(), build.ID, publishContents{build.ID})
 	if err != nil {
 		return err

@@ -275,6 +275,35 @@ func TestFailedPublishIsRetried(t *testing.T) {
 	}
 }
 
+// Publishes of a repository that is no longer configured end, and their builds
+// can be purged.
+func TestPublishOfAForgottenRepository(t *testing.T) {
+	h := startHub(t, hub.Config{Repos: map[string]hub.RepoConfig{"stable": {}, "beta": {}}})
+	build, other := h.push("beta", app(t, "org.test.Hello", "v1")), h.push("beta", app(t, "org.test.Other", "v1"))
+	h.commit(build)
+	h.commit(other)
+	h.stop()
+	h.withCatalog(func(c *catalog.Catalog) {
+		if _, err := c.StartPublish(t.Context(), build.ID, map[string]any{"build": build.ID}); err != nil {
+			t.Fatal(err)
+		}
+		if job, err := c.NextJob(t.Context(), catalog.JobFilter{}); err != nil || job == nil {
+			t.Fatal(job, err)
+		}
+	})
+	delete(h.cfg.Repos, "beta")
+	h.start()
+	path, token := hubapi.BuildPath(build.ID), h.token(everything())
+	job := h.wait(path + "/publish")
+	if job.Status != hubapi.JobBroken || !strings.Contains(job.Log, `there is no repository "beta" any more`) {
+		t.Errorf("job %+v results %s", job, *job.Results)
+	}
+	if a := h.json(http.MethodPost, path+"/purge", token, struct{}{}); a.status != 200 {
+		t.Errorf("purge: %d %s", a.status, a.body)
+	}
+	h.json(http.MethodPost, hubapi.BuildPath(other.ID, "publish"), token, struct{}{}).problem(t, 404, hubapi.ErrNotFound)
+}
+
 // A commit that failed may be asked for again too.
 func TestFailedCommitIsRetried(t *testing.T) {
 	h := startHub(t, hub.Config{})

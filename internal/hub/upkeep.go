@@ -31,6 +31,7 @@ func (s *server) upkeep(stop context.Context) {
 			what string
 			do   func(context.Context) error
 		}{
+			{"end jobs of repositories that are gone", s.endOrphans},
 			{"purge old builds", s.purgeStale},
 			{"sweep files of builds", s.sweepBuilds},
 			{"retire tree generations", s.retireTrees},
@@ -46,6 +47,32 @@ func (s *server) upkeep(stop context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// endOrphans breaks the publishes queued for repositories that are no longer
+// configured: nobody would ever take them up, and their builds could not even
+// be purged.
+func (s *server) endOrphans(ctx context.Context) error {
+	counts, err := s.catalog.JobCounts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, count := range counts {
+		if _, exists := s.repos[count.Repo]; exists || count.Kind != hubapi.JobPublish || count.Status != hubapi.JobNew {
+			continue
+		}
+		for {
+			job, err := s.catalog.NextJob(ctx, catalog.JobFilter{Kinds: []hubapi.JobKind{count.Kind}, Repo: count.Repo})
+			if err != nil {
+				return err
+			}
+			if job == nil {
+				break
+			}
+			s.settle(ctx, job, fmt.Errorf("there is no repository %q any more", count.Repo))
+		}
+	}
+	return nil
 }
 
 // purge deletes the files of a build for good.
