@@ -115,7 +115,7 @@ func TestDeepTreesAreRefused(t *testing.T) {
 	meta := u.dirMeta(t)
 	var root, tree ostree.DirTree
 	sum := u.object(t, ostree.TypeDirTree, tree.Encode())
-	for depth := 1; depth <= 3*maxTreeDepth; depth++ {
+	for depth := 1; depth <= 3*maxTreeDepth/2; depth++ {
 		tree = ostree.DirTree{Dirs: []ostree.TreeDir{{Name: "d", Tree: sum, Meta: meta}}}
 		sum = u.object(t, ostree.TypeDirTree, tree.Encode())
 		if depth%(maxTreeDepth/2) == 0 {

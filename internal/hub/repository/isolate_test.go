@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"freshet/internal/durable"
@@ -92,11 +93,11 @@ func TestAKeyThatIsGone(t *testing.T) {
 	h := newHub(t)
 	requests := []PublishRequest{h.appRequest("one", "org.test.One"), h.appRequest("two", "org.test.Two")}
 	signer, _ := newSigner(t)
-	gone := goneSigner{signer, &sign.KeyError{}, new(int)}
+	gone := goneSigner{signer, &sign.KeyError{}, new(atomic.Int64)}
 	h.repo.opt.Signer = gone
 	result, err := h.repo.Publish(t.Context(), requests, &h.log, h.cache.save)
-	if !errors.Is(err, error(gone.err)) || len(result.Failed) != 0 || *gone.calls > 2 {
-		t.Errorf("%v, %v, %d calls", err, result.Failed, *gone.calls)
+	if !errors.Is(err, error(gone.err)) || len(result.Failed) != 0 || gone.calls.Load() > 2 {
+		t.Errorf("%v, %v, %d calls", err, result.Failed, gone.calls.Load())
 	}
 	h.repo.opt.Signer = nil
 	h.publish(requests...)
@@ -106,11 +107,11 @@ type goneSigner struct {
 	sign.Signer
 
 	err   *sign.KeyError
-	calls *int
+	calls *atomic.Int64
 }
 
 func (s goneSigner) Sign(context.Context, []byte) ([][]byte, error) {
-	*s.calls++
+	s.calls.Add(1)
 	return nil, s.err
 }
 
