@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -19,7 +20,12 @@ const (
 	jsonBody = 2 << 20
 	// stallTimeout ends a request whose body does not move.
 	stallTimeout = time.Minute
+	// slowestBody is how many bytes have to come in a stallTimeout of waiting.
+	slowestBody = 60_000
 )
+
+// errSlowBody says that a body comes so slowly that it would never end.
+var errSlowBody = fmt.Errorf("the body comes with less than %d bytes in %v: %w", slowestBody, stallTimeout, os.ErrDeadlineExceeded)
 
 // openBody returns the request's body, decompressed if it is gzip, with at
 // most limit bytes on the wire and as many after decompression. A body that
@@ -43,11 +49,15 @@ func openBody(w http.ResponseWriter, r *http.Request, limit int64) (io.Reader, e
 }
 
 // movingBody gives the client [stallTimeout] for every part of its body,
-// however long all of it takes.
+// however long all of it takes, unless it waits that long for fewer than
+// [slowestBody] bytes.
 type movingBody struct {
 	src     io.Reader
 	control *http.ResponseController
 	renewed time.Time
+
+	waited time.Duration // for the client, since it was last found fast enough
+	got    int           // bytes in that time
 }
 
 func (b *movingBody) Read(p []byte) (int, error) {
@@ -58,7 +68,15 @@ func (b *movingBody) Read(p []byte) (int, error) {
 			return 0, fmt.Errorf("set read deadline: %w", err)
 		}
 	}
+	begun := time.Now()
 	n, err := b.src.Read(p)
+	b.got += n
+	if b.waited += time.Since(begun); b.waited > stallTimeout {
+		if err == nil && b.got < slowestBody {
+			err = errSlowBody
+		}
+		b.waited, b.got = 0, 0
+	}
 	if err != nil {
 		// The deadline is not to end what the handler does after the body.
 		_ = b.control.SetReadDeadline(time.Time{})
