@@ -46,6 +46,10 @@ func (s *server) recordSwitch(as *catalog.Catalog) tree.Commit {
 		s.metrics.eventHead.Set(float64(event.Serial))
 		s.log.InfoContext(ctx, "tree switched", slog.String("tree", done.Tree),
 			slog.Int64("generation", done.Generation.ID), slog.Int64("serial", event.Serial))
+		if note := done.Generation.Note; note != "" {
+			s.log.WarnContext(ctx, "tree not checked whole", slog.String("tree", done.Tree),
+				slog.Int64("generation", done.Generation.ID), slog.String("note", note))
+		}
 		return event.Serial, nil
 	}
 }
@@ -212,7 +216,8 @@ func (s *server) uploadBlobs(w http.ResponseWriter, r *http.Request, _ *auth.Cla
 	return nil
 }
 
-// publishPush switches the tree to what was pushed.
+// publishPush switches the tree to what was pushed, unless that is what it
+// holds.
 func (s *server) publishPush(w http.ResponseWriter, r *http.Request, claims *auth.Claims, name string) error {
 	if err := readJSON(w, r, &struct{}{}, jsonBody); err != nil {
 		return err
@@ -230,7 +235,12 @@ func (s *server) publishPush(w http.ResponseWriter, r *http.Request, claims *aut
 	if done.Tree != name {
 		return notAPushOf(name)
 	}
-	s.metrics.publish.WithLabelValues(name).Observe(time.Since(begin).Seconds())
+	if done.Unchanged {
+		s.log.InfoContext(r.Context(), "tree unchanged", slog.String("tree", name), slog.Int64("generation", done.Generation.ID))
+		done.Generation.Unchanged = true
+	} else {
+		s.metrics.publish.WithLabelValues(name).Observe(time.Since(begin).Seconds())
+	}
 	writeJSON(w, http.StatusOK, done.Generation)
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
+	"slices"
 
 	"freshet/api/hubapi"
 	"freshet/internal/apt"
@@ -24,38 +24,53 @@ import (
 // closure checks that the metadata of a tree agree with its files, because a
 // client that is sent from one to the other believes the checksum and gives up.
 type closure struct {
-	root  *os.Root
-	files []hubapi.TreeFile
+	root    *os.Root
+	files   []hubapi.TreeFile
+	links   bool            // some of the files are links
+	checked map[string]bool // indexes of packages
+	notes   []string
+	noted   int
 }
 
 // checkClosure checks each repomd.xml, whose files must all be there, and each
-// Release below dists, whose files must agree where they are there: apt names
-// forms of an index that nobody needs to offer.
-func checkClosure(ctx context.Context, root *os.Root, files []hubapi.TreeFile) error {
-	c := closure{root: root, files: files}
+// Release below dists or beside an index of packages, whose files must agree
+// where they are there: apt names forms of an index that nobody needs to offer.
+// The packages that these indexes name must be there. It returns a note of what
+// could not be checked, "" if all was.
+func checkClosure(ctx context.Context, root *os.Root, files []hubapi.TreeFile) (note string, err error) {
+	c := closure{
+		root: root, files: files, checked: make(map[string]bool),
+		links: slices.ContainsFunc(files, func(f hubapi.TreeFile) bool { return f.Link != "" }),
+	}
 	for i := range files {
 		if err := ctx.Err(); err != nil {
-			return err
+			return "", err
 		}
-		if err := c.check(files[i].Path); err != nil {
-			return err
+		if err := c.check(ctx, files[i].Path); err != nil {
+			return "", err
 		}
 	}
-	return nil
+	return c.allNotes(), nil
 }
 
-func (c *closure) check(name string) error {
+func (c *closure) check(ctx context.Context, name string) error {
 	dir, base := path.Split(name)
 	switch {
 	case base == "repomd.xml" && path.Base(dir) == "repodata":
-		return c.repomd(name)
-	case (base == "Release" || base == "InRelease") && (strings.HasPrefix(dir, "dists/") || strings.Contains(dir, "/dists/")):
-		return c.release(name)
+		return c.repomd(ctx, name)
+	case base != "Release" && base != "InRelease":
+		return nil
+	}
+	if archive, ok := archiveOf(dir); ok {
+		return c.release(ctx, name, suite{roots: []string{archive}})
+	}
+	if c.isFlat(dir) {
+		return c.release(ctx, name, suite{flat: true, roots: parents(path.Clean(dir))})
 	}
 	return nil
 }
 
-func (c *closure) repomd(name string) error {
+func (c *closure) repomd(ctx context.Context, name string) error {
 	var repomd *rpmmd.Repomd
 	err := c.read(name, func(r io.Reader) (err error) {
 		repomd, err = rpmmd.ParseRepomd(r)
@@ -68,6 +83,7 @@ func (c *closure) repomd(name string) error {
 		return err
 	}
 	top := path.Dir(path.Dir(name))
+	primary := make(map[string][]string) // by type
 	for _, d := range repomd.Data {
 		if d.Base != "" {
 			continue // somewhere else
@@ -83,11 +99,18 @@ func (c *closure) repomd(name string) error {
 		if err != nil {
 			return err
 		}
+		primary[d.Type] = append(primary[d.Type], target)
+	}
+	// The second has the same content as the first, for clients that know it.
+	for _, kind := range []string{"primary", "primary_zck"} {
+		if len(primary[kind]) > 0 {
+			return c.primary(ctx, top, primary[kind])
+		}
 	}
 	return nil
 }
 
-func (c *closure) release(name string) error {
+func (c *closure) release(ctx context.Context, name string, s suite) error {
 	var release *apt.Release
 	err := c.read(name, func(r io.Reader) (err error) {
 		release, err = apt.ParseRelease(r)
@@ -99,13 +122,17 @@ func (c *closure) release(name string) error {
 	if err != nil {
 		return err
 	}
+	s.dir = path.Dir(name)
 	for _, f := range release.Files {
-		err := c.agree(name, path.Join(path.Dir(name), f.Path), f.Size, strongest(f))
+		if !s.covers(f.Path) {
+			continue
+		}
+		err := c.agree(name, path.Join(s.dir, f.Path), f.Size, strongest(f))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return nil
+	return c.aptIndexes(ctx, release, s)
 }
 
 func strongest(f apt.File) rpmmd.Checksum {
@@ -138,7 +165,7 @@ func (c *closure) agree(name, target string, size int64, sum rpmmd.Checksum) err
 		return nil
 	}
 	var got string
-	if f, ok := find(c.files, target); ok && f.Link == "" && sum.Type == "sha256" {
+	if f, ok := c.file(target); ok && sum.Type == "sha256" {
 		got = f.SHA256
 	} else {
 		err := c.read(target, func(r io.Reader) error {

@@ -191,10 +191,15 @@ func equal(t testing.TB, got, want any) {
 	}
 }
 
+const (
+	primaryOne = `<metadata><package><location href="Packages/hello-1.rpm"/></package></metadata>`
+	primaryTwo = `<metadata><package><location href="Packages/hello-2.rpm"/></package></metadata>`
+)
+
 var (
 	first = contents{
 		"repodata/repomd.xml":   `<repomd><data type="primary"><location href="repodata/primary.xml"/></data></repomd>`,
-		"repodata/primary.xml":  "primary one",
+		"repodata/primary.xml":  primaryOne,
 		"Packages/hello-1.rpm":  "hello one",
 		"Packages/common-1.rpm": "common",
 		"empty":                 "",
@@ -203,7 +208,7 @@ var (
 	}
 	second = contents{
 		"repodata/repomd.xml":   `<repomd><data type="primary"><location href="repodata/primary.xml"/></data><revision/></repomd>`,
-		"repodata/primary.xml":  "primary two",
+		"repodata/primary.xml":  primaryTwo,
 		"Packages/hello-2.rpm":  "hello two",
 		"Packages/common-1.rpm": "common",
 		"latest":                "@Packages/hello-2.rpm",

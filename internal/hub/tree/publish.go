@@ -19,6 +19,9 @@ import (
 // missing contents, or with metadata that do not agree with its files, is
 // [ErrRefused]; the message names the file.
 //
+// A push of what the current generation holds makes no generation: it is done
+// as soon as that is known, commit is not called, and the Switch is Unchanged.
+//
 // After an error readers see the old generation and the push can go on, except
 // for errors of commit: then readers see the new one, and the next Publish of
 // the tree, or [Trees.Recover], calls commit again.
@@ -58,7 +61,7 @@ func (t *Trees) Publish(ctx context.Context, pushID string, commit Commit) (Swit
 // published looks for a generation that came from the push, and confirms it
 // if that was not done.
 func (t *Trees) published(ctx context.Context, pushID string, commit Commit) (done Switch, ok bool, err error) {
-	came := func(r record) bool { return r.Push == pushID }
+	came := func(r record) bool { return r.Push == pushID || slices.Contains(r.Repeats, pushID) }
 	for _, name := range t.Names() {
 		s := t.lookup(name)
 		if s == nil || !slices.ContainsFunc(s.records(), came) {
@@ -80,6 +83,9 @@ func (t *Trees) published(ctx context.Context, pushID string, commit Commit) (do
 			continue // retired just now
 		}
 		r := records[i]
+		if r.Push != pushID {
+			return t.repeated(name, r, pushID)
+		}
 		done.Key, done.Tree, done.Generation, done.Push = key(name, r.ID, pushID), name, r.Generation, pushID
 		return done, true, nil
 	}
@@ -147,7 +153,17 @@ func (t *Trees) publish(ctx context.Context, s *state, p *push, commit Commit) (
 	if err := t.confirm(ctx, s, commit); err != nil {
 		return Switch{}, fmt.Errorf("an earlier switch: %w", err)
 	}
-	sw, err := t.prepare(ctx, s, p)
+	old := new(manifest)
+	if current := s.current(); current != nil {
+		var err error
+		if old, err = t.readManifest(s.manifest(current.ID)); err != nil {
+			return Switch{}, err
+		}
+		if slices.EqualFunc(old.Files, p.Files, sameFile) {
+			return t.repeat(s, p)
+		}
+	}
+	sw, err := t.prepare(ctx, s, p, old)
 	if err != nil {
 		return Switch{}, errors.Join(err, t.removeGeneration(s, s.nextID()))
 	}
@@ -174,8 +190,46 @@ func key(tree string, id int64, push string) string {
 	return tree + "/" + strconv.FormatInt(id, 10) + "/" + push
 }
 
+// sameFile says whether readers find the same at the same path.
+func sameFile(a, b hubapi.TreeFile) bool {
+	return a.Path == b.Path && a.Link == b.Link && a.SHA256 == b.SHA256
+}
+
+// maxRepeats is how many pushes without news a generation remembers.
+const maxRepeats = 16
+
+// repeat ends a push of what the current generation holds. The generation
+// remembers it, for clients that lose the answer and ask again.
+func (t *Trees) repeat(s *state, p *push) (Switch, error) {
+	records := s.records()
+	last := &records[len(records)-1]
+	last.Repeats = append(slices.Clone(last.Repeats[max(0, len(last.Repeats)-maxRepeats+1):]), p.Push)
+	if err := t.writeState(s, records); err != nil {
+		return Switch{}, err
+	}
+	s.mu.Lock()
+	s.setRecords(records)
+	s.mu.Unlock()
+	done, _, err := t.repeated(s.name, *last, p.Push)
+	return done, err
+}
+
+// repeated answers for a push that the generation remembers, and removes what a
+// crash or an error left of it. The caller holds the tree.
+func (t *Trees) repeated(name string, r record, pushID string) (Switch, bool, error) {
+	t.mu.Lock()
+	p := t.pushes[pushID]
+	t.mu.Unlock()
+	if p != nil {
+		if err := t.drop(p); err != nil {
+			return Switch{}, false, err
+		}
+	}
+	return Switch{Tree: name, Generation: r.Generation, Push: pushID, Unchanged: true}, true, nil
+}
+
 // prepare builds the generation, complete, checked and durable.
-func (t *Trees) prepare(ctx context.Context, s *state, p *push) (Switch, error) {
+func (t *Trees) prepare(ctx context.Context, s *state, p *push, old *manifest) (Switch, error) {
 	id := s.nextID()
 	m := p.manifest
 	m.Generation, m.Created = id, now()
@@ -184,14 +238,6 @@ func (t *Trees) prepare(ctx context.Context, s *state, p *push) (Switch, error) 
 	}
 	if err := t.removeGeneration(s, id); err != nil {
 		return Switch{}, err
-	}
-	old := new(manifest)
-	current := s.current()
-	if current != nil {
-		var err error
-		if old, err = t.readManifest(s.manifest(current.ID)); err != nil {
-			return Switch{}, err
-		}
 	}
 	blobs, err := t.settle(ctx, p)
 	if err != nil {
@@ -204,7 +250,8 @@ func (t *Trees) prepare(ctx context.Context, s *state, p *push) (Switch, error) 
 	if err != nil {
 		return Switch{}, err
 	}
-	if err := errors.Join(checkClosure(ctx, root, m.Files), root.Close()); err != nil {
+	note, err := checkClosure(ctx, root, m.Files)
+	if err := errors.Join(err, root.Close()); err != nil {
 		return Switch{}, err
 	}
 	if err := t.writeManifest(s.manifest(id), &m); err != nil {
@@ -216,7 +263,7 @@ func (t *Trees) prepare(ctx context.Context, s *state, p *push) (Switch, error) 
 	return Switch{
 		Key:        key(s.name, id, p.Push),
 		Tree:       s.name,
-		Generation: hubapi.Generation{ID: id, Created: m.Created, Files: len(m.Files), Bytes: m.bytes()},
+		Generation: hubapi.Generation{ID: id, Created: m.Created, Files: len(m.Files), Bytes: m.bytes(), Note: note},
 		Changed:    changed(old.Files, m.Files),
 		Push:       p.Push,
 	}, ctx.Err()

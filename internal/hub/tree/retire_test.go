@@ -64,7 +64,7 @@ func TestGraceAndRetirement(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		equal(t, r, Retired{Generations: 1, Blobs: 3, Bytes: int64(len(first["repodata/repomd.xml"]) + len("primary one"))})
+		equal(t, r, Retired{Generations: 1, Blobs: 3, Bytes: int64(len(first["repodata/repomd.xml"]) + len(primaryOne))})
 		if data, err := io.ReadAll(open); err != nil || string(data) != "hello one" {
 			t.Errorf("a file that was open: %q, %v", data, err)
 		}

@@ -45,7 +45,7 @@ func TestPublish(t *testing.T) {
 	}
 
 	for name, want := range map[string]string{
-		"repodata/primary.xml": "primary two", "Packages/hello-2.rpm": "hello two", "latest": "hello two",
+		"repodata/primary.xml": primaryTwo, "Packages/hello-2.rpm": "hello two", "latest": "hello two",
 		"stable/stable/Packages/common-1.rpm": "common",
 		// Gone, but within grace.
 		"Packages/hello-1.rpm": "hello one", "empty": "",
@@ -62,7 +62,7 @@ func TestPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if f.SHA256 != sum("primary two") || f.Generation != 2 || f.Info.ModTime().Unix() != 2000 {
+	if f.SHA256 != sum(primaryTwo) || f.Generation != 2 || f.Info.ModTime().Unix() != 2000 {
 		t.Errorf("%+v, modified %v", f, f.Info.ModTime().Unix())
 	}
 	if got := read(t, trees, "other", "latest"); got != "(none)" {

@@ -91,14 +91,22 @@ type record struct {
 	hubapi.Generation
 	// Push is the id of the push it came from.
 	Push string `json:"push"`
+	// Repeats are the ids of the latest pushes that brought the same again.
+	Repeats []string `json:"repeats,omitempty"`
 }
 
 // Switch is the change of a tree to a new generation.
 type Switch struct {
 	// Key names this switch and no other, in this tree or another, for ever.
-	Key        string            `json:"key"`
-	Tree       string            `json:"tree"`
+	Key  string `json:"key"`
+	Tree string `json:"tree"`
+	// Generation is the one that readers see; its Note says what of it could
+	// not be checked.
 	Generation hubapi.Generation `json:"generation"`
+	// Unchanged says that there was no switch, because the push brought what
+	// the current generation holds: Generation is that one, and Key and Changed
+	// are empty. [Commit] never gets it.
+	Unchanged bool `json:"-"`
 	// Changed are the paths that a cache has to ask for again: mutable files
 	// whose content changed or which are gone, pointers that are new, and
 	// packages that were replaced under their name.
