@@ -123,11 +123,16 @@ func (c *Client) FollowBatches(ctx context.Context, after Cursor, opts FollowOpt
 				yield(Batch{}, context.Cause(ctx))
 				return
 			}
+			asked := time.Now()
 			batch, err := f.next(ctx)
 			if err == nil {
 				failures = 0
 				if !yield(batch, nil) {
 					return
+				}
+				if f.waited && len(batch.Events) == 0 && time.Since(asked) < min(f.wait, hurried) {
+					// A hub with too many followers does not hold answers back.
+					sleep(ctx, hurried)
 				}
 				continue
 			}
@@ -159,17 +164,22 @@ type follower struct {
 	head      int64 // as last heard of; -1 if that must be asked first
 	wait      time.Duration
 	connected bool // an answer was received before
+	waited    bool // the last request asked the hub to wait
 }
+
+// hurried is the pause after an empty answer that came before its time.
+const hurried = 5 * time.Second
 
 // next makes one request, checks the answer and moves the cursor.
 func (f *follower) next(ctx context.Context) (Batch, error) {
+	f.waited = false
 	n := f.cursor.Serial / EventPageSize
 	if (n+1)*EventPageSize <= f.head && f.head-f.cursor.Serial > EventPageSize {
 		return f.page(ctx, n)
 	}
 	var wait time.Duration
 	if f.head >= 0 && f.cursor.Serial >= f.head {
-		wait = f.wait
+		wait, f.waited = f.wait, true
 	}
 	page, err := f.client.Events(ctx, f.cursor.Serial, 0, wait)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -199,6 +200,33 @@ func TestFollowLongPoll(t *testing.T) {
 		}
 	})
 }
+
+// A hub that does not hold answers back is asked now and then, not at once.
+func TestFollowHurriedHub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		tr := roundTrip(func(*http.Request) (*http.Response, error) {
+			asked++
+			body := io.NopCloser(strings.NewReader(`{"log":"A","events":[],"head":3}`))
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: body}, nil
+		})
+		c := hubapi.Client{Base: "http://hub.mem", HTTP: &http.Client{Transport: tr}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for _, err := range c.FollowBatches(ctx, hubapi.Cursor{Log: "A", Serial: 3}, hubapi.FollowOptions{}) {
+			if err != nil {
+				break
+			}
+		}
+		if asked < 5 || asked > 15 {
+			t.Errorf("asked %d times in a minute", asked)
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // A tail that does not reach back to the cursor is completed from the pages.
 func TestFollowGap(t *testing.T) {

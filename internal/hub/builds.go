@@ -306,7 +306,7 @@ func (s *server) openFiles(ctx context.Context, repo *repository.Repository, id 
 		return nil, err
 	}
 	if filesGone(now) {
-		return nil, errors.Join(fmt.Errorf("files of build %d: %w", id, fs.ErrNotExist), s.removeBuild(now))
+		return nil, errors.Join(fmt.Errorf("files of build %d: %w", id, fs.ErrNotExist), s.removeBuild(ctx, now))
 	}
 	return files, nil
 }
@@ -319,7 +319,7 @@ func filesGone(build hubapi.Build) bool {
 // explain turns the error of a build whose files went away meanwhile into what
 // became of the build.
 func (s *server) explain(ctx context.Context, build hubapi.Build, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, repository.ErrLateUpload) {
 		return errors.Join(s.catalog.RequireUploading(ctx, build.ID), err)
 	}
 	return err

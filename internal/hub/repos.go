@@ -50,7 +50,7 @@ func (s *server) serveBuildRepo(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fileError(w, r, err)
 	}
-	f, err := files.Open(r.PathValue("path"))
+	f, err := files.Open(r.Context(), r.PathValue("path"))
 	if err != nil {
 		return fileError(w, r, err)
 	}

@@ -87,7 +87,7 @@ func (s *server) purge(ctx context.Context, as *catalog.Catalog, id int64) (huba
 
 func (s *server) finishPurge(ctx context.Context, build hubapi.Build) (hubapi.Build, error) {
 	failure := ""
-	removed := s.removeBuild(build)
+	removed := s.removeBuild(ctx, build)
 	if removed != nil {
 		failure = reason(removed)
 	}
@@ -96,7 +96,7 @@ func (s *server) finishPurge(ctx context.Context, build hubapi.Build) (hubapi.Bu
 }
 
 // removeBuild deletes the files of a build that nobody needs any more.
-func (s *server) removeBuild(build hubapi.Build) error {
+func (s *server) removeBuild(ctx context.Context, build hubapi.Build) error {
 	repo, exists := s.repos[build.Repo]
 	if !exists {
 		// Its repository is no longer configured.
@@ -107,7 +107,7 @@ func (s *server) removeBuild(build hubapi.Build) error {
 		// A removal that was cut short has left a folder that is no build.
 		return os.RemoveAll(s.buildDir(build.ID))
 	}
-	return files.Remove()
+	return files.Remove(ctx)
 }
 
 // discard deletes the files of a build that was published. If that does not
@@ -115,7 +115,7 @@ func (s *server) removeBuild(build hubapi.Build) error {
 func (s *server) discard(ctx context.Context, id int64) {
 	build, err := s.catalog.Build(ctx, id)
 	if err == nil {
-		err = s.removeBuild(build)
+		err = s.removeBuild(ctx, build)
 	}
 	if err != nil {
 		s.log.WarnContext(ctx, "files of a published build remain", slog.Int64("build", id), slog.Any("error", err))
@@ -155,7 +155,7 @@ func (s *server) sweepBuilds(ctx context.Context) error {
 		case buildErr != nil:
 			return buildErr
 		case build.PublishedState == hubapi.Published, build.RepoState == hubapi.RepoPurged:
-			if removeErr := s.removeBuild(build); removeErr != nil {
+			if removeErr := s.removeBuild(ctx, build); removeErr != nil {
 				err = errors.Join(err, fmt.Errorf("remove files of build %d: %w", id, removeErr))
 			}
 		}

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -202,8 +203,8 @@ func (b *Build) collection() string {
 // Open opens a file of the build by its slash-separated path; objects that the
 // build shares with the repository come from there. Errors are those of
 // Repository.OpenFile. It waits for a running Commit, but not for long.
-func (b *Build) Open(path string) (*os.File, error) {
-	ctx, cancel := patience()
+func (b *Build) Open(ctx context.Context, path string) (*os.File, error) {
+	ctx, cancel := patience(ctx)
 	defer cancel()
 	done, err := b.begin(ctx)
 	if err != nil {
@@ -244,8 +245,8 @@ func isBadPath(err error) bool {
 
 // Remove deletes the build. What was published of it stays. A Commit or Publish
 // that holds the build for long makes it give up; it may be called again.
-func (b *Build) Remove() error {
-	ctx, cancel := patience()
+func (b *Build) Remove(ctx context.Context) error {
+	ctx, cancel := patience(ctx)
 	defer cancel()
 	done, err := b.seal(ctx)
 	if errors.Is(err, errRemoved) {

@@ -68,7 +68,7 @@ func TestMissingObjectsAreNamed(t *testing.T) {
 		if (missing.Path == "") != (name.Type == ostree.TypeCommit) {
 			t.Errorf("path of %s is %q", name, missing.Path)
 		}
-		if err := b.Remove(); err != nil {
+		if err := b.Remove(context.Background()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -249,7 +249,7 @@ func TestBuildIsServed(t *testing.T) {
 	sum := u.commit(t, ref, appTree("org.test.Hello", "v2"))
 	b := h.commit(u, map[string]string{ref: sum}).Build
 	for _, path := range []string{"config", "summary", "summary.idx", "org.test.Hello.flatpakref", "refs/heads/" + ref} {
-		f, err := b.Open(path)
+		f, err := b.Open(context.Background(), path)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -259,7 +259,7 @@ func TestBuildIsServed(t *testing.T) {
 	// Everything that the build's commit needs is served, also what only the repository has.
 	own := 0
 	for name := range u {
-		f, err := b.Open(name.Path())
+		f, err := b.Open(context.Background(), name.Path())
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -273,14 +273,14 @@ func TestBuildIsServed(t *testing.T) {
 		t.Error("the build has a copy of everything")
 	}
 	for _, path := range []string{".boot", "tmp/x", "uploads/ab/superblock", "../1/config", "refs", "refs/heads/app/no/no/no", "objects/ab/x"} {
-		if f, err := b.Open(path); !errors.Is(err, fs.ErrNotExist) {
+		if f, err := b.Open(context.Background(), path); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: %v, %v", path, f, err)
 		}
 	}
 	if !strings.Contains(readFile(t, b.dir+"/org.test.Hello.flatpakref"), "Url=https://hub.example.org/build-repo/2\n") {
 		t.Error("the flatpakref leads elsewhere")
 	}
-	if err := b.Remove(); err != nil {
+	if err := b.Remove(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(b.dir); !errors.Is(err, fs.ErrNotExist) {

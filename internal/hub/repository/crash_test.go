@@ -3,6 +3,7 @@ package repository
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func TestCrashChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := request.Build.Remove(); err != nil {
+		if err := request.Build.Remove(context.Background()); err != nil {
 			t.Fatal(err)
 		}
 	}

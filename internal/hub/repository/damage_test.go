@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -68,7 +69,7 @@ func TestDamagedObjectsAreRepaired(t *testing.T) {
 			if _, err := b.Commit(t.Context(), CommitRequest{Refs: refs}, nil); err != nil {
 				t.Errorf("%s: commit after the repair: %v", name, err)
 			}
-			if err := b.Remove(); err != nil {
+			if err := b.Remove(context.Background()); err != nil {
 				t.Error(err)
 			}
 		}

@@ -113,8 +113,8 @@ func (g *gate) inTime(epoch int64) error {
 	return fmt.Errorf("build %d: %w", g.build, ErrLateUpload)
 }
 
-// patience is the context of those who have none.
-func patience() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(context.Background(), gatePatience,
+// patience bounds a wait that ctx may not bound.
+func patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, gatePatience,
 		fmt.Errorf("it was in use for more than %v", gatePatience))
 }

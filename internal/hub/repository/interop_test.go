@@ -313,7 +313,7 @@ func TestRealClientOfBuild(t *testing.T) {
 	sum := u.commit(t, appRef(id), appTree(id, "v1"))
 	// Both refs; the runtime's objects are those of the repository.
 	b := h.commit(u, map[string]string{platformRef: runtime, appRef(id): sum}).Build
-	server := httptest.NewServer(files(b.Open))
+	server := httptest.NewServer(files(func(path string) (*os.File, error) { return b.Open(t.Context(), path) }))
 	t.Cleanup(server.Close)
 	c := newClient(t)
 	c.flatpak("remote-add", "--gpg-import="+key, "build", server.URL)

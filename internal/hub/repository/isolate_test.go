@@ -161,7 +161,7 @@ func TestNamesThatCannotBe(t *testing.T) {
 		requests = append(requests, h.raw(key, u, refs))
 	}
 	removed := h.appRequest("bad build", "org.test.Removed")
-	if err := removed.Build.Remove(); err != nil {
+	if err := removed.Build.Remove(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	requests = append(requests, removed, h.appRequest("two", "org.test.Two"))

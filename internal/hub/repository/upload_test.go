@@ -102,7 +102,7 @@ func TestNobodyWaitsForSlowUploads(t *testing.T) {
 
 			body, failed = send()
 			h.publish(PublishRequest{Key: "build-1", Build: b, Refs: made})
-			if err := b.Remove(); err != nil {
+			if err := b.Remove(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 			close(body.resume)
@@ -179,10 +179,10 @@ func TestPatienceEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		begun := time.Now()
-		if _, err := b.Open("config"); err == nil {
+		if _, err := b.Open(context.Background(), "config"); err == nil {
 			t.Errorf("open: %v", err)
 		}
-		if err := b.Remove(); err == nil {
+		if err := b.Remove(context.Background()); err == nil {
 			t.Error("removed while in use")
 		}
 		if waited := time.Since(begun); waited != 2*gatePatience {
