@@ -122,6 +122,49 @@ func TestTreeLife(t *testing.T) {
 	}
 }
 
+// What is there already makes no generation and no event; what would lead
+// clients into the void is refused, and what could not be checked is told.
+func TestTreePublishAnswers(t *testing.T) {
+	h := startHub(t, hub.Config{})
+	token := h.token(everything())
+	files := map[string]string{"index.txt": "one\n"}
+	one := pushTree(t, h, "files", files)
+	head := decode[hubapi.EventPage](t, h.get(hubapi.EventsPath))
+	same := pushTree(t, h, "files", files)
+	if !same.Unchanged || one.Unchanged || same.ID != one.ID || same.Serial != one.Serial {
+		t.Errorf("the same again: %+v, was %+v", same, one)
+	}
+	if now := decode[hubapi.EventPage](t, h.get(hubapi.EventsPath)); len(now.Events) != len(head.Events) {
+		t.Errorf("an event more: %+v", now.Events)
+	}
+	if info := decode[hubapi.TreeInfo](t, h.do(http.MethodGet, hubapi.TreePath("files"), token, nil)); len(info.Generations) != 1 || info.Generations[0].Unchanged {
+		t.Errorf("info %+v", info)
+	}
+
+	const repomd = `<repomd><data type="primary"><location href="repodata/p.xml"/></data></repomd>`
+	bad := map[string]string{"repodata/repomd.xml": repomd, "repodata/p.xml": `<metadata><package><location href="gone.rpm"/></package></metadata>`}
+	push := decode[hubapi.TreePush](t, h.json(http.MethodPost, hubapi.TreePath("rpms", "push"), token, hubapi.TreePushRequest{Files: treeFiles(bad)}))
+	var parts []part
+	for _, content := range bad {
+		parts = append(parts, part{hashOf(content), []byte(content)})
+	}
+	if a := h.upload(hubapi.TreePath("rpms", "push", push.ID, "upload"), token, "form-data", parts...); a.status != 200 {
+		t.Fatalf("upload: %d %s", a.status, a.body)
+	}
+	e := h.json(http.MethodPost, hubapi.TreePath("rpms", "push", push.ID, "publish"), token, struct{}{}).problem(t, 400, hubapi.ErrGeneric)
+	if !strings.Contains(e.Message, "repodata/p.xml") || !strings.Contains(e.Message, "gone.rpm is not in the tree") || !strings.Contains(e.Message, "createrepo_c") {
+		t.Errorf("message %q", e.Message)
+	}
+	if a := h.get("/tree/rpms/repodata/repomd.xml"); a.status != 404 {
+		t.Errorf("published: %d", a.status)
+	}
+
+	odd := pushTree(t, h, "rpms", map[string]string{"repodata/repomd.xml": repomd, "repodata/p.xml": "\xfd7zXZ\x00 and more"})
+	if !strings.Contains(odd.Note, "repodata/p.xml") || !strings.Contains(odd.Note, "xz cannot be read") {
+		t.Errorf("note %q", odd.Note)
+	}
+}
+
 // HTTP as caches and clients need it.
 func TestTreeHTTP(t *testing.T) {
 	h := startHub(t, hub.Config{})

@@ -24,12 +24,16 @@
 //
 //  1. Uploaded contents are made durable and become blobs.
 //  2. The folder of the generation is built, checked against the manifest, and,
-//     where the tree has rpm or apt metadata, these against the files.
+//     where the tree has rpm or apt metadata, these against the files, down to
+//     the packages that they name.
 //  3. Everything is made durable in one batch; then the intent is written. From
 //     here on the switch is decided.
 //  4. The link current is replaced by rename, and state.json.
 //  5. The caller's commit function makes its own part (the event) agree with
 //     the files; then the intent is removed.
+//
+// A push of what the current generation holds ends before 1, remembered in
+// state.json.
 //
 // A crash before 3 leaves the old generation, and [Open] removes the unfinished
 // one. A crash after 3 leaves the intent: Open completes 4, and

@@ -32,6 +32,7 @@ func unpack(r io.Reader) (plain io.Reader, done func(), err error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, nil, err
 	}
+	err = nil // a short file
 	begins := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	done = func() {}
 	switch {
