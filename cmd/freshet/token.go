@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,6 +111,9 @@ The secret is read, never made: the hub makes it at its first start.`,
 			if err != nil {
 				return err
 			}
+			if claims.ID == "" {
+				claims.ID = rand.Text()
+			}
 			token, err := authority.Issue(claims)
 			if err != nil {
 				return err
@@ -140,7 +144,7 @@ func (t *tokenFlags) register(cmd *cobra.Command) {
 	f.StringSliceVar(&t.claims.Repos, "repo", []string{""}, "repositories and trees it allows (repeatable); default: all")
 	f.StringSliceVar(&t.claims.Branches, "branch", []string{"stable"}, "carried in the token, not enforced")
 	f.StringVar(&t.claims.TokenType, "token-type", "app", "carried in the token, not enforced")
-	f.StringVar(&t.claims.ID, "jti", "", "id by which the token can be revoked")
+	f.StringVar(&t.claims.ID, "jti", "", "id by which the token can be revoked (default: a random one)")
 	f.Var(&t.duration, "duration", `how long it is good: "12h", "90d"`)
 	f.StringVarP(&t.out, "out", "o", "", "write it to this file, which only you can read and which must not be there yet")
 }

@@ -144,6 +144,7 @@ type RepoConfig struct {
 
 	// Subsets are the names of the subsets for which appstream and summaries
 	// are made besides those of the whole repository ("verified", "floss").
+	// Subsets that a build names itself are dropped unless they are listed here.
 	Subsets []string `toml:"subsets"`
 
 	// SummaryArches limits the compatibility summary, which old clients cannot
