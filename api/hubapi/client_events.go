@@ -265,7 +265,7 @@ func eventsCall(after int64, limit int, wait time.Duration) call {
 	header := http.Header{"Cache-Control": {"no-cache"}}
 	return call{
 		method: http.MethodGet, path: EventsPath, query: query, header: header,
-		stall: wait + time.Minute,
+		stall: wait + 10*time.Second,
 	}
 }
 

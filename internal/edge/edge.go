@@ -2,8 +2,10 @@ package edge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -79,11 +81,56 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	if e.cursors, err = durable.Open(e.store.Path("cursors")); err != nil {
 		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.store.Close())
 	}
+	if err := e.openCursors(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.cursors.Root.Close(), e.store.Close())
+	}
 	e.metrics = newMetrics(env.Metrics, e.store, e.all)
 	e.loadNames()
 	stat := e.store.Stat()
 	e.log.InfoContext(ctx, "store is open", slog.String("dir", cfg.Store), slog.Int("entries", stat.Entries), slog.Int64("bytes", stat.Used))
 	return e, nil
+}
+
+// originsFile, beside the cursors, holds the origin of each site, by name.
+const originsFile = "origins.json"
+
+// openCursors removes what a crash left among the cursors, and drops what is
+// stored of a site whose origin is another one now: its files are not those of
+// the new one.
+func (e *Edge) openCursors() error {
+	if _, err := e.cursors.Sweep("."); err != nil {
+		return err
+	}
+	before := make(map[string]string)
+	data, err := e.cursors.Root.ReadFile(originsFile)
+	if err == nil {
+		err = json.Unmarshal(data, &before)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		e.log.Warn("origins of the stored answers are not known: they are dropped", slog.Any("error", err))
+	}
+	unknown := err != nil && !errors.Is(err, fs.ErrNotExist)
+	now := make(map[string]string)
+	changed := make(map[string]bool)
+	for _, s := range e.all {
+		now[s.name] = s.origin.Base.String()
+		was, known := before[s.name]
+		changed[s.name] = unknown || known && was != now[s.name]
+	}
+	dropped := 0
+	for entry := range e.store.All() {
+		if changed[entry.Meta().Site] {
+			e.store.Delete(entry)
+			dropped++
+		}
+	}
+	if dropped > 0 {
+		e.log.Warn("origin changed: what was stored of the earlier one is dropped", slog.Int("entries", dropped))
+	}
+	if data, err = json.Marshal(now); err != nil {
+		return err
+	}
+	return e.cursors.WriteFile(originsFile, append(data, '\n'), 0o640)
 }
 
 func (e *Edge) addSites() error {

@@ -88,9 +88,10 @@ func (s *site) target(r *http.Request) (c call, ok bool) {
 	c.policy = layout.PolicyOf(c.path)
 	if !c.policy.Ruled() {
 		c.req = httpcache.ParseCacheControl(r.Header)
-		if r.URL.RawQuery != "" {
-			c.uri += "?" + r.URL.RawQuery
-		}
+	}
+	// What rules keep has no query; a mirrorlist is nothing without one.
+	if r.URL.RawQuery != "" && (!c.policy.Ruled() || c.policy.Pass) {
+		c.uri += "?" + r.URL.RawQuery
 	}
 	c.id = keyID(s.name, c.uri, "")
 	return c, true

@@ -105,7 +105,7 @@ func (h *runningHub) restart() {
 func everything() auth.Claims {
 	return auth.Claims{
 		Sub: "build", Name: "tester", Scope: auth.Scopes(), Prefixes: []string{""}, Repos: []string{""},
-		Expires: time.Now().Add(time.Hour).Unix(),
+		Expires: time.Now().Add(3 * time.Hour).Unix(),
 	}
 }
 

@@ -197,7 +197,12 @@ func commonPolicy(s split) (Policy, bool) {
 		s.parent == "trace" && strings.HasSuffix(s.dir, "/project/trace/"):
 		return Policy{Ecosystem: EcoMedia, Class: Pointer, Fresh: 30 * second, OnError: hour}, true
 	}
-	for _, ext := range [...]string{".iso", ".img", ".img.xz", ".qcow2", ".raw.xz"} {
+	// Images of an installer tree (images/pxeboot/initrd.img, boot.iso) are made
+	// anew under their names with each compose: HTTP decides about them.
+	if s.base == "boot.iso" || s.base == "netinst.iso" || strings.Contains(s.dir, "/images/") {
+		return Policy{}, false
+	}
+	for _, ext := range [...]string{".iso", ".img.xz", ".qcow2", ".raw.xz"} {
 		if !strings.HasSuffix(s.base, ext) {
 			continue
 		}

@@ -26,6 +26,7 @@ func TestPolicyOf(t *testing.T) {
 		digest    string
 	}
 	forever := Forever
+	unruled := want{negative: 5 * time.Second} // HTTP decides
 	for _, c := range []struct {
 		path string
 		want want
@@ -74,6 +75,9 @@ func TestPolicyOf(t *testing.T) {
 		// apk and media
 		{"/v3/main/x86_64/APKINDEX.tar.gz", want{EcoApk, Pointer, false, time.Minute, time.Minute, d, 5 * time.Second, Set{"apkindex", "/v3/main/x86_64/"}, ""}},
 		{"/iso/fedora-42.iso", want{EcoMedia, Payload, true, 30 * d, 0, forever, 5 * time.Second, Set{}, ""}},
+		{"/os/images/pxeboot/initrd.img", unruled},
+		{"/os/images/install.img", unruled},
+		{"/os/images/boot.iso", unruled},
 		{"/iso/Fedora-Current.iso", want{EcoMedia, Pointer, false, time.Minute, time.Minute, d, 5 * time.Second, Set{}, ""}},
 	} {
 		p := PolicyOf(c.path)

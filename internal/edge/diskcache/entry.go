@@ -256,6 +256,9 @@ func (s *Store) Create(id ID, meta *Meta, expect int64) (*Writer, error) {
 	s.mu.Unlock()
 	w.name = "tmp/" + fileName(id, seq)
 	f, err := s.root.OpenFile(w.name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+	if errors.Is(err, fs.ErrNotExist) && s.root.MkdirAll("tmp", 0o750) == nil { // somebody removed it
+		f, err = s.root.OpenFile(w.name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+	}
 	if err != nil {
 		s.unreserve(w.reserved)
 		return nil, fmt.Errorf("create %s: %w", meta.Key, err)
@@ -272,6 +275,9 @@ func (s *Store) Create(id ID, meta *Meta, expect int64) (*Writer, error) {
 // Write appends to the body.
 func (w *Writer) Write(p []byte) (int, error) {
 	if need := diskCost(w.base + w.n + int64(len(p))); need > w.reserved {
+		if need > w.store.size/2 { // of unknown length, and larger than is worth the rest
+			return 0, fmt.Errorf("write %s: %w", w.meta.Key, ErrFull)
+		}
 		step := max(need-w.reserved, min(reserveStep, w.store.size/16))
 		if err := w.store.reserve(step); err != nil {
 			return 0, fmt.Errorf("write %s: %w", w.meta.Key, err)

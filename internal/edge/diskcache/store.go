@@ -202,7 +202,10 @@ func (s *Store) readFile(name string) (_ *Entry, err error) {
 	}
 	e := newEntry(s, id, seq, meta, h)
 	e.committed = true
-	if h.stateBad {
+	// A clock that was ahead when it was written, and set right since, would
+	// make it young for ever.
+	if h.stateBad || h.state.Validated.After(time.Now().Add(clockSlack)) {
+		e.state.Validated = time.Time{}
 		e.state.Flags = ^uint32(0) // nothing known: every flag raised
 	}
 	return e, nil
@@ -301,9 +304,17 @@ func (s *Store) Delete(e *Entry) {
 	s.remove(e)
 }
 
-// reserve makes room for n more bytes of a writer.
+// clockSlack is how far ahead a time on disk may be.
+const clockSlack = time.Minute
+
+// reserve makes room for n more bytes of a writer. Nothing is evicted for what
+// does not fit beside the other writers.
 func (s *Store) reserve(n int64) error {
 	s.mu.Lock()
+	if s.reserved+n > s.size {
+		s.mu.Unlock()
+		return ErrFull
+	}
 	gone := s.evictLocked(s.size - n)
 	if s.used+n > s.size {
 		s.mu.Unlock()

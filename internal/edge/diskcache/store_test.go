@@ -246,7 +246,7 @@ func TestFull(t *testing.T) {
 	for ; err == nil && n < 100; n++ {
 		_, err = w.Write(make([]byte, 100<<10))
 	}
-	if !errors.Is(err, ErrFull) || n < 8 {
+	if !errors.Is(err, ErrFull) || n < 4 || n > 6 { // half the store
 		t.Errorf("after %d writes: %v", n, err)
 	}
 	w.Abort()
@@ -255,6 +255,54 @@ func TestFull(t *testing.T) {
 	}
 	if files, err := filepath.Glob(filepath.Join(s.Path("tmp"), "*")); len(files) > 0 || err != nil {
 		t.Errorf("left: %v, %v", files, err)
+	}
+}
+
+// What does not fit beside other writers does not empty the store first.
+func TestFullEvictsNothing(t *testing.T) {
+	s := open(t, t.TempDir(), 1<<20)
+	w, err := s.Create(idOf(1), &Meta{}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("0123456789")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(State{}); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		w, err := s.Create(idOf(2+n), &Meta{}, 400<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Abort()
+	}
+	if _, err := s.Create(idOf(9), &Meta{}, 400<<10); !errors.Is(err, ErrFull) {
+		t.Errorf("a third one: %v", err)
+	}
+	if s.Peek(idOf(1)) == nil {
+		t.Error("what was stored is gone, for nothing")
+	}
+}
+
+// A time from a clock that was ahead does not make an entry young for ever.
+func TestClockWasAhead(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 1<<20)
+	w, err := s.Create(idOf(1), &Meta{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(State{Validated: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, 1<<20)
+	if st := s.Peek(idOf(1)).State(); st.Flags != ^uint32(0) || st.Age(time.Now()) < time.Hour {
+		t.Errorf("state %+v", st)
 	}
 }
 

@@ -57,7 +57,7 @@ func startHub(t *testing.T) (token string, network *memnet.Network) {
 	}
 	token, err = (&auth.Authority{Secret: secret}).Issue(auth.Claims{
 		Sub: "build", Name: "tester", Scope: auth.Scopes(), Prefixes: []string{""}, Repos: []string{""},
-		Expires: time.Now().Add(time.Hour).Unix(),
+		Expires: time.Now().Add(3 * time.Hour).Unix(),
 	})
 	if err != nil {
 		t.Fatal(err)
