@@ -40,7 +40,8 @@ type Edge struct {
 
 	// flightsMu may be taken while purgeMu is held.
 	flightsMu sync.Mutex
-	flights   map[diskcache.ID]*flight
+	flights   map[diskcache.ID]*flight // that may be joined
+	live      map[*flight]struct{}     // all that may still change what is stored
 
 	solo      memo[struct{}] // keys whose answers are not shared
 	failing   memo[error]    // keys whose origin fails, while something stale is there
@@ -63,7 +64,7 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	env = env.WithDefaults()
 	e := &Edge{
 		cfg: cfg, env: env, log: env.Log,
-		flights: make(map[diskcache.ID]*flight), sites: make(map[string]*site),
+		flights: make(map[diskcache.ID]*flight), live: make(map[*flight]struct{}), sites: make(map[string]*site),
 	}
 	e.solo.max, e.failing.max, e.negatives.max = 1<<16, 1<<16, 1<<12
 	e.ctx, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))

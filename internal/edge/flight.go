@@ -51,6 +51,7 @@ type flight struct {
 
 	mu         sync.Mutex
 	leaderGone bool
+	lent       bool // the response went to the leader, who retires the flight
 	seated     bool // the leader has a place among the readers of the fill
 	purged     bool // a purge came after begun
 }
@@ -118,7 +119,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 		background: background, leaderGone: background, ready: make(chan struct{}),
 	}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
-	e.flights[id] = f
+	e.flights[id], e.live[f] = f, struct{}{}
 	header := r.Header // the handler does not change it
 	e.wg.Go(func() { e.fly(f, header) })
 	return f, true
@@ -139,6 +140,14 @@ func (e *Edge) land(f *flight) {
 	e.flightsMu.Unlock()
 }
 
+// retire ends a flight for good: it has stored, confirmed and remembered what
+// it will, and a purge need not know of it any more.
+func (e *Edge) retire(f *flight) {
+	e.flightsMu.Lock()
+	delete(e.live, f)
+	e.flightsMu.Unlock()
+}
+
 // settled lets those go on who wait. The flight brings nothing more, so who
 // comes from now on does not join it.
 func (e *Edge) settled(f *flight) {
@@ -153,6 +162,9 @@ func (e *Edge) fly(f *flight, client http.Header) {
 		e.land(f)
 		if !settled {
 			f.cancel(nil)
+		}
+		if !f.lent {
+			e.retire(f)
 		}
 	}()
 	if f.old != nil {
@@ -359,9 +371,11 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 	if f.old != nil {
 		e.store.Delete(f.old)
 	}
+	e.purgeMu.RLock() // a purge sees the flight or what is remembered
 	if !f.isPurged() && keep > 0 && !cc.NoCache {
 		e.negatives.put(c.id, m, got, keep)
 	}
+	e.purgeMu.RUnlock()
 	e.failing.drop(f.id)
 	f.verdict, f.memory = verdictMemory, m
 	e.settled(f)
@@ -374,7 +388,7 @@ func (e *Edge) alone(f *flight, resp *http.Response) (given bool) {
 	f.mu.Lock()
 	gone := f.leaderGone
 	if !gone {
-		f.resp = resp
+		f.resp, f.lent = resp, true
 	}
 	f.mu.Unlock()
 	f.verdict = verdictAlone
@@ -387,7 +401,7 @@ func (e *Edge) alone(f *flight, resp *http.Response) (given bool) {
 
 // leave is called by a leader who does not wait for the verdict, or does not
 // read the fill.
-func (f *flight) leave() {
+func (e *Edge) leave(f *flight) {
 	f.mu.Lock()
 	f.leaderGone = true
 	resp, fl, seated := f.resp, f.fill, f.seated
@@ -395,13 +409,15 @@ func (f *flight) leave() {
 	f.mu.Unlock()
 	if resp != nil {
 		_ = resp.Body.Close()
+		e.retire(f)
 	}
 	if seated {
 		fl.leave()
 	}
 }
 
-// take is called by the leader to get the response of verdictAlone.
+// take is called by the leader to get the response of verdictAlone. If there is
+// one, he retires the flight when he is done with it.
 func (f *flight) take() *http.Response {
 	f.mu.Lock()
 	defer f.mu.Unlock()

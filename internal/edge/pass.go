@@ -61,10 +61,13 @@ func (e *Edge) passHeader(r *http.Request) http.Header {
 	return h
 }
 
-// flyAlone begins a flight that only the caller knows.
+// flyAlone begins a flight that only the caller, and every purge, knows.
 func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
 	f := &flight{call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(), ready: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
+	e.flightsMu.Lock()
+	e.live[f] = struct{}{}
+	e.flightsMu.Unlock()
 	header := r.Header
 	e.wg.Go(func() { e.fly(f, header) })
 	return f

@@ -31,7 +31,7 @@ func (e *Edge) purge(s *site, paths []string) (int, error) {
 		}
 	}
 	e.flightsMu.Lock()
-	for _, f := range e.flights {
+	for f := range e.live {
 		if f.call.site == s && wanted[f.call.path] {
 			f.purge()
 		}
@@ -70,7 +70,7 @@ func (e *Edge) purgeSet(c *call, except diskcache.ID) {
 		}
 	}
 	e.flightsMu.Lock()
-	for _, f := range e.flights {
+	for f := range e.live {
 		if f.call.site == c.site && f.call.policy.Set == c.policy.Set && f.call.id != c.id {
 			f.purge()
 		}
@@ -92,7 +92,7 @@ func (e *Edge) purgeChangeable(s *site) (int, error) {
 		entries = append(entries, entry)
 	}
 	e.flightsMu.Lock()
-	for _, f := range e.flights {
+	for f := range e.live {
 		if f.call.site == s && !isFixed(f.call.policy) {
 			f.purge()
 		}
@@ -130,7 +130,7 @@ func (e *Edge) invalidate(c *call, r *http.Request, status int, h http.Header) {
 			}
 		}
 		e.flightsMu.Lock()
-		for _, f := range e.flights {
+		for f := range e.live {
 			if f.call.id == id {
 				f.purge()
 			}

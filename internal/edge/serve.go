@@ -156,7 +156,7 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 	case <-f.ready:
 	case <-r.Context().Done():
 		if leader {
-			f.leave()
+			rp.e.leave(f)
 		}
 		rp.failed(&upstream.Error{Reason: upstream.ClientGone, Err: context.Cause(r.Context())}, nil)
 		return true
@@ -219,6 +219,7 @@ func (rp *reply) leaderAlone(f *flight) bool {
 	if resp == nil {
 		return false
 	}
+	defer rp.e.retire(f)
 	if len(rp.r.Header["Range"]) > 0 && resp.StatusCode == http.StatusOK {
 		_ = resp.Body.Close() // the whole is not what was asked for
 		rp.pass()
