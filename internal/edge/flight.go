@@ -30,8 +30,11 @@ type flight struct {
 	begun   time.Time
 	// background: there is no leader, the answer is wanted for the store.
 	background bool
-	ctx        context.Context //nolint:containedctx // the flight outlives every request
-	cancel     context.CancelCauseFunc
+	// shared: it can be joined and carries no credentials. Only what such a
+	// flight learns about the origin is true for others.
+	shared bool
+	ctx    context.Context //nolint:containedctx // the flight outlives every request
+	cancel context.CancelCauseFunc
 
 	ready chan struct{}
 	// What follows is written before ready is closed.
@@ -116,7 +119,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	}
 	f = &flight{
 		call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(),
-		background: background, leaderGone: background, ready: make(chan struct{}),
+		background: background, shared: len(r.Header["Authorization"]) == 0 && !c.personal(r.Header), leaderGone: background, ready: make(chan struct{}),
 	}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	e.flights[id], e.live[f] = f, struct{}{}
@@ -199,12 +202,27 @@ func (e *Edge) failed(f *flight, err error) {
 	f.verdict, f.err = verdictError, err
 	e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
 	e.log.DebugContext(f.ctx, "fetch failed", slog.String("uri", f.call.uri), slog.Any("error", err))
-	if f.old != nil {
+	if f.old != nil && f.shared {
 		// The good copy stays, and the origin is left alone for a while.
 		pause := failingFor - time.Duration(rand.Int64N(int64(time.Second)))
 		e.failing.put(f.id, err, time.Now(), pause)
 	}
 	e.settled(f)
+}
+
+// answered notes that the origin does not fail.
+func (e *Edge) answered(f *flight) {
+	if f.shared {
+		e.failing.drop(f.id)
+	}
+}
+
+// notShared notes that nobody is to wait for the answers to this request, if
+// it was one that others could have made.
+func (e *Edge) notShared(f *flight) {
+	if f.shared {
+		e.solo.put(f.id, struct{}{}, time.Now(), aloneFor)
+	}
 }
 
 // judge settles what the response means. It reports whether the response was
@@ -226,7 +244,7 @@ func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, 
 		return false
 	}
 	e.metrics.fetches.WithLabelValues("ok").Inc()
-	e.failing.drop(f.id)
+	e.answered(f)
 	e.negatives.drop(c.id)
 	storable, shared := c.storable(client, resp, cc, asked, got)
 	if storable && e.begin(f, client, resp, cc, asked, got, shared) {
@@ -309,7 +327,7 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 	if err := f.old.Save(); err != nil {
 		e.log.WarnContext(f.ctx, "note a validation", slog.Any("error", err))
 	}
-	e.failing.drop(f.id)
+	e.answered(f)
 	f.verdict, f.entry = verdictEntry, f.old
 	f.vary, f.varyKey = meta.Vary, meta.VaryKey
 	if f.call.policy.Ruled() || st.Lifetime > st.InitialAge && st.Flags&flagNoCache == 0 {
@@ -317,7 +335,7 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 	} else {
 		// Valid now, for the one who asked; others ask for themselves.
 		f.verdict = verdictAlone
-		e.solo.put(f.id, struct{}{}, got, aloneFor)
+		e.notShared(f)
 	}
 	e.settled(f)
 }
@@ -376,7 +394,7 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 		e.negatives.put(c.id, m, got, keep)
 	}
 	e.purgeMu.RUnlock()
-	e.failing.drop(f.id)
+	e.answered(f)
 	f.verdict, f.memory = verdictMemory, m
 	e.settled(f)
 	return true
@@ -384,7 +402,7 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 
 // alone gives the response to the leader, if he is still there.
 func (e *Edge) alone(f *flight, resp *http.Response) (given bool) {
-	e.solo.put(f.id, struct{}{}, time.Now(), aloneFor)
+	e.notShared(f)
 	f.mu.Lock()
 	gone := f.leaderGone
 	if !gone {

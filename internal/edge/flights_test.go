@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -157,5 +158,60 @@ func TestFlightsAreForgotten(t *testing.T) {
 	}
 	if len(e.flights) != 0 || len(e.live) != 0 {
 		t.Errorf("%d flights may be joined, %d are live", len(e.flights), len(e.live))
+	}
+}
+
+// One client's credentials, on which the origin fails, do not keep the others
+// from what is new.
+func TestFailureWithCredentialsIsOnesOwn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/x/summary": "old"})
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "" {
+				rw.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+			files.serve(rw, r)
+		})
+		w.get("/x/summary")
+		files.set("/x/summary", "new")
+		time.Sleep(time.Hour)
+		w.get("/x/summary", "Authorization: x")
+		if a := w.get("/x/summary"); a.body != "new" {
+			t.Errorf("after another's failure: %q, %s", a.body, a.cacheStatus())
+		}
+	})
+}
+
+// A request that is made alone because of what its client sent does not end
+// sharing for everybody.
+func TestCredentialsDoNotEndSharing(t *testing.T) {
+	for _, field := range []string{"Authorization: Basic eHh4", "Cookie: a=b", "Cache-Control: no-store"} {
+		for _, path := range []string{"/x/a.rpm", "/x/index.html"} {
+			t.Run(field+path, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+						time.Sleep(time.Second)
+						if r.Header.Get(strings.SplitN(field, ":", 2)[0]) != "" {
+							rw.WriteHeader(http.StatusUnauthorized)
+							return
+						}
+						rw.Header().Set("Cache-Control", "max-age=600")
+						rw.Header().Set("Content-Length", "4")
+						_, _ = rw.Write([]byte("body"))
+					})
+					w.get(path, field)
+					n := w.fetches.Load()
+					var wg sync.WaitGroup
+					for range 20 {
+						wg.Go(func() { w.get(path) })
+					}
+					wg.Wait()
+					if n = w.fetches.Load() - n; n > 1 {
+						t.Errorf("20 clients made %d fetches", n)
+					}
+				})
+			})
+		}
 	}
 }

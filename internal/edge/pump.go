@@ -181,7 +181,7 @@ func (e *Edge) giveRest(f *flight, resp *http.Response, chunk []byte, readErr er
 		resp.Body = &prefixedBody{io.MultiReader(bytes.NewReader(stored), bytes.NewReader(chunk), body), body}
 		return errUnstored
 	}
-	e.solo.put(f.id, struct{}{}, time.Now(), aloneFor)
+	e.notShared(f)
 	e.land(f)
 	if !f.fill.handOver(chunk, body) {
 		_ = resp.Body.Close() // nobody wants the rest
