@@ -129,7 +129,11 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, log *s
 		}
 		return nil
 	})
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, "stopped")
+	return err
 }
 
 // begin publishes the first version where nothing is published yet, writes
