@@ -88,6 +88,8 @@ type memory struct {
 const (
 	// maxMemory is the longest body of a memory.
 	maxMemory = 64 << 10
+	// memoryWithin is how long all who wait may wait for the body of a memory.
+	memoryWithin = time.Second
 	// verifyFirst is the length up to which a body whose name tells its digest
 	// is checked before anyone sees its header.
 	verifyFirst = 1 << 20
@@ -342,8 +344,16 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 
 // serverError ends a flight that the origin answered with 5xx.
 func (e *Edge) serverError(f *flight, resp *http.Response, got time.Time) {
-	m, err := remember(resp, got)
 	cause := fmt.Errorf("origin answered %d", resp.StatusCode)
+	if f.old != nil {
+		fresh, st := e.freshnessOf(&f.call, f.old, got)
+		if fresh.UsableOnError() && f.call.onStatus(st) { // nobody wants the body
+			e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
+			_, _ = remember(f, resp, got) // to the end, for the next request on the connection
+			return
+		}
+	}
+	m, err := remember(f, resp, got)
 	if err != nil {
 		cause = errors.Join(cause, err)
 	}
@@ -351,10 +361,16 @@ func (e *Edge) serverError(f *flight, resp *http.Response, got time.Time) {
 	e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
 }
 
-// remember reads a small answer into memory and closes it. A longer body is
-// left out.
-func remember(resp *http.Response, got time.Time) (*memory, error) {
+// errSlowBody ends a flight whose answer's body, which is not much wanted, does
+// not come in time.
+var errSlowBody = &upstream.Error{Reason: upstream.IdleTimeout, Err: errors.New("the body of an error takes too long")}
+
+// remember reads a small answer into memory and closes it. A body that is
+// longer, or not there in time, is left out.
+func remember(f *flight, resp *http.Response, got time.Time) (*memory, error) {
+	late := time.AfterFunc(memoryWithin, func() { f.cancel(errSlowBody) })
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMemory+1))
+	slow := !late.Stop()
 	_ = resp.Body.Close() // read to the end, or given up
 	header := httpcache.StoredHeader(resp.Header, httpcache.Directives{})
 	if err != nil || len(body) > maxMemory {
@@ -363,6 +379,9 @@ func remember(resp *http.Response, got time.Time) (*memory, error) {
 		delete(header, "Content-Encoding")
 	}
 	delete(header, "Content-Length")
+	if slow {
+		err = nil
+	}
 	return &memory{status: resp.StatusCode, header: header, body: body, arrived: got, age: httpcache.InitialAge(resp.Header, got, got)}, err
 }
 
@@ -376,7 +395,7 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 	if resp.ContentLength > maxMemory {
 		return false
 	}
-	m, err := remember(resp, got)
+	m, err := remember(f, resp, got)
 	if err != nil {
 		e.failed(f, err)
 		return true

@@ -215,3 +215,40 @@ func TestCredentialsDoNotEndSharing(t *testing.T) {
 		}
 	}
 }
+
+// The body of an error that does not come holds nobody for long.
+func TestSlowErrorBody(t *testing.T) {
+	for _, status := range []int{http.StatusNotFound, http.StatusBadGateway} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				files := newStatic(map[string]string{"/x/summary": "old"})
+				var slow atomic.Bool
+				w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+					if !slow.Load() {
+						files.serve(rw, r)
+						return
+					}
+					rw.WriteHeader(status)
+					for r.Context().Err() == nil {
+						_, _ = rw.Write([]byte("x"))
+						_ = http.NewResponseController(rw).Flush()
+						time.Sleep(100 * time.Millisecond)
+					}
+				})
+				w.get("/x/summary")
+				time.Sleep(time.Hour)
+				slow.Store(true)
+				if a := w.get("/y/summary"); a.status != status || a.body != "" || a.first > 2*time.Second {
+					t.Errorf("%d %q after %v", a.status, a.body, a.first)
+				}
+				a := w.get("/x/summary")
+				if status == http.StatusNotFound {
+					return
+				}
+				if a.body != "old" || a.first > 0 {
+					t.Errorf("with a stored answer: %d %q after %v", a.status, a.body, a.first)
+				}
+			})
+		})
+	}
+}
