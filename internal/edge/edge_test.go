@@ -422,10 +422,20 @@ func TestCookiesAreNotShared(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
 			rw.Header().Set("Cache-Control", "max-age=60") // but it forgot Vary
+			if r.URL.Path == "/fields" {
+				_, _ = io.WriteString(rw, r.Header.Get("X-Forwarded-Prefix")+r.Header.Get("X-Host")+r.Header.Get("X-Http-Method"))
+				return
+			}
 			_, _ = io.WriteString(rw, "hello "+r.Header.Get("Cookie")+r.Header.Get("X-Forwarded-Host"))
 		})
 		if a := w.get("/page", "Cookie: me"); a.body != "hello me" {
 			t.Errorf("%q", a.body)
+		}
+		for _, field := range []string{"X-Forwarded-Prefix: /evil", "X-Host: evil", "X-Http-Method: DELETE"} {
+			if a := w.get("/fields", field); a.body != "" {
+				t.Errorf("with %s the origin saw %q", field, a.body)
+			}
+			time.Sleep(time.Hour)
 		}
 		if a := w.get("/page", "X-Forwarded-Host: evil"); a.body != "hello " {
 			t.Errorf("%q", a.body)

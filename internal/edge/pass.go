@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"freshet/internal/edge/diskcache"
@@ -36,15 +37,31 @@ func (e *Edge) fetchHeader(c *call, r *http.Request) http.Header {
 		return h
 	}
 	h := e.passHeader(r)
-	for _, name := range [...]string{
-		"Range", "If-Range", "If-None-Match", "If-Modified-Since",
-		// Not part of the key, and known to change answers.
-		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded",
-		"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override",
-	} {
+	for _, name := range [...]string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
 		delete(h, name)
 	}
+	for name := range h {
+		if changesAnswers(name) {
+			delete(h, name)
+		}
+	}
 	return h
+}
+
+// changesAnswers reports whether a request field, which is not part of the key,
+// is known to make servers answer otherwise. Only proxies send such fields for
+// good reasons, and what is kept is not for one of their clients.
+func changesAnswers(name string) bool {
+	switch name {
+	case "Forwarded", "X-Host", "X-Real-Ip", "True-Client-Ip", "X-Client-Ip", "X-Cluster-Client-Ip":
+		return true
+	}
+	for _, prefix := range [...]string{"X-Forwarded-", "X-Original-", "X-Rewrite-", "X-Http-Method", "X-Method-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // passHeader makes the fields of a request that is passed on for one client.
