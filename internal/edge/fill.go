@@ -24,7 +24,8 @@ type fill struct {
 	err     error         // why it ended, with done; nil is success
 	wake    chan struct{} // closed at the next progress; nil if nobody waits
 	readers int
-	idle    func() // called when the last reader left before done
+	closing bool   // given up for want of readers: nobody may join any more
+	idle    func() // called when the last reader left and closing was set
 	rest    *rest
 	// release gives up the file, once done is set and nobody reads. It is nil
 	// after that.
@@ -90,15 +91,21 @@ func (f *fill) handOver(head []byte, body io.ReadCloser) bool {
 }
 
 // join adds a reader, who calls leave in the end. It reports false if it is
-// too late: the fill is over and its file given up.
+// too late: the fill is given up, or over and its file released.
 func (f *fill) join() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.release == nil {
+	if f.release == nil || f.closing {
 		return false
 	}
 	f.readers++
 	return true
+}
+
+func (f *fill) isClosing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closing
 }
 
 func (f *fill) releaseLocked() {
@@ -112,7 +119,7 @@ func (f *fill) leave() {
 	f.mu.Lock()
 	f.readers--
 	last := f.readers == 0
-	idle := last && !f.done
+	idle := last && f.abandonedLocked()
 	if last && f.rest != nil {
 		f.rest.refused = true
 		close(f.rest.settled)
@@ -126,18 +133,24 @@ func (f *fill) leave() {
 }
 
 // abandoned reports whether going on is not worth it: nobody reads, and much
-// is missing.
+// is missing. If so, nobody can join from then on.
 func (f *fill) abandoned() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.abandonedLocked()
+}
+
+func (f *fill) abandonedLocked() bool {
 	const small = 64 << 20
 	switch {
 	case f.keep || f.readers > 0 || f.done:
 		return false
 	case f.size < 0:
-		return f.n >= small
+		f.closing = f.closing || f.n >= small
+	default:
+		f.closing = f.closing || f.size >= small && f.n*2 < f.size
 	}
-	return f.size >= small && f.n*2 < f.size
+	return f.closing
 }
 
 // errHandedOver ends a fill whose rest went to one reader only.

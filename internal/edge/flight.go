@@ -110,7 +110,7 @@ const (
 func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry, seen diskcache.State, background bool) (f *flight, leader bool) {
 	e.flightsMu.Lock()
 	defer e.flightsMu.Unlock()
-	if f := e.flights[id]; f != nil && !f.isPurged() {
+	if f := e.flights[id]; f != nil && f.joinable() {
 		return f, false
 	}
 	if now := e.store.Peek(id); now != old || old != nil && old.State() != seen {
@@ -134,6 +134,13 @@ func (f *flight) isPurged() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.purged
+}
+
+// joinable reports whether the flight brings something to who comes now.
+func (f *flight) joinable() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.purged && (f.fill == nil || !f.fill.isClosing())
 }
 
 // land takes the flight out of the table: who comes now begins a new one.
@@ -176,7 +183,17 @@ func (e *Edge) fly(f *flight, client http.Header) {
 		httpcache.SetValidators(f.request, f.old.Meta().Header)
 	}
 	asked := time.Now()
-	resp, err := f.call.site.origin.Do(f.ctx, upstream.Request{Method: http.MethodGet, URI: f.call.uri, Header: f.request})
+	resp, err := f.ask()
+	if err == nil && resp.StatusCode == http.StatusNotModified && f.old != nil && !confirms(resp.Header, f.old.Meta().Header) {
+		_ = resp.Body.Close() // a 304 has none
+		delete(f.request, "If-None-Match")
+		delete(f.request, "If-Modified-Since")
+		asked = time.Now()
+		if resp, err = f.ask(); err == nil && resp.StatusCode == http.StatusNotModified {
+			_ = resp.Body.Close()
+			err = &upstream.Error{Reason: upstream.BadMessage, Err: errors.New("304 to a request without conditions")}
+		}
+	}
 	if err != nil {
 		e.failed(f, err)
 		return
@@ -185,6 +202,18 @@ func (e *Edge) fly(f *flight, client http.Header) {
 	f.status = resp.StatusCode
 	f.asked, f.got = asked, time.Now()
 	settled = e.judge(f, client, resp, f.asked, f.got)
+}
+
+// ask sends the request of the flight.
+func (f *flight) ask() (*http.Response, error) {
+	return f.call.site.origin.Do(f.ctx, upstream.Request{Method: http.MethodGet, URI: f.call.uri, Header: f.request})
+}
+
+// confirms reports whether a 304 can be about the stored response: it names no
+// other entity-tag (RFC 9111 §4.3.4).
+func confirms(notModified, stored http.Header) bool {
+	a, b := notModified.Get("Etag"), stored.Get("Etag")
+	return a == "" || b == "" || httpcache.WeakMatch(a, b)
 }
 
 // flightBody ends its flight's context with the body.

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -250,5 +252,97 @@ func TestSlowErrorBody(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A 304 that names another entity-tag is about something else: the origin is
+// asked again, for the whole.
+func TestNotModifiedOfAnother(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var n atomic.Int32
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			tag := `"b"`
+			if n.Add(1) == 1 {
+				tag = `"a"`
+			}
+			rw.Header().Set("Etag", tag)
+			if r.Header.Get("If-None-Match") != "" {
+				rw.WriteHeader(http.StatusNotModified)
+				return
+			}
+			_, _ = rw.Write([]byte(tag))
+		})
+		w.get("/repo/summary")
+		time.Sleep(time.Hour)
+		if a := w.get("/repo/summary"); a.body != `"b"` || a.header.Get("Etag") != `"b"` {
+			t.Errorf("got %q with entity-tag %s", a.body, a.header.Get("Etag"))
+		}
+		w.wantFetches(3)
+	})
+}
+
+// Who comes as the only reader of a long body leaves is not cut with him.
+func TestJoinAsLastReaderLeaves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const part = 64 << 10
+		w := newWorld(t, Config{Size: 1 << 30}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Length", strconv.Itoa(100<<20))
+			for range 2 {
+				_, _ = rw.Write(make([]byte, part))
+				_ = http.NewResponseController(rw).Flush()
+				time.Sleep(time.Second)
+			}
+			<-r.Context().Done()
+		})
+		open := func(ctx context.Context, path string) *http.Response {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://edge.mem"+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := w.client.Do(req)
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			return resp
+		}
+		for i := range 200 {
+			path := "/x/" + strconv.Itoa(i) + ".rpm"
+			ctx, leave := context.WithCancel(t.Context())
+			first := open(ctx, path)
+			time.Sleep(100 * time.Millisecond)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				leave()
+				_ = first.Body.Close()
+			})
+			wg.Go(func() {
+				second := open(t.Context(), path)
+				if second == nil {
+					return
+				}
+				defer second.Body.Close()
+				if n, err := io.CopyN(io.Discard, second.Body, 2*part); err != nil {
+					t.Errorf("%s: cut after %d bytes: %v", path, n, err)
+				}
+			})
+			wg.Wait()
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+}
+
+// A fill that is given up takes no reader, also before it has ended.
+func TestAbandonedFillTakesNobody(t *testing.T) {
+	given := 0
+	f := &fill{size: 1 << 30, readers: 1, release: func() {}, idle: func() { given++ }}
+	f.leave()
+	if f.join() || !f.isClosing() || given != 1 {
+		t.Errorf("joined a fill that was given up (%d times)", given)
+	}
+	small := &fill{size: 100, readers: 1, release: func() {}, idle: func() { given++ }}
+	small.leave()
+	if !small.join() || given != 1 {
+		t.Error("a small fill goes on and takes readers")
 	}
 }

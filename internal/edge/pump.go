@@ -32,9 +32,7 @@ func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc http
 	}
 	fl := &fill{w: w, size: resp.ContentLength, keep: f.background, release: w.Retain()}
 	fl.idle = func() {
-		if fl.abandoned() {
-			f.cancel(&upstream.Error{Reason: upstream.ClientGone, Err: errors.New("nobody reads along")})
-		}
+		f.cancel(&upstream.Error{Reason: upstream.ClientGone, Err: errors.New("nobody reads along")})
 	}
 	f.early = f.call.policy.Digest.Kind != layout.NoDigest && fl.size >= 0 && fl.size <= verifyFirst
 	f.mu.Lock()
