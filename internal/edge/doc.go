@@ -36,6 +36,9 @@
 //     objects, repodata/HASH-…, by-hash/…, summaries/HASH.gz), with that
 //     digest. A client never gets a broken body as a complete one: the
 //     connection is cut, or, for small verified bodies, the answer is 502.
+//     Two cases are left to the client's own check: a body with a wrong digest
+//     that cannot be stored (larger than half the store, or the disk refuses),
+//     and one of unknown length to an HTTP/1.0 client.
 //   - The key is the site and the whole path, with its query where no rule
 //     applies. Two repositories never share an object.
 //   - Errors are not stored. While the origin is away, what is stored is served
