@@ -43,7 +43,8 @@ quick: ## tests while writing: no race detector, no real clients
 
 .PHONY: race
 race: ## all tests with the race detector
-	$(GO) test -race -timeout 30m ./...
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v '/e2e$$')
+	$(GO) test -race -timeout 30m -count=1 ./e2e # it tests the binary, of which the cache of tests knows nothing
 
 .PHONY: lint
 lint: ## go vet and golangci-lint
@@ -68,7 +69,7 @@ fuzz: ## fuzz every parser for a while (FUZZTIME=30s each)
 
 .PHONY: e2e
 e2e: ## only the tests with the real clients and the built binary
-	$(GO) test -race -timeout 30m ./e2e/...
+	$(GO) test -race -timeout 30m -count=1 ./e2e
 
 .PHONY: bench
 bench: ## Go benchmarks with allocations
