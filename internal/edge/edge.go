@@ -92,8 +92,9 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	return e, nil
 }
 
-// originsFile, beside the cursors, holds the origin of each site, by name.
-const originsFile = "origins.json"
+// originsFile, beside the cursors, holds the origin of each site, by name. No
+// site's name begins with an underscore, so no cursor has this name.
+const originsFile = "_origins.json"
 
 // openCursors removes what a crash left among the cursors, and drops what is
 // stored of a site whose origin is another one now: its files are not those of
@@ -107,31 +108,37 @@ func (e *Edge) openCursors() error {
 	if err == nil {
 		err = json.Unmarshal(data, &before)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	unknown := err != nil && !errors.Is(err, fs.ErrNotExist)
+	if unknown {
 		e.log.Warn("origins of the stored answers are not known: they are dropped", slog.Any("error", err))
 	}
-	unknown := err != nil && !errors.Is(err, fs.ErrNotExist)
 	now := make(map[string]string)
 	changed := make(map[string]bool)
 	for _, s := range e.all {
 		now[s.name] = s.origin.Base.String()
-		was, known := before[s.name]
-		changed[s.name] = unknown || known && was != now[s.name]
-	}
-	dropped := 0
-	for entry := range e.store.All() {
-		if changed[entry.Meta().Site] {
-			e.store.Delete(entry)
-			dropped++
+		if was, known := before[s.name]; unknown || known && was != now[s.name] {
+			changed[s.name] = true
 		}
 	}
-	if dropped > 0 {
-		e.log.Warn("origin changed: what was stored of the earlier one is dropped", slog.Int("entries", dropped))
+	if len(changed) > 0 {
+		e.dropSites(changed)
 	}
 	if data, err = json.Marshal(now); err != nil {
 		return err
 	}
 	return e.cursors.WriteFile(originsFile, append(data, '\n'), 0o640)
+}
+
+// dropSites drops everything that is stored of the named sites.
+func (e *Edge) dropSites(names map[string]bool) {
+	dropped := 0
+	for entry := range e.store.All() {
+		if names[entry.Meta().Site] {
+			e.store.Delete(entry)
+			dropped++
+		}
+	}
+	e.log.Warn("origin changed: what was stored of the earlier one is dropped", slog.Int("entries", dropped))
 }
 
 func (e *Edge) addSites() error {
