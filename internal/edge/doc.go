@@ -19,7 +19,7 @@
 //
 // # On disk
 //
-//	STORE/lock, obj/, tmp/    the answers: package diskcache
+//	STORE/                    the answers: package diskcache
 //	STORE/cursors/SITE.json   place in the hub's event log, up to which every
 //	                          purge is applied and on disk
 //

@@ -30,7 +30,6 @@ type Edge struct {
 	rest    *site            // for all other host names, may be nil
 	all     []*site
 	store   *diskcache.Store
-	cursors durable.Dir
 	metrics *metrics
 	names   names
 
@@ -72,18 +71,15 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 		return nil, err
 	}
 	// The store sweeps a folder tmp in its own: it must not be somebody else's.
-	if err := durable.CheckFolder(cfg.Store, "lock", "obj"); err != nil {
+	if err := durable.CheckFolder(cfg.Store, "lock", "store"); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	var err error
 	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{Size: int64(cfg.Size), Log: env.Log}); err != nil {
 		return nil, err
 	}
-	if e.cursors, err = durable.Open(e.store.Path("cursors")); err != nil {
-		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.store.Close())
-	}
 	if err := e.openCursors(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.cursors.Root.Close(), e.store.Close())
+		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.store.Close())
 	}
 	e.metrics = newMetrics(env.Metrics, e.store, e.all)
 	e.loadNames()
@@ -100,45 +96,39 @@ const originsFile = "_origins.json"
 // stored of a site whose origin is another one now: its files are not those of
 // the new one.
 func (e *Edge) openCursors() error {
-	if _, err := e.cursors.Sweep("."); err != nil {
-		return err
-	}
-	before := make(map[string]string)
-	data, err := e.cursors.Root.ReadFile(originsFile)
-	if err == nil {
-		err = json.Unmarshal(data, &before)
-	}
-	unknown := err != nil && !errors.Is(err, fs.ErrNotExist)
-	if unknown {
-		e.log.Warn("origins of the stored answers are not known: they are dropped", slog.Any("error", err))
-	}
-	now := make(map[string]string)
-	changed := make(map[string]bool)
-	for _, s := range e.all {
-		now[s.name] = s.origin.Base.String()
-		if was, known := before[s.name]; unknown || known && was != now[s.name] {
-			changed[s.name] = true
+	return e.cursors(func(dir durable.Dir) error {
+		if _, err := dir.Sweep("."); err != nil {
+			return err
 		}
-	}
-	if len(changed) > 0 {
-		e.dropSites(changed)
-	}
-	if data, err = json.Marshal(now); err != nil {
-		return err
-	}
-	return e.cursors.WriteFile(originsFile, append(data, '\n'), 0o640)
-}
-
-// dropSites drops everything that is stored of the named sites.
-func (e *Edge) dropSites(names map[string]bool) {
-	dropped := 0
-	for entry := range e.store.All() {
-		if names[entry.Meta().Site] {
-			e.store.Delete(entry)
-			dropped++
+		before := make(map[string]string)
+		data, err := dir.Root.ReadFile(originsFile)
+		if err == nil {
+			err = json.Unmarshal(data, &before)
 		}
-	}
-	e.log.Warn("origin changed: what was stored of the earlier one is dropped", slog.Int("entries", dropped))
+		unknown := err != nil && !errors.Is(err, fs.ErrNotExist)
+		if unknown {
+			e.log.Warn("origins of the stored answers are not known: they are dropped", slog.Any("error", err))
+		}
+		now := make(map[string]string)
+		changed := false
+		for _, s := range e.all {
+			now[s.name] = s.origin.Base.String()
+			if was, known := before[s.name]; unknown || known && was != now[s.name] {
+				e.log.Warn("origin changed: what was stored of the earlier one is dropped", slog.String("site", s.label()))
+				e.store.Ban(diskcache.Ban{Site: s.name, Fixed: true, Drop: true})
+				changed = true
+			}
+		}
+		if changed {
+			if err := e.store.Sync(); err != nil {
+				return err
+			}
+		}
+		if data, err = json.Marshal(now); err != nil {
+			return err
+		}
+		return dir.WriteFile(originsFile, append(data, '\n'), 0o640)
+	})
 }
 
 func (e *Edge) addSites() error {
@@ -192,7 +182,7 @@ func (e *Edge) loadNames() {
 	for _, s := range e.all {
 		sites[s.name] = s
 	}
-	for entry := range e.store.All() {
+	for entry := range e.store.Listed() {
 		meta := entry.Meta()
 		s := sites[meta.Site]
 		if s == nil {
@@ -220,7 +210,7 @@ func (e *Edge) site(host string) *site {
 func (e *Edge) Close() error {
 	e.stop(&upstream.Error{Reason: upstream.Stopping, Err: errors.New("the edge is ending")})
 	e.wg.Wait()
-	return errors.Join(e.store.Close(), e.cursors.Root.Close())
+	return e.store.Close()
 }
 
 // bufferSize is that of the buffers bodies are moved with.

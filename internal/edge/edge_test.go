@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -442,42 +440,6 @@ func TestCookiesAreNotShared(t *testing.T) {
 		}
 		w.want(w.get("/page"), "hello ", "hit")
 	})
-}
-
-// A store that somebody deletes costs speed, not answers: its folders are made
-// again, and without the store itself everything is passed on, and counted.
-func TestStoreFolderVanishes(t *testing.T) {
-	for _, whole := range []bool{false, true} {
-		bubble(t, func(t *testing.T) {
-			files := newStatic(map[string]string{"/a.rpm": "a", "/b.rpm": "b", "/summary": "s"})
-			w := newWorld(t, Config{}, files.serve)
-			w.get("/a.rpm")
-			time.Sleep(time.Second)
-			gone := []string{filepath.Join(w.cfg.Store, "obj"), filepath.Join(w.cfg.Store, "tmp")}
-			if whole {
-				gone = []string{w.cfg.Store}
-			}
-			for _, name := range gone {
-				if err := os.RemoveAll(name); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for range 3 {
-				for path, body := range files.files {
-					if a := w.get(path); a.status != 200 || a.body != body || a.err != nil {
-						t.Errorf("%s: %d %q %v", path, a.status, a.body, a.err)
-					}
-				}
-			}
-			if whole {
-				if got := w.metric("freshet_edge_fetches_total", "store_full"); got == 0 {
-					t.Error("no metric tells of it")
-				}
-				return
-			}
-			w.want(w.get("/b.rpm"), "b", "hit")
-		})
-	}
 }
 
 // While the edge drains, downloads under way come to their end.

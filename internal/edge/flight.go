@@ -38,18 +38,20 @@ type flight struct {
 
 	ready chan struct{}
 	// What follows is written before ready is closed.
-	verdict    verdict
-	fill       *fill
-	early      bool // nobody sees the fill, only what becomes of it
-	meta       *diskcache.Meta
-	state      diskcache.State
-	entry      *diskcache.Entry
-	memory     *memory
-	resp       *http.Response
-	err        error
-	status     int // of the origin, 0 if none
-	vary       []string
-	varyKey    string
+	verdict verdict
+	fill    *fill
+	early   bool // nobody sees the fill, only what becomes of it
+	meta    *diskcache.Meta
+	state   diskcache.State
+	entry   *diskcache.Entry
+	memory  *memory
+	resp    *http.Response
+	err     error
+	status  int // of the origin, 0 if none
+	vary    []string
+	varyKey string
+	// again: with verdictAlone, a second request may bring it into the store.
+	again      bool
 	asked, got time.Time
 
 	mu         sync.Mutex
@@ -113,7 +115,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	if f := e.flights[id]; f != nil && f.joinable() {
 		return f, false
 	}
-	if now := e.store.Peek(id); now != old || old != nil && old.State() != seen {
+	if now := e.store.Peek(id); !now.Is(old) || old != nil && old.State() != seen {
 		return nil, false
 	}
 	if _, missing := e.negatives.get(c.id, time.Now()); missing && old == nil && !c.req.NoCache {
@@ -348,16 +350,12 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 		dated["Age"] = h["Age"]
 	}
 	st := f.call.state(meta.Status, dated, cc, asked, got)
-	f.old.Freshen(&meta)
 	e.purgeMu.RLock() // a purge sees the flight or the new state
 	if f.isPurged() {
 		st.Flags |= flagPurged
 	}
-	f.old.Mark(func(s *diskcache.State) { *s = st })
+	f.old.Freshen(&meta, st)
 	e.purgeMu.RUnlock()
-	if err := f.old.Save(); err != nil {
-		e.log.WarnContext(f.ctx, "note a validation", slog.Any("error", err))
-	}
 	e.answered(f)
 	f.verdict, f.entry = verdictEntry, f.old
 	f.vary, f.varyKey = meta.Vary, meta.VaryKey
@@ -450,7 +448,9 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 
 // alone gives the response to the leader, if he is still there.
 func (e *Edge) alone(f *flight, resp *http.Response) (given bool) {
-	e.notShared(f)
+	if !f.again {
+		e.notShared(f)
+	}
 	f.mu.Lock()
 	gone := f.leaderGone
 	if !gone {

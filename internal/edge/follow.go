@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"freshet/api/hubapi"
+	"freshet/internal/durable"
 )
 
 const (
@@ -156,11 +157,7 @@ func (s *site) paths(event hubapi.Event) []string {
 
 // restart makes everything changeable stale and sets the cursor.
 func (e *Edge) restart(s *site, now hubapi.Cursor) error {
-	n, err := e.purgeChangeable(s)
-	if err != nil {
-		return err
-	}
-	e.metrics.purged.Add(float64(n))
+	e.purgeChangeable(s)
 	return e.writeCursor(s, now)
 }
 
@@ -184,8 +181,22 @@ type storedCursor struct {
 	hubapi.Cursor
 }
 
+// cursors calls f with the folder of the cursors. It is opened each time: should
+// somebody have removed it, it is made again.
+func (e *Edge) cursors(f func(durable.Dir) error) error {
+	dir, err := durable.Open(e.store.Path("cursors"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(dir), dir.Root.Close())
+}
+
 func (e *Edge) readCursor(s *site) (hubapi.Cursor, error) {
-	data, err := e.cursors.Root.ReadFile(cursorFile(s))
+	var data []byte
+	err := e.cursors(func(dir durable.Dir) (err error) {
+		data, err = dir.Root.ReadFile(cursorFile(s))
+		return err
+	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return hubapi.Cursor{}, nil
 	}
@@ -210,7 +221,8 @@ func (e *Edge) writeCursor(s *site, cursor hubapi.Cursor) error {
 	if err != nil {
 		return fmt.Errorf("write cursor: %w", err)
 	}
-	if err := e.cursors.WriteFile(cursorFile(s), append(data, '\n'), 0o640); err != nil {
+	err = e.cursors(func(dir durable.Dir) error { return dir.WriteFile(cursorFile(s), append(data, '\n'), 0o640) })
+	if err != nil {
 		return fmt.Errorf("write cursor: %w", err)
 	}
 	return nil

@@ -80,6 +80,12 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		requests, bytes, ttfb, m.fetches, m.events, m.purged,
 		gauge("freshet_edge_store_bytes", "Bytes the store takes on disk.", func() float64 { return float64(store.Stat().Used) }),
 		gauge("freshet_edge_store_limit_bytes", "Bytes the store may take on disk.", func() float64 { return float64(store.Size()) }),
+		gauge("freshet_edge_store_failing", "1 while answers cannot be stored or the disk has less room than the store should have: alert on it.", func() float64 {
+			if store.Alert() != nil {
+				return 1
+			}
+			return 0
+		}),
 		gauge("freshet_edge_store_entries", "Answers in the store.", func() float64 { return float64(store.Stat().Entries) }),
 	)
 	for _, s := range sites {

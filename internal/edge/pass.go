@@ -127,12 +127,12 @@ func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
 		return
 	}
 	storable, _ := rp.c.storable(rp.r.Header, resp, cc, f.asked, f.got)
-	if !storable || resp.ContentLength > rp.e.store.Size()/2 {
+	if !storable || f.again || resp.ContentLength > rp.e.store.Size()/2 {
 		rp.relay(resp, nil)
 		return
 	}
-	w, meta, state := rp.e.newEntry(rp.c, rp.r.Header, resp, cc, f.asked, f.got)
-	if w == nil {
+	w, meta, state, err := rp.e.newEntry(rp.c, rp.r.Header, resp, cc, f.asked, f.got)
+	if err != nil {
 		rp.relay(resp, nil)
 		return
 	}

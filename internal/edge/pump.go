@@ -21,8 +21,9 @@ func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc http
 	if resp.ContentLength > e.store.Size()/2 || !shared {
 		return false
 	}
-	w, meta, state := e.newEntry(&f.call, client, resp, cc, asked, got)
-	if w == nil {
+	w, meta, state, err := e.newEntry(&f.call, client, resp, cc, asked, got)
+	if err != nil {
+		f.again = errors.Is(err, diskcache.ErrFirstSight)
 		return false
 	}
 	f.meta, f.state = meta, state
@@ -60,12 +61,11 @@ func (e *Edge) regroup(f *flight, id diskcache.ID) {
 	}
 }
 
-// newEntry begins an entry for a response. The writer is nil if the store does
-// not take it.
-func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc httpcache.Directives, asked, got time.Time) (*diskcache.Writer, *diskcache.Meta, diskcache.State) {
+// newEntry begins an entry for a response.
+func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc httpcache.Directives, asked, got time.Time) (*diskcache.Writer, *diskcache.Meta, diskcache.State, error) {
 	meta := &diskcache.Meta{
 		Key: c.site.label() + " " + c.uri, Site: c.site.name, URI: c.uri, Path: c.path,
-		Status: resp.StatusCode, Header: httpcache.StoredHeader(resp.Header, cc),
+		Status: resp.StatusCode, Header: httpcache.StoredHeader(resp.Header, cc), Fixed: isFixed(c.policy),
 	}
 	id := c.id
 	if c.policy.Ruled() {
@@ -78,13 +78,17 @@ func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc htt
 	if len(meta.Header["Date"]) == 0 { // RFC 9110 §6.6.1
 		meta.Header["Date"] = []string{got.UTC().Format(http.TimeFormat)}
 	}
+	meta.Listed = c.policy.Set != (layout.Set{}) || len(meta.Vary) > 0
 	w, err := e.store.Create(id, meta, resp.ContentLength)
+	if errors.Is(err, diskcache.ErrFirstSight) {
+		return nil, nil, diskcache.State{}, err
+	}
 	if err != nil {
 		e.metrics.fetches.WithLabelValues(string(upstream.StoreFull)).Inc()
 		e.log.WarnContext(e.ctx, "answer not stored", slog.Any("error", err))
-		return nil, nil, diskcache.State{}
+		return nil, nil, diskcache.State{}, err
 	}
-	return w, meta, c.state(resp.StatusCode, resp.Header, cc, asked, got)
+	return w, meta, c.state(resp.StatusCode, resp.Header, cc, asked, got), nil
 }
 
 // pump moves the body into the store and wakes the readers.

@@ -79,18 +79,11 @@ func (e *Edge) purgeSet(c *call, except diskcache.ID) {
 }
 
 // purgeChangeable makes everything of a site stale that is not bound to its
-// name for good: what happened is not known.
-func (e *Edge) purgeChangeable(s *site) (int, error) {
-	var entries []*diskcache.Entry
+// name for good: what happened is not known. It survives a crash after the
+// store's next Sync.
+func (e *Edge) purgeChangeable(s *site) {
 	e.purgeMu.Lock()
-	for entry := range e.store.All() {
-		meta := entry.Meta()
-		if meta.Site != s.name || s.ruled && isFixed(layout.PolicyOf(meta.Path)) {
-			continue
-		}
-		entry.Mark(markPurged)
-		entries = append(entries, entry)
-	}
+	e.store.Ban(diskcache.Ban{Site: s.name, Flags: flagPurged})
 	e.flightsMu.Lock()
 	for f := range e.live {
 		if f.call.site == s && !isFixed(f.call.policy) {
@@ -100,7 +93,6 @@ func (e *Edge) purgeChangeable(s *site) (int, error) {
 	e.flightsMu.Unlock()
 	e.negatives.clear()
 	e.purgeMu.Unlock()
-	return len(entries), save(entries)
 }
 
 // isFixed reports whether what the policy is of never changes.

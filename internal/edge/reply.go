@@ -4,9 +4,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"io/fs"
 	"maps"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -65,9 +65,6 @@ type source interface {
 func (rp *reply) fromEntry(entry *diskcache.Entry, fresh httpcache.Freshness) bool {
 	body, err := entry.Open()
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) { // someone emptied the folder
-			rp.e.store.Delete(entry)
-		}
 		return false
 	}
 	defer body.Close()
@@ -302,14 +299,14 @@ type stored struct{ *diskcache.Body }
 const sendfileFrom = 64 << 10
 
 func (s stored) send(rp *reply, off, n int64) (int64, error) {
+	if b := s.Bytes(); b != nil {
+		sent, err := rp.w.Write(b[off : off+n])
+		return int64(sent), toClient(err)
+	}
 	if n > sendfileFrom {
 		if f, err := s.File(off); err == nil {
 			defer func() { _ = f.Close() }() // only read
-			sent, err := io.Copy(rp.w, &io.LimitedReader{R: f, N: n})
-			if err == nil && sent < n {
-				return sent, &upstream.Error{Reason: upstream.StoreFull, Err: io.ErrUnexpectedEOF}
-			}
-			return sent, toClient(err)
+			return s.sendFile(rp, f, off, n)
 		}
 	}
 	buf := rp.e.buffers.get()
@@ -324,6 +321,27 @@ func (s stored) send(rp *reply, off, n int64) (int64, error) {
 		sent += int64(w)
 		if err != nil {
 			return sent, toClient(err)
+		}
+	}
+	return sent, nil
+}
+
+// sendFile sends n bytes from a file that is at off, each slice after it proved
+// right.
+func (s stored) sendFile(rp *reply, f *os.File, off, n int64) (int64, error) {
+	var sent int64
+	for sent < n {
+		good, err := s.Verified(off+sent, n-sent)
+		if err != nil {
+			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: err}
+		}
+		part, err := io.Copy(rp.w, &io.LimitedReader{R: f, N: good})
+		sent += part
+		if err != nil {
+			return sent, toClient(err)
+		}
+		if part < good {
+			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: io.ErrUnexpectedEOF}
 		}
 	}
 	return sent, nil

@@ -186,6 +186,9 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 		rp.fromMemory(f.memory)
 	case verdictAlone:
 		rp.outcome = outcomePass
+		if !leader && f.again {
+			return false // asked for twice now: it may be stored
+		}
 		if !leader {
 			rp.alone(f.id, f.old)
 			return true
@@ -205,7 +208,7 @@ func (rp *reply) fromLanded(entry *diskcache.Entry) bool {
 		return true
 	}
 	current := rp.e.store.Peek(entry.ID())
-	return current != nil && current != entry &&
+	return current != nil && !current.Is(entry) &&
 		httpcache.SameRepresentation(current.Meta().Header, entry.Meta().Header) && rp.fromEntry(current, fresh)
 }
 

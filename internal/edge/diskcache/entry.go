@@ -1,58 +1,90 @@
 package diskcache
 
 import (
-	"container/list"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"freshet/internal/edge/diskcache/index"
 )
 
-// Entry is a stored response. Its methods are safe for concurrent use.
+// Entry is a stored response as it was found. It stays as it is when the store
+// evicts or replaces it. Its methods are safe for concurrent use.
 type Entry struct {
-	store   *Store
-	id      ID
-	seq     uint64
-	size    int64 // of the body
-	base    int64 // where the body begins
-	cost    int64 // bytes it counts on disk
-	bodyCRC uint32
-	meta    atomic.Pointer[Meta]
-	checked atomic.Bool // body compared with bodyCRC, or written by this process
+	record
 
-	mu        sync.Mutex // guards what follows
-	state     State
-	committed bool // in obj/, else in tmp/
-	dead      bool // file removed
-	older     *Entry
+	store *Store
+	meta  atomic.Pointer[Meta]
+	body  []byte // if it is in the record
+	sums  []byte // checksums of the slices of the body's file
 
-	// owned by the queue, under Store.mu, except freq
-	freq  atomic.Int32
-	elem  *list.Element
-	inNew bool
-
-	// owned by descriptors
-	file *handle
-	lru  *list.Element
+	mu    sync.Mutex
+	state State
+	epoch uint64
+	at    index.Item // where the record was when the state was read; Len 0: nowhere
+	err   error      // of the last Mark
+	clear uint64     // epoch of a ban up to which none changes the state
 }
 
-func newEntry(s *Store, id ID, seq uint64, meta *Meta, h head) *Entry {
-	e := &Entry{store: s, id: id, seq: seq, size: h.bodyLen, base: headSize + int64(h.metaLen), bodyCRC: h.bodyCRC, state: h.state}
-	e.cost = diskCost(e.base + e.size)
+// read reads the record of an item. The caller holds the segment.
+func (s *Store) read(seg *segment, it index.Item) (*Entry, error) {
+	raw := make([]byte, int(it.Len)*unit)
+	off := int64(it.Off) * unit
+	if _, err := seg.f.ReadAt(raw, off); err != nil {
+		return nil, fmt.Errorf("read %s: %w", seg.name(), err)
+	}
+	return s.parse(raw, seg.seedAt(off), it)
+}
+
+// parse makes an entry of a record's bytes, which it keeps.
+func (s *Store) parse(raw []byte, seed uint32, it index.Item) (*Entry, error) {
+	r, err := parseRecord(raw, seed)
+	if err != nil {
+		return nil, err
+	}
+	if int(r.length) > len(raw) || checksum(raw[metaOff:r.length]) != r.sum {
+		return nil, errRecord
+	}
+	behind := metaOff + int(r.metaLen)
+	meta, err := parseMeta(raw[metaOff:behind])
+	if err != nil {
+		return nil, err
+	}
+	meta.Fixed, meta.Listed = r.flags&flagFixed != 0, r.flags&flagListed != 0
+	e := &Entry{record: r, store: s, at: it}
 	e.meta.Store(meta)
-	return e
+	if r.inFile() {
+		e.sums = raw[behind:r.length]
+	} else {
+		e.body = raw[behind:r.length:r.length]
+	}
+	var ok bool
+	if e.state, e.epoch, ok = readState(raw[stateOff:]); !ok {
+		e.at.Rev-- // damaged, or just being written: then it is not the item's any more
+	}
+	return e, nil
 }
 
-// diskCost is what a file of n bytes counts: whole blocks, and a share of the
-// file system's own bookkeeping.
-func diskCost(n int64) int64 { return (n+4095)/4096*4096 + 512 }
+// isAt reports whether the item is what the entry was read from, unchanged.
+func (e *Entry) isAt(it index.Item) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.at.Len != 0 && e.at.Seg == it.Seg && e.at.Off == it.Off && e.at.Rev == it.Rev
+}
+
+// Is reports whether both are the same stored response, or both nil. Its state
+// and fields may have changed between one and the other.
+func (e *Entry) Is(other *Entry) bool {
+	if e == nil || other == nil {
+		return e == other
+	}
+	return e.id == other.id && e.num == other.num
+}
 
 // ID returns the entry's name.
 func (e *Entry) ID() ID { return e.id }
@@ -61,280 +93,312 @@ func (e *Entry) ID() ID { return e.id }
 func (e *Entry) Meta() *Meta { return e.meta.Load() }
 
 // Size is the length of the body.
-func (e *Entry) Size() int64 { return e.size }
+func (e *Entry) Size() int64 { return e.bodyLen }
 
-// State returns the present state.
+// State returns the present state. When the entry was evicted or replaced, it
+// is the last that was known.
 func (e *Entry) State() State {
+	e.store.index.View(index.Key(e.id), false, func(it index.Item) {
+		if !e.isAt(it) {
+			e.refresh(it)
+		}
+	})
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.clear == 0 || e.clear < e.store.bans.newest.Load() {
+		before := e.state
+		now := e.store.bans.newest.Load()
+		st, _ := e.store.bans.apply(e.state, e.epoch, e.Meta())
+		if st != before {
+			return st
+		}
+		e.clear = now
+	}
 	return e.state
 }
 
-// Mark changes the state in memory. It is lost with the process unless
-// [Entry.Save] follows.
-//
-// While the entry is not yet safe on the disk, the one it replaces still is
-// there and would come back after a crash; its state is changed in the same
-// way.
-func (e *Entry) Mark(change func(*State)) {
+// banned reports whether a ban drops the entry.
+func (e *Entry) banned() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	change(&e.state)
-	if e.older != nil {
-		e.older.Mark(change)
+	if e.clear != 0 && e.clear >= e.store.bans.newest.Load() {
+		return false
 	}
+	_, drop := e.store.bans.apply(e.state, e.epoch, e.Meta())
+	return drop
 }
 
-// Save writes the state to the entry's file, and that of the entry it replaces
-// while a crash could bring that back. If the disk refuses, the state holds for
-// the life of the process.
+// refresh reads the state again. The index's shard is locked.
+func (e *Entry) refresh(it index.Item) {
+	r, st, epoch, err := e.store.stateAt(it)
+	if err != nil || r.id != e.id || r.num != e.num {
+		return
+	}
+	e.mu.Lock()
+	e.at, e.state, e.epoch, e.clear = it, st, epoch, 0
+	e.mu.Unlock()
+}
+
+// stateAt reads head and state of an item's record. The index's shard is
+// locked.
+func (s *Store) stateAt(it index.Item) (r record, st State, epoch uint64, err error) {
+	seg := s.segs.at(it.Seg)
+	if seg == nil {
+		return r, st, 0, fs.ErrNotExist
+	}
+	var b [metaOff]byte
+	off := int64(it.Off) * unit
+	if _, err := seg.f.ReadAt(b[:], off); err != nil {
+		return r, st, 0, err
+	}
+	if r, err = parseRecord(b[:], seg.seedAt(off)); err != nil {
+		return r, st, 0, err
+	}
+	st, epoch, _ = readState(b[stateOff:])
+	return r, st, epoch, nil
+}
+
+// Mark changes the state, at once for everybody. A crash may lose it until
+// [Entry.Save] and then [Store.Sync] have returned without an error; if it
+// cannot be written, the entry is dropped.
+//
+// An entry that was evicted or replaced changes for its holder only.
+func (e *Entry) Mark(change func(*State)) {
+	s := e.store
+	st, epoch, at := e.State(), s.bans.now(), index.Item{}
+	var failed error
+	dropped := false
+	s.index.Update(index.Key(e.id), func(it index.Item, found bool) (index.Item, index.Action) {
+		if !found {
+			change(&st)
+			return it, index.Leave
+		}
+		r, now, was, err := s.stateAt(it)
+		if err != nil || r.num != e.num || r.id != e.id {
+			change(&st)
+			return it, index.Leave
+		}
+		st, _ = s.bans.apply(now, was, e.Meta())
+		change(&st)
+		var b [stateSize]byte
+		st = st.encode(b[:], epoch)
+		seg := s.segs.at(it.Seg)
+		if _, err := seg.f.WriteAt(b[:], int64(it.Off)*unit+stateOff); err != nil {
+			failed, dropped = err, true
+			s.log.record(logDrop(e.id))
+			s.count(seg, it, -1)
+			return it, index.Drop
+		}
+		it.Rev++
+		at = it
+		return it, index.Put
+	})
+	e.mu.Lock()
+	e.state, e.epoch, e.at, e.err, e.clear = st, epoch, at, failed, 0
+	e.mu.Unlock()
+	if dropped {
+		s.fault("note a state", failed)
+		if e.inFile() {
+			s.files.remove(e.record)
+		}
+	}
+	s.rouse()
+}
+
+// Save reports whether the last Mark could be written.
 func (e *Entry) Save() error {
 	e.mu.Lock()
-	older := e.older
-	e.mu.Unlock()
-	var err error
-	if older != nil {
-		err = older.Save()
-	}
-	return errors.Join(e.save(), err)
-}
-
-func (e *Entry) save() error {
-	h, err := e.store.files.acquire(e)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // evicted meanwhile
-	}
-	if err != nil {
-		return fmt.Errorf("save state of %s: %w", e.Meta().Key, err)
-	}
-	defer h.release()
-	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, err := h.f.WriteAt(e.state.encode(), stateOff); err != nil {
-		return fmt.Errorf("save state of %s: %w", e.Meta().Key, err)
+	if e.err != nil {
+		return fmt.Errorf("save state of %s: %w", e.Meta().Key, e.err)
 	}
 	return nil
 }
 
-// Freshen replaces the response's fields after a 304, in memory only: after
-// the next start those of the first response hold again.
-func (e *Entry) Freshen(m *Meta) { e.meta.Store(m) }
-
-// touch notes a use, up to three (S3-FIFO).
-func (e *Entry) touch() {
-	if n := e.freq.Load(); n < 3 {
-		e.freq.CompareAndSwap(n, n+1)
+// Freshen replaces the response's fields and the state after a 304. The body
+// stays what it is. If there is no room for the fields, only the state changes.
+func (e *Entry) Freshen(meta *Meta, st State) {
+	old := e.Meta()
+	fresh := *meta
+	fresh.Fixed, fresh.Listed = old.Fixed, old.Listed
+	e.meta.Store(&fresh)
+	if err := e.rewrite(&fresh, st); err != nil {
+		if !errors.Is(err, errElsewhere) && !errors.Is(err, ErrFull) {
+			e.store.fault("note a validation", err)
+		}
+		e.Mark(func(s *State) { *s = st })
 	}
 }
 
-func (e *Entry) finalName() string { return finalName(e.id, e.seq) }
+var errElsewhere = errors.New("not the current entry")
 
-func (e *Entry) nameLocked() string {
-	if e.committed {
-		return e.finalName()
+// rewrite appends the entry's record with other fields, in the queue it is in.
+func (e *Entry) rewrite(meta *Meta, st State) error {
+	s := e.store
+	rest := e.body
+	if e.inFile() {
+		rest = e.sums
 	}
-	return "tmp/" + fileName(e.id, e.seq)
+	raw := make([]byte, metaOff, metaOff+maxMeta/8+len(rest))
+	raw = meta.append(raw)
+	r := e.record
+	r.metaLen = uint32(len(raw) - metaOff)
+	raw = append(raw, rest...)
+	if int64(len(raw)) > s.maxRecord+int64(len(e.sums)) {
+		return ErrFull
+	}
+	r.length, r.sum = uint32(len(raw)), checksum(raw[metaOff:])
+	raw = append(raw, make([]byte, padded(int64(len(raw)))-int64(len(raw)))...)
+	epoch := s.bans.now()
+	st = st.encode(raw[stateOff:], epoch)
+	pool := poolOf(meta)
+	reserved := diskCost(int64(len(raw)) + segmentHead)
+	if s.Err() != nil {
+		return ErrFull
+	}
+	if err := s.reserve(pool, reserved); err != nil {
+		return err
+	}
+	err := errElsewhere
+	at := index.Item{}
+	s.index.Update(index.Key(e.id), func(it index.Item, found bool) (index.Item, index.Action) {
+		if !found || !s.holds(it, e) {
+			s.space.free(pool, reserved)
+			return it, index.Leave
+		}
+		from := s.segs.at(it.Seg)
+		var seg *segment
+		if seg, at, err = s.append(pool, from.queue, r, raw, reserved); err != nil {
+			return it, index.Leave
+		}
+		defer seg.appending.RUnlock()
+		at.Rev, at.Uses = it.Rev+1, it.Uses
+		s.log.record(logPut(e.id, seg.num, at))
+		s.count(from, it, -1)
+		return at, index.Put
+	})
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.state, e.epoch, e.at, e.err, e.clear = st, epoch, at, nil, 0
+	e.mu.Unlock()
+	return nil
 }
-
-// checkedAtOpen is the length up to which a body is checked when it is first
-// opened after a start.
-const checkedAtOpen = 1 << 20
 
 // Open opens the body. An entry whose body turns out to be damaged is removed
-// and the error wraps [ErrCorrupt]; one that was evicted gives an error that
+// and the error wraps [ErrCorrupt]; one that was evicted may give an error that
 // wraps [fs.ErrNotExist].
 func (e *Entry) Open() (*Body, error) {
-	if !e.checked.Load() {
-		if e.size <= checkedAtOpen {
-			if err := e.store.Verify(e); err != nil {
-				e.store.log.Warn("remove a damaged cache entry", slog.Any("error", err))
-				e.store.Delete(e)
-				return nil, err
-			}
-		}
-		e.checked.Store(true)
+	b := &Body{entry: e}
+	if !e.inFile() {
+		return b, nil
 	}
-	return e.open()
-}
-
-func (e *Entry) open() (*Body, error) {
-	h, err := e.store.files.acquire(e)
-	if err != nil {
+	var err error
+	if b.h, err = e.store.files.acquire(e.record); err != nil {
+		e.store.Delete(e) // somebody removed the file
 		return nil, fmt.Errorf("open %s: %w", e.Meta().Key, err)
 	}
-	return &Body{h: h, base: e.base, size: e.size, entry: e}, nil
+	return b, nil
 }
 
-// Body is an open body. ReadAt is safe for concurrent use.
+// Body is an open body. Its methods are safe for concurrent use.
 type Body struct {
-	h          *handle
-	base, size int64
-	entry      *Entry
+	entry *Entry
+	h     *bodyFile // nil: in memory
 }
 
-// ReadAt implements [io.ReaderAt].
+// Bytes is the whole body if it is in memory, else nil. It must not be changed.
+func (b *Body) Bytes() []byte {
+	if b.h != nil {
+		return nil
+	}
+	return b.entry.body
+}
+
+// ReadAt implements [io.ReaderAt]. What it reads was compared with the checksum
+// once since the file was opened; a damaged entry is removed and the error
+// wraps [ErrCorrupt].
 func (b *Body) ReadAt(p []byte, off int64) (int, error) {
-	if off >= b.size {
+	size := b.entry.bodyLen
+	if off >= size {
 		return 0, io.EOF
 	}
-	cut := int64(len(p)) > b.size-off
+	cut := int64(len(p)) > size-off
 	if cut {
-		p = p[:b.size-off]
+		p = p[:size-off]
 	}
-	n, err := b.h.f.ReadAt(p, b.base+off)
+	var n int
+	var err error
+	if b.h == nil {
+		n = copy(p, b.entry.body[off:])
+	} else {
+		for at := off; at < off+int64(len(p)); {
+			good, err := b.Verified(at, off+int64(len(p))-at)
+			if err != nil {
+				return 0, err
+			}
+			at += good
+		}
+		n, err = b.h.f.ReadAt(p, off)
+	}
 	if err == nil && cut {
 		err = io.EOF
 	}
 	return n, err
 }
 
+// Verified says how many of the n bytes from off on, at least one, may be sent
+// from the file: up to the end of a slice that was not looked at before, or
+// more where it was.
+func (b *Body) Verified(off, n int64) (int64, error) {
+	e := b.entry
+	if b.h == nil {
+		return n, nil
+	}
+	first := off >> e.shift
+	for i := first; ; i++ {
+		start, end := i<<e.shift, (i+1)<<e.shift
+		if i > first && b.h.checked[i/64].Load()>>(i%64)&1 == 0 {
+			return start - off, nil
+		}
+		if err := b.h.verify(e.record, e.sums, i); err != nil {
+			e.store.damaged(e, err)
+			return 0, err
+		}
+		if end >= off+n {
+			return n, nil
+		}
+	}
+}
+
+// damaged removes an entry whose file is not what it was.
+func (s *Store) damaged(e *Entry, err error) {
+	s.counts.damaged.Add(1)
+	s.opts.Log.Warn("remove a damaged cache entry", slog.String("key", e.Meta().Key), slog.Any("error", err))
+	s.Delete(e)
+}
+
 // File returns a descriptor of its own, placed at the given offset of the
-// body, for sendfile. The caller closes it.
+// body, for sendfile of what is [Body.Verified]. The caller closes it. There is
+// none for a body in memory.
 func (b *Body) File(off int64) (*os.File, error) {
-	f, err := b.entry.openFile(os.O_RDONLY)
+	if b.h == nil {
+		return nil, fs.ErrNotExist
+	}
+	f, err := b.entry.store.home.Load().root.Open(b.h.name)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.Seek(b.base+off, io.SeekStart); err != nil {
+	if _, err := f.Seek(off, io.SeekStart); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
 // Close gives the body up.
-func (b *Body) Close() { b.h.release() }
-
-// openFile opens the entry's file, wherever the committer has just put it.
-func (e *Entry) openFile(flag int) (*os.File, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.dead {
-		return nil, fs.ErrNotExist
+func (b *Body) Close() {
+	if b.h != nil {
+		b.h.release()
 	}
-	return e.store.root.OpenFile(e.nameLocked(), flag, 0)
 }
-
-// Writer writes one entry. Write, Commit and Abort are for one goroutine;
-// ReadAt and Retain may be used by others meanwhile.
-type Writer struct {
-	store    *Store
-	id       ID
-	meta     *Meta
-	head     head
-	entry    *Entry
-	h        *handle
-	name     string
-	reserved int64
-	base     int64
-	n        int64
-	crc      hash.Hash32
-	ended    bool
-}
-
-// reserveStep is how much room a writer of unknown length takes at a time.
-const reserveStep = 1 << 20
-
-// Create begins an entry. expect is the length of the body, -1 if unknown.
-func (s *Store) Create(id ID, meta *Meta, expect int64) (*Writer, error) {
-	raw, err := json.Marshal(meta)
-	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", meta.Key, err)
-	}
-	if len(raw) > maxMeta {
-		return nil, fmt.Errorf("create %s: header fields of %d bytes", meta.Key, len(raw))
-	}
-	w := &Writer{store: s, id: id, meta: meta, base: headSize + int64(len(raw)), crc: crc32New()}
-	w.head = head{metaLen: uint32(len(raw)), metaCRC: crc32.Checksum(raw, castagnoli())}
-	want := diskCost(w.base + max(expect, 0))
-	if err := s.reserve(want); err != nil {
-		return nil, fmt.Errorf("create %s: %w", meta.Key, err)
-	}
-	w.reserved = want
-	s.mu.Lock()
-	seq := s.seq
-	s.seq++
-	s.mu.Unlock()
-	w.name = "tmp/" + fileName(id, seq)
-	f, err := s.root.OpenFile(w.name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
-	if errors.Is(err, fs.ErrNotExist) && s.root.MkdirAll("tmp", 0o750) == nil { // somebody removed it
-		f, err = s.root.OpenFile(w.name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
-	}
-	if err != nil {
-		s.unreserve(w.reserved)
-		return nil, fmt.Errorf("create %s: %w", meta.Key, err)
-	}
-	w.h = newHandle(f)
-	w.entry = newEntry(s, id, seq, meta, head{metaLen: w.head.metaLen})
-	if _, err := f.WriteAt(raw, headSize); err != nil {
-		w.Abort()
-		return nil, fmt.Errorf("create %s: %w", meta.Key, err)
-	}
-	return w, nil
-}
-
-// Write appends to the body.
-func (w *Writer) Write(p []byte) (int, error) {
-	if need := diskCost(w.base + w.n + int64(len(p))); need > w.reserved {
-		if need > w.store.size/2 { // of unknown length, and larger than is worth the rest
-			return 0, fmt.Errorf("write %s: %w", w.meta.Key, ErrFull)
-		}
-		step := max(need-w.reserved, min(reserveStep, w.store.size/16))
-		if err := w.store.reserve(step); err != nil {
-			return 0, fmt.Errorf("write %s: %w", w.meta.Key, err)
-		}
-		w.reserved += step
-	}
-	n, err := w.h.f.WriteAt(p, w.base+w.n)
-	if err != nil {
-		// What was written is not part of the body: no one was told.
-		return 0, fmt.Errorf("write %s: %w", w.meta.Key, err)
-	}
-	_, _ = w.crc.Write(p)
-	w.n += int64(n)
-	return n, nil
-}
-
-// ID is the name the entry will have.
-func (w *Writer) ID() ID { return w.id }
-
-// Len is the length written so far.
-func (w *Writer) Len() int64 { return w.n }
-
-// ReadAt reads what was written. The caller knows how much that is.
-func (w *Writer) ReadAt(p []byte, off int64) (int, error) { return w.h.f.ReadAt(p, w.base+off) }
-
-// Retain keeps ReadAt working after Commit or Abort until release is called.
-// It must be called before either.
-func (w *Writer) Retain() (release func()) {
-	w.h.retain()
-	return w.h.release
-}
-
-// Commit completes the entry and puts it in place of an older one. From now on
-// it is found and readable; it is durable a moment later.
-func (w *Writer) Commit(state State) (*Entry, error) {
-	w.head.bodyLen, w.head.bodyCRC, w.head.state = w.n, w.crc.Sum32(), state
-	if _, err := w.h.f.WriteAt(w.head.encode(), 0); err != nil {
-		w.Abort()
-		return nil, fmt.Errorf("commit %s: %w", w.meta.Key, err)
-	}
-	w.ended = true
-	e := newEntry(w.store, w.id, w.entry.seq, w.meta, w.head)
-	e.checked.Store(true)
-	w.store.files.adopt(e, w.h)
-	w.store.publish(e, w.reserved)
-	return e, nil
-}
-
-// Abort drops the entry. After Commit it does nothing.
-func (w *Writer) Abort() {
-	if w.ended {
-		return
-	}
-	w.ended = true
-	w.store.removeFile(w.name)
-	w.store.unreserve(w.reserved)
-	w.h.release()
-}
-
-func crc32New() hash.Hash32 { return crc32.New(castagnoli()) }

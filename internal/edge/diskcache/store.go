@@ -8,53 +8,74 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
-	"os"
-	"path"
 	"path/filepath"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
+	"freshet/internal/edge/diskcache/index"
 )
 
 // Options are the wishes of a store's owner.
 type Options struct {
 	// Size bounds the bytes on disk; it must be positive.
 	Size int64
-	// OpenFiles bounds the descriptors kept open between requests; 1024 if 0.
+	// Changeable is the share of Size that entries that are not fixed have for
+	// themselves; what they do not use, the others may. A quarter if 0.
+	Changeable int64
+	// Memory bounds the bytes of entries kept in memory besides. 64 MiB, or a
+	// quarter of Size if that is less, if 0; none if negative.
+	Memory int64
+	// OpenFiles bounds the descriptors of long bodies kept open between
+	// requests; 1024 if 0.
 	OpenFiles int
 	// Log receives what was repaired and what could not be written. Nil: nothing.
 	Log *slog.Logger
 }
 
-// ErrFull says that there is no room even after evicting everything that may
-// be evicted.
-var ErrFull = errors.New("store is full")
-
 // Store is a folder of entries. Its methods are safe for concurrent use.
 type Store struct {
-	root *os.Root
-	dir  string
-	lock *os.File
-	dirF *os.File // for syncfs
-	log  *slog.Logger
-	size int64
+	dir    string
+	opts   Options
+	home   atomic.Pointer[home]
+	run    uint32        // counts openings
+	serial atomic.Uint32 // of bodies in this run
 
-	mu       sync.RWMutex
-	index    map[ID]*Entry
-	queue    s3fifo
-	used     int64 // bytes of entries and of reservations
-	reserved int64 // part of used that belongs to writers
-	seq      uint64
+	target      int64 // length of a segment
+	maxRecord   int64 // of a record, but for the checksums of slices
+	maxSegments int
 
-	files  descriptors
-	commit committer
+	index  index.Index
+	segs   segments
+	queues [pools][queues]queue
+	space  space
+	files  bodies
+	hot    hot
+	bans   bans
+	log    indexLog
+	sights sights
+	doomed doomed
+	buffer atomic.Int64 // bytes of bodies being collected in memory
+	counts counts
+
+	evictMu sync.Mutex // one evicts at a time
+	walkBuf []byte     // under evictMu
+	// indexMu is held by who replaces logs and checkpoints.
+	indexMu sync.Mutex
+	scarce  chan struct{}
+	wake    chan struct{} // there is something for the log
+	written chan struct{} // there is something to sync
+	ended   chan struct{}
+	end     sync.Once
+	workers sync.WaitGroup
+	health  health
 }
 
-// Open opens or creates the store in dir, removes what a crash left, and loads
-// the index. Only one process can have a store open.
+// counts are the store's own.
+type counts struct{ evicted, damaged, refused atomic.Int64 }
+
+// Open opens or creates the store in dir and loads the index. What a crash left
+// half-done is removed. Only one process can have a store open.
 func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if opts.Size <= 0 {
 		return nil, fmt.Errorf("store %s: size must be positive", dir)
@@ -65,212 +86,220 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if opts.OpenFiles == 0 {
 		opts.OpenFiles = 1024
 	}
-	s := &Store{dir: dir, log: opts.Log, size: opts.Size, index: make(map[ID]*Entry), seq: 1}
-	s.queue.init()
-	s.files.max = opts.OpenFiles
-	if err := s.open(ctx); err != nil {
+	if opts.Changeable <= 0 || opts.Changeable > opts.Size {
+		opts.Changeable = opts.Size / 4
+	}
+	if opts.Memory == 0 {
+		opts.Memory = min(64<<20, opts.Size/4)
+	}
+	s := &Store{dir: dir, opts: opts, scarce: make(chan struct{}, 1), wake: make(chan struct{}, 1), written: make(chan struct{}, 1), ended: make(chan struct{})}
+	s.measure()
+	s.files.store, s.files.max, s.files.open = s, opts.OpenFiles, make(map[uint64]*bodyFile)
+	s.hot.init(opts.Memory)
+	s.log.wake, s.log.grown = s.rouse, s.space.overhead
+	h, err := openHome(dir)
+	if err == nil {
+		s.home.Store(h)
+		err = s.load(ctx, h)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", dir, err), s.closeFiles())
 	}
-	s.commit.start(s)
+	s.workers.Go(s.flusher)
+	s.workers.Go(s.syncer)
+	s.workers.Go(s.evictAhead)
+	s.workers.Go(s.scrub)
+	s.nudge() // the size may be less than it was
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context) error {
-	if err := os.MkdirAll(s.dir, 0o750); err != nil {
-		return err
-	}
-	var err error
-	if s.root, err = os.OpenRoot(s.dir); err != nil {
-		return err
-	}
-	if s.lock, err = s.root.OpenFile("lock", os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return err
-	}
-	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("another process uses it: %w", err)
-	}
-	if err := s.root.MkdirAll("obj", 0o750); err != nil {
-		return err
-	}
-	if err := s.sweep(); err != nil {
-		return err
-	}
-	if s.dirF, err = s.root.Open("tmp"); err != nil {
-		return err
-	}
-	if err := s.load(ctx); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	gone := s.evictLocked(s.size)
-	s.mu.Unlock()
-	s.removeAll(gone)
-	return nil
-}
-
-// sweep empties tmp/: what is there was not finished.
-func (s *Store) sweep() error {
-	if err := s.root.MkdirAll("tmp", 0o750); err != nil {
-		return err
-	}
-	names, err := readNames(s.root, "tmp")
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := s.root.RemoveAll(path.Join("tmp", name)); err != nil {
-			return err
+// measure derives the lengths of things from the size of the whole.
+func (s *Store) measure() {
+	size := s.opts.Size
+	s.maxRecord = min(max(size/64, 4<<10), 64<<10)
+	// A thousandth of the store, so that evicting one is a small thing; more
+	// only where there would be too many.
+	s.target = min(max(size/1024, min(max(size/64, blockSize), 256<<10)), 64<<20)
+	s.target = min(max(s.target, size/16384), index.MaxOff*unit/2)
+	s.maxSegments = index.MaxSegments
+	s.space.size, s.space.limit = size, size
+	s.space.margin = 2 * diskCost(max(s.target, s.maxRecord)+segmentHead)
+	s.space.share = [pools]int64{poolFixed: size - s.opts.Changeable, poolChangeable: s.opts.Changeable}
+	for p := range s.queues {
+		for q := range s.queues[p] {
+			s.queues[p][q].pool, s.queues[p][q].which = uint8(p), uint8(q)
 		}
 	}
-	return nil
 }
 
-func readNames(root *os.Root, dir string) ([]string, error) {
-	d, err := root.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	names, err := d.Readdirnames(-1)
-	return names, errors.Join(err, d.Close())
-}
-
-// load reads the head of every entry.
-func (s *Store) load(ctx context.Context) error {
-	folders, err := readNames(s.root, "obj")
-	if err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(8) // on a cold disk the reads are what takes the time
-	for _, folder := range folders {
-		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			names, err := readNames(s.root, path.Join("obj", folder))
-			if err != nil {
-				return err
-			}
-			for _, name := range names {
-				s.loadFile(ctx, path.Join("obj", folder, name))
-			}
-			return nil
-		})
-	}
-	return g.Wait()
-}
-
-// loadFile takes one file into the index, or removes it if it is no good.
-func (s *Store) loadFile(ctx context.Context, name string) {
-	e, err := s.readFile(name)
-	if err != nil {
-		s.log.WarnContext(ctx, "remove a damaged cache entry", slog.String("file", name), slog.Any("error", err))
-		s.removeFile(name)
-		return
-	}
-	s.mu.Lock()
-	s.seq = max(s.seq, e.seq+1)
-	older := s.index[e.id]
-	if older != nil && older.seq > e.seq {
-		s.mu.Unlock()
-		s.removeFile(name)
-		return
-	}
-	if older != nil {
-		s.dropLocked(older)
-	}
-	s.insertLocked(e)
-	s.mu.Unlock()
-	if older != nil {
-		s.remove(older)
-	}
-}
-
-func (s *Store) readFile(name string) (_ *Entry, err error) {
-	id, seq, ok := parseName(path.Base(name))
-	if !ok || path.Base(path.Dir(name)) != id.String()[:2] {
-		return nil, errors.New("unknown name")
-	}
-	f, err := s.root.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	h, meta, err := readEntry(f)
-	if err != nil {
-		return nil, err
-	}
-	e := newEntry(s, id, seq, meta, h)
-	e.committed = true
-	// A clock that was ahead when it was written, and set right since, would
-	// make it young for ever.
-	if h.stateBad || h.state.Validated.After(time.Now().Add(clockSlack)) {
-		e.state.Validated = time.Time{}
-		e.state.Flags = ^uint32(0) // nothing known: every flag raised
-	}
-	return e, nil
-}
-
-// Close waits until everything committed is on disk and gives the store up.
-// Bodies still open stay readable.
+// Close writes what is not written yet and gives the store up. Bodies still
+// open stay readable.
 func (s *Store) Close() error {
-	s.commit.stop()
-	return s.closeFiles()
+	s.end.Do(func() { close(s.ended) })
+	s.workers.Wait()
+	failing := s.Err() != nil // which the log has told
+	err := s.Sync()
+	if failing {
+		err = nil
+	}
+	return errors.Join(err, s.closeFiles())
+}
+
+func (s *Store) closing() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *Store) closeFiles() error {
+	s.index.Clear()
+	s.hot.clear()
 	s.files.closeAll()
-	var errs []error
-	for _, c := range []*os.File{s.dirF, s.lock} {
-		if c != nil {
-			errs = append(errs, c.Close())
-		}
+	for _, seg := range s.segs.all() {
+		s.segs.set(seg.place, nil)
+		seg.release()
 	}
-	if s.root != nil {
-		errs = append(errs, s.root.Close())
+	var errs []error
+	s.log.flushMu.Lock()
+	if s.log.f != nil {
+		errs = append(errs, s.log.f.Close())
+		s.log.f = nil
+	}
+	s.log.flushMu.Unlock()
+	if h := s.home.Load(); h != nil {
+		errs = append(errs, h.close())
 	}
 	return errors.Join(errs...)
 }
 
 // Get returns the entry, or nil. The entry counts as used.
-func (s *Store) Get(id ID) *Entry {
-	s.mu.RLock()
-	e := s.index[id]
-	s.mu.RUnlock()
-	if e != nil {
-		e.touch()
-	}
-	return e
-}
+func (s *Store) Get(id ID) *Entry { return s.get(id, true) }
 
 // Peek is Get without counting a use.
-func (s *Store) Peek(id ID) *Entry {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.index[id]
+func (s *Store) Peek(id ID) *Entry { return s.get(id, false) }
+
+func (s *Store) get(id ID, use bool) *Entry {
+	e := s.hot.get(id)
+	for range 3 {
+		var it index.Item
+		var seg *segment
+		found := s.index.View(index.Key(id), use, func(now index.Item) {
+			if it = now; e != nil && e.isAt(now) {
+				return
+			}
+			e = nil
+			if seg = s.segs.at(now.Seg); seg != nil {
+				seg.refs.Add(1)
+			}
+		})
+		switch {
+		case !found:
+			return nil
+		case e != nil:
+			if e.banned() {
+				s.Delete(e)
+				return nil
+			}
+			return e
+		case seg == nil:
+			return nil
+		}
+		e, err := s.read(seg, it)
+		seg.release()
+		switch {
+		case err == nil && e.id == id && e.banned():
+			s.Delete(e)
+			return nil
+		case err == nil && e.id == id:
+			if use && it.Uses > 0 {
+				s.hot.put(e)
+			}
+			return e
+		case err == nil:
+			return nil // agrees in 72 bits only
+		case !s.dropDamaged(id, it, err):
+			continue // it was moved meanwhile
+		}
+		return nil
+	}
+	return nil
 }
 
-// Sync returns when everything written so far, states included, is on the
-// disk.
+// dropDamaged forgets an entry that cannot be read, if it is still there.
+func (s *Store) dropDamaged(id ID, it index.Item, err error) (dropped bool) {
+	s.index.Update(index.Key(id), func(now index.Item, found bool) (index.Item, index.Action) {
+		if !found || now.Seg != it.Seg || now.Off != it.Off {
+			return now, index.Leave
+		}
+		dropped = true
+		s.log.record(logDrop(id))
+		s.count(s.segs.at(now.Seg), now, -1)
+		return now, index.Drop
+	})
+	if dropped {
+		s.counts.damaged.Add(1)
+		s.opts.Log.Warn("remove a damaged cache entry", slog.String("id", id.String()), slog.Any("error", err))
+		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, errRecord) && !errors.Is(err, io.EOF) {
+			s.fault("read an entry", err)
+		}
+	}
+	return dropped
+}
+
+// Sync returns when everything written so far, states and bans included, is on
+// the disk.
 func (s *Store) Sync() error {
-	if err := unix.Syncfs(int(s.dirF.Fd())); err != nil {
-		return fmt.Errorf("sync store: %w", err)
+	if err := s.flush(); err != nil {
+		s.fault("write the log", err)
+		return err
+	}
+	if s.log.incomplete() {
+		return ErrUnavailable
+	}
+	if err := s.home.Load().sync(); err != nil {
+		s.fault("sync", err)
+		return err
 	}
 	return nil
 }
 
 // All yields every entry, in no order. Entries that come or go meanwhile may
-// or may not be among them.
-func (s *Store) All() iter.Seq[*Entry] {
-	s.mu.RLock()
-	entries := make([]*Entry, 0, len(s.index))
-	for _, e := range s.index {
-		entries = append(entries, e)
+// or may not be among them. Each is read from the disk.
+func (s *Store) All() iter.Seq[*Entry] { return s.entries(func(index.Item) bool { return true }) }
+
+// Listed yields every entry whose Meta says so, as All does.
+func (s *Store) Listed() iter.Seq[*Entry] {
+	return s.entries(func(it index.Item) bool { return it.Flags&flagListed != 0 })
+}
+
+func (s *Store) entries(want func(index.Item) bool) iter.Seq[*Entry] {
+	type place struct {
+		it  index.Item
+		seg *segment
 	}
-	s.mu.RUnlock()
 	return func(yield func(*Entry) bool) {
-		for _, e := range entries {
-			if !yield(e) {
+		var places []place
+		for shard := range index.Shards {
+			places = places[:0]
+			s.index.Range(shard, func(it index.Item) {
+				if seg := s.segs.at(it.Seg); seg != nil && want(it) {
+					seg.refs.Add(1)
+					places = append(places, place{it, seg})
+				}
+			})
+			more := true
+			for _, p := range places {
+				if more {
+					if e, err := s.read(p.seg, p.it); err == nil && !e.banned() {
+						more = yield(e)
+					}
+				}
+				p.seg.release()
+			}
+			if !more {
 				return
 			}
 		}
@@ -280,134 +309,29 @@ func (s *Store) All() iter.Seq[*Entry] {
 // Stat is the fill of the store.
 type Stat struct {
 	Entries int
-	// Used are the bytes on disk, with what writers have reserved.
-	Used, Size int64
+	// Used are the bytes on disk, with what writers have reserved. Limit is
+	// what they may be; it is less than Size while the disk has less.
+	Used, Limit, Size int64
+	// Memory is what the index takes of it.
+	Memory int64
+	// Segments is the number of segment files.
+	Segments int
+	// Evicted and Damaged count entries since the start; Refused those long
+	// bodies that were not kept at first sight.
+	Evicted, Damaged, Refused int64
 }
 
 // Stat returns the present fill.
 func (s *Store) Stat() Stat {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return Stat{Entries: len(s.index), Used: s.used, Size: s.size}
+	used, limit := s.space.stat()
+	return Stat{
+		Entries: s.index.Len(), Used: used, Limit: limit, Size: s.opts.Size, Memory: s.index.Bytes(), Segments: len(s.segs.all()),
+		Evicted: s.counts.evicted.Load(), Damaged: s.counts.damaged.Load(), Refused: s.counts.refused.Load(),
+	}
 }
 
 // Size is the bound the store was opened with.
-func (s *Store) Size() int64 { return s.size }
-
-// Delete removes the entry if it is still the current one of its ID.
-func (s *Store) Delete(e *Entry) {
-	s.mu.Lock()
-	if s.index[e.id] == e {
-		s.dropLocked(e)
-	}
-	s.mu.Unlock()
-	s.remove(e)
-}
-
-// clockSlack is how far ahead a time on disk may be.
-const clockSlack = time.Minute
-
-// reserve makes room for n more bytes of a writer. Nothing is evicted for what
-// does not fit beside the other writers.
-func (s *Store) reserve(n int64) error {
-	s.mu.Lock()
-	if s.reserved+n > s.size {
-		s.mu.Unlock()
-		return ErrFull
-	}
-	gone := s.evictLocked(s.size - n)
-	if s.used+n > s.size {
-		s.mu.Unlock()
-		s.removeAll(gone)
-		return ErrFull
-	}
-	s.used += n
-	s.reserved += n
-	s.mu.Unlock()
-	s.removeAll(gone)
-	return nil
-}
-
-func (s *Store) unreserve(n int64) {
-	s.mu.Lock()
-	s.used -= n
-	s.reserved -= n
-	s.mu.Unlock()
-}
-
-// publish puts a finished entry in place of an older one.
-func (s *Store) publish(e *Entry, reserved int64) {
-	s.mu.Lock()
-	s.used -= reserved
-	s.reserved -= reserved
-	if older := s.index[e.id]; older != nil {
-		s.dropLocked(older)
-		e.older = older // its file goes once the new one is safe
-	}
-	s.insertLocked(e)
-	gone := s.evictLocked(s.size)
-	s.mu.Unlock()
-	s.removeAll(gone)
-	s.commit.add(e)
-}
-
-func (s *Store) insertLocked(e *Entry) {
-	s.index[e.id] = e
-	s.used += e.cost
-	s.queue.insert(e)
-}
-
-func (s *Store) dropLocked(e *Entry) {
-	delete(s.index, e.id)
-	s.used -= e.cost
-	s.queue.remove(e)
-}
-
-// evictLocked takes entries out of the index until at most limit bytes are
-// used. The caller removes the files after unlocking.
-func (s *Store) evictLocked(limit int64) []*Entry {
-	var gone []*Entry
-	for s.used > limit {
-		e := s.queue.evict()
-		if e == nil {
-			break
-		}
-		delete(s.index, e.id)
-		s.used -= e.cost
-		gone = append(gone, e)
-	}
-	return gone
-}
-
-func (s *Store) removeAll(entries []*Entry) {
-	for _, e := range entries {
-		s.remove(e)
-	}
-}
-
-// remove deletes the file of an entry that is not in the index any more.
-func (s *Store) remove(e *Entry) {
-	e.mu.Lock()
-	dead := e.dead
-	e.dead = true
-	name, older := e.nameLocked(), e.older
-	e.older = nil
-	e.mu.Unlock()
-	if dead {
-		return
-	}
-	s.removeFile(name)
-	s.files.forget(e)
-	if older != nil {
-		s.remove(older)
-	}
-}
-
-func (s *Store) removeFile(name string) {
-	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("remove a cache entry", slog.String("file", name), slog.Any("error", err))
-	}
-}
+func (s *Store) Size() int64 { return s.opts.Size }
 
 // Path is the absolute name of a file or folder that the owner of the store
 // keeps beside the entries. It must not be one of the store's own.
@@ -415,116 +339,135 @@ func (s *Store) Path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
 }
 
-// committer makes finished entries durable, many at a time.
-type committer struct {
-	mu     sync.Mutex
-	queue  []*Entry
-	closed bool
-	wake   chan struct{}
-	done   chan struct{}
-}
+const (
+	// flushDelay is how long changes of the index wait for others to be written
+	// with: so much is lost with the process.
+	flushDelay = 100 * time.Millisecond
+	// syncDelay is how long what was written waits until the disk is told to
+	// keep it: so much is lost with the power.
+	syncDelay = time.Second
+)
 
-// commitDelay is how long entries wait for others to share a sync with.
-const commitDelay = 100 * time.Millisecond
-
-func (c *committer) start(s *Store) {
-	c.wake = make(chan struct{}, 1)
-	c.done = make(chan struct{})
-	go c.run(s)
-}
-
-func (c *committer) add(e *Entry) {
-	c.mu.Lock()
-	c.queue = append(c.queue, e)
-	c.mu.Unlock()
+// rouse wakes the flusher.
+func (s *Store) rouse() {
 	select {
-	case c.wake <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-func (c *committer) stop() {
-	c.mu.Lock()
-	closed := c.closed
-	c.closed = true
-	c.mu.Unlock()
-	if !closed {
-		close(c.wake)
-	}
-	<-c.done
-}
-
-func (c *committer) run(s *Store) {
-	defer close(c.done)
-	for open := true; open; {
-		if _, open = <-c.wake; open {
-			<-time.After(commitDelay) // others come meanwhile; Close waits for this
+// flusher writes the log a moment after there is something to write, until the
+// store is closed. It waits for nothing that waits for the disk.
+func (s *Store) flusher() {
+	timer := time.NewTimer(flushDelay)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.wake:
+		case <-s.ended:
+			return
 		}
-		c.mu.Lock()
-		batch := c.queue
-		c.queue = nil
-		c.mu.Unlock()
-		s.sync(batch)
+		timer.Reset(flushDelay)
+		select {
+		case <-timer.C:
+		case <-s.ended:
+			return
+		}
+		if err := s.flush(); err != nil {
+			s.fault("write the log", err) // the healer sees to it
+			continue
+		}
+		select {
+		case s.written <- struct{}{}:
+		default:
+		}
 	}
 }
 
-// sync makes a batch durable and renames it into place. If the disk refuses,
-// the entries stay readable from tmp/ for the life of the process.
-func (s *Store) sync(batch []*Entry) {
-	if len(batch) == 0 {
-		return
-	}
-	if err := unix.Syncfs(int(s.dirF.Fd())); err != nil {
-		s.log.Error("sync the store", slog.Any("error", err))
-		return
-	}
-	for _, e := range batch {
-		e.mu.Lock()
-		var older *Entry
-		if !e.dead {
-			from := e.nameLocked()
-			to := e.finalName()
-			err := s.root.Rename(from, to)
-			if errors.Is(err, fs.ErrNotExist) {
-				if err = s.root.MkdirAll(path.Dir(to), 0o750); err == nil {
-					err = s.root.Rename(from, to)
-				}
+// syncer tells the disk to keep what was written, and writes checkpoints.
+func (s *Store) syncer() {
+	timer := time.NewTimer(syncDelay)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.written:
+		case <-s.ended:
+			return
+		}
+		timer.Reset(syncDelay)
+		select {
+		case <-timer.C:
+		case <-s.ended:
+			return
+		}
+		if err := s.home.Load().sync(); err != nil {
+			s.fault("sync", err)
+		}
+		s.watch()
+		if s.checkpointDue() {
+			if err := s.checkpoint(); err != nil {
+				s.fault("write a checkpoint", err)
 			}
-			if err != nil {
-				s.log.Error("commit a cache entry", slog.String("file", to), slog.Any("error", err))
-			} else {
-				e.committed = true
-			}
-			older, e.older = e.older, nil
-		}
-		e.mu.Unlock()
-		if older != nil {
-			s.remove(older)
 		}
 	}
 }
 
-// Verify reads the whole body of an entry and compares its checksum.
+// Verify reads the whole body of an entry and compares its checksums.
 func (s *Store) Verify(e *Entry) error {
-	b, err := e.open()
+	if !e.inFile() {
+		return nil // Get compared it
+	}
+	h, err := s.files.acquire(e.record)
 	if err != nil {
-		return err
+		return fmt.Errorf("entry %s: %w", e.Meta().Key, err)
 	}
-	defer b.Close()
-	h := crc32New()
-	if _, err := io.Copy(h, io.NewSectionReader(b, 0, e.size)); err != nil {
-		return fmt.Errorf("entry %s: %w", e.meta.Load().Key, err)
-	}
-	if h.Sum32() != e.bodyCRC {
-		return fmt.Errorf("entry %s: %w", e.meta.Load().Key, ErrCorrupt)
+	defer h.release()
+	for i := range sliceCount(e.bodyLen, e.shift) {
+		h.checked[i/64].And(^(uint64(1) << (i % 64)))
+		if err := h.verify(e.record, e.sums, i); err != nil {
+			return fmt.Errorf("entry %s: %w", e.Meta().Key, err)
+		}
 	}
 	return nil
 }
 
-// ErrCorrupt says that a body's checksum does not match.
-var ErrCorrupt = errors.New("damaged body")
+// Delete removes the entry if it is still the current one of its ID.
+func (s *Store) Delete(e *Entry) {
+	removed := false
+	s.index.Update(index.Key(e.id), func(it index.Item, found bool) (index.Item, index.Action) {
+		if !found || !s.holds(it, e) {
+			return it, index.Leave
+		}
+		removed = true
+		s.log.record(logDrop(e.id))
+		s.count(s.segs.at(it.Seg), it, -1)
+		return it, index.Drop
+	})
+	if removed && e.inFile() {
+		s.files.remove(e.record)
+	}
+}
 
-func finalName(id ID, seq uint64) string {
-	name := fileName(id, seq)
-	return strings.Join([]string{"obj", name[:2], name}, "/")
+// holds reports whether the item's record is of the entry's body. The index's
+// shard is locked.
+func (s *Store) holds(it index.Item, e *Entry) bool {
+	if e.isAt(it) {
+		return true
+	}
+	r, err := s.headAt(it)
+	return err == nil && r.id == e.id && r.num == e.num
+}
+
+// headAt reads the head of an item's record. The index's shard is locked.
+func (s *Store) headAt(it index.Item) (record, error) {
+	seg := s.segs.at(it.Seg)
+	if seg == nil {
+		return record{}, fs.ErrNotExist
+	}
+	var b [headSize]byte
+	off := int64(it.Off) * unit
+	if _, err := seg.f.ReadAt(b[:], off); err != nil {
+		return record{}, err
+	}
+	return parseRecord(b[:], seg.seedAt(off))
 }

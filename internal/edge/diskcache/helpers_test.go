@@ -1,0 +1,17 @@
+package diskcache
+
+import (
+	"context"
+	"testing"
+
+	"freshet/internal/edge/diskcache/index"
+)
+
+// quietTB lets helpers be used inside rapid, which has its own T.
+type quietTB struct{ testing.TB }
+
+func (*quietTB) Helper()                  {}
+func (*quietTB) Context() context.Context { return context.Background() }
+func (*quietTB) Fatal(args ...any)        { panic(args) }
+
+func itemFor(r record) index.Item { return index.Item{Len: uint16((r.length + unit - 1) / unit)} }
