@@ -201,6 +201,11 @@ func (b *Body) File(off int64) (*os.File, error) {
 	return f, nil
 }
 
+// At returns the file that holds the body, and where in it the given offset of
+// the body is. Until Close it may be read from, at explicit offsets; it must not
+// be written, closed or sought in.
+func (b *Body) At(off int64) (*os.File, int64) { return b.h.f, b.base + off }
+
 // Close gives the body up.
 func (b *Body) Close() { b.h.release() }
 
