@@ -10,7 +10,8 @@
 // CPU is what the kernel says the server's threads ran
 // (/proc/PID/task/*/schedstat). The load comes from this process, on the same
 // machine: requests/s tell how much both can do together. A sample during which
-// others used more than -foreign of the machine is dropped.
+// others used more than -foreign of the machine is taken again, four times at
+// most, and then dropped.
 //
 // With -idle it opens connections instead, sends a request on each, and prints
 // what an idle one costs in memory (Pss).
@@ -145,6 +146,12 @@ func compare(ctx context.Context, cfg config, l load, servers []*server) (map[st
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, s := range order {
 			r, err := sample(ctx, s, l, cfg.sample)
+			for range 4 {
+				if err != nil || r.foreign <= cfg.foreign {
+					break
+				}
+				r, err = sample(ctx, s, l, cfg.sample)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}

@@ -19,6 +19,9 @@ import (
 // freshet_http_requests_total{reason=…}.
 const ReasonHeader = "Freshet-Reason"
 
+// RecordMessage is the message of access records.
+const RecordMessage = "request"
+
 // Access makes the access record and the metrics of each request of a role.
 // The client's address is not recorded.
 type Access struct {
@@ -109,7 +112,7 @@ func (a *Access) Note(ctx context.Context, r Answered, more ...slog.Attr) {
 	if !a.log.Enabled(ctx, level) {
 		return
 	}
-	record := slog.NewRecord(time.Now(), level, "request", 0)
+	record := slog.NewRecord(time.Now(), level, RecordMessage, 0)
 	record.AddAttrs(
 		slog.String("method", r.Method), slog.String("path", r.Path), slog.Int("status", r.Status),
 		slog.Int64("bytes", r.Bytes), slog.Duration("took", r.Took))
