@@ -174,8 +174,7 @@ func (c *conn) idleDeadline() {
 		c.strict = true
 		return
 	}
-	if c.strict || c.readBy.Before(by) {
-		c.strict = false
+	if c.readBy.Before(by) {
 		c.setRead(by.Add(slack))
 	}
 }
@@ -240,7 +239,7 @@ func (c *conn) request() (n int, odd oddity) {
 // next one may come, mine that the connection is still ours.
 func (c *conn) answer(n int) (ok, mine bool) {
 	w := c.w
-	c.first = false
+	c.first, c.strict = false, false
 	w.req.Begun = time.Now()
 	w.res = Response{Head: w.head[:0]}
 	if !c.s.Handler.Answer(&w.req, &w.res) {
@@ -273,7 +272,6 @@ func (c *conn) lend(n int) (ok, mine bool) {
 	if !back {
 		return false, false
 	}
-	c.strict = true // whatever was set, it is not the idle deadline
 	if len(rest) > 0 {
 		c.w = c.s.buffers.getWork()
 		c.w.n = copy(c.w.in[:], rest)

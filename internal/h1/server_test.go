@@ -557,6 +557,23 @@ func TestTimeLimits(t *testing.T) {
 	}
 }
 
+// Each header has its time, also one that came in part with the request before
+// it.
+func TestTimeOfEachHeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true, nil)
+		c := w.dial()
+		br := bufio.NewReader(c)
+		request := get("/memory/7")
+		w.send(c, request[:5])
+		for range 5 {
+			time.Sleep(testHeader - time.Second)
+			go func() { _, _ = io.WriteString(c, request[5:]+request[:5]) }()
+			w.read(br, "GET", "fast")
+		}
+	})
+}
+
 // A client that takes nothing is cut.
 func TestStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
