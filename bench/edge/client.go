@@ -53,28 +53,28 @@ func (c *client) dial(ctx context.Context) error {
 	return nil
 }
 
-// do sends a request and reads its answer. It returns the length of the body.
-func (c *client) do(ctx context.Context, request []byte) (int64, error) {
+// do sends a request and reads its answer.
+func (c *client) do(ctx context.Context, request []byte) error {
 	if c.conn == nil {
 		if err := c.dial(ctx); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	if _, err := c.conn.Write(request); err != nil {
-		return 0, err
+		return err
 	}
 	length, err := c.head()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if n, err := c.discard(length); err != nil {
-		return n, err
+	if err := c.discard(length); err != nil {
+		return err
 	}
 	if c.close {
 		_ = c.conn.Close() // read to its end
 		c.conn = nil
 	}
-	return length, nil
+	return nil
 }
 
 // head reads the head of an answer that must be a 200 with a length.
@@ -107,7 +107,7 @@ func (c *client) head() (length int64, err error) {
 	return length, nil
 }
 
-func (c *client) discard(n int64) (int64, error) {
+func (c *client) discard(n int64) error {
 	k, err := c.br.Discard(int(min(n, int64(c.br.Buffered()))))
 	read := int64(k)
 	if c.buf == nil && read < n {
@@ -120,14 +120,14 @@ func (c *client) discard(n int64) (int64, error) {
 	if errors.Is(err, io.EOF) && read < n {
 		err = io.ErrUnexpectedEOF
 	}
-	return read, err
+	return err
 }
 
 // warm asks for every path once.
 func warm(ctx context.Context, s *server, l load) error {
 	c := client{addr: s.addr}
 	for _, path := range l.paths {
-		if _, err := c.do(ctx, requestFor(path, false)); err != nil {
+		if err := c.do(ctx, requestFor(path, false)); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -157,7 +157,7 @@ func sample(ctx context.Context, s *server, l load, d time.Duration) (r result, 
 			mine := make([]time.Duration, 0, 1<<14)
 			for n := i * len(requests) / l.conns; err == nil && !end.Load(); n++ {
 				at := time.Now()
-				if _, err = c.do(ctx, requests[n%len(requests)]); err == nil {
+				if err = c.do(ctx, requests[n%len(requests)]); err == nil {
 					mine = append(mine, time.Since(at))
 					count.Add(1)
 				}
@@ -226,7 +226,7 @@ func openIdle(ctx context.Context, s *server, n int) ([]net.Conn, error) {
 	br := bufio.NewReaderSize(nil, 64<<10)
 	for range n {
 		c := client{addr: s.addr, br: br}
-		if _, err := c.do(ctx, requestFor(kilobyte, false)); err != nil {
+		if err := c.do(ctx, requestFor(kilobyte, false)); err != nil {
 			return conns, err
 		}
 		conns = append(conns, c.conn)

@@ -22,7 +22,7 @@ func (s *server) pids() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, word := range strings.Fields(string(children)) {
+	for word := range strings.FieldsSeq(string(children)) {
 		child, err := strconv.Atoi(word)
 		if err != nil {
 			return nil, err

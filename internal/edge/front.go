@@ -210,9 +210,8 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 		answered.Method = http.MethodHead
 	}
 	if err != nil {
-		var fault *h1.FileError
 		reason = upstream.ClientGone
-		if errors.As(err, &fault) {
+		if _, fault := errors.AsType[*h1.FileError](err); fault {
 			outcome, reason = outcomeError, upstream.StoreFull
 		}
 		answered.Reason, answered.Detail = string(reason), err.Error()

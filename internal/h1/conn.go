@@ -94,9 +94,9 @@ func newConn(s *Server, rwc net.Conn) *conn {
 }
 
 // serve answers requests until the connection ends or is given away.
-func (c *conn) serve() {
+func (c *conn) serve(ctx context.Context) {
 	defer c.s.forget(c)
-	if tc, ok := c.rwc.(*tls.Conn); ok && !c.handshake(tc) {
+	if tc, ok := c.rwc.(*tls.Conn); ok && !c.handshake(ctx, tc) {
 		c.s.Metrics.gave(plain)
 		c.s.slow.give(tc) // it tells what went wrong as well
 		return
@@ -124,11 +124,11 @@ func (c *conn) serve() {
 }
 
 // handshake reports whether HTTP/1.1 is to be spoken here.
-func (c *conn) handshake(tc *tls.Conn) bool {
+func (c *conn) handshake(ctx context.Context, tc *tls.Conn) bool {
 	if d := c.s.headerTimeout(); d > 0 {
 		_ = tc.SetDeadline(time.Now().Add(d)) // else the handshake fails
 	}
-	if err := tc.HandshakeContext(context.Background()); err != nil {
+	if err := tc.HandshakeContext(ctx); err != nil {
 		return false
 	}
 	_ = tc.SetDeadline(time.Time{})

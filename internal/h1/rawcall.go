@@ -16,17 +16,18 @@ func read(fd uintptr, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, _, errno := syscall.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
+	n, _, errno := syscall.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p))) //nolint:gosec // kept alive by the call
 	return result(n, errno)
 }
 
 // writev is writev(2) of two pieces, of which the first is not empty.
 func writev(fd uintptr, p *[2][]byte) (int, error) {
 	var v [2]unix.Iovec
-	v[0].Base, v[1].Base = unsafe.SliceData(p[0]), unsafe.SliceData(p[1])
-	v[0].SetLen(len(p[0]))
-	v[1].SetLen(len(p[1]))
-	n, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&v)), uintptr(len(v)))
+	for i := range p {
+		v[i].Base = unsafe.SliceData(p[i]) //nolint:gosec // as long as the slice
+		v[i].SetLen(len(p[i]))
+	}
+	n, _, errno := syscall.RawSyscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&v)), uintptr(len(v))) //nolint:gosec // kept alive by the call
 	return result(n, errno)
 }
 

@@ -75,7 +75,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	closed := ln.Close()
 	if failed == nil {
-		<-accepted
+		_ = <-accepted // nothing went wrong but that it was told to stop
 		if closed != nil && !errors.Is(closed, net.ErrClosed) {
 			failed = fmt.Errorf("stop serving %s: %w", ln.Addr(), closed)
 		}
@@ -91,10 +91,10 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 		switch {
 		case err == nil:
 			pause = 0
-			s.start(rwc)
+			s.start(ctx, rwc)
 			continue
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the listener was closed to stop
 		case !passing(err):
 			return err
 		}
@@ -119,14 +119,14 @@ func passing(err error) bool {
 	return false
 }
 
-func (s *Server) start(rwc net.Conn) {
+func (s *Server) start(ctx context.Context, rwc net.Conn) {
 	c := newConn(s, rwc)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.wg.Add(1)
 	s.mu.Unlock()
 	s.Metrics.opened()
-	go c.serve()
+	go c.serve(context.WithoutCancel(ctx))
 }
 
 // forget is called by a connection when it ends here.

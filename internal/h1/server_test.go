@@ -120,7 +120,7 @@ func (w *world) dial() net.Conn {
 // Answer implements Handler: /memory/N, /file/OFF/N and /short have answers.
 func (w *world) Answer(req *Request, res *Response) bool {
 	parts := strings.Split(string(req.Target), "/")
-	off, n := 0, 0
+	var off, n int
 	switch {
 	case parts[1] == "memory" && len(parts) == 3:
 		n, _ = strconv.Atoi(parts[2])

@@ -12,6 +12,8 @@ import (
 	"freshet/internal/role"
 )
 
+const record = role.RecordMessage
+
 type lockedWriter struct {
 	mu     sync.Mutex
 	b      bytes.Buffer
@@ -46,25 +48,25 @@ func TestAccessRecordsWait(t *testing.T) {
 				}
 			}
 			for range 10 {
-				log.Info(role.RecordMessage)
+				log.Info(record)
 			}
 			want(0, 0)
 			time.Sleep(recordDelay)
 			want(10, 1)
-			log.With(slog.String("a", "b")).Info(role.RecordMessage)
+			log.With(slog.String("a", "b")).Info(record)
 			want(10, 1)
 			log.Info("something else")
 			want(12, 2)
 			time.Sleep(time.Second)
 			want(12, 2)
-			log.Warn(role.RecordMessage)
+			log.Warn(record)
 			want(13, 3)
-			log.WithGroup("g").Info(role.RecordMessage)
+			log.WithGroup("g").Info(record)
 			flush()
 			flush()
 			want(14, 4)
 			for range 2000 {
-				log.Info(role.RecordMessage, slog.String("path", strings.Repeat("x", 100)))
+				log.Info(record, slog.String("path", strings.Repeat("x", 100)))
 			}
 			if _, writes := w.lines(); writes < 5 || writes > 20 {
 				t.Errorf("%d writes for 2000 records", writes)
