@@ -52,7 +52,7 @@ func newTwoWays(t *testing.T, cfg Config, origin http.HandlerFunc) *twoWays {
 		return ln
 	}
 	upstream := role.NewTransport(w.network.DialContext)
-	cfg.Origin, cfg.Store, cfg.Size, cfg.Follow = "http://origin.mem", t.TempDir(), "64MiB", "off"
+	cfg.Origin, cfg.Store, cfg.Size, cfg.Follow = "http://origin.mem", t.TempDir(), 64<<20, "off"
 	var err error
 	w.e, err = New(t.Context(), cfg, role.Env{HTTP: &http.Client{Transport: upstream}, Metrics: w.edge})
 	if err != nil {
