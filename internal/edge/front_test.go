@@ -227,6 +227,11 @@ func variety(w http.ResponseWriter, r *http.Request) {
 		body = pattern(300 << 10)
 	case "empty.rpm":
 		body = ""
+	case "dated.rpm":
+		h.Set("Expires", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+		h.Set("Pragma", "no-cache")
+		h.Set("Cache-Control", "max-age=5")
+		h.Set("Content-Language", "de")
 	case "expires":
 		h.Set("Expires", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
 	case "zipped.rpm":
@@ -275,7 +280,7 @@ func testLoopIsAsNetHTTP(t *testing.T, rules string) {
 	object := "/repo/objects/0a/" + strings.Repeat("0a", 31) + ".filez"
 	paths := []string{
 		object, "/repo/summary", "/a.rpm", "/untyped.rpm", "/weak.rpm", "/large.rpm", "/empty.rpm", "/zipped.rpm",
-		"/behind.rpm", "/max-age", "/expires", "/vary", "/private", "/cookie", "/moved", "/missing.rpm", "/broken.rpm", "/a.rpm?q=1",
+		"/behind.rpm", "/dated.rpm", "/max-age", "/expires", "/vary", "/private", "/cookie", "/moved", "/missing.rpm", "/broken.rpm", "/a.rpm?q=1",
 		"/max-age?q=%20", "/x//a.rpm", "/x/./a.rpm", "/%61.rpm", "/a%2fb.rpm", "/x/../a.rpm", "//a.rpm", "/a:b@c;d.rpm", "/a%5cb.rpm", "/",
 	}
 	past, soon := time.Now().Add(-24*time.Hour).UTC().Format(http.TimeFormat), time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
@@ -330,6 +335,32 @@ func testLoopIsAsNetHTTP(t *testing.T, rules string) {
 	if rules == rulesAuto && (byLoop[object] < len(fields) || byLoop["/large.rpm"] < len(fields)) {
 		t.Errorf("the loop answers too little: %v", byLoop)
 	}
+}
+
+// The same path of two hosts is two things, also for the loop.
+func TestLoopTellsHostsApart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newTwoWays(t, Config{Sites: map[string]SiteConfig{
+			"a": {Hosts: []string{"a"}, Origin: "http://origin.mem/of-a", Rules: rulesAuto, Follow: followOff},
+			"b": {Hosts: []string{"b", "c"}, Origin: "http://origin.mem/of-b", Rules: rulesAuto, Follow: followOff},
+		}}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Type", "text/plain")
+			_, _ = io.WriteString(rw, r.URL.Path)
+		})
+		for range 4 {
+			for host, want := range map[string]string{
+				"a": "/of-a/x.rpm", "b": "/of-b/x.rpm", "B:80": "/of-b/x.rpm", "c": "/of-b/x.rpm", "d": "/x.rpm", "[::1]:80": "/x.rpm",
+			} {
+				request := "GET /x.rpm HTTP/1.1\r\nHost: " + host + "\r\n\r\n"
+				if got, _ := w.ask("loop", request); got.Body != want {
+					t.Errorf("host %s: got %s, want %s", host, got.Body, want)
+				}
+				if !w.same(request) {
+					t.Errorf("host %s: not from the loop", host)
+				}
+			}
+		}
+	})
 }
 
 // What happens to an entry shows on both ways at the same moment.

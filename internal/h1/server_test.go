@@ -187,6 +187,22 @@ func (w *world) handovers(why string) float64 {
 	return 0
 }
 
+// metric is the value of a gauge.
+func (w *world) metric(name string) float64 {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	w.t.Fatalf("no metric %s", name)
+	return 0
+}
+
 // read reads one answer and returns its body.
 func (w *world) read(br *bufio.Reader, method, by string) string {
 	w.t.Helper()
@@ -555,6 +571,42 @@ func TestTimeLimits(t *testing.T) {
 			wg.Wait()
 		})
 	}
+}
+
+// Ten thousand clients that never end their header take nothing from the others,
+// and are gone when their time is over.
+func TestFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 10000
+		if testing.Short() {
+			n = 1000
+		}
+		w := newWorld(t, true, nil)
+		for i := range n {
+			c := w.dial()
+			if i%2 == 0 {
+				w.send(c, get("/memory/1")[:1+i%30])
+			}
+		}
+		begun := time.Now()
+		good := w.dial()
+		w.send(good, get("/memory/9"))
+		br := bufio.NewReader(good)
+		w.read(br, "GET", "fast")
+		if took := time.Since(begun); took > 0 {
+			t.Errorf("answered after %v", took)
+		}
+		if got := w.metric("freshet_http_connections"); got != float64(n+1) {
+			t.Errorf("%v connections are open, want %d", got, n+1)
+		}
+		time.Sleep(testHeader)
+		synctest.Wait()
+		if got := w.metric("freshet_http_connections"); got != 1 {
+			t.Errorf("%v connections are open after the time for a header, want the good one", got)
+		}
+		w.send(good, get("/memory/9"))
+		w.read(br, "GET", "fast")
+	})
 }
 
 // Each header has its time, also one that came in part with the request before
