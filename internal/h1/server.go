@@ -73,12 +73,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		served <- nil
 	case <-ctx.Done():
 	}
-	closed := ln.Close()
+	if err := ln.Close(); err != nil && failed == nil && !errors.Is(err, net.ErrClosed) {
+		failed = fmt.Errorf("stop serving %s: %w", ln.Addr(), err)
+	}
 	if failed == nil {
-		_ = <-accepted // nothing went wrong but that it was told to stop
-		if closed != nil && !errors.Is(closed, net.ErrClosed) {
-			failed = fmt.Errorf("stop serving %s: %w", ln.Addr(), closed)
-		}
+		failed = <-accepted
 	}
 	return errors.Join(failed, s.drain(ctx, served))
 }
