@@ -79,6 +79,10 @@ bench: ## Go benchmarks with allocations
 bench-hub: build ## publish cost beside flatpak build-update-repo (QUICK=1: under a minute)
 	$(GO) run ./bench/hub $(if $(QUICK),-quick)
 
+.PHONY: bench-edge
+bench-edge: build ## cost of a hit beside nginx static and proxy_cache (QUICK=1: short)
+	$(GO) run ./bench/edge $(if $(QUICK),-rounds 3 -sample 300ms)
+
 .PHONY: man
 man: build ## manual pages into bin/man
 	$(BIN) man bin/man

@@ -49,6 +49,7 @@ func (d *demoFlags) run(cmd *cobra.Command, flags serveFlags) error {
 	if !cmd.Flags().Changed("log-level") {
 		cfg.Log.Level = slog.LevelWarn // what to try would scroll away
 	}
-	log := node.NewLogger(os.Stderr, cfg.Log.WithDefaults())
+	log, flush := node.NewLogger(os.Stderr, cfg.Log.WithDefaults())
+	defer flush()
 	return demo.Run(cmd.Context(), d.dir, cfg, cmd.OutOrStdout(), log)
 }

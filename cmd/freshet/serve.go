@@ -111,7 +111,9 @@ func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config) error {
 	if err := s.check(cmd, cfg); err != nil {
 		return err
 	}
-	ctx, log := cmd.Context(), node.NewLogger(cmd.ErrOrStderr(), cfg.Log.WithDefaults())
+	ctx := cmd.Context()
+	log, flush := node.NewLogger(cmd.ErrOrStderr(), cfg.Log.WithDefaults())
+	defer flush()
 	return node.Run(ctx, cfg, node.Options{Log: log, Ready: func() {
 		log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
 	}})

@@ -4,6 +4,9 @@
 //
 // # The way of a request
 //
+//	front ─ fresh hits, by the loop of internal/h1; everything else, and what it
+//	   │    does not understand, by net/http:
+//	   ▼
 //	ServeHTTP ─ site by host ─ path cleaned, policy of internal/layout, key
 //	   │
 //	   ├─ stored and fresh, or stale within bounds ───────────► fromEntry

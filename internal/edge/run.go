@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"golang.org/x/sync/errgroup"
 
 	"freshet/internal/config"
+	"freshet/internal/h1"
 	"freshet/internal/role"
 )
 
@@ -24,14 +26,25 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
-	handler := role.NewAccess("edge", env.Log, env.Metrics).Wrap(e)
+	access := role.NewAccess("edge", env.Log, env.Metrics)
+	metrics := h1.NewMetrics("edge", env.Metrics)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.Follow(ctx) })
 	group.Go(func() error {
 		env.Ready()
-		return role.Serve(ctx, ln, handler, env.Log)
+		return e.serve(ctx, ln, access, metrics)
 	})
 	return group.Wait()
+}
+
+// serve answers fresh hits by its own loop, and everything else by net/http.
+func (e *Edge) serve(ctx context.Context, ln net.Listener, access *role.Access, metrics *h1.Metrics) error {
+	srv := h1.Server{
+		Handler: &front{e: e, access: access, hots: newHots()},
+		HTTP:    role.NewServer(ctx, access.Wrap(e), e.log),
+		Drain:   role.DrainTimeout, Log: e.log, Metrics: metrics,
+	}
+	return srv.Serve(ctx, ln)
 }
 
 // check validates a configuration that did not come through a file.

@@ -1,12 +1,14 @@
 package role
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +19,9 @@ import (
 // freshet_http_requests_total{reason=…}.
 const ReasonHeader = "Freshet-Reason"
 
+// RecordMessage is the message of access records.
+const RecordMessage = "request"
+
 // Access makes the access record and the metrics of each request of a role.
 // The client's address is not recorded.
 type Access struct {
@@ -24,6 +29,7 @@ type Access struct {
 	requests *prometheus.CounterVec
 	bytes    prometheus.Counter
 	seconds  prometheus.Histogram
+	plain    [600]atomic.Pointer[prometheus.Counter] // of requests, by status, without reason
 }
 
 // NewAccess registers the HTTP metrics of the named role in reg. It must be
@@ -76,33 +82,62 @@ func (a *Access) Wrap(next http.Handler) http.Handler {
 }
 
 func (a *Access) write(r *http.Request, rec *record, took time.Duration) {
-	status := rec.status
-	if status == 0 {
-		status = http.StatusOK
-	}
-	a.requests.WithLabelValues(strconv.Itoa(status), rec.reason).Inc()
-	a.bytes.Add(float64(rec.bytes))
-	a.seconds.Observe(took.Seconds())
+	a.Note(r.Context(), Answered{
+		Method: r.Method, Path: r.URL.Path, Status: cmp.Or(rec.status, http.StatusOK), Bytes: rec.bytes, Took: took,
+		Reason: rec.reason, Detail: rec.detail,
+	}, rec.attrs...)
+}
+
+// Answered is a request that was answered.
+type Answered struct {
+	Method, Path string // the path is decoded
+	Status       int
+	Bytes        int64 // of the body, as far as it was sent
+	Took         time.Duration
+	// Reason is the word for a failure, Detail free text; see [SetReason].
+	Reason, Detail string
+}
+
+// Note makes the record and the metrics of a request that did not come through
+// [Access.Wrap].
+func (a *Access) Note(ctx context.Context, r Answered, more ...slog.Attr) {
+	a.counter(r.Status, r.Reason).Inc()
+	a.bytes.Add(float64(r.Bytes))
+	a.seconds.Observe(r.Took.Seconds())
 
 	level := slog.LevelInfo
-	if status >= http.StatusInternalServerError {
+	if r.Status >= http.StatusInternalServerError {
 		level = slog.LevelWarn
 	}
-	ctx := r.Context()
 	if !a.log.Enabled(ctx, level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 8+len(rec.attrs))
-	attrs = append(attrs,
-		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", status),
-		slog.Int64("bytes", rec.bytes), slog.Duration("took", took))
-	if rec.reason != "" {
-		attrs = append(attrs, slog.String("reason", rec.reason))
+	record := slog.NewRecord(time.Now(), level, RecordMessage, 0)
+	record.AddAttrs(
+		slog.String("method", r.Method), slog.String("path", r.Path), slog.Int("status", r.Status),
+		slog.Int64("bytes", r.Bytes), slog.Duration("took", r.Took))
+	if r.Reason != "" {
+		record.AddAttrs(slog.String("reason", r.Reason))
 	}
-	if rec.detail != "" {
-		attrs = append(attrs, slog.String("error", rec.detail))
+	if r.Detail != "" {
+		record.AddAttrs(slog.String("error", r.Detail))
 	}
-	a.log.LogAttrs(ctx, level, "request", append(attrs, rec.attrs...)...)
+	record.AddAttrs(more...)
+	_ = a.log.Handler().Handle(ctx, record) // a log that cannot be written is nobody's to tell
+}
+
+// counter returns the counter of a status and reason. Those of successes are
+// kept at hand.
+func (a *Access) counter(status int, reason string) prometheus.Counter {
+	if reason != "" || status < 0 || status >= len(a.plain) {
+		return a.requests.WithLabelValues(strconv.Itoa(status), reason)
+	}
+	if c := a.plain[status].Load(); c != nil {
+		return *c
+	}
+	c := a.requests.WithLabelValues(strconv.Itoa(status), "")
+	a.plain[status].Store(&c)
+	return c
 }
 
 // SetReason notes why the request fails: the word goes into the record and the

@@ -21,15 +21,13 @@ const (
 	maxHeaderBytes    = 32 << 10
 )
 
-// Serve answers HTTP on ln until ctx ends, then stops accepting and waits up
-// to [DrainTimeout] for the requests in flight. It closes ln. A clean stop
-// returns nil, also when connections had to be cut (that is logged).
+// NewServer returns the server of a public listener, with its limits.
 //
 // The context of a request does not end with ctx: a download goes on while the
 // server drains. Handlers that wait (long polls) watch the context of their
 // role instead.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
-	srv := &http.Server{
+func NewServer(ctx context.Context, h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
@@ -37,6 +35,13 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
+}
+
+// Serve answers HTTP on ln, with [NewServer], until ctx ends, then stops accepting and waits up
+// to [DrainTimeout] for the requests in flight. It closes ln. A clean stop
+// returns nil, also when connections had to be cut (that is logged).
+func Serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
+	srv := NewServer(ctx, h, log)
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ln) }()
 	select {

@@ -27,6 +27,7 @@ type Entry struct {
 	state State
 	epoch uint64
 	at    index.Item // where the record was when the state was read; Len 0: nowhere
+	seg   uint32     // the number of the segment there: its place may be another's by now
 	err   error      // of the last Mark
 	clear uint64     // epoch of a ban up to which none changes the state
 }
@@ -38,7 +39,11 @@ func (s *Store) read(seg *segment, it index.Item) (*Entry, error) {
 	if _, err := seg.f.ReadAt(raw, off); err != nil {
 		return nil, fmt.Errorf("read %s: %w", seg.name(), err)
 	}
-	return s.parse(raw, seg.seedAt(off), it)
+	e, err := s.parse(raw, seg.seedAt(off), it)
+	if err == nil {
+		e.seg = seg.num
+	}
+	return e, err
 }
 
 // parse makes an entry of a record's bytes, which it keeps.
@@ -74,7 +79,11 @@ func (s *Store) parse(raw []byte, seed uint32, it index.Item) (*Entry, error) {
 func (e *Entry) isAt(it index.Item) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.at.Len != 0 && e.at.Seg == it.Seg && e.at.Off == it.Off && e.at.Rev == it.Rev
+	if e.at.Len == 0 || e.at.Seg != it.Seg || e.at.Off != it.Off || e.at.Rev != it.Rev {
+		return false
+	}
+	seg := e.store.segs.at(it.Seg)
+	return seg != nil && seg.num == e.seg
 }
 
 // Is reports whether both are the same stored response, or both nil. Its state
@@ -84,6 +93,14 @@ func (e *Entry) Is(other *Entry) bool {
 		return e == other
 	}
 	return e.id == other.id && e.num == other.num
+}
+
+// Current reports whether the entry is what [Store.Get] returns now, and counts
+// a use if so. It may be wrong in saying no, and is cheaper than Get.
+func (e *Entry) Current() bool {
+	current := false
+	e.store.index.View(index.Key(e.id), true, func(it index.Item) { current = e.isAt(it) })
+	return current && !e.banned()
 }
 
 // ID returns the entry's name.
@@ -135,7 +152,7 @@ func (e *Entry) refresh(it index.Item) {
 		return
 	}
 	e.mu.Lock()
-	e.at, e.state, e.epoch, e.clear = it, st, epoch, 0
+	e.at, e.seg, e.state, e.epoch, e.clear = it, e.store.segs.at(it.Seg).num, st, epoch, 0
 	e.mu.Unlock()
 }
 
@@ -166,6 +183,7 @@ func (s *Store) stateAt(it index.Item) (r record, st State, epoch uint64, err er
 func (e *Entry) Mark(change func(*State)) {
 	s := e.store
 	st, epoch, at := e.State(), s.bans.now(), index.Item{}
+	var num uint32
 	var failed error
 	dropped := false
 	s.index.Update(index.Key(e.id), func(it index.Item, found bool) (index.Item, index.Action) {
@@ -190,11 +208,11 @@ func (e *Entry) Mark(change func(*State)) {
 			return it, index.Drop
 		}
 		it.Rev++
-		at = it
+		at, num = it, seg.num
 		return it, index.Put
 	})
 	e.mu.Lock()
-	e.state, e.epoch, e.at, e.err, e.clear = st, epoch, at, failed, 0
+	e.state, e.epoch, e.at, e.seg, e.err, e.clear = st, epoch, at, num, failed, 0
 	e.mu.Unlock()
 	if dropped {
 		s.fault("note a state", failed)
@@ -261,6 +279,7 @@ func (e *Entry) rewrite(meta *Meta, st State) error {
 	}
 	err := errElsewhere
 	at := index.Item{}
+	var num uint32
 	s.index.Update(index.Key(e.id), func(it index.Item, found bool) (index.Item, index.Action) {
 		if !found || !s.holds(it, e) {
 			s.space.free(pool, reserved)
@@ -273,6 +292,7 @@ func (e *Entry) rewrite(meta *Meta, st State) error {
 		}
 		defer seg.appending.RUnlock()
 		at.Rev, at.Uses = it.Rev+1, it.Uses
+		num = seg.num
 		s.log.record(logPut(e.id, seg.num, at))
 		s.count(from, it, -1)
 		return at, index.Put
@@ -281,7 +301,7 @@ func (e *Entry) rewrite(meta *Meta, st State) error {
 		return err
 	}
 	e.mu.Lock()
-	e.state, e.epoch, e.at, e.err, e.clear = st, epoch, at, nil, 0
+	e.state, e.epoch, e.at, e.seg, e.err, e.clear = st, epoch, at, num, nil, 0
 	e.mu.Unlock()
 	return nil
 }
@@ -394,6 +414,23 @@ func (b *Body) File(off int64) (*os.File, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// At returns the body's file if the n bytes from off on may be sent from it as
+// they are, else nil: they are in memory, or not all of them were looked at
+// since the file was opened. Until Close the file may be read from, at explicit
+// offsets; it must not be written, closed or sought in.
+func (b *Body) At(off, n int64) *os.File {
+	if b.h == nil {
+		return nil
+	}
+	e := b.entry
+	for i := off >> e.shift; i<<e.shift < off+n; i++ {
+		if b.h.checked[i/64].Load()>>(i%64)&1 == 0 {
+			return nil
+		}
+	}
+	return b.h.f
 }
 
 // Close gives the body up.

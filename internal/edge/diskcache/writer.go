@@ -388,7 +388,7 @@ func (w *Writer) publish(e *Entry, raw []byte) error {
 		s.doomed.add(nil, &older)
 	}
 	e.mu.Lock()
-	e.at = it
+	e.at, e.seg = it, seg.num
 	e.mu.Unlock()
 	if w.h != nil {
 		w.h.release()

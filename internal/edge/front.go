@@ -1,0 +1,224 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/upstream"
+	"freshet/internal/h1"
+	"freshet/internal/httpcache"
+	"freshet/internal/role"
+)
+
+// front answers fresh hits, and nothing else, before net/http comes into play
+// ([h1.Handler]). A client cannot tell its answers from those of
+// [Edge.ServeHTTP], nor can the metrics and the record.
+type front struct {
+	e      *Edge
+	access *role.Access
+	hots   *hots
+}
+
+// wish is what the fields of a request ask for, apart from the representation.
+type wish struct {
+	header http.Header // conditions and Range, nil if there are none
+	cache  bool        // there are directives for caches
+	ranged bool
+}
+
+// read notes the fields that matter. It reports false for a request that is
+// not for a cache to answer.
+func (w *wish) read(fields []h1.Field) bool {
+	for _, f := range fields {
+		var name string
+		switch len(f.Name) {
+		case 5:
+			if f.Is("range") {
+				name, w.ranged = "Range", true
+			}
+		case 6:
+			w.cache = w.cache || f.Is("pragma")
+		case 8:
+			switch {
+			case f.Is("if-match"):
+				return false
+			case f.Is("if-range"):
+				name = "If-Range"
+			}
+		case 13:
+			switch {
+			case f.Is("if-none-match"):
+				name = "If-None-Match"
+			case f.Is("cache-control"):
+				w.cache = true
+			}
+		case 17:
+			if f.Is("if-modified-since") {
+				name = "If-Modified-Since"
+			}
+		case 19:
+			if f.Is("if-unmodified-since") {
+				return false
+			}
+		}
+		if name != "" {
+			if w.header == nil {
+				w.header = make(http.Header)
+			}
+			w.header[name] = append(w.header[name], string(f.Value))
+		}
+	}
+	return true
+}
+
+// Answer implements [h1.Handler].
+func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
+	var w wish
+	if !w.read(req.Fields) {
+		return false
+	}
+	var stack [512]byte
+	key := req.Target
+	if len(f.e.sites) > 0 {
+		key = append(append(append(stack[:0], req.Host...), '\n'), req.Target...)
+	}
+	h := f.find(key, req)
+	if h == nil || w.cache && !h.call.policy.Ruled() {
+		return false
+	}
+	fresh, st := f.e.freshnessOf(&h.call, h.entry, req.Begun)
+	if fresh.Decide(httpcache.Directives{}) != httpcache.Fresh {
+		return false
+	}
+	begin, length, ok := f.choose(h, req, &w, res)
+	if !ok {
+		return false
+	}
+	status := httpcache.CacheStatus{Cache: product, Hit: true, HasTTL: true, TTL: int64((fresh.Lifetime - fresh.Age) / time.Second)}
+	b := append(res.Head, "Age: "...)
+	b = strconv.AppendInt(b, int64(st.Age(req.Begun)/time.Second), 10)
+	b = append(b, "\r\nCache-Status: "...)
+	b = status.Append(append(b, h.before...))
+	res.Head = append(b, "\r\n"...)
+	if length == 0 {
+		res.Tag = h
+		return true
+	}
+	return f.body(h, begin, length, res)
+}
+
+// find returns what is known of a target, if it is of what the store has now.
+func (f *front) find(key []byte, req *h1.Request) *hot {
+	h := f.hots.get(key)
+	if h != nil && f.e.current(h) {
+		return h
+	}
+	if h = f.e.heat(string(req.Host), string(req.Target)); h != nil {
+		f.hots.put(key, h)
+	}
+	return h
+}
+
+// choose begins the head and says which part of the body goes with it. It
+// reports false for answers that are not made here.
+func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response) (begin, length int64, ok bool) {
+	size := h.entry.Size()
+	res.Status = http.StatusOK
+	if w.header != nil {
+		if httpcache.Evaluate(w.header, h.meta.Header) == httpcache.NotModified {
+			res.Status = http.StatusNotModified
+			res.Head = h.appendHead(res.Head, res.Status, -1)
+			return 0, 0, true
+		}
+		if lines := w.header["Range"]; w.ranged && len(lines) == 1 && !req.Head && httpcache.IfRange(w.header, h.meta.Header) {
+			ranges, satisfiable := httpcache.ParseRange(lines[0], size)
+			switch {
+			case !satisfiable || len(ranges) > 1 || len(ranges) == 1 && h.sniffed != "":
+				return 0, 0, false
+			case len(ranges) == 1:
+				res.Status = http.StatusPartialContent
+				res.Head = h.appendHead(res.Head, res.Status, ranges[0].Length)
+				res.Head = append(res.Head, "Content-Range: "...)
+				res.Head = append(res.Head, ranges[0].ContentRange(size)...)
+				res.Head = append(res.Head, "\r\n"...)
+				return ranges[0].Start, ranges[0].Length, true
+			}
+		}
+	}
+	res.Head = h.appendHead(res.Head, res.Status, size)
+	if req.Head {
+		return 0, 0, true
+	}
+	res.Head = append(res.Head, h.sniffed...)
+	return 0, size, true
+}
+
+// body attaches the body: from memory, or from its file as far as that was
+// found to be right before.
+func (f *front) body(h *hot, begin, length int64, res *h1.Response) bool {
+	body, err := h.entry.Open()
+	if err != nil {
+		return false
+	}
+	if b := body.Bytes(); b != nil {
+		res.Body = b[begin : begin+length]
+		res.Tag = h
+		return true
+	}
+	if res.File = body.At(begin, length); res.File == nil {
+		body.Close()
+		return false
+	}
+	res.Offset, res.Length = begin, length
+	res.Tag = &fromFile{h, body}
+	return true
+}
+
+// fromFile is an answer that holds a file open.
+type fromFile struct {
+	hot  *hot
+	body *diskcache.Body
+}
+
+// Sent implements [h1.Handler].
+func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
+	took := time.Since(req.Begun)
+	var h *hot
+	switch tag := res.Tag.(type) {
+	case *hot:
+		h = tag
+	case *fromFile:
+		h = tag.hot
+		tag.body.Close()
+	}
+	outcome, reason := outcomeHit, upstream.Reason("")
+	answered := role.Answered{Method: http.MethodGet, Path: h.path, Status: res.Status, Bytes: sent, Took: took}
+	if req.Head {
+		answered.Method = http.MethodHead
+	}
+	if err != nil {
+		reason = upstream.ClientGone
+		if _, fault := errors.AsType[*h1.FileError](err); fault {
+			outcome, reason = outcomeError, upstream.StoreFull
+		}
+		answered.Reason, answered.Detail = string(reason), err.Error()
+	}
+	first := took
+	if !res.Started.IsZero() {
+		first = res.Started.Sub(req.Begun)
+	}
+	f.e.metrics.firstByte(outcomeHit, first)
+	f.e.metrics.count(outcome, reason, sent)
+	attrs := [2]slog.Attr{slog.String("outcome", outcome.String())}
+	n := 1
+	if name := h.call.site.name; name != "" {
+		attrs[n] = slog.String("site", name)
+		n++
+	}
+	f.access.Note(context.Background(), answered, attrs[:n]...)
+}

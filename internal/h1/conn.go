@@ -1,0 +1,280 @@
+package h1
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// inSize is the longest header that is looked at here.
+	inSize = 8 << 10
+	// headSize is the room for most heads of answers.
+	headSize = 2 << 10
+	// slack is how much later than it should a read deadline may come: setting
+	// one costs, so it is set only now and then.
+	slack = 5 * time.Second
+)
+
+// work is what a connection needs while it has a request.
+type work struct {
+	in     [inSize]byte
+	n      int // in[:n] was read
+	seen   int // in[:seen] was looked at and holds no whole request
+	req    Request
+	res    Response
+	fields [maxFields]Field
+	head   [headSize]byte
+}
+
+// buffers lends what only active connections hold.
+type buffers struct {
+	work sync.Pool // of *work
+	out  sync.Pool // of *[outSize]byte
+}
+
+func (b *buffers) getWork() *work {
+	if w, ok := b.work.Get().(*work); ok {
+		return w
+	}
+	return new(work)
+}
+
+func (b *buffers) putWork(w *work) {
+	w.n, w.seen = 0, 0
+	b.work.Put(w)
+}
+
+func (b *buffers) getOut() *[outSize]byte {
+	if out, ok := b.out.Get().(*[outSize]byte); ok {
+		return out
+	}
+	return new([outSize]byte)
+}
+
+// conn is one connection. It belongs to its goroutine but for state and rwc.
+type conn struct {
+	s     *Server
+	rwc   net.Conn
+	state atomic.Uint32 // connState…
+
+	w      *work     // nil while idle
+	readBy time.Time // the read deadline that is set
+	strict bool      // it is that of a header
+	first  bool      // no request came yet
+
+	sock *socket // nil: not a bare socket
+	one  [1]byte // what the others wait with
+	// writeBy is the write deadline that is set, without sock.
+	writeBy time.Time
+}
+
+// What a connection does, for those who want to end it.
+const (
+	connActive uint32 = iota
+	connIdle
+	connWoken // idle when serving ended: its read was ended
+)
+
+func newConn(s *Server, rwc net.Conn) *conn {
+	c := &conn{s: s, rwc: rwc, first: true}
+	switch rwc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		if raw, err := rwc.(syscall.Conn).SyscallConn(); err == nil {
+			c.sock = newSocket(c, raw)
+		}
+	}
+	return c
+}
+
+// serve answers requests until the connection ends or is given away.
+func (c *conn) serve(ctx context.Context) {
+	defer c.s.forget(c)
+	if tc, ok := c.rwc.(*tls.Conn); ok && !c.handshake(ctx, tc) {
+		c.s.Metrics.gave(plain)
+		c.s.slow.give(tc) // it tells what went wrong as well
+		return
+	}
+	for c.await() {
+		n, odd := c.request()
+		if odd != plain {
+			c.s.Metrics.gave(odd)
+			c.resetDeadlines()
+			give(c.s.slow, c.rwc, slices.Clone(c.w.in[:c.w.n]))
+			c.release()
+			return
+		}
+		if n == 0 {
+			break
+		}
+		if ok, mine := c.answer(n); !mine {
+			return
+		} else if !ok {
+			break
+		}
+	}
+	c.release()
+	_ = c.rwc.Close() // every byte that mattered was acknowledged by the kernel, or sending failed
+}
+
+// handshake reports whether HTTP/1.1 is to be spoken here.
+func (c *conn) handshake(ctx context.Context, tc *tls.Conn) bool {
+	if d := c.s.headerTimeout(); d > 0 {
+		_ = tc.SetDeadline(time.Now().Add(d)) // else the handshake fails
+	}
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return false
+	}
+	_ = tc.SetDeadline(time.Time{})
+	proto := tc.ConnectionState().NegotiatedProtocol
+	return proto == "" || proto == "http/1.1"
+}
+
+// await waits for the begin of a request. It reports false when the connection
+// is to be closed.
+func (c *conn) await() bool {
+	if c.w != nil && c.w.n > 0 {
+		return true
+	}
+	c.release()
+	c.state.Store(connIdle)
+	if c.s.draining.Load() {
+		return false
+	}
+	c.idleDeadline()
+	n, err := c.readFirst()
+	if c.state.Swap(connActive) == connWoken {
+		c.readBy = time.Time{} // it was changed
+	}
+	return n > 0 && err == nil
+}
+
+// idleDeadline bounds the time until the next request. The first one has no
+// more time than its header.
+func (c *conn) idleDeadline() {
+	d := c.s.idleTimeout()
+	if c.first {
+		d = c.s.headerTimeout()
+	}
+	if d == 0 {
+		if !c.readBy.IsZero() {
+			c.setRead(time.Time{})
+		}
+		return
+	}
+	by := time.Now().Add(d)
+	if c.first {
+		c.setRead(by)
+		c.strict = true
+		return
+	}
+	if c.readBy.Before(by) {
+		c.setRead(by.Add(slack))
+	}
+}
+
+func (c *conn) setRead(by time.Time) {
+	c.readBy = by
+	_ = c.rwc.SetReadDeadline(by) // fails only when the connection is closed
+}
+
+// resetDeadlines leaves the connection as net/http expects a new one.
+func (c *conn) resetDeadlines() {
+	_ = c.rwc.SetDeadline(time.Time{}) // fails only when the connection is closed
+	c.readBy, c.writeBy, c.strict = time.Time{}, time.Time{}, false
+}
+
+// wakeIdle ends the wait of an idle connection for its next request.
+func (c *conn) wakeIdle() {
+	if c.state.CompareAndSwap(connIdle, connWoken) {
+		_ = c.rwc.SetReadDeadline(time.Unix(1, 0)) // fails only when the connection is closed
+	}
+}
+
+// cut ends the connection at once.
+func (c *conn) cut() { _ = c.rwc.Close() }
+
+// release gives the buffers back.
+func (c *conn) release() {
+	if c.w != nil {
+		c.s.buffers.putWork(c.w)
+		c.w = nil
+	}
+}
+
+// request reads until a whole header is there. n is its length, 0 if the
+// connection is to be closed.
+func (c *conn) request() (n int, odd oddity) {
+	w := c.w
+	for {
+		if bytes.IndexByte(w.in[w.seen:w.n], '\n') >= 0 {
+			w.req = Request{Fields: w.fields[:0]}
+			if n, odd = w.req.parse(w.in[:w.n]); n > 0 || odd != plain {
+				return n, odd
+			}
+		}
+		w.seen = w.n
+		if w.n == inSize {
+			return 0, oddSize
+		}
+		if !c.strict && c.s.headerTimeout() > 0 {
+			c.setRead(time.Now().Add(c.s.headerTimeout()))
+			c.strict = true
+		}
+		k, err := c.readMore()
+		w.n += k
+		if err != nil || k == 0 {
+			return 0, plain
+		}
+	}
+}
+
+// answer answers the request whose header is the first n bytes. ok says that the
+// next one may come, mine that the connection is still ours.
+func (c *conn) answer(n int) (ok, mine bool) {
+	w := c.w
+	c.first, c.strict = false, false
+	w.req.Begun = time.Now()
+	w.res = Response{Head: w.head[:0]}
+	if !c.s.Handler.Answer(&w.req, &w.res) {
+		return c.lend(n)
+	}
+	closing := w.req.Close || c.s.draining.Load()
+	if closing {
+		w.res.Head = append(w.res.Head, "Connection: close\r\n"...)
+	}
+	w.res.Head = append(w.res.Head, "\r\n"...)
+	sent, err := c.send(&w.res)
+	c.s.Handler.Sent(&w.req, &w.res, sent, err)
+	w.res.Body, w.res.File, w.res.Tag = nil, nil, nil
+	if closing || err != nil {
+		return false, true
+	}
+	w.n = copy(w.in[:], w.in[n:w.n])
+	w.seen = 0
+	return true, true
+}
+
+// lend leaves one request to net/http.
+func (c *conn) lend(n int) (ok, mine bool) {
+	w := c.w
+	head, after := slices.Clone(w.in[:n]), slices.Clone(w.in[n:w.n])
+	c.release()
+	c.resetDeadlines()
+	c.s.Metrics.lent()
+	rest, back := lend(c.s.slow, c.rwc, head, after)
+	if !back {
+		return false, false
+	}
+	if len(rest) > 0 {
+		c.w = c.s.buffers.getWork()
+		c.w.n = copy(c.w.in[:], rest)
+	}
+	return true, true
+}

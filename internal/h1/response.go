@@ -1,0 +1,40 @@
+package h1
+
+import (
+	"os"
+	"time"
+)
+
+// Handler answers requests whose answers are at hand. Its methods are called
+// by many goroutines at once.
+type Handler interface {
+	// Answer describes in res what is to be sent, and reports whether there is
+	// an answer. It must not wait. If it reports false, the request is left to
+	// net/http, and nothing of res counts.
+	Answer(req *Request, res *Response) bool
+	// Sent follows each Answer that reported true, once its last byte is with
+	// the kernel or sending it has failed: sent is how much of the body went
+	// out. What the response was made of is free afterwards.
+	Sent(req *Request, res *Response, sent int64, err error)
+}
+
+// Response is an answer: a head, and a body in memory or in a file.
+type Response struct {
+	// Status is the status code, for Sent: what the client gets stands in Head.
+	Status int
+	// Head takes the status line and the fields, each with its CRLF, without
+	// the empty line; Connection is not the handler's. It begins empty, with
+	// room for most heads.
+	Head []byte
+	// Body is the body, or nil.
+	Body []byte
+	// File holds the body instead, Length bytes from Offset on. Its position is
+	// neither used nor changed: many may send from one file.
+	File           *os.File
+	Offset, Length int64
+	// Started is when the head was with the kernel, for Sent. Zero: with all
+	// the rest.
+	Started time.Time
+	// Tag carries what the handler wants to see again in Sent.
+	Tag any
+}

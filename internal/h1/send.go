@@ -1,0 +1,120 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"time"
+)
+
+// readFirst reads the first bytes of a request.
+func (c *conn) readFirst() (int, error) {
+	if c.sock != nil {
+		n, err := c.sock.readSome()
+		if c.w != nil {
+			c.w.n = n
+		}
+		return n, err
+	}
+	n, err := c.rwc.Read(c.one[:])
+	if n > 0 {
+		c.w = c.s.buffers.getWork()
+		c.w.in[0], c.w.n = c.one[0], 1
+	}
+	return n, err
+}
+
+// readMore reads behind what is there.
+func (c *conn) readMore() (int, error) {
+	if c.sock != nil {
+		return c.sock.readSome()
+	}
+	return c.rwc.Read(c.w.in[c.w.n:])
+}
+
+// send sends a response. It returns how much of the body went out.
+func (c *conn) send(r *Response) (int64, error) {
+	switch {
+	case r.File == nil:
+		return c.sendMemory(r.Head, r.Body)
+	case r.Length > sendfileFrom && c.sock != nil:
+		if _, err := c.sock.writeAll(r.Head, nil, true); err != nil {
+			return 0, err
+		}
+		r.Started = time.Now()
+		return c.sock.sendFile(r.File, r.Offset, r.Length)
+	}
+	out := c.s.buffers.getOut()
+	defer c.s.buffers.out.Put(out)
+	head := r.Head
+	var sent int64
+	for sent < r.Length || len(head) > 0 {
+		used := 0
+		if len(head) <= outSize/2 {
+			used = copy(out[:], head)
+			head = nil
+		}
+		part := out[used:min(int64(outSize), int64(used)+r.Length-sent)]
+		if _, err := r.File.ReadAt(part, r.Offset+sent); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF // the file is shorter than it was
+			}
+			return sent, &FileError{err}
+		}
+		n, err := c.sendMemory(head, out[:used+len(part)])
+		head = nil
+		sent += max(0, n-int64(used))
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// FileError says that a body could not be read: the fault is not the client's.
+type FileError struct{ Err error }
+
+func (e *FileError) Error() string { return "read the body: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *FileError) Unwrap() error { return e.Err }
+
+// sendMemory sends head and body as one. It returns how much of the body went
+// out.
+func (c *conn) sendMemory(head, body []byte) (int64, error) {
+	if c.sock != nil {
+		n, err := c.sock.writeAll(head, body, false)
+		return int64(max(0, n-len(head))), err
+	}
+	if len(head) > 0 && len(body) > 0 && len(head)+len(body) <= outSize {
+		out := c.s.buffers.getOut()
+		defer c.s.buffers.out.Put(out)
+		n, err := c.write(append(append(out[:0], head...), body...))
+		return int64(max(0, n-len(head))), err
+	}
+	if len(head) > 0 {
+		if _, err := c.write(head); err != nil {
+			return 0, err
+		}
+	}
+	sent := 0
+	for sent < len(body) {
+		n, err := c.write(body[sent:min(len(body), sent+outSize)])
+		sent += n
+		if err != nil {
+			return int64(sent), err
+		}
+	}
+	return int64(sent), nil
+}
+
+// write writes to a connection that is no bare socket. Its deadline is renewed
+// now and then.
+func (c *conn) write(b []byte) (int, error) {
+	if by := time.Now().Add(c.s.Stall); c.writeBy.Before(by) {
+		c.writeBy = by.Add(slack)
+		if err := c.rwc.SetWriteDeadline(c.writeBy); err != nil {
+			return 0, err
+		}
+	}
+	return c.rwc.Write(b)
+}

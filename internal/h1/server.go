@@ -1,0 +1,184 @@
+package h1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Server serves connections. Its fields are not changed once Serve began.
+type Server struct {
+	// Handler answers what is at hand.
+	Handler Handler
+	// HTTP does everything else. Its ReadHeaderTimeout and IdleTimeout hold
+	// here as well; its ConnState is taken. Nothing else serves with it.
+	HTTP *http.Server
+	// Drain is how long requests in flight may take to end when Serve is told
+	// to stop. Connections still open then are cut.
+	Drain time.Duration
+	// Stall is how long a client may take no byte of an answer before it is
+	// cut. Zero: two minutes.
+	Stall time.Duration
+	// Log receives what is wrong with the listener, and cut connections. Nil:
+	// nothing.
+	Log *slog.Logger
+	// Metrics counts. Nil: nothing is counted.
+	Metrics *Metrics
+
+	slow     *handover
+	buffers  buffers
+	draining atomic.Bool
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	wg    sync.WaitGroup // one for each of conns
+}
+
+// defaultStall is what an answer may stand still.
+const defaultStall = 2 * time.Minute
+
+// Serve answers HTTP/1.1 on ln, and whatever [Server.HTTP] speaks, until ctx
+// ends; then it drains. It closes ln. A clean stop returns nil, also when
+// connections had to be cut (that is logged). It is called once.
+//
+// Connections of crypto/tls are served as well: those that agreed on another
+// protocol than http/1.1 go to [Server.HTTP] as they are.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	if s.Stall == 0 {
+		s.Stall = defaultStall
+	}
+	s.conns = make(map[*conn]struct{})
+	s.slow = newHandover(ln.Addr())
+	s.HTTP.ConnState = connState
+	served := make(chan error, 1)
+	go func() { served <- s.HTTP.Serve(s.slow) }()
+	accepted := make(chan error, 1)
+	go func() { accepted <- s.accept(ctx, ln) }()
+	var failed error
+	select {
+	case failed = <-accepted:
+		failed = fmt.Errorf("serve %s: %w", ln.Addr(), failed)
+	case failed = <-served:
+		failed = fmt.Errorf("serve %s: %w", ln.Addr(), failed)
+		served <- nil
+	case <-ctx.Done():
+	}
+	if err := ln.Close(); err != nil && failed == nil && !errors.Is(err, net.ErrClosed) {
+		failed = fmt.Errorf("stop serving %s: %w", ln.Addr(), err)
+	}
+	if failed == nil {
+		failed = <-accepted
+	}
+	return errors.Join(failed, s.drain(ctx, served))
+}
+
+// accept takes connections until the listener is closed.
+func (s *Server) accept(ctx context.Context, ln net.Listener) error {
+	var pause time.Duration
+	for {
+		rwc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.start(ctx, rwc)
+			continue
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // the listener was closed to stop
+		case !passing(err):
+			return err
+		}
+		// Out of descriptors, or the like: connections will end.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.Log.WarnContext(ctx, "accept a connection", slog.Any("error", err), slog.Duration("retry", pause))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// passing tells errors of accept(2) that concern one connection, or pass.
+func passing(err error) bool {
+	for _, e := range [...]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.ECONNRESET} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Server) start(ctx context.Context, rwc net.Conn) {
+	c := newConn(s, rwc)
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	s.Metrics.opened()
+	go c.serve(context.WithoutCancel(ctx))
+}
+
+// forget is called by a connection when it ends here.
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.Metrics.closed()
+	s.wg.Done()
+}
+
+// drain ends the connections: idle ones now, the others after their answers.
+func (s *Server) drain(ctx context.Context, served <-chan error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Drain)
+	defer cancel()
+	s.draining.Store(true)
+	s.HTTP.SetKeepAlivesEnabled(false)
+	s.mu.Lock()
+	for c := range s.conns {
+		c.wakeIdle()
+	}
+	s.mu.Unlock()
+	ended := make(chan struct{})
+	go func() { s.wg.Wait(); close(ended) }()
+	cut := false
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		cut = true
+		s.mu.Lock()
+		for c := range s.conns {
+			c.cut()
+		}
+		s.mu.Unlock()
+	}
+	err := s.HTTP.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		cut = true
+		err = s.HTTP.Close()
+	}
+	<-ended
+	if cut {
+		s.Log.WarnContext(ctx, "connections cut after the drain time", slog.Duration("drain", s.Drain))
+	}
+	if e := <-served; err == nil && e != nil && !errors.Is(e, http.ErrServerClosed) {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("stop serving: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) headerTimeout() time.Duration { return s.HTTP.ReadHeaderTimeout }
+
+func (s *Server) idleTimeout() time.Duration { return s.HTTP.IdleTimeout }
