@@ -26,20 +26,6 @@ type Origin struct {
 	FirstByte, Idle time.Duration
 }
 
-// Request is a request to an origin.
-type Request struct {
-	Method string
-	// URI is path and query as they are sent, "/a%20b?c"; the path begins with
-	// a slash.
-	URI    string
-	Header http.Header
-	// Body may be nil. ContentLength is its length, -1 if unknown.
-	Body          io.ReadCloser
-	ContentLength int64
-	// Interim, if not nil, is told of 1xx responses.
-	Interim func(status int, h http.Header)
-}
-
 // connectGrace is added to FirstByte for connecting; the transport's own,
 // tighter limits (3 s, and 5 s for TLS) tell which phase it was.
 const connectGrace = 10 * time.Second
