@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"freshet/internal/config"
+	"freshet/internal/edge/control"
 )
 
 // Config is the table [edge]. With only Origin and Store set, the edge caches
@@ -53,6 +55,28 @@ type Config struct {
 	// limit on the whole. Default "15s".
 	IdleTimeout time.Duration `toml:"idle-timeout"`
 
+	// PurgeMethod says that the method PURGE is understood on the public
+	// listener, as Varnish and Fastly do: from PurgeFrom, and with the token of
+	// a client that may purge. Otherwise PURGE is answered 405; it never goes to
+	// the origin. Default false.
+	PurgeMethod bool `toml:"purge-method"`
+
+	// PurgeFrom are the networks that need no token for PURGE ("10.1.0.0/16",
+	// "192.0.2.7"). Default: none.
+	PurgeFrom []string `toml:"purge-from"`
+
+	// Control says who may purge and warm, on the admin listener or by PURGE.
+	Control control.Config `toml:"control"`
+
+	// Node is the name under which this edge reports to its hubs how far it has
+	// applied their events. Default: the name of the host.
+	Node string `toml:"node"`
+
+	// HubTokenFile holds a token of the hub with the scope "node", with which
+	// the edge reports. Without one it follows the events all the same and
+	// reports nothing. The hubs of all sites are sent the same token.
+	HubTokenFile string `toml:"hub-token-file"`
+
 	// Sites are further origins by name, each with the host names it answers
 	// for.
 	Sites map[string]SiteConfig `toml:"sites"`
@@ -73,6 +97,12 @@ type SiteConfig struct {
 	// Follow is as in [edge]. Default: that of [edge] if it is a word, else
 	// "auto".
 	Follow string `toml:"follow"`
+
+	// PurgeMethod is as in [edge], for this site alone. Default false.
+	PurgeMethod bool `toml:"purge-method"`
+
+	// PurgeFrom is as in [edge]. Default: that of [edge].
+	PurgeFrom []string `toml:"purge-from"`
 }
 
 // Defaults of Config.
@@ -101,6 +131,9 @@ func (c Config) WithDefaults() Config {
 	sites := maps.Clone(c.Sites)
 	for name, site := range sites {
 		site.Rules = cmp.Or(site.Rules, c.Rules)
+		if len(site.PurgeFrom) == 0 {
+			site.PurgeFrom = c.PurgeFrom
+		}
 		if site.Follow == "" {
 			site.Follow = followAuto
 			if !isURL(c.Follow) {
@@ -135,6 +168,8 @@ func (c Config) Validate() []config.Problem {
 	}
 	v.rules("rules", c.Rules)
 	v.follow("follow", c.Follow)
+	v.networks("purge-from", c.PurgeFrom)
+	v.clientSites(c)
 	v.notNegative("first-byte-timeout", c.FirstByteTimeout)
 	v.notNegative("idle-timeout", c.IdleTimeout)
 	owner := make(map[string]string)
@@ -184,6 +219,35 @@ func (v *validation) site(name string, site SiteConfig, owner map[string]string)
 	}
 	v.rules(key+".rules", site.Rules)
 	v.follow(key+".follow", site.Follow)
+	v.networks(key+".purge-from", site.PurgeFrom)
+}
+
+// networks checks a list of networks and addresses.
+func (v *validation) networks(key string, list []string) {
+	for i, s := range list {
+		if _, err := parseNetwork(s); err != nil {
+			v.problem(fmt.Sprintf("%s[%d]", key, i), `%q is no network: want "10.1.0.0/16" or "192.0.2.7"`, s)
+		}
+	}
+}
+
+// parseNetwork reads a network, or an address as the network of it alone.
+func parseNetwork(s string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return addr.Unmap().Prefix(addr.Unmap().BitLen())
+	}
+	return netip.ParsePrefix(s)
+}
+
+// clientSites checks that clients are granted sites that there are.
+func (v *validation) clientSites(c Config) {
+	for _, name := range slices.Sorted(maps.Keys(c.Control.Clients)) {
+		for i, site := range c.Control.Clients[name].Sites {
+			if _, known := c.Sites[site]; !known && (site != "default" || c.Origin == "") {
+				v.problem(fmt.Sprintf("control.clients.%s.sites[%d]", name, i), "there is no site %q", site)
+			}
+		}
+	}
 }
 
 func (v *validation) origin(key, s string) {

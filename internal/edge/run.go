@@ -49,8 +49,8 @@ func (e *Edge) serve(ctx context.Context, ln net.Listener, access *role.Access, 
 
 // check validates a configuration that did not come through a file.
 func check(cfg Config) error {
-	if problems := cfg.Validate(); len(problems) > 0 {
-		return fmt.Errorf("configuration: %w", config.Problems(problems))
+	if err := config.Check(cfg); err != nil {
+		return fmt.Errorf("configuration: %w", err)
 	}
 	return nil
 }

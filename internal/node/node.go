@@ -75,6 +75,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var health role.Health
+	admin := role.Admin(&health, metrics)
 
 	group, ctx := errgroup.WithContext(ctx)
 	dial := opt.Network.Dialer((&net.Dialer{Timeout: role.ConnectTimeout}).DialContext)
@@ -96,6 +97,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 			Listen:  listen,
 			Metrics: metrics,
 			Ready:   sync.OnceFunc(func() { ready(); waiting.Done() }),
+			Admin:   admin.Handle,
 		}
 		group.Go(func() error {
 			begin := time.Now()
@@ -115,7 +117,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 			if err != nil {
 				return fmt.Errorf("admin listener: %w", err)
 			}
-			return role.Serve(ctx, ln, role.Admin(&health, metrics), opt.Log)
+			return role.Serve(ctx, ln, admin, opt.Log)
 		})
 	}
 	if opt.Ready != nil {

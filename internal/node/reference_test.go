@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,9 +20,10 @@ var update = flag.Bool("update", false, "rewrite the generated files")
 // settings.json and docs/configuration.md say what the source says.
 func TestReferenceIsUpToDate(t *testing.T) {
 	docs, err := configdoc.Read(map[string]string{
-		"freshet/internal/node": ".",
-		"freshet/internal/hub":  "../hub",
-		"freshet/internal/edge": "../edge",
+		"freshet/internal/node":         ".",
+		"freshet/internal/hub":          "../hub",
+		"freshet/internal/edge":         "../edge",
+		"freshet/internal/edge/control": "../edge/control",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +92,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`store = ""`, `store = "/srv/edge"`},
 		{`origin = ""`, `origin = "http://127.0.0.1:1"`},
 		{`hosts = []`, `hosts = ["dl.example.org"]`},
+		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))
 	}

@@ -47,8 +47,9 @@ func (h *Health) Waiting() []string {
 }
 
 // Admin is the handler of a process's admin listener: /-/healthy, /-/ready,
-// /metrics and /debug/pprof. It must never be reachable by the public.
-func Admin(health *Health, metrics prometheus.Gatherer) http.Handler {
+// /metrics and /debug/pprof. It must never be reachable by the public. Roles
+// add their own to it, also while it serves; see [Env.Admin].
+func Admin(health *Health, metrics prometheus.Gatherer) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {

@@ -36,6 +36,11 @@ type Env struct {
 	Metrics *prometheus.Registry
 	// Ready is called once, when the role serves. Zero: nothing is called.
 	Ready func()
+	// Admin adds a handler to the process's admin listener, by a pattern of
+	// [http.ServeMux] below a path of the role's own ("POST /edge/v1/purge").
+	// Whoever is asked there must still ask who asks: the listener may be in
+	// reach of more than the operator. Zero: nobody is listened to.
+	Admin func(pattern string, h http.Handler)
 }
 
 // WithDefaults returns e with every zero field replaced by its default.
@@ -54,6 +59,9 @@ func (e Env) WithDefaults() Env {
 	}
 	if e.Ready == nil {
 		e.Ready = func() {}
+	}
+	if e.Admin == nil {
+		e.Admin = func(string, http.Handler) {}
 	}
 	return e
 }
