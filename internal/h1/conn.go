@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -60,9 +61,11 @@ func (b *buffers) getOut() *[outSize]byte {
 
 // conn is one connection. It belongs to its goroutine but for state and rwc.
 type conn struct {
-	s     *Server
-	rwc   net.Conn
-	state atomic.Uint32 // connState…
+	s        *Server
+	rwc      net.Conn
+	source   netip.Prefix
+	protocol protocol
+	state    atomic.Uint32 // connState…
 
 	w      *work     // nil while idle
 	readBy time.Time // the read deadline that is set
@@ -83,7 +86,7 @@ const (
 )
 
 func newConn(s *Server, rwc net.Conn) *conn {
-	c := &conn{s: s, rwc: rwc, first: true}
+	c := &conn{s: s, rwc: rwc, source: sourceOf(rwc.RemoteAddr()), first: true}
 	switch rwc.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		if raw, err := rwc.(syscall.Conn).SyscallConn(); err == nil {
@@ -94,13 +97,8 @@ func newConn(s *Server, rwc net.Conn) *conn {
 }
 
 // serve answers requests until the connection ends or is given away.
-func (c *conn) serve(ctx context.Context) {
+func (c *conn) serve() {
 	defer c.s.forget(c)
-	if tc, ok := c.rwc.(*tls.Conn); ok && !c.handshake(ctx, tc) {
-		c.s.Metrics.gave(plain)
-		c.s.slow.give(tc) // it tells what went wrong as well
-		return
-	}
 	for c.await() {
 		n, odd := c.request()
 		if odd != plain {
@@ -123,17 +121,63 @@ func (c *conn) serve(ctx context.Context) {
 	_ = c.rwc.Close() // every byte that mattered was acknowledged by the kernel, or sending failed
 }
 
-// handshake reports whether HTTP/1.1 is to be spoken here.
-func (c *conn) handshake(ctx context.Context, tc *tls.Conn) bool {
-	if d := c.s.headerTimeout(); d > 0 {
-		_ = tc.SetDeadline(time.Now().Add(d)) // else the handshake fails
+// begin makes the handshake of TLS, and goes on in a goroutine of its own,
+// because a handshake needs a large stack, and what follows does not.
+func (c *conn) begin(ctx context.Context, tc *tls.Conn) {
+	if why := c.handshake(ctx, tc); why != "" {
+		c.s.Metrics.Rejected(why)
+		defer c.s.forget(c)
+		c.s.slow.give(tc) // it tells the client what went wrong
+		return
+	}
+	switch proto := tc.ConnectionState().NegotiatedProtocol; {
+	case proto == "" || proto == "http/1.1":
+		go c.serve()
+	case proto == "h2" && c.s.H2 != nil:
+		c.speaks(protoH2)
+		go c.serveH2(ctx, tc)
+	default:
+		defer c.s.forget(c)
+		c.s.Metrics.gave(plain)
+		c.s.slow.give(tc)
+	}
+}
+
+func (c *conn) serveH2(ctx context.Context, tc *tls.Conn) {
+	defer c.s.forget(c)
+	c.s.H2.ServeConn(ctx, tc)
+}
+
+// speaks notes which protocol was agreed on.
+func (c *conn) speaks(p protocol) {
+	c.s.Metrics.closed(c.protocol)
+	c.protocol = p
+	c.s.Metrics.changed(p)
+}
+
+// handshake makes the handshake in its time, when it is its turn, or says why
+// not.
+func (c *conn) handshake(ctx context.Context, tc *tls.Conn) Rejection {
+	if d := c.s.Limits.HandshakeTime; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d)
+		defer cancel()
+	}
+	if c.s.handshakes != nil {
+		select {
+		case c.s.handshakes <- struct{}{}:
+			defer func() { <-c.s.handshakes }()
+		case <-ctx.Done():
+			return RejectHandshakeT
+		}
 	}
 	if err := tc.HandshakeContext(ctx); err != nil {
-		return false
+		if ctx.Err() != nil {
+			return RejectHandshakeT
+		}
+		return RejectHandshake
 	}
-	_ = tc.SetDeadline(time.Time{})
-	proto := tc.ConnectionState().NegotiatedProtocol
-	return proto == "" || proto == "http/1.1"
+	return ""
 }
 
 // await waits for the begin of a request. It reports false when the connection

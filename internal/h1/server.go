@@ -2,11 +2,13 @@ package h1
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -26,6 +28,10 @@ type Server struct {
 	// Stall is how long a client may take no byte of an answer before it is
 	// cut. Zero: two minutes.
 	Stall time.Duration
+	// H2 speaks HTTP/2 on the connections that agreed on it. Nil: HTTP does.
+	H2 Protocol
+	// Limits bound what clients may take.
+	Limits Limits
 	// Log receives what is wrong with the listener, and cut connections. Nil:
 	// nothing.
 	Log *slog.Logger
@@ -36,9 +42,23 @@ type Server struct {
 	buffers  buffers
 	draining atomic.Bool
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	wg    sync.WaitGroup // one for each of conns
+	handshakes chan struct{} // a place for each that is under way; nil: no limit
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	sources map[netip.Prefix]int // connections of each
+	wg      sync.WaitGroup       // one for each of conns
+}
+
+// Protocol speaks another protocol on connections of TLS that agreed on it.
+type Protocol interface {
+	// ServeConn answers on c, whose handshake is done, until it ends, and closes
+	// it. It returns when nothing works for c any more. c may be closed by others
+	// at any time. ctx does not end with the server.
+	ServeConn(ctx context.Context, c *tls.Conn)
+	// Drain tells all clients to begin nothing anew, and makes each ServeConn
+	// return when its answers are out. It is called once and does not wait.
+	Drain()
 }
 
 // defaultStall is what an answer may stand still.
@@ -48,8 +68,10 @@ const defaultStall = 2 * time.Minute
 // ends; then it drains. It closes ln. A clean stop returns nil, also when
 // connections had to be cut (that is logged). It is called once.
 //
-// Connections of crypto/tls are served as well: those that agreed on another
-// protocol than http/1.1 go to [Server.HTTP] as they are.
+// Connections of crypto/tls are served as well, when ln yields [*tls.Conn] (as
+// that of [tls.NewListener] does): the handshake is made here, in a goroutine of
+// the connection and within the limits. Those that agreed on "h2" go to
+// [Server.H2]; other protocols than http/1.1 go to [Server.HTTP] as they are.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
@@ -57,7 +79,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.Stall == 0 {
 		s.Stall = defaultStall
 	}
+	s.Limits = s.Limits.WithDefaults()
+	if s.Limits.Handshakes > 0 {
+		s.handshakes = make(chan struct{}, s.Limits.Handshakes)
+	}
 	s.conns = make(map[*conn]struct{})
+	s.sources = make(map[netip.Prefix]int)
 	s.slow = newHandover(ln.Addr())
 	s.HTTP.ConnState = connState
 	served := make(chan error, 1)
@@ -121,19 +148,31 @@ func passing(err error) bool {
 func (s *Server) start(ctx context.Context, rwc net.Conn) {
 	c := newConn(s, rwc)
 	s.mu.Lock()
+	if why := s.admitLocked(c.source); why != "" {
+		s.mu.Unlock()
+		s.Metrics.Rejected(why)
+		_ = rwc.Close() // it was not used
+		return
+	}
 	s.conns[c] = struct{}{}
 	s.wg.Add(1)
 	s.mu.Unlock()
 	s.Metrics.opened()
-	go c.serve(context.WithoutCancel(ctx))
+	ctx = context.WithoutCancel(ctx)
+	if tc, ok := rwc.(*tls.Conn); ok {
+		go c.begin(ctx, tc)
+		return
+	}
+	go c.serve()
 }
 
 // forget is called by a connection when it ends here.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
+	s.leftLocked(c.source)
 	s.mu.Unlock()
-	s.Metrics.closed()
+	s.Metrics.closed(c.protocol)
 	s.wg.Done()
 }
 
@@ -143,6 +182,9 @@ func (s *Server) drain(ctx context.Context, served <-chan error) error {
 	defer cancel()
 	s.draining.Store(true)
 	s.HTTP.SetKeepAlivesEnabled(false)
+	if s.H2 != nil {
+		s.H2.Drain()
+	}
 	s.mu.Lock()
 	for c := range s.conns {
 		c.wakeIdle()
@@ -158,6 +200,7 @@ func (s *Server) drain(ctx context.Context, served <-chan error) error {
 		s.mu.Lock()
 		for c := range s.conns {
 			c.cut()
+			s.Metrics.Rejected(RejectDrain)
 		}
 		s.mu.Unlock()
 	}

@@ -187,7 +187,7 @@ func (w *world) handovers(why string) float64 {
 	return 0
 }
 
-// metric is the value of a gauge.
+// metric is the value of a gauge, over all its labels.
 func (w *world) metric(name string) float64 {
 	w.t.Helper()
 	families, err := w.metrics.Gather()
@@ -196,7 +196,11 @@ func (w *world) metric(name string) float64 {
 	}
 	for _, f := range families {
 		if f.GetName() == name {
-			return f.GetMetric()[0].GetGauge().GetValue()
+			sum := 0.0
+			for _, m := range f.GetMetric() {
+				sum += m.GetGauge().GetValue()
+			}
+			return sum
 		}
 	}
 	w.t.Fatalf("no metric %s", name)

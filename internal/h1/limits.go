@@ -1,0 +1,100 @@
+package h1
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// Limits bound what clients may take of a server. A field that is zero has its
+// default, a negative one sets no limit. How long and how large the header of a
+// request may be is said by [Server.HTTP].
+type Limits struct {
+	// Conns is how many connections may be open at once; one more is closed
+	// unanswered. Default 50,000.
+	Conns int
+	// ConnsPerIP is how many of them may come from one IPv4 address or one
+	// IPv6 /64. Those of this machine, and those without an IP address, are
+	// not counted. Default 1,024.
+	ConnsPerIP int
+	// Handshakes is how many handshakes of TLS may be under way at once; others
+	// wait for their turn, within their time. Default 512.
+	Handshakes int
+	// HandshakeTime is how long a handshake may take. Default 5 s.
+	HandshakeTime time.Duration
+	// MinRate is how many bytes of an answer a client must take per second, on
+	// the average of twice [Server.Stall], lest it is cut. Default 256.
+	MinRate int
+}
+
+// WithDefaults returns l with every zero field replaced by its default.
+func (l Limits) WithDefaults() Limits {
+	return Limits{
+		Conns:         cmp.Or(l.Conns, 50_000),
+		ConnsPerIP:    cmp.Or(l.ConnsPerIP, 1024),
+		Handshakes:    cmp.Or(l.Handshakes, 512),
+		HandshakeTime: cmp.Or(l.HandshakeTime, 5*time.Second),
+		MinRate:       cmp.Or(l.MinRate, 256),
+	}
+}
+
+// Rejection is why a connection was refused or cut. Its text is the word in
+// metrics and log.
+type Rejection string
+
+// Reasons for which connections end before their time.
+const (
+	RejectConns      Rejection = "conns"          // too many are open
+	RejectConnsPerIP Rejection = "conns_per_ip"   // too many are open from there
+	RejectHandshake  Rejection = "tls_handshake"  // TLS was not agreed on
+	RejectHandshakeT Rejection = "tls_timeout"    // nor in time
+	RejectSlow       Rejection = "slow_client"    // it takes its answers too slowly
+	RejectHeaderTime Rejection = "header_timeout" // a header took too long
+	RejectDrain      Rejection = "drain"          // it did not end when serving did
+)
+
+func rejections() [7]Rejection {
+	return [...]Rejection{RejectConns, RejectConnsPerIP, RejectHandshake, RejectHandshakeT, RejectSlow, RejectHeaderTime, RejectDrain}
+}
+
+// sourceOf is what connections are counted by; the zero value is not counted.
+func sourceOf(addr net.Addr) netip.Prefix {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ip, ok := netip.AddrFromSlice(tcp.IP)
+	if ip = ip.Unmap(); !ok || ip.IsLoopback() {
+		return netip.Prefix{}
+	}
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	source, _ := ip.WithZone("").Prefix(bits) // bits fit
+	return source
+}
+
+// admitLocked counts a connection in, or says why not.
+func (s *Server) admitLocked(source netip.Prefix) Rejection {
+	if s.Limits.Conns > 0 && len(s.conns) >= s.Limits.Conns {
+		return RejectConns
+	}
+	if source.IsValid() && s.Limits.ConnsPerIP > 0 {
+		if s.sources[source] >= s.Limits.ConnsPerIP {
+			return RejectConnsPerIP
+		}
+		s.sources[source]++
+	}
+	return ""
+}
+
+// leftLocked counts a connection out.
+func (s *Server) leftLocked(source netip.Prefix) {
+	if n := s.sources[source]; n > 1 {
+		s.sources[source] = n - 1
+	} else {
+		delete(s.sources, source)
+	}
+}
