@@ -25,7 +25,7 @@ func (d *demoFlags) register(cmd *cobra.Command) {
 	f.StringVar(&d.dir, "dir", "", "with --demo: folder to run in; it can be started again (default: a new temporary folder)")
 }
 
-func (d *demoFlags) run(cmd *cobra.Command, flags serveFlags) error {
+func (d *demoFlags) run(cmd *cobra.Command, flags serveFlags) (err error) {
 	if d.next {
 		if d.dir == "" {
 			return errors.New("run --demo --publish-next: needs --dir, the folder in which the demonstration runs")
@@ -49,7 +49,10 @@ func (d *demoFlags) run(cmd *cobra.Command, flags serveFlags) error {
 	if !cmd.Flags().Changed("log-level") {
 		cfg.Log.Level = slog.LevelWarn // what to try would scroll away
 	}
-	log, flush := node.NewLogger(os.Stderr, cfg.Log.WithDefaults())
-	defer flush()
-	return demo.Run(cmd.Context(), d.dir, cfg, cmd.OutOrStdout(), log)
+	logs, err := openLogs(cmd, cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, logs.Access.Close()) }()
+	return demo.Run(cmd.Context(), d.dir, cfg, cmd.OutOrStdout(), logs)
 }

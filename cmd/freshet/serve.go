@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,6 +23,8 @@ import (
 type serveFlags struct {
 	config, admin       string
 	logLevel, logFormat string
+	accessLog           string
+	accessFormat        string
 
 	file *config.File // what was read from config
 }
@@ -29,6 +35,8 @@ func (s *serveFlags) register(cmd *cobra.Command) {
 	f.StringVar(&s.admin, "admin", "", "address for operators: health, metrics, profiles (never public)")
 	f.StringVar(&s.logLevel, "log-level", "", `debug, info, warn or error (default "info")`)
 	f.StringVar(&s.logFormat, "log-format", "", `text or json (default "text")`)
+	f.StringVar(&s.accessLog, "access-log", "", `records of requests: "log", "stdout", "off" or a file (default "log")`)
+	f.StringVar(&s.accessFormat, "access-format", "", `text, json or combined (default: that of the log)`)
 }
 
 // load reads the configuration file, if one was given, and puts the flags that
@@ -42,6 +50,13 @@ func (s *serveFlags) load(cmd *cobra.Command, cfg *node.Config) (err error) {
 	}
 	override(&cfg.Admin.Listen, s.admin)
 	override(&cfg.Log.Format, s.logFormat)
+	if s.accessLog != "" && !slices.Contains([]string{"log", "stdout", "off"}, s.accessLog) {
+		if s.accessLog, err = filepath.Abs(s.accessLog); err != nil {
+			return usageError(cmd, "--access-log: %w", err)
+		}
+	}
+	override(&cfg.Log.Access.To, s.accessLog)
+	override(&cfg.Log.Access.Format, s.accessFormat)
 	if s.logLevel != "" {
 		if cfg.Log.Level, err = config.ParseLevel(s.logLevel); err != nil {
 			return usageError(cmd, "--log-level: %w", err)
@@ -92,6 +107,12 @@ func flagOf(cmd *cobra.Command, key string) *pflag.Flag {
 	case "admin":
 		return flags.Lookup("admin")
 	case "log":
+		switch name {
+		case "access.to":
+			return flags.Lookup("access-log")
+		case "access.format":
+			return flags.Lookup("access-format")
+		}
 		return flags.Lookup("log-" + name)
 	case cmd.Name():
 		if repo, ok := strings.CutPrefix(name, "repos."); ok {
@@ -107,16 +128,41 @@ func flagOf(cmd *cobra.Command, key string) *pflag.Flag {
 }
 
 // serve checks the configuration as a whole and runs its roles.
-func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config) error {
+func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config) (err error) {
 	if err := s.check(cmd, cfg); err != nil {
 		return err
 	}
 	ctx := cmd.Context()
-	log, flush := node.NewLogger(cmd.ErrOrStderr(), cfg.Log.WithDefaults())
-	defer flush()
-	return node.Run(ctx, cfg, node.Options{Log: log, Ready: func() {
-		log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
+	logs, err := openLogs(cmd, cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, logs.Access.Close()) }()
+	return node.Run(ctx, cfg, node.Options{Log: logs.Log, Access: logs.Access, Ready: func() {
+		logs.Log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
 	}})
+}
+
+// openLogs opens the logs of a process that runs roles. A log of requests that
+// is a file is opened anew at each SIGHUP.
+func openLogs(cmd *cobra.Command, cfg node.LogConfig) (node.Logs, error) {
+	logs, err := node.OpenLogs(cmd.ErrOrStderr(), cmd.OutOrStdout(), cfg)
+	if err != nil || !filepath.IsAbs(cfg.Access.To) {
+		return logs, err
+	}
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	go func() {
+		for {
+			select {
+			case <-hangUp:
+				logs.Access.Reopen()
+			case <-cmd.Context().Done():
+				return
+			}
+		}
+	}()
+	return logs, nil
 }
 
 func newRunCommand() *cobra.Command {

@@ -53,6 +53,7 @@ type flight struct {
 	// again: with verdictAlone, a second request may bring it into the store.
 	again      bool
 	asked, got time.Time
+	times      asking // of the last request
 
 	mu         sync.Mutex
 	leaderGone bool
@@ -185,13 +186,13 @@ func (e *Edge) fly(f *flight, client http.Header) {
 		httpcache.SetValidators(f.request, f.old.Meta().Header)
 	}
 	asked := time.Now()
-	resp, err := f.ask()
+	resp, err := e.askFor(f)
 	if err == nil && resp.StatusCode == http.StatusNotModified && f.old != nil && !confirms(resp.Header, f.old.Meta().Header) {
 		_ = resp.Body.Close() // a 304 has none
 		delete(f.request, "If-None-Match")
 		delete(f.request, "If-Modified-Since")
 		asked = time.Now()
-		if resp, err = f.ask(); err == nil && resp.StatusCode == http.StatusNotModified {
+		if resp, err = e.askFor(f); err == nil && resp.StatusCode == http.StatusNotModified {
 			_ = resp.Body.Close()
 			err = &upstream.Error{Reason: upstream.BadMessage, Err: errors.New("304 to a request without conditions")}
 		}
@@ -206,9 +207,9 @@ func (e *Edge) fly(f *flight, client http.Header) {
 	settled = e.judge(f, client, resp, f.asked, f.got)
 }
 
-// ask sends the request of the flight.
-func (f *flight) ask() (*http.Response, error) {
-	return f.call.site.origin.Do(f.ctx, upstream.Request{Method: http.MethodGet, URI: f.call.uri, Header: f.request})
+// askFor sends the request of the flight.
+func (e *Edge) askFor(f *flight) (*http.Response, error) {
+	return e.ask(f.ctx, f.call.site, upstream.Request{Method: http.MethodGet, URI: f.call.uri, Header: f.request}, &f.times)
 }
 
 // confirms reports whether a 304 can be about the stored response: it names no

@@ -3,11 +3,11 @@ package edge
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
 
+	"freshet/internal/accesslog"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/h1"
@@ -196,29 +196,30 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 		h = tag.hot
 		tag.body.Close()
 	}
-	outcome, reason := outcomeHit, upstream.Reason("")
-	answered := role.Answered{Method: http.MethodGet, Path: h.path, Status: res.Status, Bytes: sent, Took: took}
+	rec := accesslog.Record{
+		Begun: req.Begun, Client: req.Client, Method: http.MethodGet, Path: h.path, Target: req.Target,
+		Status: res.Status, Bytes: sent, Took: took, FirstByte: max(took, 1),
+		Outcome: outcomeHit.String(), Site: h.call.site.name, Key: h.call.id.Short(),
+	}
+	for _, field := range req.Fields {
+		switch {
+		case field.Is("user-agent"):
+			rec.UserAgent = field.Value
+		case field.Is("referer"):
+			rec.Referer = field.Value
+		}
+	}
 	if req.Head {
-		answered.Method = http.MethodHead
+		rec.Method = http.MethodHead
 	}
 	if err != nil {
-		reason = upstream.ClientGone
+		rec.Reason, rec.Detail = string(upstream.ClientGone), err.Error()
 		if _, fault := errors.AsType[*h1.FileError](err); fault {
-			outcome, reason = outcomeError, upstream.StoreFull
+			rec.Outcome, rec.Reason = outcomeError.String(), string(upstream.StoreFull)
 		}
-		answered.Reason, answered.Detail = string(reason), err.Error()
 	}
-	first := took
 	if !res.Started.IsZero() {
-		first = res.Started.Sub(req.Begun)
+		rec.FirstByte = max(res.Started.Sub(req.Begun), 1)
 	}
-	f.e.metrics.firstByte(outcomeHit, first)
-	f.e.metrics.count(outcome, reason, sent)
-	attrs := [2]slog.Attr{slog.String("outcome", outcome.String())}
-	n := 1
-	if name := h.call.site.name; name != "" {
-		attrs[n] = slog.String("site", name)
-		n++
-	}
-	f.access.Note(context.Background(), answered, attrs[:n]...)
+	f.access.Note(context.Background(), &rec)
 }

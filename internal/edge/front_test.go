@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -64,6 +65,7 @@ func newTwoWays(t *testing.T, cfg Config, origin http.HandlerFunc) *twoWays {
 		v := &way{access: prometheus.NewRegistry()}
 		w.ways[name] = v
 		access := role.NewAccess("edge", slog.New(slog.NewTextHandler(&v.log, nil)), v.access)
+		access.Each = w.e.metrics.note
 		ln := listen(name)
 		if name == "loop" {
 			v.loop = prometheus.NewRegistry()
@@ -145,7 +147,10 @@ func (w *twoWays) ask(name, request string) (s seen, byLoop bool) {
 	v.log.mu.Unlock()
 	s.Metrics = w.counts(v)
 	for name, n := range before {
-		if s.Metrics[name] -= n; s.Metrics[name] == 0 {
+		s.Metrics[name] -= n
+	}
+	for name, n := range s.Metrics {
+		if s.Metrics[name] = math.Round(n*1e6) / 1e6; s.Metrics[name] == 0 { // sums are not exact
 			delete(s.Metrics, name)
 		}
 	}

@@ -5,8 +5,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"freshet/internal/accesslog"
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/upstream"
+	"freshet/internal/histogram"
 )
 
 // outcome is how a request was answered.
@@ -23,8 +24,29 @@ const (
 	outcomes
 )
 
-func (o outcome) String() string {
-	return [...]string{"none", "hit", "hit-stale", "join", "miss", "pass", "error", ""}[o]
+func outcomeNames() [outcomes]string {
+	return [outcomes]string{"none", "hit", "hit-stale", "join", "miss", "pass", "error"}
+}
+
+func (o outcome) String() string { return outcomeNames()[o] }
+
+// outcomeOf finds an outcome by its word.
+func outcomeOf(word string) outcome {
+	switch word {
+	case "hit":
+		return outcomeHit
+	case "hit-stale":
+		return outcomeStale
+	case "join":
+		return outcomeJoin
+	case "miss":
+		return outcomeMiss
+	case "pass":
+		return outcomePass
+	case "error":
+		return outcomeError
+	}
+	return outcomeNone // cut off by a panic, for example
 }
 
 // metrics are the edge's own; the counts by status are those of the access
@@ -33,7 +55,9 @@ type metrics struct {
 	requests [outcomes]prometheus.Counter
 	failures *prometheus.CounterVec // requests with outcome "error:REASON"
 	bytes    [outcomes]prometheus.Counter
-	ttfb     [outcomes]prometheus.Observer
+	ttfb     *histogram.Vec // by outcome
+	took     *histogram.Vec // by outcome
+	phases   *histogram.Vec // by phase
 	fetches  *prometheus.CounterVec
 	events   prometheus.Counter
 	purged   prometheus.Counter
@@ -48,13 +72,21 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		Name: "freshet_edge_response_bytes_total",
 		Help: "Bytes of response bodies, by outcome.",
 	}, []string{"outcome"})
-	ttfb := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "freshet_edge_first_byte_seconds",
-		Help:    "Time from a request's header to the first byte of its answer, by outcome.",
-		Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
-	}, []string{"outcome"})
+	names := outcomeNames()
 	m := &metrics{
 		failures: requests,
+		ttfb: histogram.NewVec(prometheus.Opts{
+			Name: "freshet_edge_first_byte_seconds",
+			Help: "Time from a request's header to the first byte of its answer, by outcome. Requests whose client left before are not in it.",
+		}, "outcome", names[:]...),
+		took: histogram.NewVec(prometheus.Opts{
+			Name: "freshet_edge_request_seconds",
+			Help: "Time from a request's header to the end of its answer, by outcome.",
+		}, "outcome", names[:]...),
+		phases: histogram.NewVec(prometheus.Opts{
+			Name: "freshet_edge_upstream_seconds",
+			Help: "Time of requests to origins, by phase: connect and tls if a connection was made, first_byte from the begin to the header of the answer, total to its end.",
+		}, "phase", "connect", "tls", "first_byte", "total"),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "freshet_edge_fetches_total",
 			Help: "Requests made to origins, by their result: ok, not-modified, missing, other, or the reason of the failure.",
@@ -66,18 +98,17 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 			Name: "freshet_edge_purged_total", Help: "Stored answers that an event made stale.",
 		}),
 	}
-	for o := outcomeHit; o < outcomeError; o++ {
-		m.requests[o] = requests.WithLabelValues(o.String())
-	}
-	for o := outcomeHit; o < outcomes; o++ {
-		m.bytes[o] = bytes.WithLabelValues(o.String())
-		m.ttfb[o] = ttfb.WithLabelValues(o.String())
+	for o, name := range names {
+		if outcome(o) != outcomeError {
+			m.requests[o] = requests.WithLabelValues(name)
+		}
+		m.bytes[o] = bytes.WithLabelValues(name)
 	}
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	reg.MustRegister(
-		requests, bytes, ttfb, m.fetches, m.events, m.purged,
+		requests, bytes, m.ttfb, m.took, m.phases, m.fetches, m.events, m.purged,
 		gauge("freshet_edge_store_bytes", "Bytes the store takes on disk.", func() float64 { return float64(store.Stat().Used) }),
 		gauge("freshet_edge_store_limit_bytes", "Bytes the store may take on disk.", func() float64 { return float64(store.Size()) }),
 		gauge("freshet_edge_store_failing", "1 while answers cannot be stored or the disk has less room than the store should have: alert on it.", func() float64 {
@@ -116,20 +147,27 @@ func (s *site) label() string {
 	return s.name
 }
 
-// count notes a finished request.
-func (m *metrics) count(o outcome, reason upstream.Reason, bytes int64) {
+// note counts a request that was answered. It is called with each access
+// record, so that the metrics and the log agree.
+func (m *metrics) note(r *accesslog.Record) {
+	o := outcomeOf(r.Outcome)
 	if o == outcomeError {
-		m.failures.WithLabelValues("error:" + string(reason)).Inc()
-	} else if o != outcomeNone {
+		m.failures.WithLabelValues("error:" + r.Reason).Inc()
+	} else {
 		m.requests[o].Inc()
 	}
-	if o != outcomeNone {
-		m.bytes[o].Add(float64(bytes))
+	m.bytes[o].Add(float64(r.Bytes))
+	if r.FirstByte > 0 {
+		m.ttfb.At(int(o)).Observe(r.FirstByte)
 	}
+	m.took.At(int(o)).Observe(r.Took)
 }
 
-func (m *metrics) firstByte(o outcome, took time.Duration) {
-	if o != outcomeNone {
-		m.ttfb[o].Observe(took.Seconds())
+// asked notes how long a request to an origin took.
+func (m *metrics) asked(a *asking) {
+	for i, d := range [...]time.Duration{a.trace.Connect, a.trace.TLS, a.firstByte, time.Duration(a.total.Load())} {
+		if d > 0 {
+			m.phases.At(i).Observe(d)
+		}
 	}
 }

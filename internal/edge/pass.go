@@ -93,10 +93,10 @@ func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcach
 // pass hands the request on as it is.
 func (rp *reply) pass() {
 	e, c, r := rp.e, rp.c, rp.r
-	rp.outcome = outcomePass
-	resp, err := c.site.origin.Do(r.Context(), upstream.Request{ //nolint:bodyclose // relay closes it
+	rp.outcome, rp.asked = outcomePass, new(asking)
+	resp, err := e.ask(r.Context(), c.site, upstream.Request{ //nolint:bodyclose // relay closes it
 		Method: r.Method, URI: c.uri, Header: e.passHeader(r), Body: requestBody(r), ContentLength: r.ContentLength,
-	})
+	}, rp.asked)
 	if err != nil {
 		e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
 		rp.failed(err, nil)
@@ -178,8 +178,7 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 			if tee != nil {
 				tee((*buf)[:n])
 			}
-			m, werr := rp.w.Write((*buf)[:n])
-			rp.bytes += int64(m)
+			_, werr := rp.w.Write((*buf)[:n])
 			if werr == nil && n < bufferSize {
 				werr = flush.Flush()
 			}

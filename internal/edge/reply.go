@@ -29,12 +29,12 @@ type reply struct {
 	outcome   outcome
 	reason    upstream.Reason // with outcomeError
 	detail    upstream.Reason // why something stale was used
-	bytes     int64
 	hit       bool
 	stored    bool
 	collapsed bool
 	fwd       string
 	fwdStatus int
+	asked     *asking // nil if no origin was
 }
 
 // product names this cache in Cache-Status, Proxy-Status and Via.
@@ -47,10 +47,17 @@ func (rp *reply) now() time.Time {
 	return rp.begun2
 }
 
-// done counts the request.
+// done completes the access record, from which the metrics are made as well.
 func (rp *reply) done() {
-	rp.e.metrics.count(rp.outcome, rp.reason, rp.bytes)
-	rp.annotate()
+	rec := role.RecordOf(rp.r)
+	if rec == nil {
+		return
+	}
+	rec.Outcome, rec.Because = rp.outcome.String(), string(rp.detail)
+	if rp.c != nil {
+		rec.Site, rec.Key = rp.c.site.name, rp.c.id.Short()
+	}
+	rec.Upstream = rp.asked.record()
 }
 
 // source is a body that can be sent from any place.
@@ -102,8 +109,7 @@ func (rp *reply) fromMemory(m *memory) {
 	h["Content-Length"] = []string{strconv.Itoa(len(m.body))}
 	rp.start(m.status)
 	if !rp.c.head {
-		n, _ := rp.w.Write(m.body)
-		rp.bytes += int64(n)
+		_, _ = rp.w.Write(m.body) // a client that is gone is told of by its connection
 	}
 }
 
@@ -150,7 +156,6 @@ func (rp *reply) proxyStatus(h http.Header, reason upstream.Reason) {
 // start sends the header.
 func (rp *reply) start(status int) {
 	rp.w.WriteHeader(status)
-	rp.e.metrics.firstByte(rp.outcome, time.Since(rp.begun))
 }
 
 // send answers with a representation of the given size (-1: unknown), applying
@@ -231,9 +236,7 @@ func (rp *reply) partial(h, repr http.Header, size int64, src source) bool {
 
 // text sends a piece of multipart framing.
 func (rp *reply) text(s string) {
-	n, err := io.WriteString(rp.w, s)
-	rp.bytes += int64(n)
-	if err != nil {
+	if _, err := io.WriteString(rp.w, s); err != nil {
 		rp.cut(&upstream.Error{Reason: upstream.ClientGone, Err: err})
 	}
 }
@@ -241,9 +244,7 @@ func (rp *reply) text(s string) {
 // body sends a part of the body, or cuts the connection: what was announced
 // and cannot be sent must not look complete.
 func (rp *reply) body(src source, off, n int64) {
-	sent, err := src.send(rp, off, n)
-	rp.bytes += sent
-	if err != nil {
+	if _, err := src.send(rp, off, n); err != nil {
 		rp.cut(err)
 	}
 }
@@ -266,6 +267,10 @@ func (rp *reply) failed(err error, m *memory) {
 	h := rp.w.Header()
 	role.SetReason(rp.w, rp.r, string(reason), err.Error())
 	rp.hit = false
+	if rec := role.RecordOf(rp.r); rec != nil && reason == upstream.ClientGone && rp.r.Context().Err() != nil {
+		rec.Status = role.StatusClientGone
+		panic(http.ErrAbortHandler) // there is nobody to answer
+	}
 	if m != nil {
 		rp.fromMemory(m)
 		return
@@ -286,9 +291,7 @@ func (rp *reply) refuse(status int, word, text string) {
 	h := rp.w.Header()
 	role.SetReason(rp.w, rp.r, word, text)
 	h["Cache-Control"] = []string{"no-store"}
-	if rp.c != nil {
-		rp.outcome, rp.reason = outcomeError, upstream.Reason(word)
-	}
+	rp.outcome, rp.reason = outcomeError, upstream.Reason(word)
 	http.Error(rp.w, text, status)
 }
 

@@ -26,7 +26,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
-	access := role.NewAccess("edge", env.Log, env.Metrics)
+	access := e.newAccess()
 	metrics := h1.NewMetrics("edge", env.Metrics)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.Follow(ctx) })
@@ -35,6 +35,14 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		return e.serve(ctx, ln, access, metrics)
 	})
 	return group.Wait()
+}
+
+// newAccess returns what records the requests of the edge and makes its metrics
+// from the records. It is called once.
+func (e *Edge) newAccess() *role.Access {
+	access := role.NewAccess("edge", e.env.Log, e.env.Metrics).To(e.env.Access)
+	access.Each = e.metrics.note
+	return access
 }
 
 // serve answers fresh hits by its own loop, and everything else by net/http.

@@ -2,19 +2,18 @@ package edge
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"time"
 
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
-	"freshet/internal/role"
 )
 
 // ServeHTTP answers one request from the store or the origin.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rp := reply{e: e, w: w, r: r, begun: time.Now()}
+	defer rp.done()
 	s := e.site(r.Host)
 	if s == nil {
 		rp.refuse(http.StatusMisdirectedRequest, "unknown_host", "no site has this host name")
@@ -26,7 +25,6 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rp.c = &c
-	defer rp.done()
 	switch {
 	case r.Method == http.MethodConnect:
 		rp.refuse(http.StatusMethodNotAllowed, "bad_method", "this is no tunnel")
@@ -162,6 +160,9 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 		return true
 	}
 	rp.outcome, rp.collapsed, rp.fwdStatus = outcomeMiss, !leader, f.status
+	if leader {
+		rp.asked = &f.times
+	}
 	if !leader {
 		rp.outcome = outcomeJoin
 		if len(f.vary) > 0 && httpcache.VaryKey(f.vary, r.Header) != f.varyKey {
@@ -264,19 +265,4 @@ func (rp *reply) alone(id diskcache.ID, old *diskcache.Entry) {
 // wantsOwn reports whether a request asks for less than the whole.
 func wantsOwn(h http.Header) bool {
 	return len(h["Range"]) > 0 || len(h["If-None-Match"]) > 0 || len(h["If-Modified-Since"]) > 0
-}
-
-// annotate adds to the access record.
-func (rp *reply) annotate() {
-	attrs := [3]slog.Attr{slog.String("outcome", rp.outcome.String())}
-	n := 1
-	if rp.c.site.name != "" {
-		attrs[n] = slog.String("site", rp.c.site.name)
-		n++
-	}
-	if rp.detail != "" {
-		attrs[n] = slog.String("because", string(rp.detail))
-		n++
-	}
-	role.Annotate(rp.r, attrs[:n]...)
 }

@@ -203,7 +203,7 @@ func newTCP(tb testing.TB, origin http.Handler) (edge, upstream *httptest.Server
 	if err != nil {
 		tb.Fatal(err)
 	}
-	edge = httptest.NewServer(role.NewAccess("edge", env.Log, env.Metrics).Wrap(e))
+	edge = httptest.NewServer(e.newAccess().Wrap(e))
 	tb.Cleanup(func() {
 		edge.Close()
 		upstream.Close()

@@ -71,6 +71,7 @@ type conn struct {
 	readBy time.Time // the read deadline that is set
 	strict bool      // it is that of a header
 	first  bool      // no request came yet
+	client netip.Addr
 
 	sock *socket // nil: not a bare socket
 	one  [1]byte // what the others wait with
@@ -283,8 +284,11 @@ func (c *conn) request() (n int, odd oddity) {
 // next one may come, mine that the connection is still ours.
 func (c *conn) answer(n int) (ok, mine bool) {
 	w := c.w
+	if c.first {
+		c.client = addressOf(c.rwc.RemoteAddr())
+	}
 	c.first, c.strict = false, false
-	w.req.Begun = time.Now()
+	w.req.Begun, w.req.Client = time.Now(), c.client
 	w.res = Response{Head: w.head[:0]}
 	if !c.s.Handler.Answer(&w.req, &w.res) {
 		return c.lend(n)
@@ -321,4 +325,19 @@ func (c *conn) lend(n int) (ok, mine bool) {
 		c.w.n = copy(c.w.in[:], rest)
 	}
 	return true, true
+}
+
+// addressOf is the IP address in addr, if there is one.
+func addressOf(addr net.Addr) netip.Addr {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	if addr == nil {
+		return netip.Addr{}
+	}
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return netip.Addr{} // in memory, or a Unix socket
+	}
+	return ap.Addr().Unmap()
 }

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"net/netip"
 	"time"
 )
 
@@ -23,6 +24,8 @@ type Request struct {
 	Fields []Field
 	// Begun is when the header was there.
 	Begun time.Time
+	// Client is the address the connection comes from, invalid if it has none.
+	Client netip.Addr
 }
 
 // Field is a header field. The case of its name is the client's.

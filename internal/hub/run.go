@@ -96,7 +96,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 
 // serve runs everything that runs at the same time.
 func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env) error {
-	access := role.NewAccess("hub", s.log, env.Metrics)
+	access := role.NewAccess("hub", s.log, env.Metrics).To(env.Access)
 	group, stop := errgroup.WithContext(ctx)
 	// Jobs get the time that requests get.
 	jobs, cancelJobs := context.WithCancel(context.WithoutCancel(ctx))

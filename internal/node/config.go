@@ -1,9 +1,6 @@
 package node
 
 import (
-	"fmt"
-	"log/slog"
-
 	"freshet/internal/config"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
@@ -21,32 +18,6 @@ type Config struct {
 	Hub *hub.Config `toml:"hub"`
 	// Edge caches what an origin (a hub or any web server) serves.
 	Edge *edge.Config `toml:"edge"`
-}
-
-// LogConfig says what is logged and how. The log goes to standard error.
-type LogConfig struct {
-	// Level is the least severe level that is logged: "debug", "info", "warn" or
-	// "error". Requests are logged at info, those that failed with 5xx at warn.
-	Level slog.Level `toml:"level"`
-	// Format is "text" or "json".
-	Format string `toml:"format"`
-}
-
-// WithDefaults fills in what is not set.
-func (c LogConfig) WithDefaults() LogConfig {
-	if c.Format == "" {
-		c.Format = "text"
-	}
-	return c
-}
-
-// Validate reports an unknown format.
-func (c LogConfig) Validate() []config.Problem {
-	switch c.Format {
-	case "", "text", "json":
-		return nil
-	}
-	return []config.Problem{{Key: "format", Message: fmt.Sprintf(`want "text" or "json", got %q`, c.Format)}}
 }
 
 // AdminConfig configures the admin listener.

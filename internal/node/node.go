@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"freshet/internal/accesslog"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/memnet"
@@ -33,6 +34,8 @@ import (
 type Options struct {
 	// Log receives the log of all roles. Zero: discarded.
 	Log *slog.Logger
+	// Access receives the records of requests. Zero: they go to Log.
+	Access *accesslog.Log
 	// Network holds the in-memory listeners. Zero: a new one.
 	Network *memnet.Network
 	// Ready is called once, when every role serves.
@@ -74,6 +77,12 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if opt.Access != nil {
+		metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "freshet_access_log_dropped_lines_total",
+			Help: "Records of requests that were not written, because the disk did not take them in time or at all.",
+		}, func() float64 { return float64(opt.Access.Dropped()) }))
+	}
 	var health role.Health
 	admin := role.Admin(&health, metrics)
 
@@ -93,6 +102,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 		ready := health.Starting(r.name)
 		env := role.Env{
 			Log:     opt.Log.With(slog.String("role", r.name)),
+			Access:  opt.Access.For(r.name),
 			HTTP:    &http.Client{Transport: transport},
 			Listen:  listen,
 			Metrics: metrics,

@@ -7,11 +7,15 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"freshet/internal/accesslog"
+	"freshet/internal/histogram"
 )
 
 // ReasonHeader carries the reason word of a failed request to the client. The
@@ -19,21 +23,29 @@ import (
 // freshet_http_requests_total{reason=…}.
 const ReasonHeader = "Freshet-Reason"
 
-// RecordMessage is the message of access records.
-const RecordMessage = "request"
+// StatusClientGone is recorded for a request whose client left before it was
+// told anything. It is never sent.
+const StatusClientGone = 499
 
-// Access makes the access record and the metrics of each request of a role.
-// The client's address is not recorded.
+// Access makes the access record and the metrics of each request of a role:
+// each is made from the same [accesslog.Record], so that they agree.
 type Access struct {
+	// Each, if not nil, is called with each record as well: the metrics that
+	// only the role knows of are made there. It is set before the first
+	// request, must not wait and must not keep the record.
+	Each func(r *accesslog.Record)
+
 	log      *slog.Logger
+	lines    *accesslog.Log
 	requests *prometheus.CounterVec
 	bytes    prometheus.Counter
-	seconds  prometheus.Histogram
+	seconds  *histogram.Histogram
 	plain    [600]atomic.Pointer[prometheus.Counter] // of requests, by status, without reason
 }
 
 // NewAccess registers the HTTP metrics of the named role in reg. It must be
-// called once per role and registry.
+// called once per role and registry. Records go to log, among all else, unless
+// [Access.To] names a place for them.
 func NewAccess(name string, log *slog.Logger, reg prometheus.Registerer) *Access {
 	labels := prometheus.Labels{"role": name}
 	a := &Access{
@@ -46,13 +58,21 @@ func NewAccess(name string, log *slog.Logger, reg prometheus.Registerer) *Access
 			Name: "freshet_http_response_bytes_total", ConstLabels: labels,
 			Help: "Bytes of response bodies sent.",
 		}),
-		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+		seconds: histogram.New(prometheus.Opts{
 			Name: "freshet_http_request_seconds", ConstLabels: labels,
-			Help:    "Time from the request's header to the end of the answer.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 10),
+			Help: "Time from the request's header to the end of the answer.",
 		}),
 	}
 	reg.MustRegister(a.requests, a.bytes, a.seconds)
+	return a
+}
+
+// To sends the records to lines from now on. Nil: nothing changes. It is called
+// before the first request, and returns a.
+func (a *Access) To(lines *accesslog.Log) *Access {
+	if lines != nil {
+		a.lines = lines
+	}
 	return a
 }
 
@@ -64,15 +84,24 @@ func (a *Access) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &record{ResponseWriter: w}
 		begin := time.Now()
+		rec.about(r, begin)
 		defer func() {
 			p := recover()
-			if p != nil && rec.reason == "" {
-				rec.reason = "internal-error"
+			if p != nil && rec.Reason == "" {
+				rec.Reason = "internal-error"
 				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-					rec.reason = "aborted"
+					rec.Reason = "aborted"
 				}
 			}
-			a.write(r, rec, time.Since(begin))
+			rec.Status = cmp.Or(rec.Status, http.StatusOK)
+			rec.Took = time.Since(begin)
+			if rec.FirstByte == 0 && p == nil {
+				rec.FirstByte = max(rec.Took, 1) // net/http sends the header now
+			}
+			if r.Method == http.MethodHead {
+				rec.Bytes = 0 // what was written was not sent (RFC 9110 §9.3.2)
+			}
+			a.Note(r.Context(), &rec.Record)
 			if p != nil {
 				panic(p) // net/http cuts the connection and, if it is not ErrAbortHandler, logs the stack
 			}
@@ -81,49 +110,20 @@ func (a *Access) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-func (a *Access) write(r *http.Request, rec *record, took time.Duration) {
-	a.Note(r.Context(), Answered{
-		Method: r.Method, Path: r.URL.Path, Status: cmp.Or(rec.status, http.StatusOK), Bytes: rec.bytes, Took: took,
-		Reason: rec.reason, Detail: rec.detail,
-	}, rec.attrs...)
-}
-
-// Answered is a request that was answered.
-type Answered struct {
-	Method, Path string // the path is decoded
-	Status       int
-	Bytes        int64 // of the body, as far as it was sent
-	Took         time.Duration
-	// Reason is the word for a failure, Detail free text; see [SetReason].
-	Reason, Detail string
-}
-
-// Note makes the record and the metrics of a request that did not come through
-// [Access.Wrap].
-func (a *Access) Note(ctx context.Context, r Answered, more ...slog.Attr) {
+// Note makes the record and the metrics of a request. Those that come through
+// [Access.Wrap] are noted by it.
+func (a *Access) Note(ctx context.Context, r *accesslog.Record) {
 	a.counter(r.Status, r.Reason).Inc()
 	a.bytes.Add(float64(r.Bytes))
-	a.seconds.Observe(r.Took.Seconds())
-
-	level := slog.LevelInfo
-	if r.Status >= http.StatusInternalServerError {
-		level = slog.LevelWarn
+	a.seconds.Observe(r.Took)
+	if a.Each != nil {
+		a.Each(r)
 	}
-	if !a.log.Enabled(ctx, level) {
+	if a.lines != nil {
+		a.lines.Write(r)
 		return
 	}
-	record := slog.NewRecord(time.Now(), level, RecordMessage, 0)
-	record.AddAttrs(
-		slog.String("method", r.Method), slog.String("path", r.Path), slog.Int("status", r.Status),
-		slog.Int64("bytes", r.Bytes), slog.Duration("took", r.Took))
-	if r.Reason != "" {
-		record.AddAttrs(slog.String("reason", r.Reason))
-	}
-	if r.Detail != "" {
-		record.AddAttrs(slog.String("error", r.Detail))
-	}
-	record.AddAttrs(more...)
-	_ = a.log.Handler().Handle(ctx, record) // a log that cannot be written is nobody's to tell
+	accesslog.Slog(ctx, a.log, r)
 }
 
 // counter returns the counter of a status and reason. Those of successes are
@@ -146,16 +146,25 @@ func (a *Access) counter(status int, reason string) prometheus.Counter {
 // [Access.Wrap] only the header is set.
 func SetReason(w http.ResponseWriter, r *http.Request, word, detail string) {
 	w.Header().Set(ReasonHeader, word)
-	if rec, ok := r.Context().Value(recordKey{}).(*record); ok {
-		rec.reason, rec.detail = word, detail
+	if rec := RecordOf(r); rec != nil {
+		rec.Reason, rec.Detail = word, detail
 	}
 }
 
 // Annotate adds attributes to the access record of the request.
 func Annotate(r *http.Request, attrs ...slog.Attr) {
-	if rec, ok := r.Context().Value(recordKey{}).(*record); ok {
-		rec.attrs = append(rec.attrs, attrs...)
+	if rec := RecordOf(r); rec != nil {
+		rec.More = append(rec.More, attrs...)
 	}
+}
+
+// RecordOf returns the access record of the request, for its handler to fill
+// in; nil outside of [Access.Wrap]. It belongs to the handler's goroutine.
+func RecordOf(r *http.Request) *accesslog.Record {
+	if rec, ok := r.Context().Value(recordKey{}).(*record); ok {
+		return &rec.Record
+	}
+	return nil
 }
 
 type recordKey struct{}
@@ -163,30 +172,48 @@ type recordKey struct{}
 // record is the ResponseWriter of one request; it belongs to its goroutine.
 type record struct {
 	http.ResponseWriter
-	status int
-	bytes  int64
-	reason string
-	detail string
-	attrs  []slog.Attr
+	accesslog.Record
+}
+
+// about notes what the request says.
+func (w *record) about(r *http.Request, begin time.Time) {
+	w.Begun = begin
+	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
+		w.Client = addr.Addr()
+	}
+	w.Method, w.Path = r.Method, r.URL.Path
+	w.Target = []byte(r.RequestURI)
+	if r.Proto != "HTTP/1.1" {
+		w.Proto = r.Proto
+	}
+	w.Referer, w.UserAgent = []byte(r.Referer()), []byte(r.UserAgent())
+}
+
+// begin notes that the header is sent.
+func (w *record) begin(status int) {
+	if w.Status == 0 && status >= http.StatusOK { // 1xx come before the real one
+		w.Status = status
+		w.FirstByte = max(time.Since(w.Begun), 1)
+	}
 }
 
 func (w *record) WriteHeader(status int) {
-	if w.status == 0 && status >= http.StatusOK { // 1xx come before the real one
-		w.status = status
-	}
+	w.begin(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *record) Write(b []byte) (int, error) {
+	w.begin(http.StatusOK)
 	n, err := w.ResponseWriter.Write(b)
-	w.bytes += int64(n)
+	w.Bytes += int64(n)
 	return n, err
 }
 
 // ReadFrom keeps the way to sendfile open.
 func (w *record) ReadFrom(src io.Reader) (int64, error) {
+	w.begin(http.StatusOK)
 	n, err := io.Copy(w.ResponseWriter, src)
-	w.bytes += n
+	w.Bytes += n
 	return n, err
 }
 

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"freshet/internal/accesslog"
 )
 
 // Env is the world of a role: everything it takes from outside except its
@@ -25,6 +27,8 @@ import (
 type Env struct {
 	// Log receives the role's log. Zero: discarded.
 	Log *slog.Logger
+	// Access receives the records of requests. Zero: they go to Log.
+	Access *accesslog.Log
 	// HTTP makes all outgoing requests. Zero: [NewTransport] without a total
 	// time limit; callers bound their requests by context.
 	HTTP *http.Client

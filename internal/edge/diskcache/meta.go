@@ -13,6 +13,9 @@ type ID [16]byte
 
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// Short is the begin of the ID, which is enough to find it by.
+func (id ID) Short() uint64 { return binary.BigEndian.Uint64(id[:8]) }
+
 // Meta is the response an entry was made from. It is not changed after the
 // entry exists.
 type Meta struct {

@@ -22,7 +22,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -82,7 +81,7 @@ func Read(dir string) (Info, error) {
 
 // Run runs the demonstration in dir until ctx ends. It makes dir when it is
 // not there. What to try, and at the end "ready", is printed to out.
-func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, log *slog.Logger) error {
+func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs node.Logs) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return fmt.Errorf("demo folder: %w", err)
@@ -115,7 +114,7 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, log *s
 	group, ctx := errgroup.WithContext(ctx)
 	serving := make(chan struct{})
 	group.Go(func() error {
-		return node.Run(ctx, cfg, node.Options{Log: log, Ready: func() { close(serving) }})
+		return node.Run(ctx, cfg, node.Options{Log: logs.Log, Access: logs.Access, Ready: func() { close(serving) }})
 	})
 	group.Go(func() error {
 		select {
