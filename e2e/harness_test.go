@@ -5,6 +5,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -311,6 +312,9 @@ type client struct {
 	t    testing.TB
 	home string
 	env  []string
+	// limit is how long a program may take before it is killed; 0: some
+	// minutes.
+	limit time.Duration
 }
 
 // newClient returns a user with an empty home: no session bus, no system
@@ -341,9 +345,10 @@ func (c *client) run(name string, args ...string) string {
 }
 
 func (c *client) try(name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(c.limit, 3*time.Minute))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
 	cmd.Env, cmd.Dir = c.env, c.home
 	out, err := cmd.CombinedOutput()
 	return string(out), err

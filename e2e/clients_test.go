@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"freshet/internal/peertest"
+)
+
+// ecosystem is a kind of repository with its own tools and client.
+type ecosystem struct {
+	name     string
+	programs []string
+	// publisher prepares to publish into a folder and returns what does it:
+	// version n of the package, in place, as a publisher without Freshet would.
+	publisher func(t *testing.T, dir string) (publish func(version int) error)
+	// The folder also holds key.asc, the publisher's key, and key.gpg, the same
+	// in binary.
+	//
+	// install brings the newest version to the user, over what he has, and
+	// returns the text it came with: "version N".
+	install func(user *client, repo, keys string) (string, error)
+	// payload ends the name of the package's file of a version; "" if its name
+	// does not tell.
+	payload func(version int) string
+}
+
+func ecosystems() []ecosystem {
+	return []ecosystem{dnfRepository(), zypperRepository(), aptRepository(), pacmanRepository(), ostreeRepository(), flatpakRepository()}
+}
+
+// The real clients through the edge: cold, warm, with the origin gone, with
+// the origin dying in the middle of a download.
+func TestClients(t *testing.T) {
+	for _, eco := range ecosystems() {
+		t.Run(eco.name, func(t *testing.T) {
+			peertest.Require(t, eco.programs...)
+			t.Parallel()
+			clientsOf(t, eco)
+		})
+	}
+}
+
+func clientsOf(t *testing.T, eco ecosystem) {
+	dir := filepath.Join(t.TempDir(), "origin")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	publish := eco.publisher(t, dir)
+	if err := publish(1); err != nil {
+		t.Fatal(err)
+	}
+	o := startOrigin(t, dir)
+	edge := startEdge(t, filepath.Join(t.TempDir(), "store"), "", o.url(), "--size", "200MB")
+
+	first := newClient(t)
+	want := func(user *client, version int, when string) {
+		t.Helper()
+		got, err := eco.install(user, edge.url, dir)
+		if err != nil || got != fmt.Sprintf("version %d", version) {
+			t.Fatalf("%s: %q, want version %d; %v", when, got, version, err)
+		}
+	}
+	want(first, 1, "cold")
+	fetched := o.asked(eco.payload(1))
+	want(newClient(t), 1, "warm")
+	if again := o.asked(eco.payload(1)); fetched == 0 || again != fetched {
+		t.Errorf("the package was asked for %d times cold, %d times after the warm install", fetched, again)
+	}
+	o.die()
+	want(newClient(t), 1, "without an origin")
+
+	// The origin dies in the middle of the next version.
+	<-time.After(tick)
+	if err := publish(2); err != nil {
+		t.Fatal(err)
+	}
+	o.start()
+	o.dieAfter(payloadSize / 2)
+	first.limit = 10 * time.Second // zypper tries again for minutes
+	got, err := eco.install(first, edge.url, dir)
+	first.limit = 0
+	if err == nil && got != "version 1" && got != "version 2" {
+		t.Fatalf("while the origin dies: %q", got)
+	}
+	o.die()
+	o.start()
+	arrives(t, eco, first, edge, dir, 2)
+}
+
+// arrives waits until an install brings the version.
+func arrives(t *testing.T, eco ecosystem, user *client, edge *edgeServer, dir string, version int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("version %d arrives", version), 30*time.Second, func() error {
+		got, err := eco.install(user, edge.url, dir)
+		if err == nil && got != fmt.Sprintf("version %d", version) {
+			err = fmt.Errorf("installed %q", got)
+		}
+		return err
+	})
+}
+
+// tick is the least time between two publishes: the dates of files, by which
+// clients and caches compare, are in seconds.
+const tick = 1100 * time.Millisecond
+
+// payloadSize is about the size of each package's file.
+const payloadSize = 2 << 20
+
+// writePayload writes what a package of a version installs below dir: a text
+// that tells the version, and much that cannot be compressed.
+func writePayload(dir string, version int) error {
+	return errors.Join(
+		os.RemoveAll(dir),
+		os.MkdirAll(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "hello.txt"), fmt.Appendf(nil, "version %d", version), 0o644),
+		os.WriteFile(filepath.Join(dir, "noise.bin"), noise(uint64(version), payloadSize), 0o644))
+}
+
+// installedVersion reads the text that tells the version, and compares the noise
+// that came with it.
+func installedVersion(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "hello.txt"))
+	if err != nil {
+		return "", err
+	}
+	var version int
+	if _, err := fmt.Sscanf(string(text), "version %d", &version); err != nil {
+		return string(text), err
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "noise.bin"))
+	if err != nil {
+		return "", err
+	}
+	if string(data) != string(noise(uint64(version), payloadSize)) {
+		return string(text), errors.New("noise.bin is of another version")
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// noise returns n bytes that the seed determines.
+func noise(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	x := seed*2862933555777941757 + 3037000493
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x >> 32)
+	}
+	return b
+}
