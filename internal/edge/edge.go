@@ -29,6 +29,7 @@ type Edge struct {
 	sites   map[string]*site // by host name
 	rest    *site            // for all other host names, may be nil
 	all     []*site
+	named   map[string]*site // by name
 	store   *diskcache.Store
 	metrics *metrics
 	names   names
@@ -70,12 +71,18 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	if err := e.addSites(); err != nil {
 		return nil, err
 	}
+	e.named = make(map[string]*site, len(e.all))
+	for _, s := range e.all {
+		e.named[s.name] = s
+	}
 	// The store sweeps a folder tmp in its own: it must not be somebody else's.
 	if err := durable.CheckFolder(cfg.Store, "lock", "store"); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	var err error
-	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{Size: int64(cfg.Size), Log: env.Log}); err != nil {
+	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{
+		Size: int64(cfg.Size), Keys: e.keysOf, Held: e.heldEpoch, Log: env.Log,
+	}); err != nil {
 		return nil, err
 	}
 	if err := e.openCursors(); err != nil {
@@ -178,13 +185,9 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 
 // loadNames rebuilds from the store what is kept in memory only.
 func (e *Edge) loadNames() {
-	sites := make(map[string]*site, len(e.all))
-	for _, s := range e.all {
-		sites[s.name] = s
-	}
 	for entry := range e.store.Listed() {
 		meta := entry.Meta()
-		s := sites[meta.Site]
+		s := e.named[meta.Site]
 		if s == nil {
 			continue // of a site that is not served now
 		}

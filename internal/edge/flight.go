@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -28,6 +29,7 @@ type flight struct {
 	id      diskcache.ID // the place in the table of flights
 	old     *diskcache.Entry
 	begun   time.Time
+	epoch   uint64 // of the store's bans, when it began
 	// background: there is no leader, the answer is wanted for the store.
 	background bool
 	// shared: it can be joined and carries no credentials. Only what such a
@@ -60,6 +62,7 @@ type flight struct {
 	lent       bool // the response went to the leader, who retires the flight
 	seated     bool // the leader has a place among the readers of the fill
 	purged     bool // a purge came after begun
+	sealed     bool // a purge came that may be for it: nobody may join any more
 }
 
 // verdict is what the header of an answer means for those who wait.
@@ -123,7 +126,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 		return nil, false
 	}
 	f = &flight{
-		call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(),
+		call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(),
 		background: background, shared: len(r.Header["Authorization"]) == 0 && !c.personal(r.Header), leaderGone: background, ready: make(chan struct{}),
 	}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
@@ -131,6 +134,26 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	header := r.Header // the handler does not change it
 	e.wg.Go(func() { e.fly(f, header) })
 	return f, true
+}
+
+// stale returns the stored answer that the flight is to confirm or replace, if
+// it may be used meanwhile.
+func (f *flight) stale() *diskcache.Entry {
+	if f.old == nil || f.old.Dropped() {
+		return nil
+	}
+	return f.old
+}
+
+// heldEpoch is that of the oldest flight; see [diskcache.Options].
+func (e *Edge) heldEpoch() uint64 {
+	epoch := uint64(math.MaxUint64)
+	e.flightsMu.Lock()
+	defer e.flightsMu.Unlock()
+	for f := range e.live {
+		epoch = min(epoch, f.epoch)
+	}
+	return epoch
 }
 
 func (f *flight) isPurged() bool {
@@ -143,7 +166,7 @@ func (f *flight) isPurged() bool {
 func (f *flight) joinable() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return !f.purged && (f.fill == nil || !f.fill.isClosing())
+	return !f.purged && !f.sealed && (f.fill == nil || !f.fill.isClosing())
 }
 
 // land takes the flight out of the table: who comes now begins a new one.
@@ -352,6 +375,14 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 	}
 	st := f.call.state(meta.Status, dated, cc, asked, got)
 	e.purgeMu.RLock() // a purge sees the flight or the new state
+	if f.stale() == nil {
+		e.purgeMu.RUnlock()
+		e.answered(f)
+		f.verdict = verdictEntry // of which there is none: everybody begins anew
+		e.settled(f)
+		return
+	}
+	st, _ = e.store.Since(f.epoch, st, &meta)
 	if f.isPurged() {
 		st.Flags |= flagPurged
 	}
@@ -373,7 +404,7 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 // serverError ends a flight that the origin answered with 5xx.
 func (e *Edge) serverError(f *flight, resp *http.Response, got time.Time) {
 	cause := fmt.Errorf("origin answered %d", resp.StatusCode)
-	if f.old != nil {
+	if f.stale() != nil {
 		fresh, st := e.freshnessOf(&f.call, f.old, got)
 		if fresh.UsableOnError() && f.call.onStatus(st) { // nobody wants the body
 			e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
@@ -437,7 +468,7 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 		e.store.Delete(f.old)
 	}
 	e.purgeMu.RLock() // a purge sees the flight or what is remembered
-	if !f.isPurged() && keep > 0 && !cc.NoCache {
+	if f.joinable() && keep > 0 && !cc.NoCache {
 		e.negatives.put(c.id, m, got, keep)
 	}
 	e.purgeMu.RUnlock()

@@ -17,12 +17,15 @@ type names struct {
 	mu       sync.RWMutex
 	variants map[diskcache.ID]*variants
 	sets     map[setKey][]diskcache.ID
+	// lost says that all variants of some URI were forgotten.
+	lost bool
 }
 
 // variants are the entries of a URI whose answers depend on request fields.
 type variants struct {
 	fields []string // as the newest answer says
 	ids    []diskcache.ID
+	lost   bool // there were more
 }
 
 type setKey struct {
@@ -32,7 +35,7 @@ type setKey struct {
 
 const (
 	// maxVariants bounds the variants of one URI; the oldest is forgotten, and
-	// with it the way to find the entry.
+	// with it the way to find the entry but for a ban.
 	maxVariants = 64
 	// maxVaried bounds the URIs with variants.
 	maxVaried = 1 << 17
@@ -102,6 +105,7 @@ func (n *names) varyLocked(c *call, fields []string, id diskcache.ID) {
 		if len(n.variants) >= maxVaried {
 			for other := range n.variants {
 				delete(n.variants, other)
+				n.lost = true
 				break
 			}
 		}
@@ -111,13 +115,24 @@ func (n *names) varyLocked(c *call, fields []string, id diskcache.ID) {
 	v.fields = fields
 	if !slices.Contains(v.ids, id) {
 		if len(v.ids) >= maxVariants {
-			v.ids = slices.Delete(v.ids, 0, 1)
+			v.ids, v.lost = slices.Delete(v.ids, 0, 1), true
 		}
 		v.ids = append(v.ids, id)
 	}
 }
 
-// of lists every ID a URI may have entries under.
+// complete reports whether of lists all that are stored.
+func (n *names) complete(id diskcache.ID) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if v := n.variants[id]; v != nil {
+		return !v.lost
+	}
+	return !n.lost
+}
+
+// of lists the IDs under which a URI has entries, as far as they are known; see
+// [names.complete].
 func (n *names) of(id diskcache.ID) []diskcache.ID {
 	n.mu.RLock()
 	defer n.mu.RUnlock()

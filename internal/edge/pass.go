@@ -80,7 +80,7 @@ func (e *Edge) passHeader(r *http.Request) http.Header {
 
 // flyAlone begins a flight that only the caller, and every purge, knows.
 func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
-	f := &flight{call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(), ready: make(chan struct{})}
+	f := &flight{call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	e.flightsMu.Lock()
 	e.live[f] = struct{}{}

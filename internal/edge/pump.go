@@ -223,13 +223,19 @@ func (e *Edge) commit(c *call, w *diskcache.Writer, meta *diskcache.Meta, state 
 func (e *Edge) commitOne(c *call, w *diskcache.Writer, meta *diskcache.Meta, state diskcache.State, f *flight) (*diskcache.Entry, error) {
 	e.purgeMu.RLock() // a purge sees the flight or the entry
 	defer e.purgeMu.RUnlock()
-	if f != nil && f.isPurged() {
+	st, drop := e.store.Since(f.epoch, state, meta)
+	if drop {
+		return nil, nil //nolint:nilnil // neither stored nor wrong
+	}
+	if purged := f.isPurged(); purged || st != state {
 		// Those who asked before the purge may have it. It is kept for when
 		// the origin is away, but it is not fresh.
 		if newer := e.store.Peek(w.ID()); newer != nil && newer.State().Validated.After(f.begun) {
 			return nil, nil //nolint:nilnil // neither stored nor wrong
 		}
-		state.Flags |= flagPurged
+		if state = st; purged {
+			state.Flags |= flagPurged
+		}
 	}
 	entry, err := w.Commit(state)
 	if err != nil {

@@ -4,24 +4,137 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
 )
 
+// selection is what a purge means of one site.
+type selection struct {
+	site *site
+	// keys are those of URLs, paths, sets and tags.
+	keys []diskcache.Key
+	// tags says that some are of tags: a flight that has no answer yet may
+	// turn out to be meant.
+	tags bool
+	// prefixes begin paths; the empty one begins all.
+	prefixes []string
+	// missing are the URIs, by ID, that may be known as missing; without
+	// onlyThese, all that are known so are asked for again.
+	missing   []diskcache.ID
+	onlyThese bool
+}
+
+// meansCall reports whether the selection means whatever the answer to a call
+// will be.
+func (sel *selection) meansCall(c *call, keys map[diskcache.Key]bool) bool {
+	if c.site != sel.site {
+		return false
+	}
+	for _, prefix := range sel.prefixes {
+		if strings.HasPrefix(c.path, prefix) {
+			return true
+		}
+	}
+	for _, key := range c.keys() {
+		if keys[key] {
+			return true
+		}
+	}
+	return false
+}
+
+// purgeSelected purges everything that the selections mean, all in one step:
+// no request sees some of it as before and some purged, and no request joins a
+// fetch from before. What is hard purged is never used again; the rest is not
+// fresh, and stays for the time when the origin cannot be asked. It returns
+// when this survives a crash. Its cost depends on the selections, not on what
+// they mean.
+func (e *Edge) purgeSelected(selections []selection, hard bool) error {
+	var (
+		bans   []diskcache.Ban
+		keyed  = diskcache.Ban{Flags: flagPurged, Drop: hard}
+		wanted = make(map[diskcache.Key]bool)
+	)
+	for _, sel := range selections {
+		keyed.Keys = append(keyed.Keys, sel.keys...)
+		for _, prefix := range sel.prefixes {
+			bans = append(bans, diskcache.Ban{Site: sel.site.name, Prefix: prefix, Fixed: true, Flags: flagPurged, Drop: hard})
+		}
+	}
+	if len(keyed.Keys) > 0 {
+		bans = append(bans, keyed)
+	}
+	for _, key := range keyed.Keys {
+		wanted[key] = true
+	}
+	e.purgeMu.Lock()
+	e.store.Ban(bans...)
+	for i := range selections {
+		e.forgetMissing(&selections[i])
+	}
+	e.flightsMu.Lock()
+	for f := range e.live {
+		for i := range selections {
+			f.purgeSelected(&selections[i], wanted)
+		}
+	}
+	e.flightsMu.Unlock()
+	e.purgeMu.Unlock()
+	return e.store.Sync()
+}
+
+func (e *Edge) forgetMissing(sel *selection) {
+	if !sel.onlyThese {
+		e.negatives.clear()
+	}
+	for _, id := range sel.missing {
+		e.negatives.drop(id)
+		e.failing.drop(id)
+	}
+}
+
+// purgeSelected tells a flight of a purge. What it brings is compared with the
+// bans when it is there; this is about who may still join it.
+func (f *flight) purgeSelected(sel *selection, wanted map[diskcache.Key]bool) {
+	if sel.meansCall(&f.call, wanted) {
+		f.purge()
+		return
+	}
+	if !sel.tags || f.call.site != sel.site {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fill == nil {
+		f.sealed = true // who knows
+		return
+	}
+	for _, key := range tagKeys(f.call.site.name, f.meta.Header) {
+		f.sealed = f.sealed || wanted[key]
+	}
+}
+
 // purge makes what is stored of the paths stale, all in one step: no request
 // sees some of them fresh and others not. The entries stay for the time when
 // the origin cannot be asked. It returns when this survives a crash, and how
-// many entries it met.
+// many entries it met of those that it could find at once.
 func (e *Edge) purge(s *site, paths []string) (int, error) {
 	wanted := make(map[string]bool, len(paths))
 	var entries []*diskcache.Entry
+	var ban diskcache.Ban
 	e.purgeMu.Lock()
 	for _, path := range paths {
 		wanted[path] = true
 		id := keyID(s.name, (&url.URL{Path: path}).EscapedPath(), "")
 		e.negatives.drop(id)
+		if !s.ruled || !layout.PolicyOf(path).Ruled() {
+			// There may be any number of entries: for other queries, other ways
+			// to write the path, other request fields.
+			ban.Keys = append(ban.Keys, banKey(keyPath, s.name, path))
+		}
 		for _, id := range e.names.of(id) {
 			e.failing.drop(id)
 			if entry := e.store.Peek(id); entry != nil {
@@ -29,6 +142,10 @@ func (e *Edge) purge(s *site, paths []string) (int, error) {
 				entries = append(entries, entry)
 			}
 		}
+	}
+	if len(ban.Keys) > 0 {
+		ban.Flags = flagPurged
+		e.store.Ban(ban)
 	}
 	e.flightsMu.Lock()
 	for f := range e.live {
@@ -116,6 +233,11 @@ func (e *Edge) invalidate(c *call, r *http.Request, status int, h http.Header) {
 	for _, uri := range uris {
 		id := keyID(c.site.name, uri, "")
 		e.negatives.drop(id)
+		if !e.names.complete(id) {
+			if u, err := url.ParseRequestURI(uri); err == nil {
+				e.store.Ban(diskcache.Ban{Keys: []diskcache.Key{urlKey(c.site.name, u.Path, u.RawQuery)}, Drop: true})
+			}
+		}
 		for _, id := range e.names.of(id) {
 			if entry := e.store.Peek(id); entry != nil {
 				e.store.Delete(entry)

@@ -236,7 +236,7 @@ func (rp *reply) leaderAlone(f *flight) bool {
 // noAnswer answers in the place of an origin that did not: with what is stored,
 // its own error, or ours.
 func (rp *reply) noAnswer(f *flight) {
-	if f.old != nil {
+	if f.stale() != nil {
 		fresh, st := rp.e.freshnessOf(rp.c, f.old, rp.now())
 		if rp.usableOn(f.err, fresh, st) {
 			rp.staleBecause(f.err)

@@ -134,6 +134,10 @@ func (e *Entry) State() State {
 	return e.state
 }
 
+// Dropped reports whether a ban drops the entry: its holder must not use it any
+// more.
+func (e *Entry) Dropped() bool { return e.banned() }
+
 // banned reports whether a ban drops the entry.
 func (e *Entry) banned() bool {
 	e.mu.Lock()
@@ -196,7 +200,14 @@ func (e *Entry) Mark(change func(*State)) {
 			change(&st)
 			return it, index.Leave
 		}
-		st, _ = s.bans.apply(now, was, e.Meta())
+		var drop bool
+		if st, drop = s.bans.apply(now, was, e.Meta()); drop {
+			change(&st)
+			dropped = true
+			s.log.record(logDrop(e.id))
+			s.count(s.segs.at(it.Seg), it, -1)
+			return it, index.Drop
+		}
 		change(&st)
 		var b [stateSize]byte
 		st = st.encode(b[:], epoch)
@@ -215,7 +226,9 @@ func (e *Entry) Mark(change func(*State)) {
 	e.state, e.epoch, e.at, e.seg, e.err, e.clear = st, epoch, at, num, failed, 0
 	e.mu.Unlock()
 	if dropped {
-		s.fault("note a state", failed)
+		if failed != nil {
+			s.fault("note a state", failed)
+		}
 		if e.inFile() {
 			s.files.remove(e.record)
 		}
@@ -284,6 +297,10 @@ func (e *Entry) rewrite(meta *Meta, st State) error {
 		if !found || !s.holds(it, e) {
 			s.space.free(pool, reserved)
 			return it, index.Leave
+		}
+		if _, _, was, err := s.stateAt(it); err != nil || s.bans.drops(was, e.Meta()) {
+			s.space.free(pool, reserved)
+			return it, index.Leave // not to come back by its new state
 		}
 		from := s.segs.at(it.Seg)
 		var seg *segment

@@ -29,6 +29,13 @@ type Options struct {
 	// OpenFiles bounds the descriptors of long bodies kept open between
 	// requests; 1024 if 0.
 	OpenFiles int
+	// Keys returns the keys by which a [Ban] may mean the entry of a Meta. It
+	// must say the same each time. Nil: none.
+	Keys func(*Meta) []Key
+	// Held returns the oldest epoch that is still going to be given to
+	// [Store.Since], or more than any if there is none. It may be called before
+	// Open returns. Nil: there is none.
+	Held func() uint64
 	// Log receives what was repaired and what could not be written. Nil: nothing.
 	Log *slog.Logger
 }
@@ -63,6 +70,7 @@ type Store struct {
 	// indexMu is held by who replaces logs and checkpoints.
 	indexMu sync.Mutex
 	scarce  chan struct{}
+	sweeps  chan struct{}
 	wake    chan struct{} // there is something for the log
 	written chan struct{} // there is something to sync
 	ended   chan struct{}
@@ -92,10 +100,11 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if opts.Memory == 0 {
 		opts.Memory = min(64<<20, opts.Size/4)
 	}
-	s := &Store{dir: dir, opts: opts, scarce: make(chan struct{}, 1), wake: make(chan struct{}, 1), written: make(chan struct{}, 1), ended: make(chan struct{})}
+	s := &Store{dir: dir, opts: opts, scarce: make(chan struct{}, 1), sweeps: make(chan struct{}, 1), wake: make(chan struct{}, 1), written: make(chan struct{}, 1), ended: make(chan struct{})}
 	s.measure()
 	s.files.store, s.files.max, s.files.open = s, opts.OpenFiles, make(map[uint64]*bodyFile)
 	s.hot.init(opts.Memory)
+	s.bans.keysOf = opts.Keys
 	s.log.wake, s.log.grown = s.rouse, s.space.overhead
 	h, err := openHome(dir)
 	if err == nil {
@@ -109,6 +118,10 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	s.workers.Go(s.syncer)
 	s.workers.Go(s.evictAhead)
 	s.workers.Go(s.scrub)
+	s.workers.Go(s.sweeper)
+	if s.Bans() >= sweepAt {
+		s.sweepSoon()
+	}
 	s.nudge() // the size may be less than it was
 	return s, nil
 }
@@ -276,11 +289,33 @@ func (s *Store) Listed() iter.Seq[*Entry] {
 }
 
 func (s *Store) entries(want func(index.Item) bool) iter.Seq[*Entry] {
+	return func(yield func(*Entry) bool) {
+		for e, err := range s.readItems(want) {
+			if err == nil && !e.banned() && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// readAll yields every entry, also those that are banned. What is damaged, and
+// so will never be used, is left out.
+func (s *Store) readAll() iter.Seq2[*Entry, error] {
+	return func(yield func(*Entry, error) bool) {
+		for e, err := range s.readItems(func(index.Item) bool { return true }) {
+			if !errors.Is(err, errRecord) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) readItems(want func(index.Item) bool) iter.Seq2[*Entry, error] {
 	type place struct {
 		it  index.Item
 		seg *segment
 	}
-	return func(yield func(*Entry) bool) {
+	return func(yield func(*Entry, error) bool) {
 		var places []place
 		for shard := range index.Shards {
 			places = places[:0]
@@ -293,9 +328,7 @@ func (s *Store) entries(want func(index.Item) bool) iter.Seq[*Entry] {
 			more := true
 			for _, p := range places {
 				if more {
-					if e, err := s.read(p.seg, p.it); err == nil && !e.banned() {
-						more = yield(e)
-					}
+					more = yield(s.read(p.seg, p.it))
 				}
 				p.seg.release()
 			}
