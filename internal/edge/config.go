@@ -77,6 +77,13 @@ type Config struct {
 	// reports nothing. The hubs of all sites are sent the same token.
 	HubTokenFile string `toml:"hub-token-file"`
 
+	// Keys are files with OpenPGP public keys, armored or binary. With them, a new
+	// summary, summary.idx, repomd.xml, InRelease, Release or database of pacman
+	// is shown to clients only when one of the keys has signed it, and none at
+	// all if it has no signature. Default: none, and signatures are compared with
+	// what they sign as far as that goes without a key.
+	Keys []string `toml:"keys"`
+
 	// Sites are further origins by name, each with the host names it answers
 	// for.
 	Sites map[string]SiteConfig `toml:"sites"`
@@ -97,6 +104,9 @@ type SiteConfig struct {
 	// Follow is as in [edge]. Default: that of [edge] if it is a word, else
 	// "auto".
 	Follow string `toml:"follow"`
+
+	// Keys is as in [edge]. Default: that of [edge].
+	Keys []string `toml:"keys"`
 
 	// PurgeMethod is as in [edge], for this site alone. Default false.
 	PurgeMethod bool `toml:"purge-method"`
@@ -131,6 +141,9 @@ func (c Config) WithDefaults() Config {
 	sites := maps.Clone(c.Sites)
 	for name, site := range sites {
 		site.Rules = cmp.Or(site.Rules, c.Rules)
+		if len(site.Keys) == 0 {
+			site.Keys = c.Keys
+		}
 		if len(site.PurgeFrom) == 0 {
 			site.PurgeFrom = c.PurgeFrom
 		}
@@ -169,6 +182,7 @@ func (c Config) Validate() []config.Problem {
 	v.rules("rules", c.Rules)
 	v.follow("follow", c.Follow)
 	v.networks("purge-from", c.PurgeFrom)
+	v.files("keys", c.Keys)
 	v.clientSites(c)
 	v.notNegative("first-byte-timeout", c.FirstByteTimeout)
 	v.notNegative("idle-timeout", c.IdleTimeout)
@@ -220,6 +234,7 @@ func (v *validation) site(name string, site SiteConfig, owner map[string]string)
 	v.rules(key+".rules", site.Rules)
 	v.follow(key+".follow", site.Follow)
 	v.networks(key+".purge-from", site.PurgeFrom)
+	v.files(key+".keys", site.Keys)
 }
 
 // networks checks a list of networks and addresses.
@@ -227,6 +242,15 @@ func (v *validation) networks(key string, list []string) {
 	for i, s := range list {
 		if _, err := parseNetwork(s); err != nil {
 			v.problem(fmt.Sprintf("%s[%d]", key, i), `%q is no network: want "10.1.0.0/16" or "192.0.2.7"`, s)
+		}
+	}
+}
+
+// files checks a list of file names.
+func (v *validation) files(key string, list []string) {
+	for i, name := range list {
+		if name == "" {
+			v.problem(fmt.Sprintf("%s[%d]", key, i), "is no file name")
 		}
 	}
 }

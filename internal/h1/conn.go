@@ -64,6 +64,7 @@ type conn struct {
 	s        *Server
 	rwc      net.Conn
 	source   netip.Prefix
+	remote   string // address of the client
 	protocol protocol
 	state    atomic.Uint32 // connState…
 
@@ -87,7 +88,7 @@ const (
 )
 
 func newConn(s *Server, rwc net.Conn) *conn {
-	c := &conn{s: s, rwc: rwc, source: sourceOf(rwc.RemoteAddr()), first: true}
+	c := &conn{s: s, rwc: rwc, source: sourceOf(rwc.RemoteAddr()), remote: rwc.RemoteAddr().String(), first: true}
 	switch rwc.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		if raw, err := rwc.(syscall.Conn).SyscallConn(); err == nil {
@@ -288,7 +289,7 @@ func (c *conn) answer(n int) (ok, mine bool) {
 		c.client = addressOf(c.rwc.RemoteAddr())
 	}
 	c.first, c.strict = false, false
-	w.req.Begun, w.req.Client = time.Now(), c.client
+	w.req.Begun, w.req.Client, w.req.Remote = time.Now(), c.client, c.remote
 	w.res = Response{Head: w.head[:0]}
 	if !c.s.Handler.Answer(&w.req, &w.res) {
 		return c.lend(n)

@@ -22,6 +22,9 @@ type Request struct {
 	// Fields are the other fields but Connection, in the order they came in.
 	// Values have no white space at their ends.
 	Fields []Field
+	// Remote is the address of the client, as in [net/http.Request.RemoteAddr].
+	// It is the same for all requests of a connection.
+	Remote string
 	// Begun is when the header was there.
 	Begun time.Time
 	// Client is the address the connection comes from, invalid if it has none.

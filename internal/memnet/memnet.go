@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -31,6 +32,7 @@ var ErrRefused = errors.New("connection refused")
 type Network struct {
 	mu        sync.Mutex
 	listeners map[string]*listener // by name, without Scheme and Suffix
+	dialed    int
 }
 
 // Listen opens a listener. The address is "mem:NAME" or plain NAME.
@@ -58,14 +60,16 @@ func (n *Network) DialContext(ctx context.Context, _, addr string) (net.Conn, er
 	name := hostName(addr)
 	n.mu.Lock()
 	l := n.listeners[name]
+	n.dialed++
+	from := address("client-" + strconv.Itoa(n.dialed))
 	n.mu.Unlock()
 	if l == nil {
 		return nil, fmt.Errorf("memnet: dial %s: %w", addr, ErrRefused)
 	}
 	client, server := net.Pipe()
 	select {
-	case l.conns <- conn{server, address(name), address("client")}:
-		return conn{client, address("client"), address(name)}, nil
+	case l.conns <- conn{server, address(name), from}:
+		return conn{client, from, address(name)}, nil
 	case <-l.closed:
 		return nil, errors.Join(fmt.Errorf("memnet: dial %s: %w", addr, ErrRefused), client.Close(), server.Close())
 	case <-ctx.Done():

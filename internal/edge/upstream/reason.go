@@ -35,9 +35,11 @@ const (
 	BadMessage       Reason = "bad_message"        // not valid HTTP
 	Status5xx        Reason = "status_5xx"         // the origin answered 5xx
 	VerifyMismatch   Reason = "verify_mismatch"    // content is not what its name says
-	StoreFull        Reason = "store_full"         // no room, or the disk failed
-	ClientGone       Reason = "client_gone"        // nobody waits any more
-	Stopping         Reason = "stopping"           // the edge is told to end
+	// The files of a set do not belong together, or are older than those held.
+	GenerationConflict Reason = "generation_conflict"
+	StoreFull          Reason = "store_full"  // no room, or the disk failed
+	ClientGone         Reason = "client_gone" // nobody waits any more
+	Stopping           Reason = "stopping"    // the edge is told to end
 )
 
 // Status is the status a client is answered with when nothing better is at
@@ -48,7 +50,7 @@ func (r Reason) Status() int {
 		return http.StatusGatewayTimeout
 	case Stopping:
 		return http.StatusServiceUnavailable
-	case DNS, Refused, TLS, Reset, ShortBody, BadMessage, Status5xx, VerifyMismatch, StoreFull, ClientGone:
+	case DNS, Refused, TLS, Reset, ShortBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, StoreFull, ClientGone:
 	}
 	return http.StatusBadGateway
 }
@@ -76,7 +78,7 @@ func (r Reason) ProxyError() string {
 		return "http_protocol_error"
 	case Status5xx:
 		return "" // the origin's answer is passed on
-	case VerifyMismatch, StoreFull, ClientGone, Stopping:
+	case VerifyMismatch, GenerationConflict, StoreFull, ClientGone, Stopping:
 	}
 	return "proxy_internal_error"
 }
