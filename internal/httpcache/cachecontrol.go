@@ -28,6 +28,7 @@ type Directives struct {
 	NoCache, Private                    bool     // without field names
 	NoCacheFields, PrivateFields        []string // canonical names of the qualified forms
 	maxStaleAny                         bool
+	targeted                            bool // Expires does not count
 }
 
 // ParseCacheControl reads all Cache-Control lines of a message.
@@ -81,7 +82,11 @@ func nextDirective(s string) (name, arg string, hasArg, valid bool, rest string)
 		}
 	}
 	// Up to the next comma there may be only white space. What stands there
-	// instead may contain quoted commas.
+	// instead may contain quoted commas. Where a directive of ours follows, a
+	// comma was forgotten: some origins write the list so.
+	if rest := strings.TrimLeft(s, " \t"); hasArg && len(rest) < len(s) && beginsDirective(rest) {
+		return name, arg, hasArg, valid, rest
+	}
 	for s != "" && s[0] != ',' {
 		switch {
 		case s[0] == '"':
@@ -94,6 +99,21 @@ func nextDirective(s string) (name, arg string, hasArg, valid bool, rest string)
 		s = s[1:]
 	}
 	return name, arg, hasArg, valid, s
+}
+
+// beginsDirective reports whether s goes on with the name of a known directive.
+func beginsDirective(s string) bool {
+	i := 0
+	for i < len(s) && isToken(s[i]) {
+		i++
+	}
+	switch strings.ToLower(s[:i]) {
+	case "max-age", "s-maxage", "stale-while-revalidate", "stale-if-error":
+		return strings.HasPrefix(s[i:], "=")
+	case "no-store", "no-cache", "private", "public", "must-revalidate", "proxy-revalidate", "immutable", "no-transform", "must-understand":
+		return true
+	}
+	return false
 }
 
 // cutQuoted cuts a quoted-string (RFC 9110 §5.6.4) from the begin of s. An

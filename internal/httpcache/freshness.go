@@ -66,7 +66,7 @@ func heuristic(status int) bool {
 func Lifetime(status int, h http.Header, cc Directives, responseTime time.Time) (lifetime time.Duration, explicit bool) {
 	if d, ok := explicitLifetime(h, cc); ok {
 		if d < 0 { // Expires without Date
-			expires, _ := http.ParseTime(h["Expires"][0])
+			expires, _ := ParseDate(h["Expires"][0], responseTime)
 			d = max(0, expires.Sub(responseTime))
 		}
 		return min(d, MaxDelta), true
@@ -94,11 +94,11 @@ func explicitLifetime(h http.Header, cc Directives) (time.Duration, bool) {
 		return cc.MaxAge.D, true
 	}
 	lines := h["Expires"]
-	if len(lines) == 0 {
+	if len(lines) == 0 || cc.targeted {
 		return 0, false
 	}
-	expires, err := http.ParseTime(lines[0])
-	if err != nil || len(lines) > 1 {
+	expires, ok := ParseDate(lines[0], time.Now())
+	if !ok || len(lines) > 1 {
 		return 0, true // "0" and the like are in the past (§5.3)
 	}
 	date, ok := headerTime(h, "Date")
@@ -130,13 +130,14 @@ func ageValue(h http.Header) time.Duration {
 	return age
 }
 
+// headerTime reads a field that holds an HTTP-date. Its century, where it has
+// none, goes by the clock.
 func headerTime(h http.Header, name string) (time.Time, bool) {
 	lines := h[name]
 	if len(lines) != 1 {
 		return time.Time{}, false
 	}
-	t, err := http.ParseTime(lines[0])
-	return t, err == nil
+	return ParseDate(lines[0], time.Now())
 }
 
 // Freshness is what decides on the reuse of a stored response at some moment.

@@ -154,8 +154,8 @@ func IfRange(req, stored http.Header) bool {
 	if strings.HasPrefix(value, `"`) || strings.HasPrefix(value, "W/") {
 		return StrongMatch(value, first(stored["Etag"]))
 	}
-	want, err := http.ParseTime(value)
-	if err != nil {
+	want, ok := ParseDate(value, time.Now())
+	if !ok {
 		return false
 	}
 	modified, ok := headerTime(stored, "Last-Modified")
