@@ -71,6 +71,10 @@ fuzz: ## fuzz every parser for a while (FUZZTIME=30s each)
 e2e: ## only the tests with the real clients and the built binary
 	$(GO) test -race -timeout 30m -count=1 ./e2e
 
+.PHONY: cache-tests
+cache-tests: build ## the public HTTP cache test suite against an edge, three times (SUITE=folder: not fetched)
+	@scripts/cache-tests $(SUITE)
+
 .PHONY: bench
 bench: ## Go benchmarks with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +46,7 @@ type flight struct {
 	fill    *fill
 	early   bool // nobody sees the fill, only what becomes of it
 	meta    *diskcache.Meta
+	own     http.Header // the fields for the leader; nil for those of meta
 	state   diskcache.State
 	entry   *diskcache.Entry
 	memory  *memory
@@ -56,6 +59,8 @@ type flight struct {
 	again      bool
 	asked, got time.Time
 	times      asking // of the last request
+
+	interims interims // 1xx that came before
 
 	mu         sync.Mutex
 	leaderGone bool
@@ -125,15 +130,30 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	if _, missing := e.negatives.get(c.id, time.Now()); missing && old == nil && !c.req.NoCache {
 		return nil, false
 	}
-	f = &flight{
-		call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(),
-		background: background, shared: len(r.Header["Authorization"]) == 0 && !c.personal(r.Header), leaderGone: background, ready: make(chan struct{}),
+	header := r.Header // the handler does not change it
+	f = &flight{call: *c, id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), background: background, leaderGone: background, ready: make(chan struct{})}
+	if background {
+		header = anonymous(header)
+		f.call.req = httpcache.Directives{} // what this client wishes is for this client
 	}
+	f.request = e.fetchHeader(c, header, r.RemoteAddr)
+	f.shared = len(header["Authorization"]) == 0 && !c.personal(header)
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	e.flights[id], e.live[f] = f, struct{}{}
-	header := r.Header // the handler does not change it
 	e.wg.Go(func() { e.fly(f, header) })
 	return f, true
+}
+
+// anonymous returns the fields of a request without what tells who made it: a
+// request in the background is made for all.
+func anonymous(h http.Header) http.Header {
+	if len(h["Authorization"]) == 0 && len(h["Cookie"]) == 0 {
+		return h
+	}
+	h = maps.Clone(h)
+	delete(h, "Authorization")
+	delete(h, "Cookie")
+	return h
 }
 
 // stale returns the stored answer that the flight is to confirm or replace, if
@@ -232,7 +252,7 @@ func (e *Edge) fly(f *flight, client http.Header) {
 
 // askFor sends the request of the flight.
 func (e *Edge) askFor(f *flight) (*http.Response, error) {
-	return e.ask(f.ctx, f.call.site, upstream.Request{Method: http.MethodGet, URI: f.call.uri, Header: f.request}, &f.times)
+	return e.ask(f.ctx, f.call.site, upstream.Request{Method: http.MethodGet, URI: f.call.uri, Header: f.request, Interim: f.interims.add}, &f.times)
 }
 
 // confirms reports whether a 304 can be about the stored response: it names no
@@ -286,7 +306,7 @@ func (e *Edge) notShared(f *flight) {
 // given to someone else, who closes it.
 func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, got time.Time) (given bool) {
 	c := &f.call
-	cc := httpcache.ParseCacheControl(resp.Header)
+	cc := httpcache.ParseResponse(resp.Header)
 	status := resp.StatusCode
 	switch {
 	case status == http.StatusNotModified && f.old != nil:
@@ -294,8 +314,8 @@ func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, 
 		e.confirm(f, resp.Header, cc, asked, got)
 		_ = resp.Body.Close() // a 304 has none
 		return false
-	case status >= 500:
-		e.serverError(f, resp, got)
+	case status >= 500 && !c.keepsError(f, resp.Header, cc):
+		e.serverError(f, resp, cc, got)
 		return false
 	case (status == http.StatusNotFound || status == http.StatusGone) && e.missing(f, resp, cc, asked, got):
 		return false
@@ -311,21 +331,32 @@ func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, 
 	return e.alone(f, resp)
 }
 
+// keepsError reports whether a 5xx is stored like any other answer: where HTTP
+// alone decides and the origin says how long it is fresh, unless something
+// better is stored.
+func (c *call) keepsError(f *flight, h http.Header, cc httpcache.Directives) bool {
+	if c.site.ruled || f.stale() != nil && f.old.Meta().Status < 500 {
+		return false
+	}
+	_, explicit := httpcache.Lifetime(http.StatusOK, h, cc, time.Time{})
+	return explicit
+}
+
 // storable says whether the response may be stored, and whether the requests
 // that wait may have it as well.
 func (c *call) storable(req http.Header, resp *http.Response, cc httpcache.Directives, asked, got time.Time) (storable, shared bool) {
-	if !upstream.Delimited(resp) && c.policy.Digest.Kind == layout.NoDigest {
-		return false, false // a cut connection would look like the end
+	if !upstream.Delimited(resp) && c.site.ruled && c.policy.Digest.Kind == layout.NoDigest {
+		return false, false // a cut connection would look like the end; HTTP alone takes it for one (RFC 9112 §8)
 	}
 	if c.policy.Ruled() {
 		ok := resp.StatusCode == http.StatusOK && !cc.NoStore && !cc.Private && !c.policy.Pass &&
 			(len(req["Authorization"]) == 0 || httpcache.AuthorizationStorable(cc))
 		return ok, ok
 	}
-	if !httpcache.Storable(req, c.req, resp.StatusCode, resp.Header, cc) || resp.StatusCode >= 500 {
+	if !httpcache.Storable(req, c.req, resp.StatusCode, resp.Header, cc) {
 		return false, false
 	}
-	if c.personal(req) && !cc.Public {
+	if c.site.ruled && !cc.Public && (c.personal(req) || len(resp.Header["Set-Cookie"]) > 0) {
 		return false, false
 	}
 	st := c.state(resp.StatusCode, resp.Header, cc, asked, got)
@@ -350,7 +381,7 @@ func (c *call) state(status int, h http.Header, cc httpcache.Directives, asked, 
 	if len(h["Age"]) > 0 || len(h["Cache-Status"]) > 0 {
 		st.Flags |= flagViaCache
 	}
-	if cc.StaleAllowed() {
+	if cc.StaleAllowed() && status < 500 {
 		st.Revalidate = cc.StaleWhileRevalidate.D
 		st.OnError = 24 * time.Hour
 		if cc.StaleIfError.Set {
@@ -364,10 +395,11 @@ func (c *call) state(status int, h http.Header, cc httpcache.Directives, asked, 
 // confirm applies a 304 to the stored response.
 func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked, got time.Time) {
 	meta := *f.old.Meta()
+	unkept := cc.NoStore && !cc.MustUnderstand || cc.Private
+	vary, _ := httpcache.VaryFields(h)
+	otherVary := len(h["Vary"]) > 0 && !slices.Equal(vary, meta.Vary) && !f.call.policy.Ruled()
 	meta.Header = httpcache.Freshen(meta.Header, h, cc)
-	if len(h["Cache-Control"]) == 0 {
-		cc = httpcache.ParseCacheControl(meta.Header)
-	}
+	cc = httpcache.ParseResponse(meta.Header)
 	dated := meta.Header
 	if len(h["Age"]) > 0 { // StoredHeader drops it, and it counts now
 		dated = meta.Header.Clone()
@@ -383,15 +415,20 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 		return
 	}
 	st, _ = e.store.Since(f.epoch, st, &meta)
-	if f.isPurged() {
+	if f.isPurged() || otherVary { // by what it is found now, it might be for others
 		st.Flags |= flagPurged
 	}
-	f.old.Freshen(&meta, st)
+	if unkept { // valid, for the one who asked, and nothing of it is kept
+		meta = *f.old.Meta()
+		f.old.Mark(markPurged)
+	} else {
+		f.old.Freshen(&meta, st)
+	}
 	e.purgeMu.RUnlock()
 	e.answered(f)
 	f.verdict, f.entry = verdictEntry, f.old
 	f.vary, f.varyKey = meta.Vary, meta.VaryKey
-	if f.call.policy.Ruled() || st.Lifetime > st.InitialAge && st.Flags&flagNoCache == 0 {
+	if !unkept && (f.call.policy.Ruled() || st.Lifetime > st.InitialAge && st.Flags&flagNoCache == 0) {
 		e.solo.drop(f.id)
 	} else {
 		// Valid now, for the one who asked; others ask for themselves.
@@ -402,17 +439,17 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 }
 
 // serverError ends a flight that the origin answered with 5xx.
-func (e *Edge) serverError(f *flight, resp *http.Response, got time.Time) {
+func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directives, got time.Time) {
 	cause := fmt.Errorf("origin answered %d", resp.StatusCode)
 	if f.stale() != nil {
 		fresh, st := e.freshnessOf(&f.call, f.old, got)
 		if fresh.UsableOnError() && f.call.onStatus(st) { // nobody wants the body
 			e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
-			_, _ = remember(f, resp, got) // to the end, for the next request on the connection
+			_, _ = remember(f, resp, cc, got) // to the end, for the next request on the connection
 			return
 		}
 	}
-	m, err := remember(f, resp, got)
+	m, err := remember(f, resp, cc, got)
 	if err != nil {
 		cause = errors.Join(cause, err)
 	}
@@ -426,12 +463,12 @@ var errSlowBody = &upstream.Error{Reason: upstream.IdleTimeout, Err: errors.New(
 
 // remember reads a small answer into memory and closes it. A body that is
 // longer, or not there in time, is left out.
-func remember(f *flight, resp *http.Response, got time.Time) (*memory, error) {
+func remember(f *flight, resp *http.Response, cc httpcache.Directives, got time.Time) (*memory, error) {
 	late := time.AfterFunc(memoryWithin, func() { f.cancel(errSlowBody) })
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMemory+1))
 	slow := !late.Stop()
 	_ = resp.Body.Close() // read to the end, or given up
-	header := httpcache.StoredHeader(resp.Header, httpcache.Directives{})
+	header := httpcache.StoredHeader(resp.Header, cc)
 	if err != nil || len(body) > maxMemory {
 		body = nil
 		delete(header, "Content-Type")
@@ -454,7 +491,7 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 	if resp.ContentLength > maxMemory {
 		return false
 	}
-	m, err := remember(f, resp, got)
+	m, err := remember(f, resp, cc, got)
 	if err != nil {
 		e.failed(f, err)
 		return true

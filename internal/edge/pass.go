@@ -23,7 +23,10 @@ const via = "1.1 " + product
 // fetchHeader makes the fields of a request whose answer is for many. Where
 // rules apply, nothing of the client's goes into it: what is not part of the
 // key must not change the answer.
-func (e *Edge) fetchHeader(c *call, r *http.Request) http.Header {
+//
+// Where only HTTP decides, most fields go on: answers may depend on any. Where
+// rules decide for others, unknown files get what clients negotiate with.
+func (e *Edge) fetchHeader(c *call, client http.Header, remote string) http.Header {
 	if c.policy.Ruled() {
 		h := http.Header{
 			"User-Agent":      {product + "-edge"},
@@ -31,12 +34,21 @@ func (e *Edge) fetchHeader(c *call, r *http.Request) http.Header {
 			"Accept-Encoding": {"identity"},
 			"Via":             {via},
 		}
-		if v := r.Header["Authorization"]; len(v) > 0 { // flights with one are not shared
+		if v := client["Authorization"]; len(v) > 0 { // flights with one are not shared
 			h["Authorization"] = v
 		}
 		return h
 	}
-	h := e.passHeader(r)
+	if c.site.ruled {
+		h := http.Header{"Via": {via}, "User-Agent": {product + "-edge"}}
+		for _, name := range [...]string{"Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Authorization", "Cookie", "Origin", "User-Agent"} {
+			if v := client[name]; len(v) > 0 { // flights with Authorization or Cookie are not shared
+				h[name] = v
+			}
+		}
+		return h
+	}
+	h := passHeader(client, remote)
 	for _, name := range [...]string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
 		delete(h, name)
 	}
@@ -65,14 +77,14 @@ func changesAnswers(name string) bool {
 }
 
 // passHeader makes the fields of a request that is passed on for one client.
-func (e *Edge) passHeader(r *http.Request) http.Header {
-	h := r.Header.Clone()
+func passHeader(client http.Header, remote string) http.Header {
+	h := client.Clone()
 	httpcache.RemoveHopByHop(h)
 	h.Add("Via", via)
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = []string{""} // net/http would put its own
 	}
-	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+	if host, _, err := net.SplitHostPort(remote); err == nil {
 		h.Add("X-Forwarded-For", host)
 	}
 	return h
@@ -80,7 +92,7 @@ func (e *Edge) passHeader(r *http.Request) http.Header {
 
 // flyAlone begins a flight that only the caller, and every purge, knows.
 func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
-	f := &flight{call: *c, request: e.fetchHeader(c, r), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{})}
+	f := &flight{call: *c, request: e.fetchHeader(c, r.Header, r.RemoteAddr), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	e.flightsMu.Lock()
 	e.live[f] = struct{}{}
@@ -94,9 +106,11 @@ func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcach
 func (rp *reply) pass() {
 	e, c, r := rp.e, rp.c, rp.r
 	rp.outcome, rp.asked = outcomePass, new(asking)
+	before := direct{rp: rp}
 	resp, err := e.ask(r.Context(), c.site, upstream.Request{ //nolint:bodyclose // relay closes it
-		Method: r.Method, URI: c.uri, Header: e.passHeader(r), Body: requestBody(r), ContentLength: r.ContentLength,
+		Method: r.Method, URI: c.uri, Header: passHeader(r.Header, r.RemoteAddr), Body: requestBody(r), ContentLength: r.ContentLength, Interim: before.add,
 	}, rp.asked)
+	before.end()
 	if err != nil {
 		e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
 		rp.failed(err, nil)
@@ -117,7 +131,7 @@ func requestBody(r *http.Request) io.ReadCloser {
 // fromOrigin answers with a response that is for this request only. If it may
 // be stored for later validation, it is, on the way.
 func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
-	cc := httpcache.ParseCacheControl(resp.Header)
+	cc := httpcache.ParseResponse(resp.Header)
 	if resp.StatusCode == http.StatusOK && httpcache.Evaluate(rp.r.Header, resp.Header) == httpcache.NotModified {
 		defer func() { _ = resp.Body.Close() }() // not wanted
 		h := rp.w.Header()

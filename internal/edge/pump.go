@@ -27,6 +27,10 @@ func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc http
 		return false
 	}
 	f.meta, f.state = meta, state
+	if len(cc.PrivateFields)+len(cc.NoCacheFields) > 0 && !f.call.policy.Ruled() {
+		// Fields that are not for others are for the one who asked.
+		f.own = httpcache.StoredHeader(resp.Header, httpcache.Directives{})
+	}
 	f.vary, f.varyKey = meta.Vary, meta.VaryKey
 	if len(f.vary) > 0 {
 		e.regroup(f, w.ID())

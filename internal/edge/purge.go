@@ -221,20 +221,21 @@ func (e *Edge) invalidate(c *call, r *http.Request, status int, h http.Header) {
 	if !httpcache.Invalidates(r.Method, status) {
 		return
 	}
-	uris := []string{c.uri}
+	calls := []call{*c}
 	for _, name := range [...]string{"Location", "Content-Location"} {
-		u, err := r.URL.Parse(h.Get(name))
-		if err == nil && h.Get(name) != "" && (u.Host == "" || u.Host == r.Host || u.Host == c.site.origin.Base.Host) {
-			uris = append(uris, u.RequestURI())
+		if value := h.Get(name); value != "" {
+			if other, ok := c.site.named(r, value); ok {
+				calls = append(calls, other)
+			}
 		}
 	}
 	e.purgeMu.Lock()
 	defer e.purgeMu.Unlock()
-	for _, uri := range uris {
-		id := keyID(c.site.name, uri, "")
+	for i := range calls {
+		id := calls[i].id
 		e.negatives.drop(id)
 		if !e.names.complete(id) {
-			if u, err := url.ParseRequestURI(uri); err == nil {
+			if u, err := url.ParseRequestURI(calls[i].uri); err == nil {
 				e.store.Ban(diskcache.Ban{Keys: []diskcache.Key{urlKey(c.site.name, u.Path, u.RawQuery)}, Drop: true})
 			}
 		}
@@ -251,4 +252,29 @@ func (e *Edge) invalidate(c *call, r *http.Request, status int, h http.Header) {
 		}
 		e.flightsMu.Unlock()
 	}
+}
+
+// named returns the call that a URI reference in an answer to r means, if it is
+// of the same site.
+func (s *site) named(r *http.Request, reference string) (call, bool) {
+	u, err := r.URL.Parse(reference)
+	if err != nil {
+		return call{}, false
+	}
+	switch base := s.origin.Base; u.Host {
+	case "", r.Host:
+	case base.Host: // as the origin sees itself
+		below, ok := strings.CutPrefix(u.EscapedPath(), strings.TrimSuffix(base.EscapedPath(), "/"))
+		if !ok || !strings.HasPrefix(below, "/") {
+			return call{}, false
+		}
+		query := u.RawQuery
+		if u, err = url.Parse(below); err != nil {
+			return call{}, false
+		}
+		u.RawQuery = query
+	default:
+		return call{}, false
+	}
+	return s.target(&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{}})
 }

@@ -86,10 +86,14 @@ func (rp *reply) fromEntry(entry *diskcache.Entry, fresh httpcache.Freshness) bo
 }
 
 // fromFill answers from a body on its way into the store.
-func (rp *reply) fromFill(f *flight) {
+func (rp *reply) fromFill(f *flight, leader bool) {
 	defer f.fill.leave()
 	h := rp.w.Header()
-	maps.Copy(h, f.meta.Header)
+	if leader && f.own != nil {
+		maps.Copy(h, f.own)
+	} else {
+		maps.Copy(h, f.meta.Header)
+	}
 	age := f.state.Age(time.Now())
 	if age >= time.Second {
 		h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}

@@ -150,9 +150,7 @@ func (rp *reply) staleBecause(err error) {
 // if the request must begin anew.
 func (rp *reply) settle(f *flight, leader bool) bool {
 	r := rp.r
-	select {
-	case <-f.ready:
-	case <-r.Context().Done():
+	if !rp.await(f) {
 		if leader {
 			rp.e.leave(f)
 		}
@@ -175,7 +173,7 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 			return false // it is over: look again
 		}
 		rp.stored = true
-		rp.fromFill(f)
+		rp.fromFill(f, leader)
 		return true
 	case verdictEntry:
 		if f.entry == nil {
