@@ -329,7 +329,7 @@ func quotes(s string) bool {
 		c := s[i]
 		if c < utf8.RuneSelf {
 			// The backslash is among those that JSON escapes and this does not.
-			if c != '\\' && (c <= ' ' || c == '=' || c == '"' || c == 0x7f) {
+			if c != '\\' && (c <= ' ' || c == '=' || c == '"') {
 				return true
 			}
 			i++
@@ -467,10 +467,6 @@ func appendJSON(b []byte, s string) []byte {
 		switch c {
 		case '"', '\\':
 			b = append(b, '\\', c)
-		case '\b':
-			b = append(b, '\\', 'b')
-		case '\f':
-			b = append(b, '\\', 'f')
 		case '\n':
 			b = append(b, '\\', 'n')
 		case '\r':
