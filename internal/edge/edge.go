@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"freshet/internal/durable"
+	"freshet/internal/edge/control"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/layout"
@@ -33,6 +34,8 @@ type Edge struct {
 	store   *diskcache.Store
 	metrics *metrics
 	names   names
+	clients *control.Clients
+	audit   *control.Audit
 
 	// purgeMu makes a purge of several paths one step: purges hold it alone,
 	// who judges freshness or commits holds it shared.
@@ -80,13 +83,19 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	var err error
+	if e.clients, err = control.NewClients(cfg.Control); err != nil {
+		return nil, err
+	}
+	if e.audit, err = control.OpenAudit(cfg.Control, env.Log); err != nil {
+		return nil, err
+	}
 	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{
 		Size: int64(cfg.Size), Keys: e.keysOf, Held: e.heldEpoch, Log: env.Log,
 	}); err != nil {
-		return nil, err
+		return nil, errors.Join(err, e.audit.Close())
 	}
 	if err := e.openCursors(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.store.Close())
+		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.store.Close(), e.audit.Close())
 	}
 	e.metrics = newMetrics(env.Metrics, e.store, e.all)
 	e.loadNames()
@@ -140,7 +149,9 @@ func (e *Edge) openCursors() error {
 
 func (e *Edge) addSites() error {
 	if e.cfg.Origin != "" {
-		s, err := e.newSite("", SiteConfig{Origin: e.cfg.Origin, Rules: e.cfg.Rules, Follow: e.cfg.Follow})
+		s, err := e.newSite("", SiteConfig{
+			Origin: e.cfg.Origin, Rules: e.cfg.Rules, Follow: e.cfg.Follow, PurgeMethod: e.cfg.PurgeMethod, PurgeFrom: e.cfg.PurgeFrom,
+		})
 		if err != nil {
 			return err
 		}
@@ -170,9 +181,16 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 		transport = http.DefaultTransport
 	}
 	s := &site{
-		name: name, ruled: cfg.Rules != rulesNone, follow: cfg.Follow,
+		name: name, ruled: cfg.Rules != rulesNone, follow: cfg.Follow, purgeMethod: cfg.PurgeMethod,
 		hubURL: base.Scheme + "://" + base.Host,
 		origin: &upstream.Origin{Base: base, HTTP: transport, FirstByte: e.cfg.FirstByteTimeout, Idle: e.cfg.IdleTimeout},
+	}
+	for _, text := range cfg.PurgeFrom {
+		network, err := parseNetwork(text)
+		if err != nil {
+			return nil, fmt.Errorf("purge-from: %w", err)
+		}
+		s.purgeFrom = append(s.purgeFrom, network)
 	}
 	if isURL(cfg.Follow) {
 		s.hubURL = cfg.Follow
@@ -213,7 +231,7 @@ func (e *Edge) site(host string) *site {
 func (e *Edge) Close() error {
 	e.stop(&upstream.Error{Reason: upstream.Stopping, Err: errors.New("the edge is ending")})
 	e.wg.Wait()
-	return e.store.Close()
+	return errors.Join(e.store.Close(), e.audit.Close())
 }
 
 // bufferSize is that of the buffers bodies are moved with.

@@ -61,6 +61,7 @@ type metrics struct {
 	fetches  *prometheus.CounterVec
 	events   prometheus.Counter
 	purged   prometheus.Counter
+	orders   *prometheus.CounterVec // by mode
 }
 
 func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site) *metrics {
@@ -97,6 +98,9 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		purged: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "freshet_edge_purged_total", Help: "Stored answers that an event made stale.",
 		}),
+		orders: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "freshet_edge_purges_total", Help: "Purges that were ordered, by mode: soft or hard.",
+		}, []string{"mode"}),
 	}
 	for o, name := range names {
 		if outcome(o) != outcomeError {
@@ -108,7 +112,7 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	reg.MustRegister(
-		requests, bytes, m.ttfb, m.took, m.phases, m.fetches, m.events, m.purged,
+		requests, bytes, m.ttfb, m.took, m.phases, m.fetches, m.events, m.purged, m.orders,
 		gauge("freshet_edge_store_bytes", "Bytes the store takes on disk.", func() float64 { return float64(store.Stat().Used) }),
 		gauge("freshet_edge_store_limit_bytes", "Bytes the store may take on disk.", func() float64 { return float64(store.Size()) }),
 		gauge("freshet_edge_store_failing", "1 while answers cannot be stored or the disk has less room than the store should have: alert on it.", func() float64 {
@@ -117,6 +121,7 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 			}
 			return 0
 		}),
+		gauge("freshet_edge_store_bans", "Purges by key, prefix or site that are still compared with stored answers.", func() float64 { return float64(store.Bans()) }),
 		gauge("freshet_edge_store_entries", "Answers in the store.", func() float64 { return float64(store.Stat().Entries) }),
 	)
 	for _, s := range sites {

@@ -21,6 +21,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	e.registerAdmin()
 	cfg = e.cfg
 	ln, err := env.Listen(ctx, cfg.Listen)
 	if err != nil {

@@ -26,6 +26,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	rp.c = &c
 	switch {
+	case r.Method == methodPurge:
+		rp.purgeMethod(s)
 	case r.Method == http.MethodConnect:
 		rp.refuse(http.StatusMethodNotAllowed, "bad_method", "this is no tunnel")
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, r.ContentLength != 0,

@@ -3,6 +3,7 @@ package edge
 import (
 	"crypto/sha256"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path"
 	"strings"
@@ -21,6 +22,9 @@ type site struct {
 	ruled  bool // path rules apply
 	follow string
 	hubURL string
+	// purgeMethod: PURGE is understood; from purgeFrom without a token.
+	purgeMethod bool
+	purgeFrom   []netip.Prefix
 	// news is how the site stands to the hub's event log.
 	news atomic.Uint32 // newsState
 	lag  atomic.Int64  // events behind, as last known

@@ -30,6 +30,7 @@ type world struct {
 	cfg     Config
 	metrics *prometheus.Registry
 	log     *lockedBuffer
+	admin   *http.ServeMux // of the admin listener
 	client  *http.Client
 	stop    func()
 	fetches atomic.Int64 // requests the origin saw, events apart
@@ -130,6 +131,7 @@ func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.metrics = prometheus.NewRegistry()
+	w.admin = http.NewServeMux()
 	upstream := role.NewTransport(w.net.DialContext)
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -139,6 +141,7 @@ func (w *world) start() {
 			Listen:  func(_ context.Context, addr string) (net.Listener, error) { return w.net.Listen(addr) },
 			Metrics: w.metrics,
 			Ready:   func() { close(ready) },
+			Admin:   w.admin.Handle,
 		})
 	}()
 	select {

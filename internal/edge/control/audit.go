@@ -59,7 +59,18 @@ func (a *Audit) Note(ctx context.Context, o Order) {
 		return
 	}
 	o.Time = time.Now().UTC()
-	line, err := json.Marshal(o)
+	what, err := json.Marshal(o.What)
+	if len(what) > maxWhat {
+		o.What = fmt.Sprintf("%s… (%d bytes)", what[:maxWhat], len(what))
+		what = append(what[:maxWhat:maxWhat], "…"...)
+	}
+	if len(o.Detail) > maxWhat {
+		o.Detail = o.Detail[:maxWhat]
+	}
+	var line []byte
+	if err == nil {
+		line, err = json.Marshal(o)
+	}
 	if err != nil {
 		a.log.ErrorContext(ctx, "audit not written", slog.Any("error", err))
 		return
@@ -68,7 +79,6 @@ func (a *Audit) Note(ctx context.Context, o Order) {
 	if o.Result != Done {
 		level = slog.LevelWarn
 	}
-	what, _ := json.Marshal(o.What) // it was, just now
 	a.log.Log(ctx, level, AuditMessage, slog.String("client", o.Client), slog.String("from", o.From), slog.String("via", o.Via),
 		slog.String("action", o.Action), slog.String("what", string(what)), slog.String("result", o.Result),
 		slog.String("detail", o.Detail), slog.Int("count", o.Count))
@@ -85,6 +95,9 @@ func (a *Audit) Note(ctx context.Context, o Order) {
 		a.log.ErrorContext(ctx, "audit not written", slog.Any("error", err))
 	}
 }
+
+// maxWhat bounds what a record tells of an order, in bytes.
+const maxWhat = 8 << 10
 
 // Done is the result of an order that was carried out.
 const Done = "done"
