@@ -84,8 +84,8 @@ bench-hub: build ## publish cost beside flatpak build-update-repo (QUICK=1: unde
 	$(GO) run ./bench/hub $(if $(QUICK),-quick)
 
 .PHONY: bench-edge
-bench-edge: build ## cost of a hit beside nginx static and proxy_cache (QUICK=1: short)
-	$(GO) run ./bench/edge $(if $(QUICK),-rounds 3 -sample 300ms)
+bench-edge: build ## hits, misses, idle connections beside nginx, Varnish and Traffic Server (QUICK=1: under a minute)
+	$(GO) run ./bench/edge $(if $(QUICK),-rounds 3 -sample 150ms -cold 2000 -idle 2000 -foreign 0.5)
 
 .PHONY: man
 man: build ## manual pages into bin/man

@@ -124,100 +124,135 @@ func (c *client) discard(n int64) error {
 }
 
 // warm asks for every path once.
-func warm(ctx context.Context, s *server, l load) error {
+func warm(ctx context.Context, s *server, paths []string) error {
 	c := client{addr: s.addr}
-	for _, path := range l.paths {
+	for _, path := range paths {
 		if err := c.do(ctx, requestFor(path, false)); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
+	if c.conn == nil {
+		return nil
+	}
 	return c.conn.Close()
 }
 
-// sample loads a server for a while.
+// sampler is one load on one server.
+type sampler struct {
+	load     load
+	requests [][]byte
+	next     atomic.Int64 // of requests, if each is made once
+	end      atomic.Bool
+
+	mu    sync.Mutex
+	times []time.Duration
+	errs  []error
+}
+
+// sample loads a server for a while, or until every path was asked for.
 func sample(ctx context.Context, s *server, l load, d time.Duration) (r result, err error) {
-	requests := make([][]byte, len(l.paths))
-	for i, path := range l.paths {
-		requests[i] = requestFor(path, l.close)
+	run := sampler{load: l}
+	for _, path := range l.paths {
+		run.requests = append(run.requests, requestFor(path, l.close))
 	}
-	var (
-		wg    sync.WaitGroup
-		begin = make(chan struct{})
-		end   atomic.Bool
-		count atomic.Int64
-		mu    sync.Mutex
-		times []time.Duration
-		errs  []error
-	)
+	var wg sync.WaitGroup
+	begin := make(chan struct{})
 	for i := range l.conns {
-		wg.Go(func() {
-			c := client{addr: s.addr, close: l.close}
-			err := c.dial(ctx)
-			<-begin
-			mine := make([]time.Duration, 0, 1<<14)
-			for n := i * len(requests) / l.conns; err == nil && !end.Load(); n++ {
-				at := time.Now()
-				if err = c.do(ctx, requests[n%len(requests)]); err == nil {
-					mine = append(mine, time.Since(at))
-					count.Add(1)
-				}
-			}
-			if c.conn != nil {
-				_ = c.conn.Close() // the sample is over
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			times = append(times, mine...)
-			if err != nil {
-				errs = append(errs, err)
-			}
-		})
+		wg.Go(func() { run.connection(ctx, s, i, begin) })
 	}
-	machine, err := machineBusy()
+	before, err := readMeters(s)
 	if err != nil {
 		return r, err
 	}
-	own, err := selfCPU()
-	if err != nil {
-		return r, err
-	}
-	cpu, err := s.cpu()
-	if err != nil {
-		return r, err
-	}
-	at := time.Now()
 	close(begin)
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
+	if !l.once {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+		run.end.Store(true)
 	}
-	end.Store(true)
 	wg.Wait()
-	r.took = time.Since(at)
-	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+	after, err := readMeters(s)
+	if err := errors.Join(append(run.errs, err, ctx.Err())...); err != nil {
 		return r, err
 	}
-	cpuAfter, err := s.cpu()
-	if err != nil {
-		return r, err
+	r.took = after.at.Sub(before.at)
+	r.cpu = after.server - before.server
+	r.requests = int64(len(run.times))
+	others := (after.machine - before.machine) - r.cpu - (after.own - before.own)
+	if l.origin { // the origin works as well
+		others -= after.origin - before.origin
 	}
-	ownAfter, err := selfCPU()
-	if err != nil {
-		return r, err
-	}
-	machineAfter, err := machineBusy()
-	if err != nil {
-		return r, err
-	}
-	r.requests = count.Load()
-	r.cpu = cpuAfter - cpu
-	all := (machineAfter - machine) - r.cpu - (ownAfter - own)
-	r.foreign = max(0, all.Seconds()/r.took.Seconds()/cpus())
-	slices.Sort(times)
-	if len(times) > 0 {
-		r.p99 = times[len(times)*99/100]
+	r.foreign = max(0, others.Seconds()/r.took.Seconds()/cpus())
+	slices.Sort(run.times)
+	if len(run.times) > 0 {
+		r.p99 = run.times[len(run.times)*99/100]
 	}
 	return r, nil
+}
+
+// connection asks, one request after the other.
+func (run *sampler) connection(ctx context.Context, s *server, i int, begin <-chan struct{}) {
+	l := &run.load
+	c := client{addr: s.addr, close: l.close}
+	err := c.dial(ctx)
+	var tick *time.Ticker
+	if l.rate > 0 {
+		tick = time.NewTicker(time.Duration(l.conns) * time.Second / time.Duration(l.rate))
+		defer tick.Stop()
+	}
+	<-begin
+	mine := make([]time.Duration, 0, 1<<14)
+	for n := i * len(run.requests) / l.conns; err == nil && !run.end.Load(); n++ {
+		at := n
+		if l.once {
+			if at = int(run.next.Add(1)) - 1; at >= len(run.requests) {
+				break
+			}
+		}
+		if tick != nil {
+			<-tick.C
+		}
+		asked := time.Now()
+		if err = c.do(ctx, run.requests[at%len(run.requests)]); err == nil {
+			mine = append(mine, time.Since(asked))
+		}
+	}
+	if c.conn != nil {
+		_ = c.conn.Close() // the sample is over
+	}
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	run.times = append(run.times, mine...)
+	if err != nil {
+		run.errs = append(run.errs, err)
+	}
+}
+
+// meters are what was used so far.
+type meters struct {
+	at                           time.Time
+	machine, own, server, origin time.Duration
+}
+
+func readMeters(s *server) (m meters, err error) {
+	if m.machine, err = machineBusy(); err != nil {
+		return m, err
+	}
+	if m.own, err = selfCPU(); err != nil {
+		return m, err
+	}
+	if m.server, err = s.cpu(); err != nil {
+		return m, err
+	}
+	if s.origin != nil {
+		if m.origin, err = s.origin.cpu(); err != nil {
+			return m, err
+		}
+	}
+	m.at = time.Now()
+	return m, nil
 }
 
 // openIdle opens n connections, and sends one request on each.

@@ -13,6 +13,8 @@ const (
 	objects  = 2000
 	kilobyte = "/files/kilobyte.rpm"
 	large    = "/files/large.rpm"
+
+	tenMegabytes = "/files/ten.rpm"
 )
 
 // objectPath is the path of a small object. The names are those of immutable
@@ -30,6 +32,9 @@ func writeContent(dir string) error {
 		}
 	}
 	if err := writeFile(filepath.Join(dir, "www", kilobyte), 1024, 1); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(dir, "www", tenMegabytes), 10_000_000, 4); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, "www", large), 100_000_000, 2)

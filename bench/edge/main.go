@@ -1,20 +1,19 @@
-// Command edge measures what answering from the cache costs the edge, beside
-// nginx as a static server and as a cache, on the same content. All servers
-// are up at once and are loaded in turn, in random order, because machines are
-// noisy; medians are compared.
+// Command edge measures what an edge costs beside Debian's nginx, Varnish and
+// Traffic Server, on the same content and machine. All servers are up at once
+// and are loaded in turn, in random order, because machines are noisy; medians
+// are compared.
 //
-// It prints one line for each case and server:
+// It prints one line for each case and peer:
 //
-//	case server µs-of-CPU/request ratio-to-nginx requests/s p99-ms samples
+//	case:peer ours peer ratio goal ok|short
 //
-// CPU is what the kernel says the server's threads ran
-// (/proc/PID/task/*/schedstat). The load comes from this process, on the same
-// machine: requests/s tell how much both can do together. A sample during which
-// others used more than -foreign of the machine is taken again, four times at
-// most, and then dropped.
-//
-// With -idle it opens connections instead, sends a request on each, and prints
-// what an idle one costs in memory (Pss).
+// ours and the peer's are µs of the server's CPU for a request, as the kernel
+// counts it (/proc/PID/task/*/schedstat), or what the case's name says; the
+// goal is the highest ratio that is good enough, "-" where there is none. With
+// -v also what was measured of each server: requests/s, p99 and samples. The
+// load comes from this process, on the same machine: requests/s tell how much
+// both can do together. A sample during which others used more than -foreign of
+// the machine is taken again, four times at most, and then dropped.
 package main
 
 import (
@@ -29,7 +28,6 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -41,9 +39,11 @@ func main() {
 	flag.IntVar(&cfg.rounds, "rounds", 7, "rounds")
 	flag.DurationVar(&cfg.sample, "sample", time.Second, "length of a sample")
 	flag.Float64Var(&cfg.foreign, "foreign", 0.15, "share of the machine that others may use during a sample")
-	flag.StringVar(&cfg.only, "only", "", "cases to run, by comma: small, one, large, close; empty: all")
-	flag.StringVar(&cfg.servers, "servers", "", "servers to compare, by comma, as a prefix of their names; empty: all")
-	flag.IntVar(&cfg.idle, "idle", 0, "measure the memory of this many idle connections instead")
+	flag.StringVar(&cfg.only, "only", "", "beginnings of the cases to run, by comma; empty: all")
+	flag.StringVar(&cfg.servers, "servers", "", "peers to compare with, by comma; empty: all")
+	flag.IntVar(&cfg.idle, "idle", 10000, "idle connections to measure")
+	flag.IntVar(&cfg.cold, "cold", 10000, "objects of the cold fill")
+	flag.BoolVar(&cfg.verbose, "v", false, "also print what was measured of each server")
 	flag.StringVar(&cfg.profile, "profile", "", "write a CPU profile of freshet here, taken during one more sample of each case")
 	flag.Parse()
 	if err := run(ctx, cfg, os.Stdout); err != nil {
@@ -55,35 +55,10 @@ func main() {
 
 type config struct {
 	binary, only, servers, profile string
-	rounds, idle                   int
+	rounds, idle, cold             int
 	sample                         time.Duration
 	foreign                        float64
-}
-
-// load is what is asked of the servers.
-type load struct {
-	name  string
-	paths []string
-	conns int
-	close bool // a connection for each request
-}
-
-func loads() []load {
-	list := []load{
-		{name: "small", conns: 64},
-		{name: "one", paths: []string{kilobyte}, conns: 64},
-		{name: "large", paths: []string{large}, conns: 4},
-		{name: "close", paths: []string{kilobyte}, conns: 32, close: true},
-	}
-	for i := range objects {
-		list[0].paths = append(list[0].paths, objectPath(i))
-	}
-	return list
-}
-
-// figure is a median of samples.
-type figure struct {
-	cpu, rps, p99 []float64 // µs, 1/s, ms
+	verbose                        bool
 }
 
 func run(ctx context.Context, cfg config, out io.Writer) (err error) {
@@ -104,53 +79,60 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if cfg.idle > 0 {
-		return measureIdle(ctx, servers, cfg.idle, out)
-	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, l := range loads() {
-		if cfg.only != "" && !slices.Contains(strings.Split(cfg.only, ","), l.name) {
+	for _, c := range cases(cfg) {
+		if !cfg.wants(c.name) {
 			continue
 		}
-		figures, err := compare(ctx, cfg, l, servers)
+		figures, err := compare(ctx, cfg, c, servers)
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.name, err)
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		base := median(figures[servers[0].name].cpu)
-		for _, s := range servers {
-			f := figures[s.name]
-			cpu := median(f.cpu)
-			_, _ = fmt.Fprintf(table, "%s\t%s\t%.2f\t%.2f\t%.0f\t%.2f\t%d\n", l.name, s.name, cpu, cpu/base, median(f.rps), median(f.p99), len(f.cpu))
-		}
-		_ = table.Flush()
-		if err := profile(ctx, cfg, l, servers); err != nil {
+		c.report(out, servers, figures, cfg.verbose)
+		if err := profile(ctx, cfg, c, servers); err != nil {
 			return err
 		}
+	}
+	if cfg.wants("idle") {
+		return measureIdle(ctx, servers, cfg.idle, out)
 	}
 	return nil
 }
 
+func (cfg config) wants(name string) bool {
+	return cfg.only == "" || hasPrefix(name, strings.Split(cfg.only, ","))
+}
+
+// figure is a median of samples.
+type figure struct {
+	cpu, rps, p99 []float64 // µs, 1/s, ms
+}
+
 // compare loads the servers in turn.
-func compare(ctx context.Context, cfg config, l load, servers []*server) (map[string]*figure, error) {
+func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (map[string]*figure, error) {
 	figures := make(map[string]*figure)
+	var order []*server
 	for _, s := range servers {
-		figures[s.name] = new(figure)
+		if s.name == ours || c.goals.has(s.name) {
+			order = append(order, s)
+			figures[s.name] = new(figure)
+		}
+	}
+	for _, s := range order {
 		for range 3 { // into the cache, and into its memory
-			if err := warm(ctx, s, l); err != nil {
+			if err := warm(ctx, s, c.hot()); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
 		}
 	}
-	order := slices.Clone(servers)
 	for range cfg.rounds {
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, s := range order {
-			r, err := sample(ctx, s, l, cfg.sample)
+			r, err := sample(ctx, s, c.load(), cfg.sample)
 			for range 4 {
 				if err != nil || r.foreign <= cfg.foreign {
 					break
 				}
-				r, err = sample(ctx, s, l, cfg.sample)
+				r, err = sample(ctx, s, c.load(), cfg.sample)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
@@ -178,7 +160,10 @@ func median(list []float64) float64 {
 // measureIdle prints what an idle connection takes in each server.
 func measureIdle(ctx context.Context, servers []*server, n int, out io.Writer) error {
 	for _, s := range servers {
-		if err := warm(ctx, s, load{paths: []string{kilobyte}}); err != nil {
+		if s.name != ours && s.name != "nginx-cache" {
+			continue
+		}
+		if err := warm(ctx, s, []string{kilobyte}); err != nil {
 			return err
 		}
 		before, err := s.memory()
@@ -189,7 +174,8 @@ func measureIdle(ctx context.Context, servers []*server, n int, out io.Writer) e
 		if err == nil {
 			var after int64
 			if after, err = s.memory(); err == nil {
-				_, err = fmt.Fprintf(out, "idle %s %.2f KiB/connection of %d\n", s.name, float64(after-before)/1024/float64(n), n)
+				each := float64(after-before) / 1024 / float64(n)
+				_, err = fmt.Fprintf(out, "idle-KiB:%s %.2f - - %s\n", s.name, each, idleGoal(s, each))
 			}
 		}
 		for _, c := range conns {
@@ -200,4 +186,15 @@ func measureIdle(ctx context.Context, servers []*server, n int, out io.Writer) e
 		}
 	}
 	return nil
+}
+
+func idleGoal(s *server, kib float64) string {
+	const most = 6
+	switch {
+	case s.name != ours:
+		return "- -"
+	case kib <= most:
+		return fmt.Sprintf("%d ok", most)
+	}
+	return fmt.Sprintf("%d short", most)
 }

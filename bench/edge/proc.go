@@ -14,20 +14,27 @@ import (
 
 func cpus() float64 { return float64(runtime.NumCPU()) }
 
-// pids are the process and its children.
+// pids are the process and its descendants.
 func (s *server) pids() ([]int, error) {
-	pid := s.cmd.Process.Pid
-	pids := []int{pid}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return nil, err
-	}
-	for word := range strings.FieldsSeq(string(children)) {
-		child, err := strconv.Atoi(word)
+	pids := []int{s.cmd.Process.Pid}
+	for i := 0; i < len(pids); i++ {
+		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pids[i]))
 		if err != nil {
 			return nil, err
 		}
-		pids = append(pids, child)
+		for _, file := range files {
+			children, err := os.ReadFile(file)
+			if err != nil {
+				continue // a thread that has ended
+			}
+			for word := range strings.FieldsSeq(string(children)) {
+				child, err := strconv.Atoi(word)
+				if err != nil {
+					return nil, err
+				}
+				pids = append(pids, child)
+			}
+		}
 	}
 	return pids, nil
 }
@@ -46,12 +53,9 @@ func (s *server) cpu() (time.Duration, error) {
 		}
 		for _, file := range files {
 			text, err := os.ReadFile(file)
-			if err != nil {
-				return 0, err
-			}
 			fields := strings.Fields(string(text))
-			if len(fields) == 0 {
-				return 0, fmt.Errorf("%s is empty", file)
+			if err != nil || len(fields) == 0 {
+				continue // a thread that has just ended
 			}
 			ns, err := strconv.ParseInt(fields[0], 10, 64)
 			if err != nil {
