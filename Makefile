@@ -75,6 +75,10 @@ e2e: ## only the tests with the real clients and the built binary
 cache-tests: build ## the public HTTP cache test suite against an edge, three times (SUITE=folder: not fetched)
 	@scripts/cache-tests $(SUITE)
 
+.PHONY: soak
+soak: ## half an hour of mixed load on an edge through kills, full disks and a flapping origin; every byte compared
+	FRESHET_SOAK=30m $(GO) test -count=1 -timeout 60m -v -run '^TestSoak$$' ./e2e
+
 .PHONY: bench
 bench: ## Go benchmarks with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
