@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+
+	"freshet/internal/edge/upstream/h1client"
 )
 
 // Reason is why something could not be had from the origin. The same word
@@ -28,6 +30,7 @@ const (
 	Refused          Reason = "refused"            // nobody listens, or no route
 	ConnectTimeout   Reason = "connect_timeout"    // no connection in time
 	TLS              Reason = "tls"                // handshake or certificate
+	TLSTimeout       Reason = "tls_timeout"        // no handshake in time
 	FirstByteTimeout Reason = "first_byte_timeout" // no header in time
 	IdleTimeout      Reason = "idle_timeout"       // silence within a body
 	Reset            Reason = "reset"              // connection broke
@@ -40,14 +43,17 @@ const (
 	StoreFull          Reason = "store_full"  // no room, or the disk failed
 	ClientGone         Reason = "client_gone" // nobody waits any more
 	Stopping           Reason = "stopping"    // the edge is told to end
+	Loop               Reason = "loop"        // the request came back to its sender
 )
 
 // Status is the status a client is answered with when nothing better is at
 // hand. It is never 404: a client takes that as the truth about the file.
 func (r Reason) Status() int {
 	switch r {
-	case ConnectTimeout, FirstByteTimeout, IdleTimeout:
+	case ConnectTimeout, TLSTimeout, FirstByteTimeout, IdleTimeout:
 		return http.StatusGatewayTimeout
+	case Loop:
+		return http.StatusLoopDetected
 	case Stopping:
 		return http.StatusServiceUnavailable
 	case DNS, Refused, TLS, Reset, ShortBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, StoreFull, ClientGone:
@@ -62,7 +68,7 @@ func (r Reason) ProxyError() string {
 		return "dns_error"
 	case Refused:
 		return "connection_refused"
-	case ConnectTimeout:
+	case ConnectTimeout, TLSTimeout:
 		return "connection_timeout"
 	case TLS:
 		return "tls_protocol_error"
@@ -78,6 +84,8 @@ func (r Reason) ProxyError() string {
 		return "http_protocol_error"
 	case Status5xx:
 		return "" // the origin's answer is passed on
+	case Loop:
+		return "proxy_loop_detected"
 	case VerifyMismatch, GenerationConflict, StoreFull, ClientGone, Stopping:
 	}
 	return "proxy_internal_error"
@@ -113,6 +121,9 @@ func classify(ctx context.Context, err error, inBody bool) *Error {
 		}
 		return &Error{ClientGone, err}
 	}
+	if e, ok := errors.AsType[*h1client.Error](err); ok {
+		return &Error{reasonOf(e, inBody), err}
+	}
 	if reason, ok := dialReason(err); ok && !inBody {
 		return &Error{reason, err}
 	}
@@ -127,6 +138,37 @@ func classify(ctx context.Context, err error, inBody bool) *Error {
 		return &Error{BadMessage, err} // net/http has no types for these
 	}
 	return &Error{Reset, err}
+}
+
+// reasonOf gives an error of our own client its reason.
+func reasonOf(e *h1client.Error, inBody bool) Reason {
+	switch e.Kind {
+	case h1client.DNS:
+		return DNS
+	case h1client.Connect:
+		return Refused
+	case h1client.ConnectTimeout:
+		return ConnectTimeout
+	case h1client.TLS:
+		return TLS
+	case h1client.TLSTimeout:
+		return TLSTimeout
+	case h1client.FirstByteTimeout:
+		return FirstByteTimeout
+	case h1client.IdleTimeout:
+		return IdleTimeout
+	case h1client.Short:
+		return ShortBody
+	case h1client.Malformed, h1client.BadRequest:
+		return BadMessage
+	case h1client.Canceled:
+		return ClientGone
+	case h1client.Broken:
+		if inBody && errors.Is(e, io.EOF) {
+			return ShortBody
+		}
+	}
+	return Reset
 }
 
 // dialReason recognises what goes wrong before a connection is ready.

@@ -50,4 +50,6 @@ type Trace struct {
 	// Connect, TLS and FirstByte are how long it took to connect, to shake
 	// hands, and from the begin of the last try to the response's header.
 	Connect, TLS, FirstByte time.Duration
+
+	asked []string // others that were asked
 }

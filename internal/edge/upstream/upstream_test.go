@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,7 +11,25 @@ import (
 	"net/url"
 	"testing"
 	"time"
+
+	"freshet/internal/edge/upstream/h1client"
 )
+
+// origins returns the two ways to ask the server: ours and net/http's.
+func origins(t *testing.T, base string) []*Origin {
+	t.Helper()
+	transported := originAt(t, base)
+	o := &Origin{Base: transported.Base, FirstByte: transported.FirstByte, Idle: transported.Idle}
+	o.Client = &h1client.Client{Addr: o.Base.Host}
+	if o.Base.Port() == "" {
+		o.Client.Addr += ":80"
+	}
+	if o.Base.Scheme == "https" {
+		o.Client.TLS = &tls.Config{ServerName: o.Base.Hostname()}
+	}
+	t.Cleanup(o.Client.CloseIdle)
+	return []*Origin{o, transported}
+}
 
 func originAt(t *testing.T, base string) *Origin {
 	t.Helper()
@@ -81,15 +100,20 @@ func TestReasons(t *testing.T) {
 		if ctx == nil {
 			ctx = t.Context()
 		}
-		resp, err := originAt(t, c.base).Do(ctx, Request{Method: "GET", URI: c.uri, Header: http.Header{}})
-		if err == nil {
-			_, err = io.ReadAll(resp.Body)
-			if cerr := resp.Body.Close(); err == nil {
-				err = cerr
+		for i, o := range origins(t, c.base) {
+			resp, err := o.Do(ctx, Request{Method: "GET", URI: c.uri, Header: http.Header{}})
+			if err == nil {
+				_, err = io.ReadAll(resp.Body)
+				if cerr := resp.Body.Close(); err == nil {
+					err = cerr
+				}
 			}
-		}
-		if e, ok := errors.AsType[*Error](err); !ok || e.Reason != c.want {
-			t.Errorf("%s%s: %v, want %s", c.base, c.uri, err, c.want)
+			if e, ok := errors.AsType[*Error](err); !ok || e.Reason != c.want {
+				t.Errorf("%d: %s%s: %v, want %s", i, c.base, c.uri, err, c.want)
+			}
+			if n := o.InFlight(); n != 0 {
+				t.Errorf("%d: %s%s: %d still in flight", i, c.base, c.uri, n)
+			}
 		}
 		if s := c.want.Status(); s != 502 && s != 504 {
 			t.Errorf("%s: status %d", c.want, s)
@@ -107,15 +131,17 @@ func TestURI(t *testing.T) {
 		{"/base", "/a?", "/base/a?"},
 		{"/b%20c/", "/a+b", "/b%20c/a+b"},
 	} {
-		resp, err := originAt(t, srv.URL+c.base).Do(t.Context(), Request{Method: "GET", URI: c.uri, Header: http.Header{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := resp.Body.Close(); err != nil {
-			t.Error(err)
-		}
-		if got != c.want {
-			t.Errorf("%s + %s: asked for %s, want %s", c.base, c.uri, got, c.want)
+		for i, o := range origins(t, srv.URL+c.base) {
+			resp, err := o.Do(t.Context(), Request{Method: "GET", URI: c.uri, Header: http.Header{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := resp.Body.Close(); err != nil {
+				t.Error(err)
+			}
+			if got != c.want {
+				t.Errorf("%d: %s + %s: asked for %s, want %s", i, c.base, c.uri, got, c.want)
+			}
 		}
 	}
 }

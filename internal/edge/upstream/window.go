@@ -1,0 +1,42 @@
+package upstream
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// windowSize is how many times are looked at, windowMin how many there must
+	// be.
+	windowSize = 128
+	windowMin  = 32
+	// windowEvery is after how many new ones the percentile is worked out anew.
+	windowEvery = 16
+)
+
+// window knows the 99th percentile of the last times. The zero value is empty.
+type window struct {
+	mu    sync.Mutex
+	times [windowSize]time.Duration
+	n     int
+	p99   atomic.Int64
+}
+
+func (w *window) add(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.times[w.n%windowSize] = d
+	w.n++
+	if w.n < windowMin || w.n%windowEvery != 0 {
+		return
+	}
+	sorted := w.times
+	known := sorted[:min(w.n, windowSize)]
+	slices.Sort(known)
+	w.p99.Store(int64(known[len(known)*99/100]))
+}
+
+// high returns the percentile, 0 if too little is known.
+func (w *window) high() time.Duration { return time.Duration(w.p99.Load()) }
