@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"freshet/internal/accesslog"
@@ -95,16 +94,16 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	if fresh.Decide(httpcache.Directives{}) != httpcache.Fresh {
 		return false
 	}
-	begin, length, ok := f.choose(h, req, &w, res)
+	head := newHead(req, res)
+	begin, length, ok := f.choose(h, req, &w, res, &head)
 	if !ok {
 		return false
 	}
 	status := httpcache.CacheStatus{Cache: product, Hit: true, HasTTL: true, TTL: int64((fresh.Lifetime - fresh.Age) / time.Second)}
-	b := append(res.Head, "Age: "...)
-	b = strconv.AppendInt(b, int64(st.Age(req.Begun)/time.Second), 10)
-	b = append(b, "\r\nCache-Status: "...)
-	b = status.Append(append(b, h.before...))
-	res.Head = append(b, "\r\n"...)
+	head.number("Age", "age", int64(st.Age(req.Begun)/time.Second))
+	var room [160]byte
+	head.field("Cache-Status", "cache-status", status.Append(append(room[:0], h.before...)))
+	res.Head = head.b
 	if length == 0 {
 		res.Tag = h
 		return true
@@ -126,13 +125,13 @@ func (f *front) find(key []byte, req *h1.Request) *hot {
 
 // choose begins the head and says which part of the body goes with it. It
 // reports false for answers that are not made here.
-func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response) (begin, length int64, ok bool) {
+func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response, head *head) (begin, length int64, ok bool) {
 	size := h.entry.Size()
 	res.Status = http.StatusOK
 	if w.header != nil {
 		if httpcache.Evaluate(w.header, h.meta.Header) == httpcache.NotModified {
 			res.Status = http.StatusNotModified
-			res.Head = h.appendHead(res.Head, res.Status, -1)
+			head.of(h, res.Status, -1)
 			return 0, 0, true
 		}
 		if lines := w.header["Range"]; w.ranged && len(lines) == 1 && !req.Head && httpcache.IfRange(w.header, h.meta.Header) {
@@ -142,19 +141,17 @@ func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response) (begi
 				return 0, 0, false
 			case len(ranges) == 1:
 				res.Status = http.StatusPartialContent
-				res.Head = h.appendHead(res.Head, res.Status, ranges[0].Length)
-				res.Head = append(res.Head, "Content-Range: "...)
-				res.Head = append(res.Head, ranges[0].ContentRange(size)...)
-				res.Head = append(res.Head, "\r\n"...)
+				head.of(h, res.Status, ranges[0].Length)
+				head.field("Content-Range", "content-range", []byte(ranges[0].ContentRange(size)))
 				return ranges[0].Start, ranges[0].Length, true
 			}
 		}
 	}
-	res.Head = h.appendHead(res.Head, res.Status, size)
+	head.of(h, res.Status, size)
 	if req.Head {
 		return 0, 0, true
 	}
-	res.Head = append(res.Head, h.sniffed...)
+	head.sniffed(h)
 	return 0, size, true
 }
 

@@ -6,11 +6,11 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 
 	"freshet/internal/edge/diskcache"
+	"freshet/internal/h2"
 )
 
 // hot is what is needed to answer for a stored 200 response without working
@@ -20,16 +20,23 @@ type hot struct {
 	path  string // as asked for, decoded, for the record
 	entry *diskcache.Entry
 	meta  *diskcache.Meta
-	// common are the field lines of every answer, repr those that describe
-	// the representation and do not belong into a 304, but for its length.
-	common, repr []byte
-	// sniffed is the line of the Content-Type that net/http adds to a body
-	// without one.
+	// h1 and h2 are the fields as each protocol has them.
+	h1, h2 rendered
+	// sniffed is the Content-Type that net/http adds to a body without one.
 	sniffed string
 	// before are the members of Cache-Status of the caches nearer to the
 	// origin, with a comma behind.
 	before string
 	weight int64 // bytes of memory, about
+}
+
+// rendered are fields as a protocol has them.
+type rendered struct {
+	// common are those of every answer, repr those that describe the
+	// representation and do not belong into a 304, but for its length.
+	common, repr []byte
+	// sniffed is the field for [hot.sniffed].
+	sniffed []byte
 }
 
 const (
@@ -159,23 +166,32 @@ func (h *hot) render() bool {
 	if before := fields["Cache-Status"]; len(before) > 0 {
 		h.before = strings.Join(before, ", ") + ", "
 	}
-	var common, repr bytes.Buffer
-	reprFields := make(http.Header)
+	for _, name := range [...]string{"Age", "Cache-Status", "Content-Length"} {
+		delete(fields, name)
+	}
+	repr := http.Header{"Accept-Ranges": bytesUnit()}
 	for _, name := range [...]string{"Content-Type", "Content-Encoding", "Content-Language"} {
 		if v, ok := fields[name]; ok {
-			reprFields[name] = v
+			repr[name] = v
 		}
+		delete(fields, name)
 	}
-	reprFields["Accept-Ranges"] = bytesUnit()
-	// Writing to a bytes.Buffer does not fail.
-	_ = fields.WriteSubset(&common, map[string]bool{
-		"Age": true, "Cache-Status": true, "Content-Length": true, "Content-Type": true, "Content-Encoding": true,
-		"Content-Language": true, "Accept-Ranges": true,
-	})
-	_ = reprFields.Write(&repr)
-	h.common, h.repr = common.Bytes(), repr.Bytes()
-	h.weight = int64(2*len(h.common)+len(h.repr)) + min(h.entry.Size(), hotBody)
+	delete(fields, "Accept-Ranges")
+	sniffed := make(http.Header)
+	if h.sniffed != "" {
+		sniffed.Set("Content-Type", h.sniffed)
+	}
+	h.h1 = rendered{common: linesOf(fields), repr: linesOf(repr), sniffed: linesOf(sniffed)}
+	h.h2 = rendered{common: h2.AppendHeader(nil, fields), repr: h2.AppendHeader(nil, repr), sniffed: h2.AppendHeader(nil, sniffed)}
+	h.weight = int64(2*(len(h.h1.common)+len(h.h2.common))+len(h.h1.repr)+len(h.h2.repr)) + min(h.entry.Size(), hotBody)
 	return true
+}
+
+// linesOf writes fields as HTTP/1.1 has them.
+func linesOf(fields http.Header) []byte {
+	var b bytes.Buffer
+	_ = fields.Write(&b) // to memory: it does not fail
+	return b.Bytes()
 }
 
 // sniff works out the Content-Type that net/http gives to a body without one.
@@ -187,7 +203,7 @@ func (h *hot) sniff(fields http.Header) bool {
 	if !h.read(begin) {
 		return false
 	}
-	h.sniffed = "Content-Type: " + http.DetectContentType(begin) + "\r\n"
+	h.sniffed = http.DetectContentType(begin)
 	return true
 }
 
@@ -200,20 +216,4 @@ func (h *hot) read(p []byte) bool {
 	defer body.Close()
 	n, _ := body.ReadAt(p, 0) // what counts is whether it is all
 	return n == len(p)
-}
-
-// appendHead writes the head of an answer; length is negative for none.
-func (h *hot) appendHead(b []byte, status int, length int64) []byte {
-	switch status {
-	case http.StatusNotModified:
-		return append(append(b, "HTTP/1.1 304 Not Modified\r\n"...), h.common...)
-	case http.StatusPartialContent:
-		b = append(b, "HTTP/1.1 206 Partial Content\r\n"...)
-	default:
-		b = append(b, "HTTP/1.1 200 OK\r\n"...)
-	}
-	b = append(append(b, h.common...), h.repr...)
-	b = append(b, "Content-Length: "...)
-	b = strconv.AppendInt(b, length, 10)
-	return append(b, "\r\n"...)
 }

@@ -10,6 +10,7 @@ import (
 
 	"freshet/internal/config"
 	"freshet/internal/h1"
+	"freshet/internal/h2"
 	"freshet/internal/role"
 )
 
@@ -46,11 +47,16 @@ func (e *Edge) newAccess() *role.Access {
 	return access
 }
 
-// serve answers fresh hits by its own loop, and everything else by net/http.
+// serve answers fresh hits by the loops of internal/h1 and internal/h2, and
+// everything else by net/http and by the latter. If ln yields connections of
+// crypto/tls, HTTP/2 is spoken where it was agreed on.
 func (e *Edge) serve(ctx context.Context, ln net.Listener, access *role.Access, metrics *h1.Metrics) error {
+	front := &front{e: e, access: access, hots: newHots()}
+	all := access.Wrap(e)
 	srv := h1.Server{
-		Handler: &front{e: e, access: access, hots: newHots()},
-		HTTP:    role.NewServer(ctx, access.Wrap(e), e.log),
+		Handler: front,
+		HTTP:    role.NewServer(ctx, all, e.log),
+		H2:      &h2.Server{Handler: front, HTTP: all, Log: e.log, Metrics: metrics},
 		Drain:   role.DrainTimeout, Log: e.log, Metrics: metrics,
 	}
 	return srv.Serve(ctx, ln)

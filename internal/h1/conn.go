@@ -316,7 +316,7 @@ func (c *conn) lend(n int) (ok, mine bool) {
 	head, after := slices.Clone(w.in[:n]), slices.Clone(w.in[n:w.n])
 	c.release()
 	c.resetDeadlines()
-	c.s.Metrics.lent()
+	c.s.Metrics.Lent()
 	rest, back := lend(c.s.slow, c.rwc, head, after)
 	if !back {
 		return false, false

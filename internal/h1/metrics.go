@@ -87,7 +87,8 @@ func (m *Metrics) closed(p protocol) {
 	}
 }
 
-func (m *Metrics) lent() {
+// Lent counts a request for which no answer was at hand.
+func (m *Metrics) Lent() {
 	if m != nil {
 		m.loans.Inc()
 	}

@@ -6,9 +6,12 @@ import (
 	"time"
 )
 
-// Request is a GET or HEAD request without a body. Its slices are valid until
-// [Handler.Sent] returns, or [Handler.Answer] if that reports false.
+// Request is a GET or HEAD request without a body. Its slices are only read, and
+// valid until [Handler.Sent] returns, or [Handler.Answer] if that reports false.
 type Request struct {
+	// H2 says that the request came by HTTP/2: the head of the answer is to be
+	// of that. The functions of package h2 write it.
+	H2 bool
 	// Head says that the method is HEAD; it is GET otherwise.
 	Head bool
 	// Close says that the client wants the connection closed afterwards.
@@ -93,7 +96,7 @@ func (r *Request) parse(b []byte) (n int, odd oddity) {
 		switch known(f) {
 		case oddHost:
 			hosts++
-			if r.Host = f.Value; !validHost(r.Host) {
+			if r.Host = f.Value; !ValidHost(r.Host) {
 				return 0, oddHost
 			}
 			continue
@@ -154,14 +157,15 @@ func (r *Request) parseLine(line []byte) oddity {
 		return oddVersion
 	}
 	r.Target = line[:len(line)-len(version)]
-	if !validTarget(r.Target) {
+	if !ValidTarget(r.Target) {
 		return oddTarget
 	}
 	return plain
 }
 
-// validTarget reports whether s is an origin-form (RFC 9112 §3.2.1).
-func validTarget(s []byte) bool {
+// ValidTarget reports whether s is a [Request.Target]: an origin-form (RFC 9112
+// §3.2.1).
+func ValidTarget(s []byte) bool {
 	if len(s) == 0 || s[0] != '/' {
 		return false
 	}
@@ -178,7 +182,8 @@ func validTarget(s []byte) bool {
 
 func isHex(c byte) bool { return inHex().has(c) }
 
-func validHost(s []byte) bool {
+// ValidHost reports whether s may be a [Request.Host].
+func ValidHost(s []byte) bool {
 	for _, c := range s {
 		if !inHost().has(c) {
 			return false

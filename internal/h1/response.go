@@ -23,8 +23,9 @@ type Response struct {
 	// Status is the status code, for Sent: what the client gets stands in Head.
 	Status int
 	// Head takes the status line and the fields, each with its CRLF, without
-	// the empty line; Connection is not the handler's. It begins empty, with
-	// room for most heads.
+	// the empty line; Connection is not the handler's. For [Request.H2] it takes
+	// the status and the fields as HPACK has them, without its dynamic table. It
+	// begins empty, with room for most heads.
 	Head []byte
 	// Body is the body, or nil.
 	Body []byte
