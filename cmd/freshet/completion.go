@@ -54,14 +54,16 @@ func registerCompletions(cmd *cobra.Command) {
 		return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 	}
 	flags := map[string]cobra.CompletionFunc{
-		"config":     tomlFiles,
-		"dir":        folders,
-		"follow":     words("auto", "on", "off"),
-		"log-format": words("text", "json"),
-		"log-level":  words("debug", "info", "warn", "error"),
-		"rules":      words("auto", "none"),
-		"scope":      words(scopes...),
-		"store":      folders,
+		"config":        tomlFiles,
+		"dir":           folders,
+		"follow":        words("auto", "on", "off"),
+		"log-format":    words("text", "json"),
+		"access-format": words("text", "json", "combined"),
+		"access-log":    cobra.FixedCompletions([]string{"log", "stdout", "off"}, cobra.ShellCompDirectiveDefault),
+		"log-level":     words("debug", "info", "warn", "error"),
+		"rules":         words("auto", "none"),
+		"scope":         words(scopes...),
+		"store":         folders,
 	}
 	for _, name := range []string{"admin", "base-url", "database", "duration", "hub", "listen", "name", "origin", "public-url", "size"} {
 		flags[name] = words()

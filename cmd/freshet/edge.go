@@ -44,6 +44,7 @@ shows within a second. When the origin is away it goes on serving what it has.`,
 			return flags.serve(cmd, cfg)
 		},
 	}
+	cmd.AddCommand(newTopCommand())
 	flags.register(cmd)
 	f := cmd.Flags()
 	f.StringVar(&set.Origin, "origin", "", "URL of the server to cache")

@@ -31,7 +31,7 @@ func ownWords(cmd *cobra.Command) {
 	switch {
 	case !cmd.HasParent():
 		cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return exclusive(cmd) }
-	case cmd.HasSubCommands():
+	case cmd.HasSubCommands() && cmd.RunE == nil:
 		// Without a RunE of its own, a command of commands answers a mistyped
 		// one with its help, and success.
 		cmd.DisableFlagsInUseLine = true

@@ -17,6 +17,8 @@ import (
 
 // site is an origin and the host names it is asked by.
 type site struct {
+	inFlight atomic.Int64 // requests to the origin whose bodies have not ended
+
 	name   string // "" for the default site
 	origin *upstream.Origin
 	ruled  bool // path rules apply

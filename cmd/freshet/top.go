@@ -1,0 +1,78 @@
+package main
+
+import (
+	"cmp"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"freshet/internal/config"
+	"freshet/internal/node"
+	"freshet/internal/top"
+)
+
+// defaultAdmin is where an admin listener usually is.
+const defaultAdmin = "127.0.0.1:9600"
+
+func newTopCommand() *cobra.Command {
+	var (
+		admin, file string
+		every       time.Duration
+		once        bool
+	)
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "Show live what an edge does",
+		Long: `Top reads the metrics of an edge's admin listener twice a second and shows
+requests and bytes by outcome, hit ratios, times to the first byte, errors by
+reason, origins, the store and how far the edge is behind its hubs. Rates and
+times are those of the last five seconds; the plots are of single moments.
+
+q quits. With --once, or when the output is no terminal, it measures for one
+interval, prints the result as text and ends.`,
+		Example: `  freshet edge top
+  freshet edge top --admin http://edge1.example.org:9600
+  freshet edge top --once --every 10s`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if every < 0 {
+				return usageError(cmd, "--every: must not be negative")
+			}
+			if file != "" && admin == "" {
+				var cfg node.Config
+				if _, err := config.Read(file, &cfg); err != nil {
+					return err
+				}
+				if admin = cfg.Admin.Listen; admin == "" {
+					return usageError(cmd, "%s has no admin.listen", file)
+				}
+			}
+			opt := top.Options{Admin: adminURL(cmp.Or(admin, defaultAdmin)), Every: every, Client: http.DefaultClient, In: cmd.InOrStdin(), Out: cmd.OutOrStdout()}
+			out, ok := cmd.OutOrStdout().(*os.File)
+			if once || !ok || !term.IsTerminal(int(out.Fd())) {
+				return top.Once(cmd.Context(), opt)
+			}
+			return top.Run(cmd.Context(), opt)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&admin, "admin", "", `URL or address of the admin listener (default "`+defaultAdmin+`")`)
+	f.StringVarP(&file, "config", "c", "", "configuration file of the edge, to find the admin listener by")
+	f.DurationVar(&every, "every", 500*time.Millisecond, "time between measurements")
+	f.BoolVar(&once, "once", false, "print one measurement as text and end")
+	return cmd
+}
+
+// adminURL is the URL of an admin listener that may be given by its address.
+func adminURL(s string) string {
+	if strings.Contains(s, "://") {
+		return s
+	}
+	if strings.HasPrefix(s, ":") {
+		s = "127.0.0.1" + s
+	}
+	return "http://" + s
+}

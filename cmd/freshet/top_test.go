@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"freshet/internal/edge"
+	"freshet/internal/role"
+)
+
+// "freshet edge top" and an edge that runs: testdata/top/*.txtar.
+func TestTopScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata/top", Setup: func(env *testscript.Env) error {
+		reg := prometheus.NewRegistry()
+		ctx, stop := context.WithCancel(t.Context())
+		addr, ended := make(chan string, 1), make(chan error, 1)
+		go func() {
+			ended <- edge.Run(ctx, edge.Config{
+				Origin: "http://127.0.0.1:1", Store: env.WorkDir + "/store", Listen: "127.0.0.1:0", Size: 16 << 20, Follow: "off",
+			}, role.Env{Metrics: reg, Listen: func(ctx context.Context, at string) (net.Listener, error) {
+				ln, err := role.ListenTCP(ctx, at)
+				if err == nil {
+					addr <- ln.Addr().String()
+				}
+				return ln, err
+			}})
+		}()
+		admin := httptest.NewServer(role.Admin(new(role.Health), reg))
+		env.Defer(func() {
+			admin.Close()
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+		select {
+		case at := <-addr:
+			env.Setenv("EDGE", "http://"+at)
+		case err := <-ended:
+			ended <- nil
+			return err
+		}
+		env.Setenv("ADMIN", admin.URL)
+		env.Setenv("ADDR", strings.TrimPrefix(admin.URL, "http://"))
+		return nil
+	}})
+}
