@@ -89,7 +89,7 @@ bench-hub: build ## publish cost beside flatpak build-update-repo (QUICK=1: unde
 
 .PHONY: bench-edge
 bench-edge: build ## hits, misses, idle connections beside nginx, Varnish and Traffic Server (QUICK=1: under a minute)
-	$(GO) run ./bench/edge $(if $(QUICK),-rounds 3 -sample 150ms -cold 2000 -idle 2000 -foreign 0.5)
+	$(GO) run ./bench/edge $(if $(QUICK),-rounds 3 -sample 150ms -cold 2000 -idle 2000 -foreign 0.5,-clients)
 
 .PHONY: man
 man: build ## manual pages into bin/man

@@ -43,6 +43,7 @@ func main() {
 	flag.StringVar(&cfg.servers, "servers", "", "peers to compare with, by comma; empty: all")
 	flag.IntVar(&cfg.idle, "idle", 10000, "idle connections to measure")
 	flag.IntVar(&cfg.cold, "cold", 10000, "objects of the cold fill")
+	flag.BoolVar(&cfg.clients, "clients", false, "also measure ostree and flatpak (the case \"clients\")")
 	flag.BoolVar(&cfg.verbose, "v", false, "also print what was measured of each server")
 	flag.StringVar(&cfg.profile, "profile", "", "write a CPU profile of freshet here, taken during one more sample of each case")
 	flag.Parse()
@@ -58,7 +59,7 @@ type config struct {
 	rounds, idle, cold             int
 	sample                         time.Duration
 	foreign                        float64
-	verbose                        bool
+	verbose, clients               bool
 }
 
 func run(ctx context.Context, cfg config, out io.Writer) (err error) {
@@ -93,7 +94,12 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 		}
 	}
 	if cfg.wants("idle") {
-		return measureIdle(ctx, servers, cfg.idle, out)
+		if err := measureIdle(ctx, servers, cfg.idle, out); err != nil {
+			return err
+		}
+	}
+	if cfg.only != "" && cfg.wants("clients") || cfg.clients {
+		return measureClients(ctx, cfg, dir, servers, out)
 	}
 	return nil
 }
