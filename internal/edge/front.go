@@ -209,6 +209,9 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	if req.Head {
 		rec.Method = http.MethodHead
 	}
+	if req.H2 {
+		rec.Proto = "HTTP/2.0"
+	}
 	if err != nil {
 		rec.Reason, rec.Detail = string(upstream.ClientGone), err.Error()
 		if _, fault := errors.AsType[*h1.FileError](err); fault {

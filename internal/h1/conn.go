@@ -63,8 +63,8 @@ func (b *buffers) getOut() *[outSize]byte {
 type conn struct {
 	s        *Server
 	rwc      net.Conn
-	source   netip.Prefix
-	remote   string // address of the client
+	client   netip.Addr
+	remote   string // address of the client, as in Request
 	protocol protocol
 	state    atomic.Uint32 // connState…
 
@@ -72,7 +72,6 @@ type conn struct {
 	readBy time.Time // the read deadline that is set
 	strict bool      // it is that of a header
 	first  bool      // no request came yet
-	client netip.Addr
 
 	sock *socket // nil: not a bare socket
 	one  [1]byte // what the others wait with
@@ -88,7 +87,7 @@ const (
 )
 
 func newConn(s *Server, rwc net.Conn) *conn {
-	c := &conn{s: s, rwc: rwc, source: sourceOf(rwc.RemoteAddr()), remote: rwc.RemoteAddr().String(), first: true}
+	c := &conn{s: s, rwc: rwc, first: true}
 	switch rwc.(type) {
 	case *net.TCPConn, *net.UnixConn:
 		if raw, err := rwc.(syscall.Conn).SyscallConn(); err == nil {
@@ -121,6 +120,25 @@ func (c *conn) serve() {
 	}
 	c.release()
 	_ = c.rwc.Close() // every byte that mattered was acknowledged by the kernel, or sending failed
+}
+
+// open lets the connection in, if its source has not too many, and begins with
+// it. Where an address comes with the first bytes, this waits for them.
+func (c *conn) open(ctx context.Context) {
+	addr := c.rwc.RemoteAddr()
+	c.client, c.remote = AddressOf(addr), addr.String()
+	if !c.s.admit(c.client) {
+		c.s.Metrics.Rejected(RejectConnsPerIP)
+		c.client = netip.Addr{} // it was not counted
+		_ = c.rwc.Close()       // nor used
+		c.s.forget(c)
+		return
+	}
+	if tc, ok := c.rwc.(*tls.Conn); ok {
+		c.begin(ctx, tc)
+		return
+	}
+	c.serve()
 }
 
 // begin makes the handshake of TLS, and goes on in a goroutine of its own,
@@ -285,9 +303,6 @@ func (c *conn) request() (n int, odd oddity) {
 // next one may come, mine that the connection is still ours.
 func (c *conn) answer(n int) (ok, mine bool) {
 	w := c.w
-	if c.first {
-		c.client = addressOf(c.rwc.RemoteAddr())
-	}
 	c.first, c.strict = false, false
 	w.req.Begun, w.req.Client, w.req.Remote = time.Now(), c.client, c.remote
 	w.res = Response{Head: w.head[:0]}
@@ -328,8 +343,8 @@ func (c *conn) lend(n int) (ok, mine bool) {
 	return true, true
 }
 
-// addressOf is the IP address in addr, if there is one.
-func addressOf(addr net.Addr) netip.Addr {
+// AddressOf is the IP address in addr, if there is one.
+func AddressOf(addr net.Addr) netip.Addr {
 	if tcp, ok := addr.(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap()
 	}

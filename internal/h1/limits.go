@@ -2,7 +2,6 @@ package h1
 
 import (
 	"cmp"
-	"net"
 	"net/netip"
 	"time"
 )
@@ -59,13 +58,8 @@ func rejections() [7]Rejection {
 }
 
 // sourceOf is what connections are counted by; the zero value is not counted.
-func sourceOf(addr net.Addr) netip.Prefix {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip, ok := netip.AddrFromSlice(tcp.IP)
-	if ip = ip.Unmap(); !ok || ip.IsLoopback() {
+func sourceOf(ip netip.Addr) netip.Prefix {
+	if !ip.IsValid() || ip.IsLoopback() {
 		return netip.Prefix{}
 	}
 	bits := 32
@@ -76,25 +70,28 @@ func sourceOf(addr net.Addr) netip.Prefix {
 	return source
 }
 
-// admitLocked counts a connection in, or says why not.
-func (s *Server) admitLocked(source netip.Prefix) Rejection {
-	if s.Limits.Conns > 0 && len(s.conns) >= s.Limits.Conns {
-		return RejectConns
+// admit counts a connection of a client, and reports false if there are too
+// many from there.
+func (s *Server) admit(client netip.Addr) bool {
+	source := sourceOf(client)
+	if !source.IsValid() || s.Limits.ConnsPerIP <= 0 {
+		return true
 	}
-	if source.IsValid() && s.Limits.ConnsPerIP > 0 {
-		if s.sources[source] >= s.Limits.ConnsPerIP {
-			return RejectConnsPerIP
-		}
-		s.sources[source]++
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sources[source] >= s.Limits.ConnsPerIP {
+		return false
 	}
-	return ""
+	s.sources[source]++
+	return true
 }
 
 // leftLocked counts a connection out.
-func (s *Server) leftLocked(source netip.Prefix) {
+func (s *Server) leftLocked(client netip.Addr) {
+	source := sourceOf(client)
 	if n := s.sources[source]; n > 1 {
 		s.sources[source] = n - 1
-	} else {
+	} else if n == 1 {
 		delete(s.sources, source)
 	}
 }

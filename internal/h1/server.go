@@ -148,9 +148,9 @@ func passing(err error) bool {
 func (s *Server) start(ctx context.Context, rwc net.Conn) {
 	c := newConn(s, rwc)
 	s.mu.Lock()
-	if why := s.admitLocked(c.source); why != "" {
+	if s.Limits.Conns > 0 && len(s.conns) >= s.Limits.Conns {
 		s.mu.Unlock()
-		s.Metrics.Rejected(why)
+		s.Metrics.Rejected(RejectConns)
 		_ = rwc.Close() // it was not used
 		return
 	}
@@ -158,19 +158,14 @@ func (s *Server) start(ctx context.Context, rwc net.Conn) {
 	s.wg.Add(1)
 	s.mu.Unlock()
 	s.Metrics.opened()
-	ctx = context.WithoutCancel(ctx)
-	if tc, ok := rwc.(*tls.Conn); ok {
-		go c.begin(ctx, tc)
-		return
-	}
-	go c.serve()
+	go c.open(context.WithoutCancel(ctx))
 }
 
 // forget is called by a connection when it ends here.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
-	s.leftLocked(c.source)
+	s.leftLocked(c.client)
 	s.mu.Unlock()
 	s.Metrics.closed(c.protocol)
 	s.wg.Done()

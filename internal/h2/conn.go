@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -29,6 +30,9 @@ type conn struct {
 	rwc net.Conn
 	tls *tls.ConnectionState // nil: none
 	ctx context.Context      //nolint:containedctx // that of the requests
+
+	client netip.Addr
+	remote string // address of the client, as in h1.Request
 
 	w       *work // nil while idle
 	one     [1]byte
@@ -116,6 +120,9 @@ func newConn(ctx context.Context, s *Server, rwc net.Conn, state *tls.Connection
 		s: s, rwc: rwc, tls: state, ctx: ctx, now: now, budget: newBudget(now), greet: uint8(len(preface)),
 		window: defWindow, initial: defWindow, taken: connWindow, strict: now.Add(s.headerTime()),
 	}
+	addr := rwc.RemoteAddr()
+	c.remote = addr.String()
+	c.client = h1.AddressOf(addr)
 	c.room.L = &c.mu
 	c.hpack = hpack.NewDecoder(4096, c.field)
 	c.hpack.SetMaxStringLength(maxHeaderList)

@@ -113,7 +113,7 @@ func (x *exchange) request(h *header, end bool) (*http.Request, error) {
 	}
 	r := &http.Request{
 		Method: h.method, URL: u, Proto: "HTTP/2.0", ProtoMajor: 2, Header: fields, Body: http.NoBody,
-		Host: h.authority, RequestURI: target, RemoteAddr: c.rwc.RemoteAddr().String(), TLS: c.tls, Trailer: trailer,
+		Host: h.authority, RequestURI: target, RemoteAddr: c.remote, TLS: c.tls, Trailer: trailer,
 	}
 	if !end {
 		r.ContentLength = h.length
