@@ -84,7 +84,7 @@ func nextDirective(s string) (name, arg string, hasArg, valid bool, rest string)
 	// Up to the next comma there may be only white space. What stands there
 	// instead may contain quoted commas. Where a directive of ours follows, a
 	// comma was forgotten: some origins write the list so.
-	if rest := strings.TrimLeft(s, " \t"); hasArg && len(rest) < len(s) && beginsDirective(rest) {
+	if rest := strings.TrimLeft(s, " \t"); name != "" && len(rest) < len(s) && beginsDirective(rest) {
 		return name, arg, hasArg, valid, rest
 	}
 	for s != "" && s[0] != ',' {

@@ -35,6 +35,7 @@ func TestParseCacheControl(t *testing.T) {
 		{"space around = is stale", []string{"max-age = 100"}, Directives{MaxAge: secs(0)}},
 		{"a forgotten comma before a known directive", []string{"max-age=100 stale-while-revalidate=5 stale-if-error=7"}, Directives{MaxAge: secs(100), StaleWhileRevalidate: secs(5), StaleIfError: secs(7)}},
 		{"anything else after a value is stale", []string{"max-age=100 200", "max-age=100 foo=1"}, Directives{MaxAge: secs(0)}},
+		{"a forgotten comma after a word", []string{"public max-age=100 private"}, Directives{Public: true, MaxAge: secs(100), Private: true}},
 		{"overflow counts as 2^31 (§1.2.2)", []string{"max-age=99999999999999999999"}, Directives{MaxAge: Delta{true, MaxDelta}}},
 		{"the smaller of two (§4.2.1)", []string{"max-age=10, max-age=3, max-age=20"}, Directives{MaxAge: secs(3)}},
 		{"unterminated string takes the rest", []string{`foo="bar, max-age=10`}, Directives{}},
