@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -93,14 +94,10 @@ func (s *script) origin(w http.ResponseWriter, r *http.Request) {
 	if len(early) > 0 {
 		final := h.Clone()
 		clear(h)
-		for name, values := range early {
-			h[name] = values
-		}
+		maps.Copy(h, early)
 		w.WriteHeader(http.StatusEarlyHints)
 		clear(h)
-		for name, values := range final {
-			h[name] = values
-		}
+		maps.Copy(h, final)
 	}
 	w.WriteHeader(status)
 	if status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified {
