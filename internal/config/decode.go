@@ -156,6 +156,9 @@ func (d *decoder) text(key string, v, into any) bool {
 		}
 		*into, err = ParseSize(s)
 	case encoding.TextUnmarshaler:
+		if _, isTable := v.(map[string]any); isTable && reflect.TypeOf(into).Elem().Kind() == reflect.Struct {
+			return false // the long form
+		}
 		if !isString {
 			d.fail(key, "want a string, got %s", kindOf(v))
 			return true

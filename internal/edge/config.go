@@ -25,6 +25,17 @@ type Config struct {
 	// there are sites; without it such requests are answered 421.
 	Origin string `toml:"origin"`
 
+	// Origins are several servers with the same content, in the place of Origin:
+	// URLs, or tables { url = "…", weight = 1, role = "origin" }. Each file is
+	// asked of one of them, the same for every edge, and of another while that
+	// one fails. Role is "origin", "shield" for another edge, which is not asked
+	// on behalf of a third one, or "last-resort" for a server that is asked only
+	// while no other is well. Weight, from 1 to 1000, is the share of the files.
+	Origins []Origin `toml:"origins"`
+
+	// Upstream says how origins are asked, those of all sites.
+	Upstream UpstreamConfig `toml:"upstream"`
+
 	// Listen is the public address. Default ":8081".
 	Listen string `toml:"listen"`
 
@@ -46,7 +57,9 @@ type Config struct {
 	// not the hub itself but serves its paths. Default "auto".
 	Follow string `toml:"follow"`
 
-	// FirstByteTimeout is how long the origin may take until its answer begins.
+	// FirstByteTimeout is how long the origin may take until its answer begins,
+	// connecting included. If a site has several origins, the first that is asked
+	// has two thirds of it.
 	// Package managers give up after 30 seconds: stay well below.
 	// Default "15s".
 	FirstByteTimeout time.Duration `toml:"first-byte-timeout"`
@@ -95,8 +108,12 @@ type SiteConfig struct {
 	// Hosts are the host names of the site, without port, lower case.
 	Hosts []string `toml:"hosts"`
 
-	// Origin is the URL of the server to cache. Required.
+	// Origin is the URL of the server to cache. Required, unless there are
+	// Origins.
 	Origin string `toml:"origin"`
+
+	// Origins is as in [edge].
+	Origins []Origin `toml:"origins"`
 
 	// Rules is as in [edge]. Default: that of [edge].
 	Rules string `toml:"rules"`
@@ -138,6 +155,7 @@ func (c Config) WithDefaults() Config {
 	c.Follow = cmp.Or(c.Follow, followAuto)
 	c.FirstByteTimeout = cmp.Or(c.FirstByteTimeout, defaultFirstByte)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, defaultIdle)
+	c.Upstream = c.Upstream.WithDefaults()
 	sites := maps.Clone(c.Sites)
 	for name, site := range sites {
 		site.Rules = cmp.Or(site.Rules, c.Rules)
@@ -165,12 +183,8 @@ func (c Config) Validate() []config.Problem {
 	if c.Store == "" {
 		v.missing("store", "the folder in which answers are kept")
 	}
-	if c.Origin == "" && len(c.Sites) == 0 {
-		v.missing("origin", "the URL of the server to cache")
-	}
-	if c.Origin != "" {
-		v.origin("origin", c.Origin)
-	}
+	v.origins("", c.Origin, c.Origins, len(c.Sites) == 0)
+	v.upstream(c.Upstream)
 	if c.Listen != "" {
 		if err := config.CheckAddress(c.Listen); err != nil {
 			v.problem("listen", "%v", err)
@@ -212,11 +226,7 @@ func (v *validation) site(name string, site SiteConfig, owner map[string]string)
 	if name == "default" {
 		v.problem(key, "is the name of the site without hosts")
 	}
-	if site.Origin == "" {
-		v.missing(key+".origin", "the URL of the server to cache")
-	} else {
-		v.origin(key+".origin", site.Origin)
-	}
+	v.origins(key+".", site.Origin, site.Origins, true)
 	if len(site.Hosts) == 0 {
 		v.missing(key+".hosts", "the host names of the site")
 	}
@@ -267,7 +277,7 @@ func parseNetwork(s string) (netip.Prefix, error) {
 func (v *validation) clientSites(c Config) {
 	for _, name := range slices.Sorted(maps.Keys(c.Control.Clients)) {
 		for i, site := range c.Control.Clients[name].Sites {
-			if _, known := c.Sites[site]; !known && (site != "default" || c.Origin == "") {
+			if _, known := c.Sites[site]; !known && (site != "default" || c.Origin == "" && len(c.Origins) == 0) {
 				v.problem(fmt.Sprintf("control.clients.%s.sites[%d]", name, i), "there is no site %q", site)
 			}
 		}

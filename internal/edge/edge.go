@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 
@@ -49,6 +47,7 @@ type Edge struct {
 	solo      memo[struct{}] // keys whose answers are not shared
 	failing   memo[error]    // keys whose origin fails, while something stale is there
 	negatives memo[*memory]  // files that are not there, by ID of the URI
+	wrong     memo[[]string] // origins that sent wrong content, by ID of the URI
 
 	buffers bufferPool
 	ctx     context.Context //nolint:containedctx // ends the flights, which outlive requests
@@ -69,7 +68,7 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 		cfg: cfg, env: env, log: env.Log,
 		flights: make(map[diskcache.ID]*flight), live: make(map[*flight]struct{}), sites: make(map[string]*site),
 	}
-	e.solo.max, e.failing.max, e.negatives.max = 1<<16, 1<<16, 1<<12
+	e.solo.max, e.failing.max, e.negatives.max, e.wrong.max = 1<<16, 1<<16, 1<<12, 1<<12
 	e.ctx, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := e.addSites(); err != nil {
 		return nil, err
@@ -98,6 +97,7 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.store.Close(), e.audit.Close())
 	}
 	e.metrics = newMetrics(env.Metrics, e.store, e.all)
+	e.watchOrigins()
 	e.loadNames()
 	stat := e.store.Stat()
 	e.log.InfoContext(ctx, "store is open", slog.String("dir", cfg.Store), slog.Int("entries", stat.Entries), slog.Int64("bytes", stat.Used))
@@ -128,8 +128,8 @@ func (e *Edge) openCursors() error {
 		now := make(map[string]string)
 		changed := false
 		for _, s := range e.all {
-			now[s.name] = s.origin.Base.String()
-			if was, known := before[s.name]; unknown || known && was != now[s.name] {
+			now[s.name] = originsID(s.origin)
+			if was, known := before[s.name]; unknown || known && !sameOrigins(was, now[s.name]) {
 				e.log.Warn("origin changed: what was stored of the earlier one is dropped", slog.String("site", s.label()))
 				e.store.Ban(diskcache.Ban{Site: s.name, Fixed: true, Drop: true})
 				changed = true
@@ -148,9 +148,9 @@ func (e *Edge) openCursors() error {
 }
 
 func (e *Edge) addSites() error {
-	if e.cfg.Origin != "" {
+	if e.cfg.Origin != "" || len(e.cfg.Origins) > 0 {
 		s, err := e.newSite("", SiteConfig{
-			Origin: e.cfg.Origin, Rules: e.cfg.Rules, Follow: e.cfg.Follow, PurgeMethod: e.cfg.PurgeMethod, PurgeFrom: e.cfg.PurgeFrom,
+			Origin: e.cfg.Origin, Origins: e.cfg.Origins, Rules: e.cfg.Rules, Follow: e.cfg.Follow, PurgeMethod: e.cfg.PurgeMethod, PurgeFrom: e.cfg.PurgeFrom,
 		})
 		if err != nil {
 			return err
@@ -172,18 +172,15 @@ func (e *Edge) addSites() error {
 }
 
 func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
-	base, err := url.Parse(cfg.Origin)
+	group, err := e.newGroup(originsOf(cfg.Origin, cfg.Origins))
 	if err != nil {
-		return nil, fmt.Errorf("origin %q: %w", cfg.Origin, err)
+		return nil, err
 	}
-	transport := e.env.HTTP.Transport
-	if transport == nil {
-		transport = http.DefaultTransport
-	}
+	base := group.Main().Base
 	s := &site{
 		name: name, ruled: cfg.Rules != rulesNone, follow: cfg.Follow, purgeMethod: cfg.PurgeMethod,
 		hubURL: base.Scheme + "://" + base.Host,
-		origin: &upstream.Origin{Base: base, HTTP: transport, FirstByte: e.cfg.FirstByteTimeout, Idle: e.cfg.IdleTimeout},
+		origin: group, loopID: newLoopID(),
 	}
 	for _, text := range cfg.PurgeFrom {
 		network, err := parseNetwork(text)
@@ -231,6 +228,9 @@ func (e *Edge) site(host string) *site {
 func (e *Edge) Close() error {
 	e.stop(&upstream.Error{Reason: upstream.Stopping, Err: errors.New("the edge is ending")})
 	e.wg.Wait()
+	for _, s := range e.all {
+		s.origin.Close()
+	}
 	return errors.Join(e.store.Close(), e.audit.Close())
 }
 

@@ -18,6 +18,7 @@ import (
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
+	"freshet/internal/role"
 )
 
 // flight is one request to the origin on behalf of all who want the same. It
@@ -59,6 +60,8 @@ type flight struct {
 	again      bool
 	asked, got time.Time
 	times      asking // of the last request
+	tries      int    // origins that sent wrong content
+	anew       bool   // another one is to be asked
 
 	interims interims // 1xx that came before
 
@@ -225,6 +228,19 @@ func (e *Edge) fly(f *flight, client http.Header) {
 			e.retire(f)
 		}
 	}()
+	for {
+		settled = e.flyOnce(f, client)
+		if !f.anew {
+			return
+		}
+		f.anew = false
+		f.ctx, f.cancel = context.WithCancelCause(e.ctx)
+	}
+}
+
+// flyOnce asks an origin. It reports whether the response was given to someone
+// else, who closes it. Afterwards f.anew says that another one is to be asked.
+func (e *Edge) flyOnce(f *flight, client http.Header) (given bool) {
 	if f.old != nil {
 		httpcache.SetValidators(f.request, f.old.Meta().Header)
 	}
@@ -242,17 +258,21 @@ func (e *Edge) fly(f *flight, client http.Header) {
 	}
 	if err != nil {
 		e.failed(f, err)
-		return
+		return false
 	}
 	resp.Body = &flightBody{ReadCloser: resp.Body, cancel: f.cancel}
 	f.status = resp.StatusCode
 	f.asked, f.got = asked, time.Now()
-	settled = e.judge(f, client, resp, f.asked, f.got)
+	return e.judge(f, client, resp, f.asked, f.got)
 }
 
 // askFor sends the request of the flight.
 func (e *Edge) askFor(f *flight) (*http.Response, error) {
-	return e.ask(f.ctx, f.call.site, upstream.Request{Method: http.MethodGet, URI: f.call.uri, Header: f.request, Interim: f.interims.add}, &f.times)
+	c := &f.call
+	return e.ask(f.ctx, c.site, upstream.Request{
+		Method: http.MethodGet, URI: c.uri, Header: f.request, Interim: f.interims.add,
+		Key: c.id, Avoid: e.avoided(c.site, c.id), Hedge: f.shared, Direct: c.hops > 0,
+	}, &f.times)
 }
 
 // confirms reports whether a 304 can be about the stored response: it names no
@@ -441,6 +461,11 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 // serverError ends a flight that the origin answered with 5xx.
 func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directives, got time.Time) {
 	cause := fmt.Errorf("origin answered %d", resp.StatusCode)
+	if resp.StatusCode == http.StatusLoopDetected && resp.Header.Get(role.ReasonHeader) == string(upstream.Loop) {
+		e.failed(f, &upstream.Error{Reason: upstream.Loop, Err: cause})
+		_ = resp.Body.Close() // ours says the same
+		return
+	}
 	if f.stale() != nil {
 		fresh, st := e.freshnessOf(&f.call, f.old, got)
 		if fresh.UsableOnError() && f.call.onStatus(st) { // nobody wants the body

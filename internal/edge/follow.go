@@ -146,7 +146,7 @@ func (e *Edge) apply(ctx context.Context, s *site, batch hubapi.Batch, log *slog
 // the origin's folder are left out.
 func (s *site) paths(event hubapi.Event) []string {
 	paths := make([]string, 0, len(event.Changed))
-	prefix := strings.TrimSuffix(s.origin.Base.Path, "/")
+	prefix := strings.TrimSuffix(s.origin.Main().Base.Path, "/")
 	for _, name := range event.Changed {
 		if p, ok := strings.CutPrefix(event.Base+name, prefix); ok && strings.HasPrefix(p, "/") {
 			paths = append(paths, p)

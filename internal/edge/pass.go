@@ -37,6 +37,7 @@ func (e *Edge) fetchHeader(c *call, client http.Header, remote string) http.Head
 		if v := client["Authorization"]; len(v) > 0 { // flights with one are not shared
 			h["Authorization"] = v
 		}
+		c.site.mark(h, client)
 		return h
 	}
 	if c.site.ruled {
@@ -46,9 +47,10 @@ func (e *Edge) fetchHeader(c *call, client http.Header, remote string) http.Head
 				h[name] = v
 			}
 		}
+		c.site.mark(h, client)
 		return h
 	}
-	h := passHeader(client, remote)
+	h := c.site.passHeader(client, remote)
 	for _, name := range [...]string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
 		delete(h, name)
 	}
@@ -77,10 +79,11 @@ func changesAnswers(name string) bool {
 }
 
 // passHeader makes the fields of a request that is passed on for one client.
-func passHeader(client http.Header, remote string) http.Header {
+func (s *site) passHeader(client http.Header, remote string) http.Header {
 	h := client.Clone()
 	httpcache.RemoveHopByHop(h)
 	h.Add("Via", via)
+	s.mark(h, client)
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = []string{""} // net/http would put its own
 	}
@@ -108,7 +111,8 @@ func (rp *reply) pass() {
 	rp.outcome, rp.asked = outcomePass, new(asking)
 	before := direct{rp: rp}
 	resp, err := e.ask(r.Context(), c.site, upstream.Request{ //nolint:bodyclose // relay closes it
-		Method: r.Method, URI: c.uri, Header: passHeader(r.Header, r.RemoteAddr), Body: requestBody(r), ContentLength: r.ContentLength, Interim: before.add,
+		Method: r.Method, URI: c.uri, Header: c.site.passHeader(r.Header, r.RemoteAddr), Body: requestBody(r), ContentLength: r.ContentLength, Interim: before.add,
+		Key: c.id, Direct: c.hops > 0,
 	}, rp.asked)
 	before.end()
 	if err != nil {

@@ -111,7 +111,14 @@ func (e *Edge) pump(f *flight, resp *http.Response) {
 	}
 	if err != nil {
 		e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
-		e.log.InfoContext(e.ctx, "body not stored", slog.String("uri", f.call.uri), slog.Any("error", err))
+		e.log.InfoContext(e.ctx, "body not stored", slog.String("uri", f.call.uri), slog.Any("error", err), slog.String("origin", f.times.trace.Origin))
+		if e.disbelieved(f, err) {
+			f.fill.finish(err)
+			f.mu.Lock()
+			f.fill, f.anew = nil, true
+			f.mu.Unlock()
+			return
+		}
 	}
 	e.land(f)
 	if early {

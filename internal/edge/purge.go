@@ -261,7 +261,7 @@ func (s *site) named(r *http.Request, reference string) (call, bool) {
 	if err != nil {
 		return call{}, false
 	}
-	switch base := s.origin.Base; u.Host {
+	switch base := s.origin.Main().Base; u.Host {
 	case "", r.Host:
 	case base.Host: // as the origin sees itself
 		below, ok := strings.CutPrefix(u.EscapedPath(), strings.TrimSuffix(base.EscapedPath(), "/"))

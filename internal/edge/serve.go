@@ -25,6 +25,11 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rp.c = &c
+	var looped bool
+	if c.hops, looped = s.hops(r.Header); looped || c.hops > maxHops {
+		rp.refuse(http.StatusLoopDetected, string(upstream.Loop), "the request came through here before")
+		return
+	}
 	switch {
 	case r.Method == methodPurge:
 		rp.purgeMethod(s)
@@ -75,7 +80,7 @@ func (rp *reply) serve() {
 		if entry != nil {
 			rp.fwd = "stale"
 		}
-		if _, alone := e.solo.get(id, rp.begun); alone || len(r.Header["Authorization"]) > 0 || c.req.NoStore || c.personal(r.Header) {
+		if _, alone := e.solo.get(id, rp.begun); alone || c.lonely() || len(r.Header["Authorization"]) > 0 || c.req.NoStore || c.personal(r.Header) {
 			rp.alone(id, entry)
 			return
 		}
@@ -90,6 +95,12 @@ func (rp *reply) serve() {
 		rp.begun2 = time.Now()
 	}
 	rp.pass()
+}
+
+// lonely reports whether a request neither waits for others nor has others wait
+// for it: two edges that are each other's shield would each wait for the other.
+func (c *call) lonely() bool {
+	return c.hops > maxSharedHops || c.hops > 0 && c.site.origin.HasShield()
 }
 
 // lookup returns the stored response for the request, nil if there is none.

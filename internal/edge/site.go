@@ -15,13 +15,14 @@ import (
 	"freshet/internal/layout"
 )
 
-// site is an origin and the host names it is asked by.
+// site is what is served from some origins, and the host names it is asked by.
 type site struct {
 	inFlight atomic.Int64 // requests to the origin whose bodies have not ended
 
 	name   string // "" for the default site
-	origin *upstream.Origin
-	ruled  bool // path rules apply
+	origin *upstream.Group
+	loopID string // tells requests that come back; see loop.go
+	ruled  bool   // path rules apply
 	follow string
 	hubURL string
 	// purgeMethod: PURGE is understood; from purgeFrom without a token.
@@ -63,6 +64,7 @@ type call struct {
 	id        diskcache.ID         // of site and uri
 	req       httpcache.Directives // zero where rules apply: clients do not decide
 	head      bool
+	hops      int // caches of ours that it came through
 }
 
 // target works out what a request asks for. ok is false for a path that could
