@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -13,7 +12,10 @@ import (
 	"time"
 
 	"freshet/internal/config"
+	"freshet/internal/edge/certs"
 	"freshet/internal/edge/control"
+	"freshet/internal/edge/forwarded"
+	"freshet/internal/edge/gate"
 )
 
 // Config is the table [edge]. With only Origin and Store set, the edge caches
@@ -36,8 +38,39 @@ type Config struct {
 	// Upstream says how origins are asked, those of all sites.
 	Upstream UpstreamConfig `toml:"upstream"`
 
-	// Listen is the public address. Default ":8081".
+	// Listen is the public address without TLS, or several with commas between
+	// them ("192.0.2.1:80, [2001:db8::1]:80"). Default ":8081", and none if
+	// there is ListenTLS or ListenH3.
 	Listen string `toml:"listen"`
+
+	// ListenTLS is the public address with TLS, for HTTP/2 and HTTP/1.1
+	// (":443"), or several with commas between them. It needs a certificate, see
+	// TLS. Default: none.
+	ListenTLS string `toml:"listen-tls"`
+
+	// ListenH3 is the UDP address for HTTP/3 (":443"), or several with commas
+	// between them. Answers over TLS tell clients of it. Default: none.
+	ListenH3 string `toml:"listen-h3"`
+
+	// TLS says where certificates come from.
+	TLS certs.Config `toml:"tls"`
+
+	// ProxyProtocol says from where connections come with a header of the PROXY
+	// protocol.
+	ProxyProtocol forwarded.Config `toml:"proxy-protocol"`
+
+	// TrustedProxies are networks whose X-Forwarded-For or, without one,
+	// Forwarded is believed: the last address in it that is not theirs is the
+	// client, for the log, the rules and what the origin is told. It is read
+	// anew on SIGHUP. Default: none.
+	TrustedProxies []string `toml:"trusted-proxies"`
+
+	// Limits bound what clients may take.
+	Limits LimitsConfig `toml:"limits"`
+
+	// Gate is what stands before the cache: access rules, robots.txt, a health
+	// page, the way to HTTPS.
+	Gate gate.Config `toml:"gate"`
 
 	// Store is the folder in which answers are kept. It must lie on one local
 	// file system and belong to this edge alone. Required.
@@ -130,6 +163,9 @@ type SiteConfig struct {
 
 	// PurgeFrom is as in [edge]. Default: that of [edge].
 	PurgeFrom []string `toml:"purge-from"`
+
+	// Gate is as in [edge]. Default, if nothing of it is set: that of [edge].
+	Gate gate.Config `toml:"gate"`
 }
 
 // Defaults of Config.
@@ -149,7 +185,13 @@ const (
 
 // WithDefaults returns c with every setting left zero replaced by its default.
 func (c Config) WithDefaults() Config {
-	c.Listen = cmp.Or(c.Listen, defaultListen)
+	if c.ListenTLS == "" && c.ListenH3 == "" {
+		c.Listen = cmp.Or(c.Listen, defaultListen)
+	}
+	c.TLS = c.TLS.WithDefaults()
+	c.ProxyProtocol = c.ProxyProtocol.WithDefaults()
+	c.Limits = c.Limits.WithDefaults()
+	c.Gate = c.Gate.WithDefaults()
 	c.Size = cmp.Or(c.Size, defaultSize)
 	c.Rules = cmp.Or(c.Rules, rulesAuto)
 	c.Follow = cmp.Or(c.Follow, followAuto)
@@ -159,6 +201,7 @@ func (c Config) WithDefaults() Config {
 	sites := maps.Clone(c.Sites)
 	for name, site := range sites {
 		site.Rules = cmp.Or(site.Rules, c.Rules)
+		site.Gate = site.Gate.Or(c.Gate).WithDefaults()
 		if len(site.Keys) == 0 {
 			site.Keys = c.Keys
 		}
@@ -185,11 +228,7 @@ func (c Config) Validate() []config.Problem {
 	}
 	v.origins("", c.Origin, c.Origins, len(c.Sites) == 0)
 	v.upstream(c.Upstream)
-	if c.Listen != "" {
-		if err := config.CheckAddress(c.Listen); err != nil {
-			v.problem("listen", "%v", err)
-		}
-	}
+	v.listeners(c)
 	if c.Size != 0 && c.Size < minSize {
 		v.problem("size", "must be at least %v, got %v", config.Size(minSize), c.Size)
 	}
@@ -250,7 +289,7 @@ func (v *validation) site(name string, site SiteConfig, owner map[string]string)
 // networks checks a list of networks and addresses.
 func (v *validation) networks(key string, list []string) {
 	for i, s := range list {
-		if _, err := parseNetwork(s); err != nil {
+		if _, err := gate.ParseNetwork(s); err != nil {
 			v.problem(fmt.Sprintf("%s[%d]", key, i), `%q is no network: want "10.1.0.0/16" or "192.0.2.7"`, s)
 		}
 	}
@@ -263,14 +302,6 @@ func (v *validation) files(key string, list []string) {
 			v.problem(fmt.Sprintf("%s[%d]", key, i), "is no file name")
 		}
 	}
-}
-
-// parseNetwork reads a network, or an address as the network of it alone.
-func parseNetwork(s string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(s); err == nil {
-		return addr.Unmap().Prefix(addr.Unmap().BitLen())
-	}
-	return netip.ParsePrefix(s)
 }
 
 // clientSites checks that clients are granted sites that there are.

@@ -14,6 +14,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/edge/control"
 	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/gate"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/layout"
 	"freshet/internal/role"
@@ -183,7 +184,7 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 		origin: group, loopID: newLoopID(),
 	}
 	for _, text := range cfg.PurgeFrom {
-		network, err := parseNetwork(text)
+		network, err := gate.ParseNetwork(text)
 		if err != nil {
 			return nil, fmt.Errorf("purge-from: %w", err)
 		}

@@ -20,10 +20,13 @@ var update = flag.Bool("update", false, "rewrite the generated files")
 // settings.json and docs/configuration.md say what the source says.
 func TestReferenceIsUpToDate(t *testing.T) {
 	docs, err := configdoc.Read(map[string]string{
-		"freshet/internal/node":         ".",
-		"freshet/internal/hub":          "../hub",
-		"freshet/internal/edge":         "../edge",
-		"freshet/internal/edge/control": "../edge/control",
+		"freshet/internal/node":           ".",
+		"freshet/internal/hub":            "../hub",
+		"freshet/internal/edge":           "../edge",
+		"freshet/internal/edge/control":   "../edge/control",
+		"freshet/internal/edge/certs":     "../edge/certs",
+		"freshet/internal/edge/forwarded": "../edge/forwarded",
+		"freshet/internal/edge/gate":      "../edge/gate",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,12 +89,14 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		t.Errorf("the default file itself: %v", err)
 	}
 	active := regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAll(out.Bytes(), []byte("$1"))
-	active = bytes.ReplaceAll(active, []byte(".NAME]"), []byte(".name]"))
+	active = regexp.MustCompile(`(?m)^(\[.*)\.NAME\b`).ReplaceAll(active, []byte("$1.name"))
 	for _, required := range []struct{ empty, example string }{
 		{`dir = ""`, `dir = "/srv/hub"`},
 		{`store = ""`, `store = "/srv/edge"`},
 		{`origin = ""`, `origin = "http://127.0.0.1:1"`},
 		{`hosts = []`, `hosts = ["dl.example.org"]`},
+		{`cert = ""`, `cert = "edge.pem"`},
+		{`key = ""`, `key = "edge.key"`},
 		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))

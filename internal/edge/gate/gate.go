@@ -1,0 +1,212 @@
+// Package gate is what stands before the cache of a site: who may ask for what,
+// the way to HTTPS, robots.txt and a health page.
+//
+// A [Gate] decides about a request by the client's address, the method and the
+// path alone; what it answers itself never comes from the origin or the store.
+package gate
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"freshet/internal/role"
+)
+
+// Words for refused requests.
+const (
+	ReasonDenied = "access_denied"
+	ReasonLogin  = "login_required"
+)
+
+// Gate is the gate of a site. A nil Gate lets everything in. Safe for
+// concurrent use.
+type Gate struct {
+	rules    []rule
+	redirect bool
+	hsts     string // the value of Strict-Transport-Security, or ""
+	robots   []byte // the text, or nil
+	health   string // the path, or ""
+	login    *logins
+	serving  func() bool
+}
+
+// New returns the gate of a configuration that was validated; it reads the
+// files that are named. serving says on the health page whether all is well.
+func New(cfg Config, serving func() bool) (*Gate, error) {
+	g := &Gate{redirect: cfg.RedirectHTTPS, health: cfg.Health, serving: serving}
+	if cfg.HSTS > 0 {
+		g.hsts = "max-age=" + strconv.FormatInt(int64(cfg.HSTS/time.Second), 10)
+	}
+	switch cfg.Robots {
+	case "", robotsOrigin:
+	case robotsDisallow:
+		g.robots = []byte("User-agent: *\nDisallow: /\n")
+	default:
+		text, err := os.ReadFile(cfg.Robots)
+		if err != nil {
+			return nil, fmt.Errorf("robots: %w", err)
+		}
+		g.robots = text
+	}
+	for i, r := range cfg.Rules {
+		made, err := newRule(r)
+		if err != nil {
+			return nil, fmt.Errorf("rule %d: %w", i, err)
+		}
+		g.rules = append(g.rules, made)
+	}
+	var err error
+	if g.login, err = newLogins(cfg); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// HSTS is the value of Strict-Transport-Security for answers over TLS, "" if
+// there is none.
+func (g *Gate) HSTS() string {
+	if g == nil {
+		return ""
+	}
+	return g.hsts
+}
+
+// Open reports whether a GET or HEAD request may be answered from the cache
+// without a look at anything but this. If not, [Gate.Stop] says more. path is
+// decoded; method is "GET" for both. clear says that there is no TLS.
+func (g *Gate) Open(client netip.Addr, path string, clear bool) bool {
+	switch {
+	case g == nil:
+		return true
+	case g.redirect && clear, g.health != "" && path == g.health, g.robots != nil && path == "/robots.txt":
+		return false
+	}
+	return g.decide(client, http.MethodGet, path) == actionAllow
+}
+
+func (g *Gate) decide(client netip.Addr, method, path string) string {
+	for i := range g.rules {
+		if g.rules[i].fits(client, method, path) {
+			return g.rules[i].action
+		}
+	}
+	return actionAllow
+}
+
+// Stop answers a request that is not to go on, and reports whether it did. A
+// request that goes on after a login has no Authorization any more.
+func (g *Gate) Stop(w http.ResponseWriter, r *http.Request, client netip.Addr) bool {
+	if g == nil {
+		return false
+	}
+	switch {
+	case g.redirect && r.TLS == nil:
+		g.toHTTPS(w, r)
+		return true
+	case g.health != "" && r.URL.Path == g.health && isRead(r.Method):
+		g.showHealth(w, r)
+		return true
+	}
+	switch g.decide(client, r.Method, r.URL.Path) {
+	case actionDeny:
+		refuse(w, r, http.StatusForbidden, ReasonDenied, "you may not ask for this")
+		return true
+	case actionLogin:
+		if !g.login.check(r) {
+			w.Header()["Www-Authenticate"] = []string{`Basic realm="` + realmOf(r.Host) + `", charset="UTF-8"`, `Bearer`}
+			refuse(w, r, http.StatusUnauthorized, ReasonLogin, "a login is needed")
+			return true
+		}
+		r.Header.Del("Authorization")
+	}
+	if g.robots != nil && r.URL.Path == "/robots.txt" && isRead(r.Method) {
+		send(w, r, "text/plain; charset=utf-8", "max-age=3600", g.robots)
+		return true
+	}
+	return false
+}
+
+func isRead(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+// realmOf is the host as it may stand in a quoted string.
+func realmOf(host string) string {
+	return strings.Map(func(c rune) rune {
+		if c == '"' || c == '\\' || c < ' ' || c > '~' {
+			return -1
+		}
+		return c
+	}, host)
+}
+
+func refuse(w http.ResponseWriter, r *http.Request, status int, word, text string) {
+	role.SetReason(w, r, word, text)
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, text, status)
+}
+
+// toHTTPS sends the client to the same place with TLS.
+func (g *Gate) toHTTPS(w http.ResponseWriter, r *http.Request) {
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		if host = h; strings.Contains(h, ":") {
+			host = "[" + h + "]"
+		}
+	}
+	if host == "" || strings.ContainsAny(host, "/\\@?# ") {
+		refuse(w, r, http.StatusBadRequest, "bad_host", "the host name is missing or malformed")
+		return
+	}
+	status := http.StatusMovedPermanently
+	if !isRead(r.Method) {
+		status = http.StatusPermanentRedirect // keeps the method (RFC 9110 §15.4.9)
+	}
+	h := w.Header()
+	h.Set("Location", "https://"+host+r.URL.RequestURI())
+	h.Set("Cache-Control", "max-age=3600")
+	h.Set("Content-Length", "0")
+	w.WriteHeader(status)
+}
+
+// showHealth says whether the edge serves, and nothing else of it.
+func (g *Gate) showHealth(w http.ResponseWriter, r *http.Request) {
+	state := "ok"
+	if g.serving != nil && !g.serving() {
+		state = "degraded" // it serves all the same: a balancer must not take it away
+	}
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		var page bytes.Buffer
+		if err := healthPage.Execute(&page, state); err == nil {
+			w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+			send(w, r, "text/html; charset=utf-8", "no-store", page.Bytes())
+			return
+		}
+	}
+	body, _ := json.Marshal(map[string]string{"status": state}) // strings always can
+	send(w, r, "application/json", "no-store", append(body, '\n'))
+}
+
+func send(w http.ResponseWriter, r *http.Request, contentType, cacheControl string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", cacheControl)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // a client that has left is no concern
+	}
+}
+
+var healthPage = template.Must(template.New("health").Parse(`<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{{.}}</title>
+<style>body{font:1.2rem/1.5 system-ui,sans-serif;display:grid;place-content:center;min-height:90vh;text-align:center;color-scheme:light dark}b{font-size:3rem}</style>
+</head><body><p><b>{{if eq . "ok"}}✓{{else}}!{{end}}</b><p>{{if eq . "ok"}}This server is well.{{else}}This server answers, and something is wrong with it that its operator can see.{{end}}</body></html>
+`))
