@@ -13,7 +13,6 @@ import (
 
 // asking is how long a request to an origin took, for the log and the metrics.
 type asking struct {
-	site      *site
 	trace     upstream.Trace
 	begun     time.Time
 	firstByte time.Duration // to the header of the answer, connecting and all tries included; 0: none came
@@ -23,8 +22,7 @@ type asking struct {
 // ask asks the site's origin and notes in a, which is for one request, how long
 // that takes.
 func (e *Edge) ask(ctx context.Context, s *site, req upstream.Request, a *asking) (*http.Response, error) {
-	*a = asking{site: s, begun: time.Now()}
-	s.inFlight.Add(1)
+	*a = asking{begun: time.Now()}
 	req.Trace = &a.trace
 	resp, err := s.origin.Do(ctx, req)
 	if err != nil {
@@ -39,7 +37,6 @@ func (e *Edge) ask(ctx context.Context, s *site, req upstream.Request, a *asking
 // ended counts the request to the origin, once.
 func (e *Edge) ended(a *asking) {
 	if a.total.CompareAndSwap(0, max(int64(time.Since(a.begun)), 1)) {
-		a.site.inFlight.Add(-1)
 		e.metrics.asked(a)
 	}
 }

@@ -128,10 +128,6 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		labels := prometheus.Labels{"site": s.label()}
 		reg.MustRegister(
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Name: "freshet_edge_origin_in_flight", ConstLabels: labels,
-				Help: "Requests to the site's origins under way, until their bodies have ended.",
-			}, func() float64 { return float64(s.inFlight.Load()) }),
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "freshet_edge_event_lag", ConstLabels: labels,
 				Help: "Events the edge knows of and has not applied yet.",
 			}, func() float64 { return float64(s.lag.Load()) }),

@@ -17,8 +17,6 @@ import (
 
 // site is what is served from some origins, and the host names it is asked by.
 type site struct {
-	inFlight atomic.Int64 // requests to the origin whose bodies have not ended
-
 	name   string // "" for the default site
 	origin *upstream.Group
 	loopID string // tells requests that come back; see loop.go

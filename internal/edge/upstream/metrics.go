@@ -73,7 +73,7 @@ func (m *Metrics) Watch(site string, g *Group) {
 				Name: "freshet_edge_origin_in_flight", ConstLabels: labels, Help: "Requests that an origin has not answered to the end.",
 			}, func() float64 { return float64(o.InFlight()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-				Name: "freshet_edge_origin_healthy", ConstLabels: labels, Help: "0 while an origin is left alone because it failed.",
+				Name: "freshet_edge_origin_up", ConstLabels: labels, Help: "0 while an origin is left alone because it failed.",
 			}, func() float64 {
 				if o.Healthy() {
 					return 1
