@@ -146,6 +146,17 @@ func TestReuse(t *testing.T) {
 	}
 }
 
+// TestUnknownCoding is RFC 9112 §6.3: without the chunked coding the body goes to
+// the end of the connection.
+func TestUnknownCoding(t *testing.T) {
+	for _, coding := range []string{"foo", "FOO-1"} {
+		h, err := parseHead([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: "+coding+"\r\n\r\n"), false)
+		if err != nil || h.framing != framedClose || !h.closing || h.length != -1 || h.header.Get("Transfer-Encoding") != "" {
+			t.Errorf("%s: %+v, %v", coding, h, err)
+		}
+	}
+}
+
 func TestNoBody(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := script(t, []string{
@@ -242,6 +253,11 @@ func TestRefused(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: x-gzip\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: foo, chunked\r\n\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, foo\r\n\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: foo\r\nContent-Length: 5\r\n\r\nhello",
 		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"HTTP/1.1 101 Switching Protocols\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("x", maxHead) + "\r\n\r\n",

@@ -14,7 +14,7 @@
 //
 // Bare LF, folded lines, control characters, a space before the colon, heads
 // over 64 KiB, Content-Length together with Transfer-Encoding or differing from
-// itself, any transfer coding but chunked, chunk sizes that are no plain hex
+// itself, any known transfer coding but chunked, chunk sizes that are no plain hex
 // number, an upgrade nobody asked for (RFC 9112 §2.2, §5, §6, §7). Bytes that
 // come before they were asked for, or after the end of an answer, end the
 // connection before its next use.

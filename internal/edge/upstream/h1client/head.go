@@ -164,12 +164,16 @@ func isToken(c byte) bool {
 // (RFC 9112 §6.3, §9.3).
 func (h *head) frame(noBody bool) error {
 	codings, lengths := h.header["Transfer-Encoding"], h.header["Content-Length"]
+	// A coding that nobody knows was not asked for, so there is none (RFC 9110
+	// §10.1.4): the body goes as it is up to the end of the connection.
+	unknown := len(codings) == 1 && isUnknown(codings[0])
 	if len(codings) > 0 {
 		switch {
 		case len(lengths) > 0:
 			return malformed("both Content-Length and Transfer-Encoding")
 		case h.minor == 0:
 			return malformed("Transfer-Encoding in HTTP/1.0")
+		case unknown:
 		case len(codings) > 1 || !strings.EqualFold(codings[0], "chunked"):
 			return malformed("transfer coding %.32q", codings)
 		}
@@ -195,7 +199,7 @@ func (h *head) frame(noBody bool) error {
 		}
 		h.length = 0
 	case noBody:
-	case len(codings) > 0:
+	case len(codings) > 0 && !unknown:
 		h.framing = framedChunked
 	case h.length > 0:
 		h.framing = framedLength
@@ -203,6 +207,23 @@ func (h *head) frame(noBody bool) error {
 		h.framing, h.closing = framedClose, true
 	}
 	return nil
+}
+
+// isUnknown reports whether a transfer coding is a word, and none that was ever
+// registered (RFC 9112 §12.3) or looks like one.
+func isUnknown(coding string) bool {
+	for i := range len(coding) {
+		if !isToken(coding[i]) {
+			return false
+		}
+	}
+	coding = strings.ToLower(coding)
+	for _, known := range [...]string{"chunked", "compress", "deflate", "gzip", "identity", "trailers"} {
+		if strings.Contains(coding, known) {
+			return false
+		}
+	}
+	return coding != ""
 }
 
 func (h *head) connection() {
