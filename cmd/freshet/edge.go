@@ -46,6 +46,7 @@ shows within a second. When the origin is away it goes on serving what it has.`,
 	}
 	cmd.AddCommand(newTopCommand())
 	flags.register(cmd)
+	cmd.AddCommand(newEdgePurgeCommand(), newEdgeWarmCommand(), newEdgeTokenCommand())
 	f := cmd.Flags()
 	f.StringVar(&set.Origin, "origin", "", "URL of the server to cache")
 	f.StringVar(&set.Store, "store", "", "folder in which answers are kept")

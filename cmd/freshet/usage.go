@@ -63,15 +63,24 @@ func runGroup(cmd *cobra.Command, args []string) error {
 }
 
 // countArguments compares the arguments with the words behind the command's
-// name in its usage line.
+// name in its usage line: "[NAME]" may be left out, "NAME..." be repeated.
 func countArguments(cmd *cobra.Command, args []string) error {
 	wanted := strings.Fields(cmd.Use)[1:]
+	needed, most := 0, len(wanted)
+	for _, word := range wanted {
+		if !strings.HasPrefix(word, "[") {
+			needed++
+		}
+		if strings.HasSuffix(strings.TrimSuffix(word, "]"), "...") {
+			most = len(args)
+		}
+	}
 	switch {
-	case len(args) < len(wanted):
-		return usageError(cmd, "%s is missing", wanted[len(args)])
+	case len(args) < needed:
+		return usageError(cmd, "%s is missing", strings.TrimSuffix(wanted[len(args)], "..."))
 	case len(wanted) == 0 && len(args) > 0:
 		return usageError(cmd, "takes no arguments, got %q", args[0])
-	case len(args) > len(wanted):
+	case len(args) > most:
 		return usageError(cmd, "takes %s alone, got %q too", strings.Join(wanted, " "), args[len(wanted)])
 	}
 	return nil

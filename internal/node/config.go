@@ -26,15 +26,38 @@ type AdminConfig struct {
 	// for example "127.0.0.1:9600". Empty: there is none. Whoever reaches it can
 	// read the process's memory by its profiles, so keep it off public networks.
 	Listen string `toml:"listen"`
+
+	// Certificate and Key are files in PEM with which the admin listener speaks
+	// TLS 1.3. They are read anew for each connection. Empty: plain HTTP.
+	Certificate string `toml:"certificate"`
+
+	// Key is the private key of Certificate.
+	Key string `toml:"key"`
+
+	// ClientCA is a file with the certificates, in PEM, of those who vouch for
+	// clients. Then a client may show a certificate instead of a token, and one
+	// that is not good is refused; see [edge.control.clients].
+	ClientCA string `toml:"client-ca"`
 }
 
-// Validate reports an address that cannot be listened on.
+// Validate reports an address that cannot be listened on, and files that belong
+// together and are not.
 func (c AdminConfig) Validate() []config.Problem {
-	if c.Listen == "" {
-		return nil
+	var problems []config.Problem
+	problem := func(key, message string) { problems = append(problems, config.Problem{Key: key, Message: message}) }
+	if c.Listen != "" {
+		if err := config.CheckAddress(c.Listen); err != nil {
+			problem("listen", err.Error())
+		}
 	}
-	if err := config.CheckAddress(c.Listen); err != nil {
-		return []config.Problem{{Key: "listen", Message: err.Error()}}
+	switch {
+	case c.Certificate != "" && c.Key == "":
+		problem("key", "is required with certificate")
+	case c.Certificate == "" && c.Key != "":
+		problem("certificate", "is required with key")
 	}
-	return nil
+	if c.ClientCA != "" && c.Certificate == "" {
+		problem("client-ca", "needs certificate and key")
+	}
+	return problems
 }

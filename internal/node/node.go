@@ -127,6 +127,9 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 			if err != nil {
 				return fmt.Errorf("admin listener: %w", err)
 			}
+			if ln, err = cfg.Admin.tlsListener(ln); err != nil {
+				return err
+			}
 			return role.Serve(ctx, ln, admin, opt.Log)
 		})
 	}
