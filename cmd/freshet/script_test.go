@@ -1,7 +1,12 @@
 package main
 
 import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -12,5 +17,48 @@ func TestMain(m *testing.M) {
 
 // The command line as a user meets it: testdata/script/*.txtar.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script", RequireExplicitExec: false})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireExplicitExec: false,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses, "await": scriptAwait},
+	})
+}
+
+// scriptOrigin serves a folder, with the tag "files" on everything, and sets
+// ORIGIN to its URL.
+func scriptOrigin(ts *testscript.TestScript, _ bool, args []string) {
+	files := http.FileServer(http.Dir(ts.MkAbs(args[0])))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Surrogate-Key", "files")
+		files.ServeHTTP(w, r)
+	}))
+	ts.Defer(srv.Close)
+	ts.Setenv("ORIGIN", srv.URL)
+}
+
+// scriptAddresses sets each of the variables to an address nobody listens on.
+func scriptAddresses(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		defer ln.Close() //nolint:gocritic // all of them are held until each has its own
+		ts.Setenv(name, ln.Addr().String())
+	}
+}
+
+// scriptAwait waits until the URL answers with 200.
+func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for ticker := time.NewTicker(10 * time.Millisecond); ; <-ticker.C {
+		resp, err := http.Get(args[0])
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+			err = fmt.Errorf("status %d", resp.StatusCode)
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("await %s: %v", args[0], err)
+		}
+	}
 }

@@ -67,10 +67,11 @@ type flight struct {
 
 	mu         sync.Mutex
 	leaderGone bool
-	lent       bool // the response went to the leader, who retires the flight
-	seated     bool // the leader has a place among the readers of the fill
-	purged     bool // a purge came after begun
-	sealed     bool // a purge came that may be for it: nobody may join any more
+	lent       bool    // the response went to the leader, who retires the flight
+	seated     bool    // the leader has a place among the readers of the fill
+	purged     bool    // a purge came after begun
+	budget     *budget // paces the body, may be nil
+	sealed     bool    // a purge came that may be for it: nobody may join any more
 }
 
 // verdict is what the header of an answer means for those who wait.
@@ -142,6 +143,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	f.request = e.fetchHeader(c, header, r.RemoteAddr)
 	f.shared = len(header["Authorization"]) == 0 && !c.personal(header)
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
+	f.budget = budgetOf(r.Context())
 	e.flights[id], e.live[f] = f, struct{}{}
 	e.wg.Go(func() { e.fly(f, header) })
 	return f, true
@@ -261,6 +263,9 @@ func (e *Edge) flyOnce(f *flight, client http.Header) (given bool) {
 		return false
 	}
 	resp.Body = &flightBody{ReadCloser: resp.Body, cancel: f.cancel}
+	if f.budget != nil {
+		resp.Body = &pacedBody{resp.Body, f, f.budget}
+	}
 	f.status = resp.StatusCode
 	f.asked, f.got = asked, time.Now()
 	return e.judge(f, client, resp, f.asked, f.got)

@@ -403,10 +403,23 @@ func TestLogAndMetricsAgree(t *testing.T) {
 func TestLoggedBytesAreThoseOfTheClient(t *testing.T) {
 	s := newSeeing(t, accesslog.JSON, newMixOrigin().serve)
 	for _, request := range [][]string{
-		{"GET", "/1.rpm"}, {"GET", "/1.rpm"}, {"HEAD", "/1.rpm"}, {"GET", "/1.rpm", "Range: bytes=5-44"},
-		{"GET", "/1.rpm", "Range: bytes=5-44,60-70"}, {"GET", "/1.rpm", "Range: bytes=90000-"}, {"GET", "/large.rpm"}, {"GET", "/large.rpm"},
-		{"GET", "/missing.rpm"}, {"HEAD", "/missing.rpm"}, {"GET", "/broken.rpm"}, {"HEAD", "/broken.rpm"}, {"GET", "/cut.rpm"},
-		{"GET", "/a%2e%2e%2fb"}, {"HEAD", "/a%2e%2e%2fb"}, {"POST", "/form"}, {"GET", "/1.rpm", `If-None-Match: "/1.rpm"`},
+		{"GET", "/1.rpm"},
+		{"GET", "/1.rpm"},
+		{"HEAD", "/1.rpm"},
+		{"GET", "/1.rpm", "Range: bytes=5-44"},
+		{"GET", "/1.rpm", "Range: bytes=5-44,60-70"},
+		{"GET", "/1.rpm", "Range: bytes=90000-"},
+		{"GET", "/large.rpm"},
+		{"GET", "/large.rpm"},
+		{"GET", "/missing.rpm"},
+		{"HEAD", "/missing.rpm"},
+		{"GET", "/broken.rpm"},
+		{"HEAD", "/broken.rpm"},
+		{"GET", "/cut.rpm"},
+		{"GET", "/a%2e%2e%2fb"},
+		{"HEAD", "/a%2e%2e%2fb"},
+		{"POST", "/form"},
+		{"GET", "/1.rpm", `If-None-Match: "/1.rpm"`},
 	} {
 		s.ask(request[0], request[1], request[2:]...)
 	}
