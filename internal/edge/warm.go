@@ -289,7 +289,7 @@ func (e *Edge) warm(ctx context.Context, item warmItem) (got warmed) {
 		return warmed{reason: "bad_path"}
 	}
 	r := (&http.Request{
-		Method: http.MethodGet, URL: u, Host: item.site.origin.Base.Host, Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Method: http.MethodGet, URL: u, Header: http.Header{}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	c, ok := item.site.target(r)
 	switch {
