@@ -57,11 +57,11 @@ fmt: ## format with gofumpt
 
 .PHONY: generate
 generate: ## rewrite generated files from their source
-	$(GO) test ./internal/node -run TestReferenceIsUpToDate -update
+	$(GO) test ./internal/node -run ReferenceIsUpToDate -update
 
 .PHONY: generated
 generated: ## fail when a generated file is out of date
-	$(GO) test ./internal/node -run TestReferenceIsUpToDate
+	$(GO) test ./internal/node -run ReferenceIsUpToDate
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for a while (FUZZTIME=30s each)

@@ -446,7 +446,7 @@ func appendJSON(b []byte, s string) []byte {
 		if c >= utf8.RuneSelf {
 			var r rune
 			r, n = utf8.DecodeRuneInString(s[i:])
-			if !(r == utf8.RuneError && n == 1) && r != '\u2028' && r != '\u2029' {
+			if (r != utf8.RuneError || n > 1) && r != '\u2028' && r != '\u2029' {
 				i += n
 				continue
 			}

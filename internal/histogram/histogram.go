@@ -14,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -112,8 +111,8 @@ func (h *Histogram) Write(out *dto.Metric) error {
 		total += counts[i]
 	}
 	m := &dto.Histogram{
-		SampleCount: proto.Uint64(total), SampleSum: proto.Float64(float64(h.sum.Load()) / 1e9),
-		Schema: proto.Int32(schema), ZeroThreshold: proto.Float64(math.Exp2(lowest)), ZeroCount: proto.Uint64(counts[0]),
+		SampleCount: new(total), SampleSum: new(float64(h.sum.Load()) / 1e9),
+		Schema: new(int32(schema)), ZeroThreshold: new(math.Exp2(lowest)), ZeroCount: new(counts[0]),
 	}
 	// A bucket of index i of the schema ends at 2^(i/8); ours of that bound has
 	// the index i - lowest*8. What is above all stays in the next bucket.
@@ -126,7 +125,7 @@ func (h *Histogram) Write(out *dto.Metric) error {
 		}
 		index := int32(i + lowest*perOctave)
 		if span == nil || index != next {
-			span = &dto.BucketSpan{Offset: proto.Int32(index - next), Length: proto.Uint32(0)}
+			span = &dto.BucketSpan{Offset: new(index - next), Length: new(uint32(0))}
 			m.PositiveSpan = append(m.PositiveSpan, span)
 		}
 		*span.Length++
@@ -135,7 +134,7 @@ func (h *Histogram) Write(out *dto.Metric) error {
 	}
 	if len(m.PositiveSpan) == 0 && counts[0] == 0 {
 		// An empty span is how an empty native histogram is told from none.
-		m.PositiveSpan = []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(0)}}
+		m.PositiveSpan = []*dto.BucketSpan{{Offset: new(int32(0)), Length: new(uint32(0))}}
 	}
 	var below uint64
 	at := 0
@@ -143,7 +142,7 @@ func (h *Histogram) Write(out *dto.Metric) error {
 		for ; at <= (exp-lowest)*perOctave; at++ {
 			below += counts[at]
 		}
-		m.Bucket = append(m.Bucket, &dto.Bucket{CumulativeCount: proto.Uint64(below), UpperBound: proto.Float64(math.Exp2(float64(exp)))})
+		m.Bucket = append(m.Bucket, &dto.Bucket{CumulativeCount: new(below), UpperBound: new(math.Exp2(float64(exp)))})
 	}
 	out.Histogram, out.Label = m, h.labels
 	return nil

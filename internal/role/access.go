@@ -83,31 +83,36 @@ func (a *Access) To(lines *accesslog.Log) *Access {
 func (a *Access) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rec := &record{ResponseWriter: w}
-		begin := time.Now()
-		rec.about(r, begin)
+		rec.about(r, time.Now())
 		defer func() {
 			p := recover()
-			if p != nil && rec.Reason == "" {
-				rec.Reason = "internal-error"
-				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-					rec.Reason = "aborted"
-				}
-			}
-			rec.Status = cmp.Or(rec.Status, http.StatusOK)
-			rec.Took = time.Since(begin)
-			if rec.FirstByte == 0 && p == nil {
-				rec.FirstByte = max(rec.Took, 1) // net/http sends the header now
-			}
-			if r.Method == http.MethodHead {
-				rec.Bytes = 0 // what was written was not sent (RFC 9110 §9.3.2)
-			}
-			a.Note(r.Context(), &rec.Record)
+			a.finish(r, rec, p)
 			if p != nil {
 				panic(p) // net/http cuts the connection and, if it is not ErrAbortHandler, logs the stack
 			}
 		}()
 		next.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
 	})
+}
+
+// finish completes the record of a request that ended by the panic p, if that is
+// not nil, and notes it.
+func (a *Access) finish(r *http.Request, rec *record, p any) {
+	if p != nil && rec.Reason == "" {
+		rec.Reason = "internal-error"
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			rec.Reason = "aborted"
+		}
+	}
+	rec.Status = cmp.Or(rec.Status, http.StatusOK)
+	rec.Took = time.Since(rec.Begun)
+	if rec.FirstByte == 0 && p == nil {
+		rec.FirstByte = max(rec.Took, 1) // net/http sends the header now
+	}
+	if r.Method == http.MethodHead {
+		rec.Bytes = 0 // what was written was not sent (RFC 9110 §9.3.2)
+	}
+	a.Note(r.Context(), &rec.Record)
 }
 
 // Note makes the record and the metrics of a request. Those that come through

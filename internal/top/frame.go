@@ -73,7 +73,7 @@ func (f frame) lines(s *snapshot) []string {
 	add("FETCHES   %s", list(s.fetches, "none"))
 	add("ORIGINS   first byte p50 %s p99 %s", strings.TrimSpace(f.span(s.upstream, s.upstream.p50)), strings.TrimSpace(f.span(s.upstream, s.upstream.p99)))
 	for _, o := range s.origins {
-		add("  %-4s %-40s %s in flight", o.health, o.name, count(o.inFlight))
+		add("  %-4s %-30s %5s in flight  %s", o.health, o.name, count(o.inFlight), list(o.failing, ""))
 	}
 	add("STORE     %s, %s answers%s", s.store.text(20), count(s.entries), map[bool]string{true: "  CANNOT STORE"}[s.failing])
 	for _, p := range s.pools {

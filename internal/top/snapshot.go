@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	dto "github.com/prometheus/client_model/go"
 )
 
 // rate is how often something happens.
@@ -45,6 +47,7 @@ type origin struct {
 	name     string
 	inFlight float64
 	health   string // "up", "down", or nothing
+	failing  []rate // by reason, most first
 }
 
 // site is how far the edge is behind a hub.
@@ -119,7 +122,7 @@ func between(before, now *sample) *snapshot {
 	s.fetches = sorted(rates(before, now, "freshet_edge_fetches_total", "result", seconds))
 	const upstream = "freshet_edge_upstream_seconds"
 	s.upstream = spanOf(since(now.histogram(upstream, "phase", "first_byte"), before.histogram(upstream, "phase", "first_byte")))
-	s.origins = origins(now)
+	s.origins = origins(before, now, seconds)
 	s.store = fill{"", now.total("freshet_edge_store_bytes"), now.total("freshet_edge_store_limit_bytes")}
 	s.entries = now.total("freshet_edge_store_entries")
 	s.failing = now.total("freshet_edge_store_failing") > 0
@@ -143,7 +146,7 @@ func between(before, now *sample) *snapshot {
 }
 
 // origins lists those that the edge tells of.
-func origins(now *sample) []origin {
+func origins(before, now *sample, seconds float64) []origin {
 	name := func(parts ...string) string {
 		return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
 	}
@@ -152,13 +155,37 @@ func origins(now *sample) []origin {
 		n := name(label(m, "site"), label(m, "origin"))
 		list[n] = origin{name: n, inFlight: value(m)}
 	}
-	for _, m := range now.metrics("freshet_edge_origin_up") {
+	for _, m := range now.metrics("freshet_edge_origin_healthy") {
 		n := name(label(m, "site"), label(m, "origin"))
 		o := list[n]
 		o.name, o.health = n, "down"
 		if value(m) > 0 {
 			o.health = "up"
 		}
+		list[n] = o
+	}
+	const failures = "freshet_edge_origin_failures_total"
+	failing := make(map[string]map[string]float64)
+	old := make(map[[3]string]float64)
+	key := func(m *dto.Metric) [3]string { return [3]string{label(m, "site"), label(m, "origin"), label(m, "reason")} }
+	for _, m := range before.metrics(failures) {
+		old[key(m)] = value(m)
+	}
+	for _, m := range now.metrics(failures) {
+		k, n := key(m), value(m)
+		if n >= old[k] {
+			n -= old[k]
+		}
+		of := name(k[0], k[1])
+		if failing[of] == nil {
+			failing[of] = make(map[string]float64)
+		}
+		if seconds > 0 {
+			failing[of][k[2]] += n / seconds
+		}
+	}
+	for n, o := range list {
+		o.failing = sorted(failing[n])
 		list[n] = o
 	}
 	return slices.SortedFunc(maps.Values(list), func(a, b origin) int { return cmp.Compare(a.name, b.name) })

@@ -51,6 +51,7 @@ type fakeEdge struct {
 	ttfb     *histogram.Vec
 	took     *histogram.Vec
 	upstream *histogram.Vec
+	failures *prometheus.CounterVec
 	steps    int
 }
 
@@ -65,6 +66,8 @@ func newFakeEdge() *fakeEdge {
 		took:     histogram.NewVec(prometheus.Opts{Name: "freshet_edge_request_seconds"}, "outcome", outcomeNames()...),
 		upstream: histogram.NewVec(prometheus.Opts{Name: "freshet_edge_upstream_seconds"}, "phase", "first_byte"),
 	}
+	f.failures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "freshet_edge_origin_failures_total"}, []string{"site", "origin", "reason"})
+	f.reg.MustRegister(f.failures)
 	gauges := func(name string, by map[string]float64, labels ...string) {
 		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name}, labels)
 		for value, n := range by {
@@ -80,7 +83,7 @@ func newFakeEdge() *fakeEdge {
 	gauges("freshet_edge_event_lag", map[string]float64{"main": 0, "rpm": 12}, "site")
 	gauges("freshet_edge_following", map[string]float64{"main": 1, "rpm": 1}, "site")
 	gauges("freshet_edge_origin_in_flight", map[string]float64{"main hub.example.org": 3, "rpm rpm.example.org": 0}, "site", "origin")
-	gauges("freshet_edge_origin_up", map[string]float64{"main hub.example.org": 1, "rpm rpm.example.org": 0}, "site", "origin")
+	gauges("freshet_edge_origin_healthy", map[string]float64{"main hub.example.org": 1, "rpm rpm.example.org": 0}, "site", "origin")
 	gauges("freshet_http_connections", map[string]float64{"edge": 812, "hub": 9999}, "role")
 	f.reg.MustRegister(f.requests, f.bytes, f.fetches, f.ttfb, f.took, f.upstream)
 	f.step()
@@ -108,6 +111,7 @@ func (f *fakeEdge) step() {
 	f.bytes.WithLabelValues("error").Add(1500)
 	f.fetches.WithLabelValues("ok").Add(200)
 	f.fetches.WithLabelValues("reset").Add(7)
+	f.failures.WithLabelValues("rpm", "rpm.example.org", "reset").Add(4)
 	f.upstream.At(0).Observe(40 * time.Millisecond)
 }
 
@@ -144,7 +148,8 @@ func TestBetween(t *testing.T) {
 	if near := func(got, want time.Duration) bool { return math.Abs(float64(got-want)) < 0.09*float64(want) }; !near(hit.p50, 500*time.Microsecond) || !near(hit.p99, 990*time.Microsecond) {
 		t.Errorf("first byte of hits: %v", hit)
 	}
-	if s.open != 812 || s.errors[0] != (rate{"reset", 3.5}) || s.origins[1].health != "down" || s.origins[0].inFlight != 3 {
+	if s.open != 812 || s.errors[0] != (rate{"reset", 3.5}) || s.origins[1].health != "down" || s.origins[0].inFlight != 3 ||
+		len(s.origins[0].failing) != 0 || s.origins[1].failing[0] != (rate{"reset", 2}) {
 		t.Errorf("%+v", s)
 	}
 	fresh := newFakeEdge().sample(t, begin.Add(8*time.Second)) // the edge began anew
@@ -320,7 +325,9 @@ func TestTerminal(t *testing.T) {
 	mu.Lock()
 	away = true
 	mu.Unlock()
-	m.until("what is wrong", func(s string) bool { return strings.Contains(s, "503 Service Unavailable") && strings.Contains(s, "hit-stale") })
+	m.until("what is wrong", func(s string) bool {
+		return strings.Contains(s, "503 Service Unavailable") && strings.Contains(s, "hit-stale")
+	})
 	mu.Lock()
 	away = false
 	mu.Unlock()
