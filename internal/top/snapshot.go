@@ -167,7 +167,9 @@ func origins(before, now *sample, seconds float64) []origin {
 	const failures = "freshet_edge_origin_failures_total"
 	failing := make(map[string]map[string]float64)
 	old := make(map[[3]string]float64)
-	key := func(m *dto.Metric) [3]string { return [3]string{label(m, "site"), label(m, "origin"), label(m, "reason")} }
+	key := func(m *dto.Metric) [3]string {
+		return [3]string{label(m, "site"), label(m, "origin"), label(m, "reason")}
+	}
 	for _, m := range before.metrics(failures) {
 		old[key(m)] = value(m)
 	}
