@@ -155,7 +155,7 @@ func origins(before, now *sample, seconds float64) []origin {
 		n := name(label(m, "site"), label(m, "origin"))
 		list[n] = origin{name: n, inFlight: value(m)}
 	}
-	for _, m := range now.metrics("freshet_edge_origin_healthy") {
+	for _, m := range now.metrics("freshet_edge_origin_up") {
 		n := name(label(m, "site"), label(m, "origin"))
 		o := list[n]
 		o.name, o.health = n, "down"

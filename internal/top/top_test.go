@@ -83,7 +83,7 @@ func newFakeEdge() *fakeEdge {
 	gauges("freshet_edge_event_lag", map[string]float64{"main": 0, "rpm": 12}, "site")
 	gauges("freshet_edge_following", map[string]float64{"main": 1, "rpm": 1}, "site")
 	gauges("freshet_edge_origin_in_flight", map[string]float64{"main hub.example.org": 3, "rpm rpm.example.org": 0}, "site", "origin")
-	gauges("freshet_edge_origin_healthy", map[string]float64{"main hub.example.org": 1, "rpm rpm.example.org": 0}, "site", "origin")
+	gauges("freshet_edge_origin_up", map[string]float64{"main hub.example.org": 1, "rpm rpm.example.org": 0}, "site", "origin")
 	gauges("freshet_http_connections", map[string]float64{"edge": 812, "hub": 9999}, "role")
 	f.reg.MustRegister(f.requests, f.bytes, f.fetches, f.ttfb, f.took, f.upstream)
 	f.step()
