@@ -35,6 +35,8 @@ type Edge struct {
 	names   names
 	clients *control.Clients
 	audit   *control.Audit
+	sets    sets
+	readers *readers
 
 	// purgeMu makes a purge of several paths one step: purges hold it alone,
 	// who judges freshness or commits holds it shared.
@@ -69,6 +71,7 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 		cfg: cfg, env: env, log: env.Log,
 		flights: make(map[diskcache.ID]*flight), live: make(map[*flight]struct{}), sites: make(map[string]*site),
 	}
+	e.readers = newReaders()
 	e.solo.max, e.failing.max, e.negatives.max, e.wrong.max = 1<<16, 1<<16, 1<<12, 1<<12
 	e.ctx, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := e.addSites(); err != nil {
@@ -151,7 +154,7 @@ func (e *Edge) openCursors() error {
 func (e *Edge) addSites() error {
 	if e.cfg.Origin != "" || len(e.cfg.Origins) > 0 {
 		s, err := e.newSite("", SiteConfig{
-			Origin: e.cfg.Origin, Origins: e.cfg.Origins, Rules: e.cfg.Rules, Follow: e.cfg.Follow, PurgeMethod: e.cfg.PurgeMethod, PurgeFrom: e.cfg.PurgeFrom,
+			Keys: e.cfg.Keys, Origin: e.cfg.Origin, Origins: e.cfg.Origins, Rules: e.cfg.Rules, Follow: e.cfg.Follow, PurgeMethod: e.cfg.PurgeMethod, PurgeFrom: e.cfg.PurgeFrom,
 		})
 		if err != nil {
 			return err
@@ -189,6 +192,9 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 			return nil, fmt.Errorf("purge-from: %w", err)
 		}
 		s.purgeFrom = append(s.purgeFrom, network)
+	}
+	if s.keys, err = readKeys(cfg.Keys); err != nil {
+		return nil, fmt.Errorf("site %s: %w", s.label(), err)
 	}
 	if isURL(cfg.Follow) {
 		s.hubURL = cfg.Follow

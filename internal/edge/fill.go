@@ -74,6 +74,13 @@ func (f *fill) finish(err error) {
 	f.mu.Unlock()
 }
 
+// failure is the error that the fill ended with.
+func (f *fill) failure() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
 // handOver offers the rest of the body to a reader and waits until one takes
 // it or all have left. It reports whether it was taken.
 func (f *fill) handOver(head []byte, body io.ReadCloser) bool {

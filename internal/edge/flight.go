@@ -42,6 +42,8 @@ type flight struct {
 	cancel context.CancelCauseFunc
 
 	ready chan struct{}
+	// landed is closed when the flight has ended, with its body.
+	landed chan struct{}
 	// What follows is written before ready is closed.
 	verdict verdict
 	fill    *fill
@@ -62,6 +64,8 @@ type flight struct {
 	times      asking // of the last request
 	tries      int    // origins that sent wrong content
 	anew       bool   // another one is to be asked
+
+	kept *diskcache.Entry // what became of the fill; written before landed is closed
 
 	interims interims // 1xx that came before
 
@@ -110,6 +114,9 @@ const (
 	verifyFirst = 1 << 20
 	// aloneFor is how long a key is remembered as not to be shared.
 	aloneFor = time.Minute
+	// hashedStays is how long metadata named by its content is shown after it
+	// was fetched or confirmed although the origin has it no more.
+	hashedStays = 7 * 24 * time.Hour
 	// failingFor is how long, at most, a stale answer is used without asking a
 	// failing origin again.
 	failingFor = 5 * time.Second
@@ -135,7 +142,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 		return nil, false
 	}
 	header := r.Header // the handler does not change it
-	f = &flight{call: *c, id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), background: background, leaderGone: background, ready: make(chan struct{})}
+	f = &flight{call: *c, id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), background: background, leaderGone: background, ready: make(chan struct{}), landed: make(chan struct{})}
 	if background {
 		header = anonymous(header)
 		f.call.req = httpcache.Directives{} // what this client wishes is for this client
@@ -222,6 +229,7 @@ func (e *Edge) settled(f *flight) {
 func (e *Edge) fly(f *flight, client http.Header) {
 	settled := false
 	defer func() {
+		defer close(f.landed)
 		e.land(f)
 		if !settled {
 			f.cancel(nil)
@@ -531,6 +539,18 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 	if lifetime, explicit := httpcache.Lifetime(resp.StatusCode, resp.Header, cc, got); explicit {
 		keep = min(keep, max(0, lifetime-httpcache.InitialAge(resp.Header, asked, got)))
 	}
+	if c.candidate { // it decides what is shown, and what is remembered
+		e.answered(f)
+		f.verdict, f.memory = verdictMemory, m
+		e.settled(f)
+		return true
+	}
+	if e.outlives(f, got) {
+		e.answered(f)
+		f.verdict, f.entry = verdictEntry, f.old
+		e.settled(f)
+		return true
+	}
 	if f.old != nil {
 		e.store.Delete(f.old)
 	}
@@ -543,6 +563,18 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 	f.verdict, f.memory = verdictMemory, m
 	e.settled(f)
 	return true
+}
+
+// outlives reports whether what is stored is shown although the origin has it
+// no more: metadata named by its content, for those who hold the file that
+// lists it. It is fresh again then, unless it was purged in that week.
+func (e *Edge) outlives(f *flight, now time.Time) bool {
+	p := f.call.policy
+	old := f.stale()
+	if old == nil || !p.Immutable || p.Class != layout.Index || p.Digest.Kind == layout.NoDigest && !p.IsHashed() {
+		return false
+	}
+	return now.Sub(old.State().Validated) < hashedStays || old.State().Flags&flagPurged == 0
 }
 
 // alone gives the response to the leader, if he is still there.

@@ -121,16 +121,16 @@ func TestEventDuringMissingAlone(t *testing.T) {
 			files.serve(rw, r)
 		})
 		time.Sleep(3 * time.Second)
-		w.get("/repo/stable/summary")
+		w.get("/repo/stable/refs/heads/x")
 		done := make(chan answer, 1)
-		go func() { done <- w.get("/repo/stable/summary") }()
+		go func() { done <- w.get("/repo/stable/refs/heads/x") }()
 		time.Sleep(100 * time.Millisecond)
-		files.set("/repo/stable/summary", "new")
-		log.publish("/repo/stable", "/summary")
+		files.set("/repo/stable/refs/heads/x", "new")
+		log.publish("/repo/stable", "/refs/heads/x")
 		if a := <-done; a.status != http.StatusNotFound {
 			t.Errorf("before the event: %d", a.status)
 		}
-		if a := w.get("/repo/stable/summary"); a.body != "new" {
+		if a := w.get("/repo/stable/refs/heads/x"); a.body != "new" {
 			t.Errorf("after the event: %d %q", a.status, a.body)
 		}
 	})
@@ -223,7 +223,7 @@ func TestSlowErrorBody(t *testing.T) {
 	for _, status := range []int{http.StatusNotFound, http.StatusBadGateway} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				files := newStatic(map[string]string{"/x/summary": "old"})
+				files := newStatic(map[string]string{"/x/refs/heads/a": "old"})
 				var slow atomic.Bool
 				w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
 					if !slow.Load() {
@@ -237,13 +237,13 @@ func TestSlowErrorBody(t *testing.T) {
 						time.Sleep(100 * time.Millisecond)
 					}
 				})
-				w.get("/x/summary")
+				w.get("/x/refs/heads/a")
 				time.Sleep(time.Hour)
 				slow.Store(true)
-				if a := w.get("/y/summary"); a.status != status || a.body != "" || a.first > 2*time.Second {
+				if a := w.get("/y/refs/heads/a"); a.status != status || a.body != "" || a.first > 2*time.Second {
 					t.Errorf("%d %q after %v", a.status, a.body, a.first)
 				}
-				a := w.get("/x/summary")
+				a := w.get("/x/refs/heads/a")
 				if status == http.StatusNotFound {
 					return
 				}
@@ -272,9 +272,9 @@ func TestNotModifiedOfAnother(t *testing.T) {
 			}
 			_, _ = rw.Write([]byte(tag))
 		})
-		w.get("/repo/summary")
+		w.get("/repo/refs/heads/a")
 		time.Sleep(time.Hour)
-		if a := w.get("/repo/summary"); a.body != `"b"` || a.header.Get("Etag") != `"b"` {
+		if a := w.get("/repo/refs/heads/a"); a.body != `"b"` || a.header.Get("Etag") != `"b"` {
 			t.Errorf("got %q with entity-tag %s", a.body, a.header.Get("Etag"))
 		}
 		w.wantFetches(3)

@@ -90,7 +90,14 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	if h == nil || w.cache && !h.call.policy.Ruled() {
 		return false
 	}
+	var g *generation
+	if h.set != nil {
+		if g = f.e.readers.look(req.Remote, h.set, h.call.path, req.Begun); g == nil || g.files[h.call.path] != h.entry.ID() {
+			return false // in the middle of an older one
+		}
+	}
 	fresh, st := f.e.freshnessOf(&h.call, h.entry, req.Begun)
+	fresh = g.bound(fresh, req.Begun, h.call.policy)
 	if fresh.Decide(httpcache.Directives{}) != httpcache.Fresh {
 		return false
 	}
@@ -104,6 +111,9 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	var room [160]byte
 	head.field("Cache-Status", "cache-status", status.Append(append(room[:0], h.before...)))
 	res.Head = head.b
+	if h.set != nil {
+		f.e.readers.note(req.Remote, h.set, g, h.call.path, req.Begun)
+	}
 	if length == 0 {
 		res.Tag = h
 		return true

@@ -8,9 +8,11 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/h2"
+	"freshet/internal/layout"
 )
 
 // hot is what is needed to answer for a stored 200 response without working
@@ -19,6 +21,7 @@ type hot struct {
 	call  call
 	path  string // as asked for, decoded, for the record
 	entry *diskcache.Entry
+	set   *set // nil if it belongs to none
 	meta  *diskcache.Meta
 	// h1 and h2 are the fields as each protocol has them.
 	h1, h2 rendered
@@ -129,13 +132,39 @@ func (e *Edge) current(h *hot) bool {
 		return false
 	}
 	if h.entry != nil {
+		if s := h.set; s != nil {
+			if g := s.current.Load(); s.gone.Load() || g == nil || g.files[c.path] != h.entry.ID() {
+				return false
+			}
+		}
 		return h.entry.Current() && h.meta == h.entry.Meta()
 	}
-	if h.entry = e.store.Get(c.id); h.entry == nil {
+	id, ok := e.hotID(h)
+	if !ok {
+		return false
+	}
+	if h.entry = e.store.Get(id); h.entry == nil {
 		return false
 	}
 	h.meta = h.entry.Meta()
 	return h.meta.Status == http.StatusOK && (c.policy.Ruled() || len(h.meta.Vary) == 0)
+}
+
+// hotID is the ID of what a hot call means now. It reports false for files of a
+// set that are none of its roots.
+func (e *Edge) hotID(h *hot) (diskcache.ID, bool) {
+	c := &h.call
+	if c.policy.Set == (layout.Set{}) {
+		return c.id, true
+	}
+	s := e.setOf(c.site, c.policy.Set)
+	g := s.current.Load()
+	if g == nil || s.isPlain(time.Now()) {
+		return c.id, false
+	}
+	h.set = s
+	id, ok := g.files[c.path]
+	return id, ok
 }
 
 // varies reports whether answers of the URI depend on request fields.

@@ -52,16 +52,17 @@ func outcomeOf(word string) outcome {
 // metrics are the edge's own; the counts by status are those of the access
 // record.
 type metrics struct {
-	requests [outcomes]prometheus.Counter
-	failures *prometheus.CounterVec // requests with outcome "error:REASON"
-	bytes    [outcomes]prometheus.Counter
-	ttfb     *histogram.Vec // by outcome
-	took     *histogram.Vec // by outcome
-	phases   *histogram.Vec // by phase
-	fetches  *prometheus.CounterVec
-	events   prometheus.Counter
-	purged   prometheus.Counter
-	orders   *prometheus.CounterVec // by mode
+	requests    [outcomes]prometheus.Counter
+	failures    *prometheus.CounterVec // requests with outcome "error:REASON"
+	bytes       [outcomes]prometheus.Counter
+	ttfb        *histogram.Vec // by outcome
+	took        *histogram.Vec // by outcome
+	phases      *histogram.Vec // by phase
+	fetches     *prometheus.CounterVec
+	generations *prometheus.CounterVec
+	events      prometheus.Counter
+	purged      prometheus.Counter
+	orders      *prometheus.CounterVec // by mode
 }
 
 func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site) *metrics {
@@ -92,6 +93,10 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 			Name: "freshet_edge_fetches_total",
 			Help: "Requests made to origins, by their result: ok, not-modified, missing, other, or the reason of the failure.",
 		}, []string{"result"}),
+		generations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "freshet_edge_generations_total",
+			Help: "New root files of sets, by kind of set and result: shown, or the reason why what was held is shown still.",
+		}, []string{"kind", "result"}),
 		events: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "freshet_edge_events_total", Help: "Events of hubs that were applied.",
 		}),
@@ -112,7 +117,7 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	reg.MustRegister(
-		requests, bytes, m.ttfb, m.took, m.phases, m.fetches, m.events, m.purged, m.orders,
+		requests, bytes, m.ttfb, m.took, m.phases, m.fetches, m.generations, m.events, m.purged, m.orders,
 		gauge("freshet_edge_store_bytes", "Bytes the store takes on disk.", func() float64 { return float64(store.Stat().Used) }),
 		gauge("freshet_edge_store_limit_bytes", "Bytes the store may take on disk.", func() float64 { return float64(store.Size()) }),
 		gauge("freshet_edge_store_failing", "1 while answers cannot be stored or the disk has less room than the store should have: alert on it.", func() float64 {

@@ -95,7 +95,7 @@ func (s *site) passHeader(client http.Header, remote string) http.Header {
 
 // flyAlone begins a flight that only the caller, and every purge, knows.
 func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
-	f := &flight{call: *c, request: e.fetchHeader(c, r.Header, r.RemoteAddr), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{})}
+	f := &flight{call: *c, request: e.fetchHeader(c, r.Header, r.RemoteAddr), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{}), landed: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	e.flightsMu.Lock()
 	e.live[f] = struct{}{}
@@ -156,7 +156,7 @@ func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
 	}
 	defer w.Abort()
 	rp.stored = true
-	check := newVerifier(rp.c.policy.Digest)
+	check := newVerifier(rp.c.policy)
 	good := true
 	whole := rp.relay(resp, func(p []byte) {
 		check.write(p)

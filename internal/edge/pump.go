@@ -82,7 +82,7 @@ func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc htt
 	if len(meta.Header["Date"]) == 0 { // RFC 9110 §6.6.1
 		meta.Header["Date"] = []string{got.UTC().Format(http.TimeFormat)}
 	}
-	meta.Listed = c.policy.Set != (layout.Set{}) || len(meta.Vary) > 0
+	meta.Listed = c.policy.Set != (layout.Set{}) && !c.candidate || len(meta.Vary) > 0
 	w, err := e.store.Create(id, meta, resp.ContentLength)
 	if errors.Is(err, diskcache.ErrFirstSight) {
 		return nil, nil, diskcache.State{}, err
@@ -97,7 +97,7 @@ func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc htt
 
 // pump moves the body into the store and wakes the readers.
 func (e *Edge) pump(f *flight, resp *http.Response) {
-	check := newVerifier(f.call.policy.Digest)
+	check := newVerifier(f.call.policy)
 	early := f.early
 	f.verdict = verdictFill
 	if !early {
@@ -121,6 +121,7 @@ func (e *Edge) pump(f *flight, resp *http.Response) {
 		}
 	}
 	e.land(f)
+	f.kept = entry
 	if early {
 		f.verdict, f.entry, f.err = verdictEntry, entry, err
 		if err != nil {
@@ -223,7 +224,7 @@ func (e *Edge) commit(c *call, w *diskcache.Writer, meta *diskcache.Meta, state 
 	if err != nil || entry == nil {
 		return nil, err
 	}
-	if old != nil && c.policy.Set != (layout.Set{}) && c.site.newsState() != newsFollowing &&
+	if old != nil && c.policy.Set != (layout.Set{}) && !c.candidate && c.site.newsState() != newsFollowing &&
 		!httpcache.SameRepresentation(old.Meta().Header, meta.Header) {
 		// What belongs to the old content must not be used with the new.
 		e.purgeSet(c, entry.ID())
@@ -252,6 +253,8 @@ func (e *Edge) commitOne(c *call, w *diskcache.Writer, meta *diskcache.Meta, sta
 	if err != nil {
 		return nil, &upstream.Error{Reason: upstream.StoreFull, Err: err}
 	}
-	e.names.add(c, entry.ID(), meta.Vary)
+	if !c.candidate { // its set knows it
+		e.names.add(c, entry.ID(), meta.Vary)
+	}
 	return entry, nil
 }

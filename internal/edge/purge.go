@@ -135,7 +135,7 @@ func (e *Edge) purge(s *site, paths []string) (int, error) {
 			// to write the path, other request fields.
 			ban.Keys = append(ban.Keys, banKey(keyPath, s.name, path))
 		}
-		for _, id := range e.names.of(id) {
+		for _, id := range e.heldIDs(s, id, path) {
 			e.failing.drop(id)
 			if entry := e.store.Peek(id); entry != nil {
 				entry.Mark(markPurged)
@@ -239,7 +239,7 @@ func (e *Edge) invalidate(c *call, r *http.Request, status int, h http.Header) {
 				e.store.Ban(diskcache.Ban{Keys: []diskcache.Key{urlKey(c.site.name, u.Path, u.RawQuery)}, Drop: true})
 			}
 		}
-		for _, id := range e.names.of(id) {
+		for _, id := range e.heldIDs(calls[i].site, id, calls[i].path) {
 			if entry := e.store.Peek(id); entry != nil {
 				e.store.Delete(entry)
 			}

@@ -44,7 +44,9 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		rp.pass() //nolint:contextcheck // the reply has the request, and it the context
 	default:
-		rp.serve() //nolint:contextcheck // as above
+		if !rp.fromSet() { //nolint:contextcheck // as above
+			rp.serve() //nolint:contextcheck // as above
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
+	"freshet/internal/sign"
 )
 
 // site is what is served from some origins, and the host names it is asked by.
@@ -22,6 +23,7 @@ type site struct {
 	loopID string // tells requests that come back; see loop.go
 	ruled  bool   // path rules apply
 	follow string
+	keys   *sign.Verifier // that sign the roots of sets, nil if none are known
 	hubURL string
 	// purgeMethod: PURGE is understood; from purgeFrom without a token.
 	purgeMethod bool
@@ -63,6 +65,8 @@ type call struct {
 	req       httpcache.Directives // zero where rules apply: clients do not decide
 	head      bool
 	hops      int // caches of ours that it came through
+	// candidate: the answer is shown only together with others.
+	candidate bool
 }
 
 // target works out what a request asks for. ok is false for a path that could

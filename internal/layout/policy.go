@@ -62,9 +62,27 @@ type Policy struct {
 	Negative time.Duration
 	// Digest is what the name tells about the content.
 	Digest Digest
+	// Content is, for a file object of OSTree, the digest of what it holds. Its
+	// bytes are not bound: they may be compressed one way or another.
+	Content Digest
+	// IsListed says that Digest is not from the name but from a file that lists
+	// this one: it binds the bytes for the cache, and not for clients.
+	IsListed bool
 	// Set names the files that change together with this one.
 	Set Set
 }
+
+// Listed is the policy of a file whose digest another file tells: under that
+// digest it never changes, and is no part of a set any more.
+func (p Policy) Listed(d Digest) Policy {
+	listed := addressed(p.Ecosystem, Index, d)
+	listed.IsListed = true
+	return listed
+}
+
+// IsHashed reports whether the name has the content's address, be it one not
+// worth checking.
+func (p Policy) IsHashed() bool { return p.Immutable && p.Fresh >= year }
 
 // Ruled reports whether a rule of an ecosystem applies.
 func (p Policy) Ruled() bool { return p.Ecosystem != EcoOther }
@@ -149,6 +167,8 @@ func (p Policy) ClientCacheControl() string {
 	switch {
 	case !p.Ruled() || p.Pass:
 		return ""
+	case p.IsListed:
+		return "public, max-age=30"
 	case p.Immutable && p.Fresh >= year:
 		return "public, max-age=31536000, immutable"
 	case p.Immutable:

@@ -56,7 +56,9 @@ func objectPolicy(two, base string) (Policy, bool) {
 		return addressed(EcoOSTree, Payload, Digest{SHA256, two, hex}), true
 	case "filez":
 		// The digest is of the uncompressed file and its attributes.
-		return addressed(EcoOSTree, Payload, Digest{}), true
+		p := addressed(EcoOSTree, Payload, Digest{})
+		p.Content = Digest{SHA256, two, hex}
+		return p, true
 	case "commitmeta":
 		return Policy{
 			Ecosystem: EcoOSTree, Class: Pointer, Fresh: 5 * minute,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
@@ -29,12 +30,27 @@ func NewVerifier(publicKeys []byte) (*Verifier, error) {
 	return &Verifier{keys: keys}, nil
 }
 
+// Add adds the public keys, armored or binary. It must not be called while the
+// verifier is used.
+func (v *Verifier) Add(publicKeys []byte) error {
+	keys, err := readKeys(publicKeys)
+	if err == nil {
+		v.keys = append(v.keys, keys...)
+	}
+	return err
+}
+
 // Verify checks detached, binary signatures of data, one or several one after
 // the other, and returns the key of the first good one. Otherwise the error
 // wraps [ErrBadSignature].
 func (v *Verifier) Verify(data, signatures []byte) (Key, error) {
+	return v.VerifyReader(bytes.NewReader(data), signatures)
+}
+
+// VerifyReader is [Verifier.Verify] for data that is read to its end.
+func (v *Verifier) VerifyReader(data io.Reader, signatures []byte) (Key, error) {
 	config := &packet.Config{Time: v.now}
-	_, signer, err := openpgp.VerifyDetachedSignature(v.keys, bytes.NewReader(data), bytes.NewReader(signatures), config)
+	_, signer, err := openpgp.VerifyDetachedSignature(v.keys, data, bytes.NewReader(signatures), config)
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: %w", ErrBadSignature, err)
 	}

@@ -1,0 +1,536 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/roots"
+	"freshet/internal/edge/upstream"
+	"freshet/internal/layout"
+)
+
+// candidate is the fetch of the root files of a set. If they belong together,
+// and what they list and clients use is there, they are shown from then on:
+// that is one step for all of them. If not, what was shown stays.
+type candidate struct {
+	e     *Edge
+	set   *set
+	old   *generation
+	after *candidate // what has to end before
+	// force: somebody told that there is something new. What is older than what
+	// is held is taken as well.
+	force bool
+	begun time.Time
+	done  chan struct{}
+
+	mu      sync.Mutex
+	flights []*flight
+	led     bool // somebody waits for it, who is its leader
+
+	// What follows is written before done is closed.
+	gen     *generation // nil with err, and if there are no such files
+	entries map[string]*diskcache.Entry
+	status  map[string]int     // of the origin, by path
+	times   map[string]*asking // of the requests to it
+	missing map[string]*memory // files that do not exist
+	err     error
+	memory  *memory // the origin's own error
+	plain   bool    // the files cannot be kept, or not shared
+	changed bool    // something new is shown
+}
+
+const (
+	// coldPatience is how long who asks for a set that is not there waits for
+	// files that belong together, warmPatience who refreshes one that is.
+	coldPatience = 10 * time.Second
+	warmPatience = 2 * time.Second
+	// settled is how long files that do not look as if they belonged together,
+	// and cannot be told, stay as they are until they are believed.
+	settledAfter = time.Minute
+	// conflictPause is how long the origin is left alone after files that did not
+	// belong together, at first and at most.
+	conflictPause    = time.Second
+	maxConflictPause = 30 * time.Second
+	// plainFor is how long files that cannot be kept are had like any other.
+	plainFor = time.Minute
+)
+
+// errOlder says that the origin has gone back in time.
+var errOlder = errors.New("older than what is held")
+
+// refresh begins a candidate for the set, or returns the one under way, unless
+// that began before something that the caller knows of: a purge, or, with
+// force, an event. path is the root file that is asked for, "" for none.
+func (e *Edge) refresh(s *set, path string, force bool) *candidate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if path != "" {
+		s.asked[path] = true
+	}
+	if s.task != nil && !force && !s.task.isPurged() {
+		return s.task
+	}
+	t := &candidate{e: e, set: s, after: s.task, force: force, begun: time.Now(), done: make(chan struct{})}
+	s.task = t
+	e.wg.Go(func() { t.run() })
+	return t
+}
+
+// isPurged reports whether a purge overtook the candidate.
+func (t *candidate) isPurged() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range t.flights {
+		if f.isPurged() {
+			return true
+		}
+	}
+	return false
+}
+
+// run fetches, compares and shows.
+func (t *candidate) run() {
+	if t.after != nil {
+		<-t.after.done
+		t.after = nil
+	}
+	t.old = t.set.current.Load()
+	err := t.fetchUntilWhole()
+	if err == nil && t.gen != nil {
+		err = t.prepare()
+	}
+	if err == nil {
+		err = t.show()
+	}
+	if err != nil {
+		t.gen, t.err = nil, err
+	}
+	t.tidy()
+	t.account()
+	close(t.done)
+}
+
+// fetchUntilWhole fetches the root files until they belong together.
+func (t *candidate) fetchUntilWhole() error {
+	patience := warmPatience
+	if t.old == nil {
+		patience = coldPatience
+	}
+	for round := 0; ; round++ {
+		err := t.round(round)
+		wait := min(50*time.Millisecond<<round, time.Second)
+		if !errors.Is(err, roots.ErrMismatch) || time.Since(t.begun)+wait > patience {
+			return err
+		}
+		pause(t.e.ctx, wait)
+	}
+}
+
+// round fetches the root files once and compares them.
+func (t *candidate) round(n int) error {
+	e, s := t.e, t.set
+	s.mu.Lock()
+	paths := roots.Wanted(s.key, func(path string) bool { return s.asked[path] })
+	s.mu.Unlock()
+	before := t.entries
+	t.entries, t.status, t.missing, t.times = make(map[string]*diskcache.Entry), make(map[string]int), make(map[string]*memory), make(map[string]*asking)
+	flights := make([]*flight, len(paths))
+	for i, path := range paths {
+		flights[i] = t.fly(path, n, t.known(before, path))
+	}
+	var failure error
+	for i, f := range flights {
+		<-f.landed
+		if err := t.take(paths[i], f); err != nil && failure == nil {
+			failure, t.memory = err, f.memory
+		}
+	}
+	if failure != nil || t.plain {
+		return failure
+	}
+	return t.compare(e)
+}
+
+// known is what the origin is asked to confirm.
+func (t *candidate) known(before map[string]*diskcache.Entry, path string) *diskcache.Entry {
+	if entry := before[path]; entry != nil {
+		return entry
+	}
+	if t.old == nil {
+		return nil
+	}
+	id, ok := t.old.files[path]
+	if !ok {
+		return nil
+	}
+	return t.e.store.Peek(id)
+}
+
+// fly asks for one root file. Purges know of the flight until the candidate is
+// shown.
+func (t *candidate) fly(path string, n int, old *diskcache.Entry) *flight {
+	e, s := t.e, t.set
+	c := s.site.call(path)
+	c.candidate = true
+	c.id = keyID(s.site.name, c.uri, "generation "+strconv.FormatInt(t.begun.UnixNano(), 36)+"."+strconv.Itoa(n)+strconv.FormatUint(rand.Uint64(), 36))
+	f := &flight{
+		call: c, id: c.id, old: old, begun: time.Now(), epoch: e.store.Epoch(), background: true, leaderGone: true, lent: true,
+		ready: make(chan struct{}), landed: make(chan struct{}),
+	}
+	f.request = e.fetchHeader(&c, http.Header{}, "")
+	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
+	t.mu.Lock()
+	t.flights = append(t.flights, f)
+	t.mu.Unlock()
+	e.flightsMu.Lock()
+	e.live[f] = struct{}{}
+	e.flightsMu.Unlock()
+	e.wg.Go(func() { e.fly(f, http.Header{}) })
+	return f
+}
+
+// take notes what a flight brought.
+func (t *candidate) take(path string, f *flight) error {
+	t.status[path], t.times[path] = f.status, &f.times
+	entry := f.entry
+	switch f.verdict {
+	case verdictFill:
+		if entry = f.kept; entry == nil {
+			switch err := f.fill.failure(); {
+			case errors.Is(err, errHandedOver):
+				t.plain = true
+				return nil
+			case err != nil:
+				return err
+			}
+			return notOneSet(fmt.Errorf("%w: %s was purged while it came", roots.ErrMismatch, path))
+		}
+	case verdictEntry:
+	case verdictMemory:
+		t.missing[path] = f.memory
+		return nil
+	case verdictAlone:
+		// Servers that do not tell what they have answer 403 for what is
+		// missing.
+		if f.status/100 != 4 || !t.isSignature(path) {
+			t.plain = true
+		}
+		return nil
+	case verdictError:
+		return f.err
+	}
+	if f.old != nil && !entry.Is(f.old) && sameBody(entry, f.old) && f.old.State().Flags&flagPurged == 0 {
+		t.e.store.Delete(entry) // of a server without validators
+		entry = f.old
+	}
+	t.entries[path] = entry
+	return nil
+}
+
+func (t *candidate) isSignature(path string) bool {
+	for _, g := range roots.Groups(t.set.key) {
+		if path == g.Signature {
+			return true
+		}
+	}
+	return false
+}
+
+// compare says whether the files belong together, and makes a generation of
+// them.
+func (t *candidate) compare(e *Edge) error {
+	if len(t.entries) == 0 {
+		return nil // there is no such set (any more)
+	}
+	files, done, err := rootFiles(t.entries)
+	if err != nil {
+		return &upstream.Error{Reason: upstream.StoreFull, Err: err}
+	}
+	defer done()
+	g := &generation{files: make(map[string]diskcache.ID, len(t.entries))}
+	for path, entry := range t.entries {
+		g.files[path] = entry.ID()
+	}
+	if first := t.entries[roots.Groups(t.set.key)[0].File]; first != nil {
+		g.modified, _ = http.ParseTime(first.Meta().Header.Get("Last-Modified"))
+	}
+	if t.isOlder(g) {
+		return &upstream.Error{Reason: upstream.GenerationConflict, Err: errOlder}
+	}
+	proof, err := roots.Check(t.set.key, files, t.set.site.keys)
+	if err == nil && proof == roots.Unproven {
+		err = t.confirmFirst()
+	}
+	if err == nil && (proof == roots.Unproven || proof == roots.Single) {
+		err = t.plausible(g)
+	}
+	if err == nil {
+		g.listing, err = roots.List(t.set.key, files)
+	}
+	if err != nil {
+		return notOneSet(err)
+	}
+	g.validUntil = g.listing.ValidUntil
+	t.gen = g
+	return nil
+}
+
+// notOneSet is the error of files that are there and not good.
+func notOneSet(err error) error {
+	reason := upstream.VerifyMismatch
+	if errors.Is(err, roots.ErrMismatch) {
+		reason = upstream.GenerationConflict
+	}
+	return &upstream.Error{Reason: reason, Err: err}
+}
+
+// isOlder reports whether the origin, a mirror that lags behind the one asked
+// before, has gone back in time. Only pacman's clients take what is older.
+func (t *candidate) isOlder(g *generation) bool {
+	if t.set.key.Kind != "pacman" || t.old == nil || t.force || t.old.modified.IsZero() || g.modified.IsZero() || !g.modified.Before(t.old.modified) {
+		return false
+	}
+	for _, entry := range t.old.entries(t.e) {
+		if entry.State().Flags&flagPurged != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// confirmFirst asks again for the first of the files: if it changed while the
+// others came, they may be of another publish.
+func (t *candidate) confirmFirst() error {
+	first := roots.Groups(t.set.key)[0].File
+	entry := t.entries[first]
+	if entry == nil || t.old != nil && t.old.files[first] == entry.ID() {
+		return nil
+	}
+	f := t.fly(first, -1, entry)
+	<-f.landed
+	switch {
+	case f.verdict == verdictError:
+		return f.err
+	case f.verdict == verdictEntry && f.entry.Is(entry), f.verdict == verdictFill && f.kept != nil && sameBody(f.kept, entry):
+		return nil
+	}
+	return fmt.Errorf("%w: %s changed while the others were fetched", roots.ErrMismatch, first)
+}
+
+// plausible reports files that cannot be told to belong together, and of which
+// only one is new: its fellow will follow. If it does not for a while, they are
+// believed.
+func (t *candidate) plausible(g *generation) error {
+	if t.old == nil {
+		return nil
+	}
+	half := ""
+	for _, group := range roots.Groups(t.set.key) {
+		oldFile, oldSig := t.old.files[group.File], t.old.files[group.Signature]
+		file, sig := g.files[group.File], g.files[group.Signature]
+		none := diskcache.ID{}
+		if group.Signature == "" || oldFile == none || oldSig == none {
+			continue // there was no pair
+		}
+		if (oldFile != file) != (oldSig != sig) {
+			half = group.File
+		}
+	}
+	s := t.set
+	now := validators(t.entries)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case half == "":
+		s.suspect = ""
+		return nil
+	case s.suspect != now:
+		s.suspect, s.since = now, time.Now()
+	case time.Since(s.since) >= settledAfter:
+		return nil
+	}
+	return fmt.Errorf("%w: of %s and its signature only one is new", roots.ErrMismatch, half)
+}
+
+// show makes the generation the one that is shown, in one step, and durable.
+func (t *candidate) show() error {
+	e, s := t.e, t.set
+	if t.plain {
+		return nil
+	}
+	t.changed = !t.same()
+	if t.gen != nil && t.changed {
+		// From here on a restart finds the new one; it is whole.
+		if err := e.saveGeneration(s, t.gen); err != nil {
+			e.log.WarnContext(e.ctx, "generation not recorded", slog.Any("error", err))
+			t.plain = true
+			return nil
+		}
+	}
+	e.purgeMu.Lock()
+	t.showLocked()
+	e.purgeMu.Unlock()
+	return nil
+}
+
+// same reports whether what was fetched is what is shown.
+func (t *candidate) same() bool {
+	if t.old == nil || t.gen == nil || len(t.old.files) != len(t.gen.files) {
+		return t.old == nil && t.gen == nil
+	}
+	for path, id := range t.gen.files {
+		if t.old.files[path] != id {
+			return false
+		}
+	}
+	return true
+}
+
+// showLocked does what show does in memory. purgeMu is held.
+func (t *candidate) showLocked() {
+	e, s := t.e, t.set
+	t.align()
+	if !t.isPurged() {
+		for path, m := range t.missing {
+			c := s.site.call(path)
+			e.negatives.put(c.id, m, m.arrived, c.policy.Negative)
+		}
+	}
+	if !t.changed {
+		if t.gen != nil {
+			t.gen = t.old
+		}
+		return
+	}
+	s.current.Store(t.gen)
+	if t.gen == nil {
+		if entry := e.store.Peek(s.id); entry != nil {
+			e.store.Delete(entry)
+		}
+	}
+	// What is had like any other is not that of the new generation.
+	for _, id := range e.names.members(s.site.name, s.key) {
+		if entry := e.store.Peek(id); entry != nil {
+			entry.Mark(markPurged)
+		}
+	}
+}
+
+// align gives all files the state by which they become stale in the same
+// moment.
+func (t *candidate) align() {
+	purged := t.isPurged()
+	var all diskcache.State
+	for _, entry := range t.entries {
+		st := entry.State()
+		if all.Validated.IsZero() {
+			all = st
+			continue
+		}
+		if st.Validated.Before(all.Validated) {
+			all.Validated = st.Validated
+		}
+		all.InitialAge, all.Lifetime = max(all.InitialAge, st.InitialAge), lifetime(all, st)
+		all.Flags |= st.Flags
+	}
+	for _, entry := range t.entries {
+		entry.Mark(func(st *diskcache.State) {
+			st.Validated, st.InitialAge, st.Lifetime = all.Validated, all.InitialAge, all.Lifetime
+			st.Flags |= all.Flags & (flagExplicit | flagViaCache | flagPurged)
+			if purged {
+				st.Flags |= flagPurged
+			}
+		})
+	}
+}
+
+// lifetime is the shorter of those that were said.
+func lifetime(a, b diskcache.State) time.Duration {
+	switch {
+	case a.Flags&flagExplicit == 0:
+		return b.Lifetime
+	case b.Flags&flagExplicit == 0:
+		return a.Lifetime
+	}
+	return min(a.Lifetime, b.Lifetime)
+}
+
+// tidy drops what was fetched in vain and lets purges forget the flights.
+func (t *candidate) tidy() {
+	e := t.e
+	shown := make(map[diskcache.ID]bool)
+	for _, g := range [...]*generation{t.old, t.set.current.Load()} {
+		if g == nil {
+			continue
+		}
+		for _, id := range g.files {
+			shown[id] = true
+		}
+	}
+	t.mu.Lock()
+	flights := t.flights
+	t.flights = nil
+	t.mu.Unlock()
+	for _, f := range flights {
+		if f.kept != nil && !shown[f.kept.ID()] {
+			e.store.Delete(f.kept)
+		}
+		e.retire(f)
+	}
+}
+
+// account notes how it went, for those who come next, the log and the metrics.
+func (t *candidate) account() {
+	e, s := t.e, t.set
+	now := time.Now()
+	reason := upstream.ReasonOf(t.err)
+	s.mu.Lock()
+	if s.task == t {
+		s.task = nil
+	}
+	switch {
+	case t.err == nil:
+		s.err, s.wait = nil, 0
+	case reason == upstream.GenerationConflict || reason == upstream.VerifyMismatch:
+		s.wait = min(max(2*s.wait, conflictPause), maxConflictPause)
+		s.err, s.until = t.err, now.Add(s.wait)
+	default: // as for any other file whose origin fails
+		s.err, s.until = t.err, now.Add(failingFor-time.Duration(rand.Int64N(int64(time.Second))))
+	}
+	if t.plain {
+		s.plain = now.Add(plainFor)
+	}
+	s.mu.Unlock()
+	name := strings.TrimSuffix(s.key.Root, "/") + " " + s.key.Kind
+	switch {
+	case t.err != nil:
+		e.metrics.generations.WithLabelValues(s.key.Kind, string(reason)).Inc()
+		level := slog.LevelWarn
+		if t.old == nil && reason != upstream.GenerationConflict && reason != upstream.VerifyMismatch {
+			level = slog.LevelDebug // as for any other file that cannot be had
+		}
+		e.log.Log(e.ctx, level, "new generation refused", slog.String("site", s.site.label()), slog.String("set", name), slog.Any("error", t.err))
+	case t.gen != nil && t.changed:
+		e.metrics.generations.WithLabelValues(s.key.Kind, "shown").Inc()
+		e.log.InfoContext(e.ctx, "new generation", slog.String("site", s.site.label()), slog.String("set", name), slog.Int("files", len(t.gen.files)),
+			slog.Duration("took", now.Sub(t.begun)))
+	}
+}
+
+// call is what a request for the path would be; the path is clean, and a rule
+// applies to it.
+func (s *site) call(path string) call {
+	c := call{site: s, path: path, uri: (&url.URL{Path: path}).EscapedPath(), policy: layout.PolicyOf(path)}
+	c.id = keyID(s.name, c.uri, "")
+	return c
+}
