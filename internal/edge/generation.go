@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -187,7 +186,7 @@ func (e *Edge) saveGeneration(s *set, g *generation) error {
 	}
 	first := roots.Groups(s.key)[0].File
 	meta := &diskcache.Meta{
-		Key: s.site.label() + " " + s.key.Root + " (generation)", Site: s.site.name, URI: (&url.URL{Path: first}).EscapedPath(), Path: first,
+		Key: s.site.label() + " " + s.key.Root + " (generation)", Site: s.site.name + " generations", Path: first,
 		Status: http.StatusOK, Header: http.Header{},
 	}
 	w, err := e.store.Create(s.id, meta, int64(len(data)))
