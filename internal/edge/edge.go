@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"freshet/internal/durable"
 	"freshet/internal/edge/control"
@@ -30,6 +31,7 @@ type Edge struct {
 	rest    *site            // for all other host names, may be nil
 	all     []*site
 	named   map[string]*site // by name
+	trusted atomic.Pointer[gate.Networks]
 	store   *diskcache.Store
 	metrics *metrics
 	names   names

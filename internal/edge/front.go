@@ -21,6 +21,7 @@ type front struct {
 	e      *Edge
 	access *role.Access
 	hots   *hots
+	altSvc string // told to clients over TLS
 }
 
 // wish is what the fields of a request ask for, apart from the representation.
@@ -87,7 +88,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 		key = append(append(append(stack[:0], req.Host...), '\n'), req.Target...)
 	}
 	h := f.find(key, req)
-	if h == nil || w.cache && !h.call.policy.Ruled() {
+	if h == nil || w.cache && !h.call.policy.Ruled() || !f.open(h, req) {
 		return false
 	}
 	var g *generation
@@ -110,6 +111,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	head.number("Age", "age", int64(st.Age(req.Begun)/time.Second))
 	var room [160]byte
 	head.field("Cache-Status", "cache-status", status.Append(append(room[:0], h.before...)))
+	f.appendGate(h, req, &head)
 	res.Head = head.b
 	if h.set != nil {
 		f.e.readers.note(req.Remote, h.set, g, h.call.path, req.Begun)

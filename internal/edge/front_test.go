@@ -69,7 +69,7 @@ func newTwoWays(t *testing.T, cfg Config, origin http.HandlerFunc) *twoWays {
 		ln := listen(name)
 		if name == "loop" {
 			v.loop = prometheus.NewRegistry()
-			go func() { ended <- w.e.serve(ctx, ln, access, h1.NewMetrics("edge", v.loop)) }()
+			go func() { ended <- w.e.serve(ctx, &doors{tcp: ln}, access, h1.NewMetrics("edge", v.loop)) }()
 		} else {
 			go func() { ended <- role.Serve(ctx, ln, access.Wrap(w.e), w.e.log) }()
 		}

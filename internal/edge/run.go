@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 
 	"golang.org/x/sync/errgroup"
 
@@ -15,26 +14,51 @@ import (
 )
 
 // Run serves until ctx ends, then drains. A clean stop returns nil.
-func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
+func Run(ctx context.Context, cfg Config, env role.Env) error {
+	return RunReloading(ctx, cfg, env, nil)
+}
+
+// RunReloading is [Run] that also takes over settings while it serves: those
+// that say so. Each Config that reloads yields is the whole configuration;
+// certificates are read anew with it. What is wrong with it is logged, and
+// changes nothing.
+func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan Config) (err error) {
 	env = env.WithDefaults()
 	e, err := New(ctx, cfg, env)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	e.registerAdmin()
-	cfg = e.cfg
-	ln, err := env.Listen(ctx, cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+	if err := e.setGates(e.cfg); err != nil {
+		return err
 	}
+	e.registerAdmin()
 	access := e.newAccess()
 	metrics := h1.NewMetrics("edge", env.Metrics)
+	doors, err := e.openDoors(ctx, metrics)
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.Follow(ctx) })
+	if doors.certificates != nil {
+		group.Go(func() error { return doors.certificates.Run(ctx) })
+	}
+	if reloads != nil {
+		group.Go(func() error {
+			for {
+				select {
+				case cfg := <-reloads:
+					e.reload(ctx, cfg, doors.certificates)
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		})
+	}
 	group.Go(func() error {
 		env.Ready()
-		return e.serve(ctx, ln, access, metrics)
+		return e.serve(ctx, doors, access, metrics)
 	})
 	return group.Wait()
 }
@@ -48,18 +72,31 @@ func (e *Edge) newAccess() *role.Access {
 }
 
 // serve answers fresh hits by the loops of internal/h1 and internal/h2, and
-// everything else by net/http and by the latter. If ln yields connections of
-// crypto/tls, HTTP/2 is spoken where it was agreed on.
-func (e *Edge) serve(ctx context.Context, ln net.Listener, access *role.Access, metrics *h1.Metrics) error {
-	front := &front{e: e, access: access, hots: newHots()}
-	all := access.Wrap(e)
-	srv := h1.Server{
-		Handler: front,
-		HTTP:    role.NewServer(ctx, all, e.log),
-		H2:      &h2.Server{Handler: front, HTTP: all, Log: e.log, Metrics: metrics},
-		Drain:   role.DrainTimeout, Log: e.log, Metrics: metrics,
+// everything else by net/http and by the latter.
+func (e *Edge) serve(ctx context.Context, d *doors, access *role.Access, metrics *h1.Metrics) error {
+	limits := e.cfg.Limits
+	front := &front{e: e, access: access, hots: newHots(), altSvc: d.altSvc()}
+	all := access.Wrap(e.gated(e, d.certificates, front.altSvc))
+	group, ctx := errgroup.WithContext(ctx)
+	if d.tcp != nil {
+		srv := h1.Server{
+			Handler: front,
+			HTTP:    role.NewServer(ctx, all, e.log),
+			H2: &h2.Server{
+				Handler: front, HTTP: all, Log: e.log, Metrics: metrics,
+				HeaderTime: limits.HeaderTime, Idle: limits.IdleTime, Stall: limits.Stall, MinRate: int(limits.MinRate),
+			},
+			Drain: role.DrainTimeout, Stall: limits.Stall, Limits: limits.limits(), Log: e.log, Metrics: metrics,
+		}
+		srv.HTTP.MaxHeaderBytes = int(limits.HeaderSize)
+		srv.HTTP.ReadHeaderTimeout, srv.HTTP.IdleTimeout = limits.HeaderTime, limits.IdleTime
+		group.Go(func() error { return srv.Serve(ctx, d.tcp) })
 	}
-	return srv.Serve(ctx, ln)
+	for _, conn := range d.h3 {
+		door := &h3Door{conn: conn, handler: all, certificates: d.certificates, limits: limits, metrics: metrics, log: e.log}
+		group.Go(func() error { return door.serve(ctx) })
+	}
+	return group.Wait()
 }
 
 // check validates a configuration that did not come through a file.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/gate"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
@@ -24,6 +25,7 @@ type site struct {
 	ruled  bool   // path rules apply
 	follow string
 	keys   *sign.Verifier // that sign the roots of sets, nil if none are known
+	gate   atomic.Pointer[gate.Gate]
 	hubURL string
 	// purgeMethod: PURGE is understood; from purgeFrom without a token.
 	purgeMethod bool

@@ -305,6 +305,8 @@ func (c *conn) answer(n int) (ok, mine bool) {
 	w := c.w
 	c.first, c.strict = false, false
 	w.req.Begun, w.req.Client, w.req.Remote = time.Now(), c.client, c.remote
+	_, secure := c.rwc.(*tls.Conn)
+	w.req.Clear = !secure
 	w.res = Response{Head: w.head[:0]}
 	if !c.s.Handler.Answer(&w.req, &w.res) {
 		return c.lend(n)

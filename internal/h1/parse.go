@@ -12,6 +12,8 @@ type Request struct {
 	// H2 says that the request came by HTTP/2: the head of the answer is to be
 	// of that. The functions of package h2 write it.
 	H2 bool
+	// Clear says that the connection is none of TLS.
+	Clear bool
 	// Head says that the method is HEAD; it is GET otherwise.
 	Head bool
 	// Close says that the client wants the connection closed afterwards.

@@ -23,7 +23,7 @@ func (c *conn) hit(id uint32, h *header) bool {
 		return false
 	}
 	a := c.s.buffers.getAnswer()
-	a.req.H2, a.req.Begun, a.req.Client, a.req.Remote = true, c.now, c.client, c.remote
+	a.req.H2, a.req.Clear, a.req.Begun, a.req.Client, a.req.Remote = true, c.tls == nil, c.now, c.client, c.remote
 	if !h.hit(&a.req) {
 		c.s.buffers.putAnswer(a)
 		return false

@@ -39,9 +39,12 @@ type Gate struct {
 	serving  func() bool
 }
 
-// New returns the gate of a configuration that was validated; it reads the
-// files that are named. serving says on the health page whether all is well.
+// New returns the gate of a configuration that was validated, nil if that asks
+// for nothing; it reads the files that are named. serving says on the health page whether all is well.
 func New(cfg Config, serving func() bool) (*Gate, error) {
+	if cfg.isZero() {
+		return nil, nil //nolint:nilnil // a nil Gate lets everything in
+	}
 	g := &Gate{redirect: cfg.RedirectHTTPS, health: cfg.Health, serving: serving}
 	if cfg.HSTS > 0 {
 		g.hsts = "max-age=" + strconv.FormatInt(int64(cfg.HSTS/time.Second), 10)
@@ -80,17 +83,26 @@ func (g *Gate) HSTS() string {
 	return g.hsts
 }
 
+// Request is what a gate decides by, besides the method.
+type Request struct {
+	// Client is the address of the client, invalid if it is not known.
+	Client netip.Addr
+	// Path is the path, decoded and clean.
+	Path string
+	// Clear says that the client does not use TLS.
+	Clear bool
+}
+
 // Open reports whether a GET or HEAD request may be answered from the cache
-// without a look at anything but this. If not, [Gate.Stop] says more. path is
-// decoded; method is "GET" for both. clear says that there is no TLS.
-func (g *Gate) Open(client netip.Addr, path string, clear bool) bool {
+// without a look at anything but this. If not, [Gate.Stop] says more.
+func (g *Gate) Open(q Request) bool {
 	switch {
 	case g == nil:
 		return true
-	case g.redirect && clear, g.health != "" && path == g.health, g.robots != nil && path == "/robots.txt":
+	case g.redirect && q.Clear, g.health != "" && q.Path == g.health, g.robots != nil && q.Path == "/robots.txt":
 		return false
 	}
-	return g.decide(client, http.MethodGet, path) == actionAllow
+	return g.decide(q.Client, http.MethodGet, q.Path) == actionAllow
 }
 
 func (g *Gate) decide(client netip.Addr, method, path string) string {
@@ -104,19 +116,19 @@ func (g *Gate) decide(client netip.Addr, method, path string) string {
 
 // Stop answers a request that is not to go on, and reports whether it did. A
 // request that goes on after a login has no Authorization any more.
-func (g *Gate) Stop(w http.ResponseWriter, r *http.Request, client netip.Addr) bool {
+func (g *Gate) Stop(w http.ResponseWriter, r *http.Request, q Request) bool {
 	if g == nil {
 		return false
 	}
 	switch {
-	case g.redirect && r.TLS == nil:
+	case g.redirect && q.Clear:
 		g.toHTTPS(w, r)
 		return true
-	case g.health != "" && r.URL.Path == g.health && isRead(r.Method):
+	case g.health != "" && q.Path == g.health && isRead(r.Method):
 		g.showHealth(w, r)
 		return true
 	}
-	switch g.decide(client, r.Method, r.URL.Path) {
+	switch g.decide(q.Client, r.Method, q.Path) {
 	case actionDeny:
 		refuse(w, r, http.StatusForbidden, ReasonDenied, "you may not ask for this")
 		return true
@@ -128,7 +140,7 @@ func (g *Gate) Stop(w http.ResponseWriter, r *http.Request, client netip.Addr) b
 		}
 		r.Header.Del("Authorization")
 	}
-	if g.robots != nil && r.URL.Path == "/robots.txt" && isRead(r.Method) {
+	if g.robots != nil && q.Path == "/robots.txt" && isRead(r.Method) {
 		send(w, r, "text/plain; charset=utf-8", "max-age=3600", g.robots)
 		return true
 	}
