@@ -96,6 +96,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`origin = ""`, `origin = "http://127.0.0.1:1"`},
 		{`hosts = []`, `hosts = ["dl.example.org"]`},
 		{`cert = ""`, `cert = "edge.pem"`},
+		{`certificate = ""`, `certificate = "edge.pem"`},
 		{`key = ""`, `key = "edge.key"`},
 		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
