@@ -67,6 +67,10 @@ const (
 	maxWindow = 1<<31 - 1
 	defWindow = 1<<16 - 1 // of a stream and of a connection, unless told otherwise
 
+	// dataFrame is how much of a body goes into a frame, so that a whole frame
+	// is a record of TLS.
+	dataFrame = maxFrame - frameHead
+
 	// connWindow is how much the client may send of request bodies, over all its
 	// streams, before they are read.
 	connWindow = 256 << 10

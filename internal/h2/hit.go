@@ -75,7 +75,7 @@ func (c *conn) openLocked(st *stream) {
 // queue have room. It reports whether the answer is queued whole; a body that
 // cannot be read ends the stream.
 func (c *conn) pushLocked(a *answer) (whole bool) {
-	n := min(a.size-a.off, maxFrame, a.window, c.window)
+	n := min(a.size-a.off, dataFrame, a.window, c.window)
 	if n <= 0 || len(c.out) >= outFull {
 		return false
 	}

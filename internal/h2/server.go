@@ -98,9 +98,9 @@ const (
 	// headSize is the room for most heads of answers.
 	headSize = 2 << 10
 	// outFull is how much is queued before it is written.
-	outFull = 4 * (maxFrame + frameHead)
+	outFull = 4 * maxFrame
 	// outSize has room for one more frame, and a head.
-	outSize = outFull + maxFrame + frameHead + headSize
+	outSize = outFull + maxFrame + headSize
 )
 
 // work is what a connection needs while it reads.

@@ -300,7 +300,7 @@ func (x *exchange) windowLocked(n int) (int, error) {
 			return 0, err
 		}
 		if x.window > 0 && c.window > 0 {
-			return int(min(int64(n), maxFrame, x.window, c.window)), nil
+			return int(min(int64(n), dataFrame, x.window, c.window)), nil
 		}
 		if len(c.out) > 0 && !c.writing {
 			c.flushLocked(1)
