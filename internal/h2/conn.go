@@ -196,7 +196,9 @@ func (c *conn) frames() error {
 func (c *conn) settle() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.flushLocked(2)
+	if c.settled { // our SETTINGS go out with the first answers
+		c.flushLocked(2)
+	}
 	c.budget.earn((c.framed - c.paid) * dataCredit)
 	c.paid = c.framed
 	for len(c.out) > outFull && c.failed == nil { // the client must read first

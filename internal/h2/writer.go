@@ -324,7 +324,11 @@ func (x *exchange) roomLocked() error {
 }
 
 func (x *exchange) waitLocked() {
-	x.c.waiting++
-	x.c.room.Wait()
-	x.c.waiting--
+	c := x.c
+	if c.stuckFrom.IsZero() {
+		c.stuckFrom, c.stuckSent = time.Now(), c.sent
+	}
+	c.waiting++
+	c.room.Wait()
+	c.waiting--
 }
