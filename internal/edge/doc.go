@@ -35,7 +35,8 @@
 //     along. An answer that cannot be shared frees those who waited for it as
 //     soon as its header shows that, and is remembered as such for a minute.
 //   - A body is stored only when it is whole: of the length announced, ended as
-//     HTTP ends a body, and, where its name tells a digest (OSTree metadata
+//     HTTP ends a body (where rules are on, the end of the connection is no such
+//     end: it might have been cut), and, where its name tells a digest (OSTree metadata
 //     objects, repodata/HASH-…, by-hash/…, summaries/HASH.gz), with that
 //     digest. A client never gets a broken body as a complete one: the
 //     connection is cut, or, for small verified bodies, the answer is 502.
@@ -44,7 +45,9 @@
 //     and one of unknown length to an HTTP/1.0 client.
 //   - The key is the site and the whole path, with its query where no rule
 //     applies. Two repositories never share an object.
-//   - Errors are not stored. While the origin is away, what is stored is served
+//   - Errors are not stored, and missing files for seconds only; where HTTP alone
+//     decides (rules = "none"), as long as the origin says, but never in the
+//     place of something better. While the origin is away, what is stored is served
 //     within its bounds with an honest Age; what is not is answered 502 or 504
 //     with the reason, never 404. One word per reason stands in Proxy-Status,
 //     Freshet-Reason, the log and the metrics.
@@ -53,5 +56,9 @@
 //     have been missed, nothing that an event could change counts as fresh;
 //     while the hub is away, only its short lifetime does.
 //   - Where rules apply, nothing a client sends but path, Range and conditions
-//     has an effect on what is fetched or stored.
+//     has an effect on what is fetched or stored; for unknown files of such a
+//     site, the fields of negotiation have. What is fetched in the background
+//     is fetched for nobody: without credentials.
+//   - Where HTTP alone decides, RFC 9111 does, with CDN-Cache-Control (RFC 9213)
+//     before Cache-Control. The tests are a list of its statements.
 package edge

@@ -220,6 +220,45 @@ func TestExplanations(t *testing.T) {
 	})
 }
 
+// TestErrorsAreKeptBriefly shows that where rules are on, a 5xx is not stored and
+// a missing file not for long, whatever the origin says of them.
+func TestErrorsAreKeptBriefly(t *testing.T) {
+	t.Parallel()
+	const hash = "/0000000000000000000000000000000000000000000000000000000000000000"
+	for path, kept := range map[string]time.Duration{
+		"/repo/any": 5 * time.Second, "/repo/Packages/a-1.rpm": 5 * time.Second, "/repo/summary": 2 * time.Second,
+		"/repo/repodata/repomd.xml": 2 * time.Second, "/repo/repodata" + hash + "-primary.xml.gz": 2 * time.Second,
+		"/dists/stable/InRelease": 2 * time.Second, "/dists/stable/main/by-hash/SHA256" + hash: 2 * time.Second,
+	} {
+		var table []statement
+		for _, from := range [][]string{{"Date: @0"}, {"Date: @0", "Cache-Control: max-age=3600"}} {
+			for _, status := range []string{":404", ":410"} {
+				answer := append([]string{status}, from...)
+				n := statusOf(answer)
+				table = append(table, statement{status[1:] + " of " + path, []step{
+					{after: time.Hour, from: answer, status: n},
+					{after: kept - time.Second, status: n},
+					{after: time.Second, from: answer, status: n},
+				}})
+			}
+			for _, status := range []string{":500", ":502", ":503", ":504"} {
+				answer := append([]string{status}, from...)
+				n := statusOf(answer)
+				table = append(table, statement{status[1:] + " of " + path, []step{
+					{after: time.Hour, from: answer, status: n},
+					{after: time.Second, from: answer, status: n},
+				}})
+			}
+		}
+		bubble(t, func(t *testing.T) {
+			s := newScript(t, "auto")
+			for _, st := range table {
+				s.play(st, path)
+			}
+		})
+	}
+}
+
 // TestUnknownFilesOfRepositories is what else holds where rules are on and none
 // is about the path.
 func TestUnknownFilesOfRepositories(t *testing.T) {
@@ -231,17 +270,5 @@ func TestUnknownFilesOfRepositories(t *testing.T) {
 		}, {}}},
 		{"what sets a cookie is for one", []step{{from: fresh("Set-Cookie: a=b"), has: []string{"Set-Cookie: a=b"}}, {from: fresh("Set-Cookie: a=c")}}},
 		{"unless it is public", []step{{from: aged("public, max-age=100", "Set-Cookie: a=b")}, {}}},
-		{"errors are not stored", []step{{from: fresh(":503"), status: 503}, {from: fresh(":503"), status: 503}}},
-		{"missing files are, for five seconds", []step{{from: fresh(":404"), status: 404}, {after: 4 * time.Second, status: 404}, {after: 2 * time.Second, from: fresh(":404"), status: 404}}},
-	})
-	playAll(t, "auto", "/repo/repodata/", []statement{
-		{"errors are not stored", []step{{path: "/repomd.xml", from: fresh(":500"), status: 500}, {path: "/repomd.xml", from: fresh(":500"), status: 500}}},
-	})
-	playAll(t, "auto", "/repo/", []statement{
-		{"what may be missing for a moment only, is", []step{
-			{path: "/repodata/0000000000000000000000000000000000000000000000000000000000000000-primary.xml.gz", from: fresh(":404"), status: 404},
-			{path: "/repodata/0000000000000000000000000000000000000000000000000000000000000000-primary.xml.gz", after: time.Second, status: 404},
-			{path: "/repodata/0000000000000000000000000000000000000000000000000000000000000000-primary.xml.gz", after: time.Second, from: fresh(":404"), status: 404},
-		}},
 	})
 }

@@ -135,8 +135,8 @@ const (
 	// defaultNegative is how long a missing file is remembered when the rule
 	// says nothing else.
 	defaultNegative = 5 * second
-	// racing is how long a missing file is remembered whose name will appear
-	// in an index within moments.
+	// racing is that of metadata, and of what is named in it: while something is
+	// published, a file that is missing may be there within moments.
 	racing = 2 * second
 )
 
@@ -151,7 +151,10 @@ func PolicyOf(path string) Policy {
 	for _, rule := range [...]func(split) (Policy, bool){ostreePolicy, rpmPolicy, aptPolicy, pacmanPolicy, apkPolicy, commonPolicy} {
 		if p, ok := rule(splitPath(path)); ok {
 			if p.Negative == 0 {
-				p.Negative = defaultNegative
+				p.Negative = racing
+				if p.Class == Payload {
+					p.Negative = defaultNegative
+				}
 			}
 			return p
 		}
