@@ -46,6 +46,7 @@ type script struct {
 	mu    sync.Mutex
 	now   *step // the one being played
 	n     int
+	path  string
 	asked []http.Header
 }
 
@@ -68,6 +69,11 @@ func dated(value string) string {
 
 func (s *script) origin(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
+	if r.URL.Path != s.path { // what belongs to it, asked for by the edge itself
+		s.mu.Unlock()
+		http.NotFound(w, r)
+		return
+	}
 	st, n := s.now, s.n
 	s.asked = append(s.asked, r.Header.Clone())
 	s.mu.Unlock()
@@ -120,6 +126,7 @@ func (s *script) step(says, path string, i int, st *step) bool {
 	time.Sleep(st.after) // of the bubble
 	s.mu.Lock()
 	s.now, s.n, s.asked = st, i+1, nil
+	s.path, _, _ = strings.Cut(path+st.path, "?")
 	s.mu.Unlock()
 	method := st.method
 	if method == "" {
