@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -47,6 +48,8 @@ type Batch struct {
 	Cursor Cursor
 	// Head is the newest serial the hub had when it answered.
 	Head int64
+	// Report is [EventPage].Report; empty for a page that is not of the tail.
+	Report string
 }
 
 // CaughtUp reports whether the consumer, once it has acted on the batch, knew
@@ -60,6 +63,9 @@ type FollowOptions struct {
 	// new; 30 s if zero. A batch, possibly empty, comes at least that often
 	// while the hub is reachable.
 	Wait time.Duration
+	// Reporter, if not nil, is told to the hub with each request of the tail, so
+	// that it knows how far the consumer has come. It needs a token.
+	Reporter *Reporter
 	// Trouble, if not nil, is called when a request failed, with the pause
 	// until the next one. From then to the next batch the consumer does not
 	// know what it missed. It runs in the goroutine of the loop.
@@ -113,7 +119,7 @@ func (c *Client) Follow(ctx context.Context, after Cursor) iter.Seq2[Event, erro
 // counts as trouble. The loop ends as that of [Client.Follow].
 func (c *Client) FollowBatches(ctx context.Context, after Cursor, opts FollowOptions) iter.Seq2[Batch, error] {
 	return func(yield func(Batch, error) bool) {
-		f := follower{client: *c, cursor: after, head: -1, wait: opts.Wait}
+		f := follower{client: *c, cursor: after, head: -1, wait: opts.Wait, reporter: opts.Reporter}
 		if f.wait == 0 {
 			f.wait = 30 * time.Second
 		}
@@ -163,6 +169,7 @@ type follower struct {
 	cursor    Cursor
 	head      int64 // as last heard of; -1 if that must be asked first
 	wait      time.Duration
+	reporter  *Reporter
 	connected bool // an answer was received before
 	waited    bool // the last request asked the hub to wait
 }
@@ -181,8 +188,12 @@ func (f *follower) next(ctx context.Context) (Batch, error) {
 	if f.head >= 0 && f.cursor.Serial >= f.head {
 		wait, f.waited = f.wait, true
 	}
-	page, err := f.client.Events(ctx, f.cursor.Serial, 0, wait)
-	if err != nil {
+	request := eventsCall(f.cursor.Serial, 0, wait)
+	if f.reporter != nil && f.cursor.Log != "" {
+		maps.Copy(request.header, f.reporter.header(f.cursor))
+	}
+	var page EventPage
+	if err := eventsErr(f.client.do(ctx, request, &page)); err != nil {
 		return Batch{}, err
 	}
 	f.connected = true
@@ -250,7 +261,7 @@ func (f *follower) accept(page EventPage) (Batch, error) {
 	}
 	f.cursor.Serial = next
 	f.head = max(f.head, next)
-	return Batch{Events: page.Events, Cursor: f.cursor, Head: f.head}, nil
+	return Batch{Events: page.Events, Cursor: f.cursor, Head: f.head, Report: page.Report}, nil
 }
 
 func eventsCall(after int64, limit int, wait time.Duration) call {

@@ -358,6 +358,9 @@ type EventPage struct {
 	Events []Event `json:"events"`
 	// Head is the newest serial at the time of the answer (0: no event yet).
 	Head int64 `json:"head"`
+	// Report says what became of the report that the request carried:
+	// [ReportNoted], or why it does not count. Absent without one.
+	Report string `json:"report,omitempty"`
 }
 
 // TreeFile is one file of a plain tree.

@@ -178,6 +178,9 @@ const (
 	ScopeRepublish       Scope = "republish"
 	ScopeReviewCheck     Scope = "reviewcheck"
 	ScopeTokenManagement Scope = "tokenmanagement"
+	// ScopeNode, which flat-manager does not know, lets a follower of the event
+	// log report how far it has come, and see how far others have.
+	ScopeNode Scope = "node"
 )
 
 // Scopes returns all scopes that have a meaning.
@@ -185,6 +188,7 @@ func Scopes() []Scope {
 	return []Scope{
 		ScopeJobs, ScopeBuild, ScopeUpload, ScopePublish, ScopeGenerate,
 		ScopeDownload, ScopeRepublish, ScopeReviewCheck, ScopeTokenManagement,
+		ScopeNode,
 	}
 }
 

@@ -6,11 +6,14 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
+	"freshet/api/hubapi"
 	"freshet/internal/config"
 	"freshet/internal/edge/certs"
 	"freshet/internal/edge/control"
@@ -120,7 +123,8 @@ type Config struct {
 
 	// HubTokenFile holds a token of the hub with the scope "node", with which
 	// the edge reports. Without one it follows the events all the same and
-	// reports nothing. The hubs of all sites are sent the same token.
+	// reports nothing. The hubs of all sites are sent the same token, once they
+	// have answered as hubs.
 	HubTokenFile string `toml:"hub-token-file"`
 
 	// Keys are files with OpenPGP public keys, armored or binary. With them, a new
@@ -195,6 +199,9 @@ func (c Config) WithDefaults() Config {
 	c.Size = cmp.Or(c.Size, defaultSize)
 	c.Rules = cmp.Or(c.Rules, rulesAuto)
 	c.Follow = cmp.Or(c.Follow, followAuto)
+	if c.Node == "" {
+		c.Node, _ = os.Hostname() // the empty name reports nothing
+	}
 	c.FirstByteTimeout = cmp.Or(c.FirstByteTimeout, defaultFirstByte)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, defaultIdle)
 	c.Upstream = c.Upstream.WithDefaults()
@@ -235,6 +242,9 @@ func (c Config) Validate() []config.Problem {
 	v.rules("rules", c.Rules)
 	v.follow("follow", c.Follow)
 	v.networks("purge-from", c.PurgeFrom)
+	if len(c.Node) > hubapi.MaxNodeName || strings.ContainsFunc(c.Node, unicode.IsControl) {
+		v.problem("node", "want a name of up to %d bytes", hubapi.MaxNodeName)
+	}
 	v.files("keys", c.Keys)
 	v.clientSites(c)
 	v.notNegative("first-byte-timeout", c.FirstByteTimeout)

@@ -39,6 +39,8 @@ type Edge struct {
 	audit   *control.Audit
 	sets    sets
 	readers *readers
+	// hubToken is what reports to hubs need; empty: there are none.
+	hubToken string
 
 	// purgeMu makes a purge of several paths one step: purges hold it alone,
 	// who judges freshness or commits holds it shared.
@@ -88,6 +90,9 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	var err error
+	if e.hubToken, err = readHubToken(cfg.HubTokenFile); err != nil {
+		return nil, err
+	}
 	if e.clients, err = control.NewClients(cfg.Control); err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func (e *Edge) followSite(ctx context.Context, s *site) error {
 
 // followLog reads and applies the log until something breaks.
 func (e *Edge) followLog(ctx context.Context, s *site, log *slog.Logger) error {
-	client := hubapi.Client{Base: s.hubURL, HTTP: e.env.HTTP, RetryFor: -1}
+	client := hubapi.Client{Base: s.hubURL, HTTP: e.env.HTTP, RetryFor: -1} // without the token: it may be no hub
 	cursor, err := e.readCursor(s)
 	if err != nil {
 		log.WarnContext(ctx, "cursor not readable: begin anew", slog.Any("error", err))
@@ -96,8 +96,9 @@ func (e *Edge) followLog(ctx context.Context, s *site, log *slog.Logger) error {
 			return err
 		}
 	}
+	client.Token = e.hubToken
 	opts := hubapi.FollowOptions{
-		Wait: pollWait,
+		Wait: pollWait, Reporter: e.reporter(s),
 		Trouble: func(err error, _ time.Duration) {
 			if e.setNews(ctx, s, newsAway, log) && ctx.Err() == nil {
 				log.WarnContext(ctx, "event log out of reach", slog.Any("error", err))
@@ -112,6 +113,7 @@ func (e *Edge) followLog(ctx context.Context, s *site, log *slog.Logger) error {
 		if !batch.CaughtUp() {
 			e.setNews(ctx, s, newsCatchingUp, log)
 		}
+		s.noteReport(ctx, batch.Report, log)
 		if err := e.apply(ctx, s, batch, log); err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ type site struct {
 	keys   *sign.Verifier // that sign the roots of sets, nil if none are known
 	gate   atomic.Pointer[gate.Gate]
 	hubURL string
+	report string // what the hub said of the last report; of the follower alone
 	// purgeMethod: PURGE is understood; from purgeFrom without a token.
 	purgeMethod bool
 	purgeFrom   []netip.Prefix

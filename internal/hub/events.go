@@ -29,6 +29,7 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	report := s.reported(r, after)
 	var timeout <-chan time.Time
 	for {
 		changed := s.catalog.EventsChanged()
@@ -39,6 +40,7 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		// A cursor beyond the head is of another log: there is nothing to wait for.
 		if len(page.Events) > 0 || wait == 0 || after > page.Head {
 			w.Header().Set("Cache-Control", "no-store")
+			page.Report = report
 			writeJSON(w, http.StatusOK, page)
 			return nil
 		}

@@ -20,8 +20,8 @@ func (s *server) routes() http.Handler {
 	all := func(scopes ...auth.Scope) grant { return grant{sub: "build", scopes: scopes} }
 	one := func(scopes ...auth.Scope) grant { return grant{sub: "build/{id}", scopes: scopes} }
 	const (
-		build, upload, publish, download, jobs, tokens = auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish,
-			auth.ScopeDownload, auth.ScopeJobs, auth.ScopeTokenManagement
+		build, upload, publish, download, jobs, node, tokens = auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish,
+			auth.ScopeDownload, auth.ScopeJobs, auth.ScopeNode, auth.ScopeTokenManagement
 	)
 
 	// The life of a build: flat-manager's API.
@@ -56,6 +56,7 @@ func (s *server) routes() http.Handler {
 	// The event log.
 	api("GET /events", handler(s.getEvents))
 	api("GET /events/page/{n}", handler(s.getEventPage))
+	api("GET /nodes", s.with(all(jobs, node), s.listNodes))
 
 	// Files.
 	route("GET /repo/{name}/{path...}", handler(s.serveRepo))

@@ -11,7 +11,7 @@ import (
 
 // tlsListener puts TLS in front of the admin listener, if it has a certificate.
 func (c AdminConfig) tlsListener(ln net.Listener) (net.Listener, error) {
-	if c.Certificate == "" {
+	if c.Cert == "" {
 		return ln, nil
 	}
 	if _, err := c.tlsConfig(); err != nil {
@@ -26,7 +26,7 @@ func (c AdminConfig) tlsListener(ln net.Listener) (net.Listener, error) {
 }
 
 func (c AdminConfig) tlsConfig() (*tls.Config, error) {
-	certificate, err := tls.LoadX509KeyPair(c.Certificate, c.Key)
+	certificate, err := tls.LoadX509KeyPair(c.Cert, c.Key)
 	if err != nil {
 		return nil, fmt.Errorf("admin certificate: %w", err)
 	}

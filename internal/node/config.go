@@ -27,11 +27,11 @@ type AdminConfig struct {
 	// read the process's memory by its profiles, so keep it off public networks.
 	Listen string `toml:"listen"`
 
-	// Certificate and Key are files in PEM with which the admin listener speaks
+	// Cert and Key are files in PEM with which the admin listener speaks
 	// TLS 1.3. They are read anew for each connection. Empty: plain HTTP.
-	Certificate string `toml:"certificate"`
+	Cert string `toml:"cert"`
 
-	// Key is the private key of Certificate.
+	// Key is the private key of Cert.
 	Key string `toml:"key"`
 
 	// ClientCA is a file with the certificates, in PEM, of those who vouch for
@@ -51,13 +51,13 @@ func (c AdminConfig) Validate() []config.Problem {
 		}
 	}
 	switch {
-	case c.Certificate != "" && c.Key == "":
-		problem("key", "is required with certificate")
-	case c.Certificate == "" && c.Key != "":
-		problem("certificate", "is required with key")
+	case c.Cert != "" && c.Key == "":
+		problem("key", "is required with cert")
+	case c.Cert == "" && c.Key != "":
+		problem("cert", "is required with key")
 	}
-	if c.ClientCA != "" && c.Certificate == "" {
-		problem("client-ca", "needs certificate and key")
+	if c.ClientCA != "" && c.Cert == "" {
+		problem("client-ca", "needs cert and key")
 	}
 	return problems
 }

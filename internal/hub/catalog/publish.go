@@ -193,6 +193,7 @@ func (c *Catalog) Expire(ctx context.Context, before time.Time) error {
 		`DELETE FROM job_logs WHERE job_id IN (SELECT id FROM jobs WHERE ended > 0 AND ended < ?)`,
 		`DELETE FROM audit WHERE created < ?`,
 		`DELETE FROM recorded WHERE created < ?`,
+		`DELETE FROM nodes WHERE seen < ?`,
 		`DELETE FROM tokens WHERE revoked = 0 AND expires < ?`,
 	}
 	for _, statement := range statements {
