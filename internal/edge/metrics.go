@@ -14,7 +14,7 @@ import (
 type outcome uint8
 
 const (
-	outcomeNone outcome = iota
+	outcomeOwn outcome = iota
 	outcomeHit
 	outcomeStale
 	outcomeJoin
@@ -25,7 +25,7 @@ const (
 )
 
 func outcomeNames() [outcomes]string {
-	return [outcomes]string{"none", "hit", "hit-stale", "join", "miss", "pass", "error"}
+	return [outcomes]string{"own", "hit", "hit-stale", "join", "miss", "pass", "error"}
 }
 
 func (o outcome) String() string { return outcomeNames()[o] }
@@ -46,7 +46,7 @@ func outcomeOf(word string) outcome {
 	case "error":
 		return outcomeError
 	}
-	return outcomeNone // cut off by a panic, for example
+	return outcomeOwn
 }
 
 // metrics are the edge's own; the counts by status are those of the access
@@ -68,7 +68,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site) *metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "freshet_edge_requests_total",
-		Help: "Requests by outcome: hit, hit-stale, join (read along with another request's fetch), miss, pass (not cacheable), error:REASON.",
+		Help: "Requests by outcome: hit, hit-stale, join (read along with another request's fetch), miss, pass (not cacheable), own (made by the edge itself, such as robots.txt or a redirect), error:REASON.",
 	}, []string{"outcome"})
 	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "freshet_edge_response_bytes_total",
@@ -158,9 +158,15 @@ func (s *site) label() string {
 }
 
 // note counts a request that was answered. It is called with each access
-// record, so that the metrics and the log agree.
+// record, before the line is written, so that the metrics and the log agree.
 func (m *metrics) note(r *accesslog.Record) {
 	o := outcomeOf(r.Outcome)
+	if o == outcomeOwn { // it never came to the cache
+		if r.Reason != "" {
+			o = outcomeError
+		}
+		r.Outcome = o.String()
+	}
 	if o == outcomeError {
 		m.failures.WithLabelValues("error:" + r.Reason).Inc()
 	} else {

@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/accesslog"
+	"freshet/internal/edge/gate"
 	"freshet/internal/peertest"
 	"freshet/internal/role"
 )
@@ -51,7 +52,9 @@ func newSeeing(t *testing.T, format accesslog.Format, origin http.HandlerFunc) *
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Config{Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off", Listen: "127.0.0.1:0"}, role.Env{
+		ended <- Run(ctx, Config{Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off", Listen: "127.0.0.1:0",
+			Gate: gate.Config{Robots: "disallow", Health: "/health", Rules: []gate.Rule{{Action: "deny", Paths: []string{"/secret/"}}}},
+		}, role.Env{
 			Metrics: s.reg, Access: lines, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
 			Listen: func(ctx context.Context, addr string) (net.Listener, error) {
 				ln, err := role.ListenTCP(ctx, addr)
@@ -160,6 +163,9 @@ func (s *seeing) mix(o *mixOrigin) {
 	}
 	want(200, "POST", "/form")
 	want(200, "GET", "/mirrorlist")
+	want(200, "GET", "/robots.txt")
+	want(200, "HEAD", "/health")
+	want(403, "GET", "/secret/1.rpm")
 	for range 3 {
 		want(404, "GET", "/missing.rpm")
 		want(404, "HEAD", "/missing.rpm")
@@ -340,7 +346,7 @@ func TestLogAndMetricsAgree(t *testing.T) {
 	if logged.Total != float64(s.answers.Load()+s.gone.Load()) {
 		t.Errorf("%v lines for %d answers and %d clients that left", logged.Total, s.answers.Load(), s.gone.Load())
 	}
-	for _, outcome := range []string{"hit", "join", "miss", "pass", "error:status_5xx", "error:reset", "error:bad_path", "error:only_if_cached", "error:client_gone"} {
+	for _, outcome := range []string{"hit", "join", "miss", "pass", "error:status_5xx", "error:reset", "error:bad_path", "own", "error:access_denied", "error:only_if_cached", "error:client_gone"} {
 		if logged.Requests[outcome] == 0 {
 			t.Errorf("no request of outcome %s: %v", outcome, logged.Requests)
 		}

@@ -30,9 +30,10 @@ const StatusClientGone = 499
 // Access makes the access record and the metrics of each request of a role:
 // each is made from the same [accesslog.Record], so that they agree.
 type Access struct {
-	// Each, if not nil, is called with each record as well: the metrics that
-	// only the role knows of are made there. It is set before the first
-	// request, must not wait and must not keep the record.
+	// Each, if not nil, is called with each record before it is logged: the
+	// metrics that only the role knows of are made there, and what the record
+	// lacks is added. It is set before the first request, must not wait and
+	// must not keep the record.
 	Each func(r *accesslog.Record)
 
 	log      *slog.Logger

@@ -64,6 +64,9 @@ func (f frame) lines(s *snapshot) []string {
 	add("")
 	add("OUTCOME       REQ/S    BYTES/S   TTFB P50     P99   TOTAL P50     P99")
 	for _, o := range s.outcomes {
+		if o.name == "own" && o.requests == 0 {
+			continue // robots.txt and the like: rare
+		}
 		add("%-9s %9s %10s  %9s %7s   %9s %7s  %s", o.name, count(o.requests), size(o.bytes),
 			f.span(o.firstByte, o.firstByte.p50), f.span(o.firstByte, o.firstByte.p99),
 			f.span(o.took, o.took.p50), f.span(o.took, o.took.p99), spark(f.past.outcomes[o.name], max(f.width-72, 0)))

@@ -80,7 +80,9 @@ type snapshot struct {
 }
 
 // names of outcomes, in the order they are shown.
-func outcomeNames() []string { return []string{"hit", "hit-stale", "join", "miss", "pass", "error"} }
+func outcomeNames() []string {
+	return []string{"hit", "hit-stale", "join", "miss", "pass", "error", "own"}
+}
 
 // between works out what happened from before to now.
 func between(before, now *sample) *snapshot {

@@ -95,7 +95,7 @@ func (f *fakeEdge) step() {
 	defer f.mu.Unlock()
 	f.steps++
 	for i, name := range outcomeNames() {
-		n := []float64{9700, 20, 30, 200, 40, 0}[i]
+		n := []float64{9700, 20, 30, 200, 40, 0, 0}[i]
 		if n == 0 {
 			continue
 		}
