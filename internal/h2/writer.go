@@ -24,6 +24,7 @@ type writer struct {
 	written  int64       // by the handler
 	started  bool        // the header is queued
 	buf      []byte      // not queued yet
+	ending   bool        // the handler has written all
 	finished bool
 }
 
@@ -143,7 +144,7 @@ func (w *writer) push(p []byte, end, more bool) error {
 	var head []byte
 	if !w.started {
 		w.started = true
-		head = w.encode(p, end)
+		head = w.encode(p)
 	} else if w.head {
 		return nil
 	}
@@ -153,9 +154,8 @@ func (w *writer) push(p []byte, end, more bool) error {
 	return w.x.send(head, p, end, !more)
 }
 
-// encode makes the header of the answer; p is the begin of its body, all of it
-// if end.
-func (w *writer) encode(p []byte, end bool) []byte {
+// encode makes the header of the answer; p is the begin of its body.
+func (w *writer) encode(p []byte) []byte {
 	h := w.kept
 	b := AppendStatus(make([]byte, 0, 512), w.status)
 	if _, set := h["Date"]; !set {
@@ -165,7 +165,7 @@ func (w *writer) encode(p []byte, end bool) []byte {
 		if _, set := h["Content-Type"]; !set && h.Get("Content-Encoding") == "" && len(p) > 0 {
 			b = AppendField(b, "content-type", http.DetectContentType(p))
 		}
-		if w.length < 0 && end && (w.written > 0 || !w.head) {
+		if w.length < 0 && w.ending && (w.written > 0 || !w.head) {
 			b = AppendNumber(b, "content-length", w.written)
 		}
 	}
@@ -177,6 +177,7 @@ func (w *writer) end() bool {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
+	w.ending = true
 	short := w.length >= 0 && w.written < w.length && !w.head && bodyAllowed(w.status)
 	if short {
 		_ = w.push(w.buf, false, false) // it is reset anyway
