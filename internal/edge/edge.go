@@ -77,6 +77,7 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	}
 	e.readers = newReaders()
 	e.solo.max, e.failing.max, e.negatives.max, e.wrong.max = 1<<16, 1<<16, 1<<12, 1<<12
+	e.negatives.weigh, e.negatives.maxWeight = (*memory).weight, negativeBytes
 	e.ctx, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := e.addSites(); err != nil {
 		return nil, err

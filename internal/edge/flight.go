@@ -104,9 +104,23 @@ type memory struct {
 	age     time.Duration
 }
 
+// weight is about what it takes, in bytes.
+func (m *memory) weight() int64 {
+	n := 512 + len(m.body)
+	for name, values := range m.header {
+		n += 64 + len(name)
+		for _, value := range values {
+			n += 16 + len(value)
+		}
+	}
+	return int64(n)
+}
+
 const (
 	// maxMemory is the longest body of a memory.
 	maxMemory = 64 << 10
+	// negativeBytes bounds what all that are remembered take.
+	negativeBytes = 16 << 20
 	// memoryWithin is how long all who wait may wait for the body of a memory.
 	memoryWithin = time.Second
 	// verifyFirst is the length up to which a body whose name tells its digest

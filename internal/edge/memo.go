@@ -7,18 +7,23 @@ import (
 	"freshet/internal/edge/diskcache"
 )
 
-// memo remembers small things for a short time. Its bound is hard: when it is
+// memo remembers small things for a short time. Its bounds are hard: when it is
 // full, it forgets something else. Safe for concurrent use.
 type memo[V any] struct {
 	max int
+	// weigh, if not nil, is what a value takes, maxWeight what all of them may.
+	weigh     func(V) int64
+	maxWeight int64
 
-	mu sync.Mutex
-	m  map[diskcache.ID]memoItem[V]
+	mu     sync.Mutex
+	m      map[diskcache.ID]memoItem[V]
+	weight int64
 }
 
 type memoItem[V any] struct {
-	value V
-	until time.Time
+	value  V
+	until  time.Time
+	weight int64
 }
 
 func (m *memo[V]) get(id diskcache.ID, now time.Time) (V, bool) {
@@ -26,7 +31,7 @@ func (m *memo[V]) get(id diskcache.ID, now time.Time) (V, bool) {
 	defer m.mu.Unlock()
 	item, ok := m.m[id]
 	if ok && !now.Before(item.until) {
-		delete(m.m, id)
+		m.dropLocked(id)
 		ok = false
 	}
 	if !ok {
@@ -37,37 +42,51 @@ func (m *memo[V]) get(id diskcache.ID, now time.Time) (V, bool) {
 }
 
 func (m *memo[V]) put(id diskcache.ID, v V, now time.Time, d time.Duration) {
+	item := memoItem[V]{value: v, until: now.Add(d)}
+	if m.weigh != nil {
+		item.weight = m.weigh(v)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.m == nil {
 		m.m = make(map[diskcache.ID]memoItem[V])
 	}
-	if _, known := m.m[id]; !known && len(m.m) >= m.max {
+	m.dropLocked(id)
+	if m.weigh != nil && item.weight > m.maxWeight/8 {
+		return // it would cost too many others
+	}
+	if len(m.m) >= m.max || m.weigh != nil && m.weight+item.weight > m.maxWeight {
 		m.shrink(now)
 	}
-	m.m[id] = memoItem[V]{v, now.Add(d)}
+	m.m[id] = item
+	m.weight += item.weight
 }
 
-// shrink drops what is over, and at least an eighth: maps are walked in random
-// order.
+// shrink drops what is over, and at least an eighth of the number and the
+// weight: maps are walked in random order.
 func (m *memo[V]) shrink(now time.Time) {
-	drop := m.max/8 + 1
+	count, weight := m.max-m.max/8-1, m.maxWeight-m.maxWeight/8
 	for id, item := range m.m {
-		if drop > 0 || !now.Before(item.until) {
-			delete(m.m, id)
-			drop--
+		if len(m.m) > count || m.weigh != nil && m.weight > weight || !now.Before(item.until) {
+			m.dropLocked(id)
 		}
 	}
 }
 
+func (m *memo[V]) dropLocked(id diskcache.ID) {
+	m.weight -= m.m[id].weight
+	delete(m.m, id)
+}
+
 func (m *memo[V]) drop(id diskcache.ID) {
 	m.mu.Lock()
-	delete(m.m, id)
+	m.dropLocked(id)
 	m.mu.Unlock()
 }
 
 func (m *memo[V]) clear() {
 	m.mu.Lock()
 	clear(m.m)
+	m.weight = 0
 	m.mu.Unlock()
 }
