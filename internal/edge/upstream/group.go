@@ -156,7 +156,7 @@ func (g *Group) ask(ctx context.Context, r *Request, order []choice, by time.Tim
 		if after = o.times.high(); after == 0 {
 			return o.do(ctx, r, by, nil)
 		}
-		after = max(after, hedgeFloor)
+		after = max(after+after/8, hedgeFloor) // well slower, not as slow as
 	}
 	return g.race(ctx, r, o, order[1].o, after, by)
 }
