@@ -51,7 +51,7 @@ func (b *lockedBuffer) Write(p []byte) (int, error) {
 func newWorld(t *testing.T, cfg Config, origin http.HandlerFunc) *world {
 	t.Helper()
 	w := &world{t: t, net: new(memnet.Network), log: new(lockedBuffer)}
-	if cfg.Origin == "" {
+	if cfg.Origin == "" && len(cfg.Origins) == 0 {
 		cfg.Origin = "http://origin.mem"
 	}
 	if cfg.Store == "" {

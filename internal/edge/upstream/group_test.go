@@ -20,13 +20,23 @@ import (
 type fake struct {
 	*Origin
 	asked  atomic.Int64
+	mu     sync.Mutex
 	answer func(*http.Request) (*http.Response, error)
 }
 
 // RoundTrip implements [http.RoundTripper].
 func (f *fake) RoundTrip(r *http.Request) (*http.Response, error) {
 	f.asked.Add(1)
-	return f.answer(r)
+	f.mu.Lock()
+	answer := f.answer
+	f.mu.Unlock()
+	return answer(r)
+}
+
+func (f *fake) set(answer func(*http.Request) (*http.Response, error)) {
+	f.mu.Lock()
+	f.answer = answer
+	f.mu.Unlock()
 }
 
 func status(code int) func(*http.Request) (*http.Response, error) {
@@ -386,12 +396,12 @@ func TestProbe(t *testing.T) {
 		if !fakes[0].Healthy() || fakes[0].asked.Load() < 4 {
 			t.Errorf("healthy: %v after %d probes", fakes[0].Healthy(), fakes[0].asked.Load())
 		}
-		fakes[0].answer = status(404)
+		fakes[0].set(status(404))
 		time.Sleep(time.Minute)
 		if fakes[0].Healthy() || !fakes[1].Healthy() {
 			t.Error("a failing probe does not eject, or ejects another one")
 		}
-		fakes[0].answer = status(200)
+		fakes[0].set(status(200))
 		time.Sleep(15 * time.Second)
 		if !fakes[0].Healthy() {
 			t.Error("a good probe does not bring it back")
