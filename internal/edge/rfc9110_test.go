@@ -168,6 +168,28 @@ func TestExpectContinue(t *testing.T) {
 	})
 }
 
+// TestForwarding is RFC 9110 §7.6 and §9.
+func TestForwarding(t *testing.T) {
+	t.Parallel()
+	playAll(t, "none", "/76/", []statement{
+		{"§7.6.1: what concerns a connection ends there", []step{{
+			send: []string{"Connection: X-Hop", "X-Hop: 1", "Keep-Alive: timeout=5", "Te: trailers", "Proxy-Authorization: a", "X-End: 1"}, from: fresh(),
+			asks: []string{"!X-Hop", "!Keep-Alive", "!Te", "!Proxy-Authorization", "X-End: 1"},
+		}}},
+		{"§7.6.1: also when it is passed on", []step{{
+			method: "POST", send: []string{"Connection: X-Hop", "X-Hop: 1", "Upgrade: h2c", "X-End: 1"},
+			from: fresh("Connection: X-Back", "X-Back: 1", "X-Out: 1"), asks: []string{"!X-Hop", "!Upgrade", "X-End: 1"}, has: []string{"!X-Back", "X-Out: 1"},
+		}}},
+		{"§7.6.3: Via", []step{{send: []string{"Via: 1.0 other"}, from: fresh(), asks: []string{"Via: 1.0 other, 1.1 freshet"}}}},
+		{"§7.6.2: the last hop answers", []step{{method: "OPTIONS", send: []string{"Max-Forwards: 0"}, gives: -1, has: []string{"Allow"}}}},
+		{"§7.6.2: those before count down", []step{{method: "OPTIONS", send: []string{"Max-Forwards: 3"}, from: []string{"Allow: GET"}, asks: []string{"Max-Forwards: 2"}, has: []string{"Allow: GET"}}}},
+		{"§7.6.2: for no other methods", []step{{method: "POST", send: []string{"Max-Forwards: 0"}, from: fresh(), asks: []string{"Max-Forwards: 0"}}}},
+		{"§9.3.8: TRACE is not answered here", []step{{method: "TRACE", send: []string{"Max-Forwards: 0"}, status: 405, gives: -1}}},
+		{"§9.3.6: no tunnels", []step{{method: "CONNECT", status: 405, gives: -1}}},
+		{"§9.1: other methods go through", []step{{method: "PROPFIND", from: []string{":207"}, status: 207, gives: -1}}},
+	})
+}
+
 // TestTargeted is RFC 9213.
 func TestTargeted(t *testing.T) {
 	t.Parallel()

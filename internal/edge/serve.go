@@ -35,6 +35,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rp.purgeMethod(s)
 	case r.Method == http.MethodConnect:
 		rp.refuse(http.StatusMethodNotAllowed, "bad_method", "this is no tunnel")
+	case lastHop(r):
+		rp.answerHere()
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, r.ContentLength != 0,
 		c.policy.Pass, len(r.Header["If-Match"]) > 0, len(r.Header["If-Unmodified-Since"]) > 0:
 		// If-Match and If-Unmodified-Since are for the origin (RFC 9111 §4.3.2).
