@@ -52,7 +52,8 @@ func newSeeing(t *testing.T, format accesslog.Format, origin http.HandlerFunc) *
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Config{Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off", Listen: "127.0.0.1:0",
+		ended <- Run(ctx, Config{
+			Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off", Listen: "127.0.0.1:0",
 			Gate: gate.Config{Robots: "disallow", Health: "/health", Rules: []gate.Rule{{Action: "deny", Paths: []string{"/secret/"}}}},
 		}, role.Env{
 			Metrics: s.reg, Access: lines, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
