@@ -37,6 +37,11 @@ type candidate struct {
 	flights []*flight
 	led     bool // somebody waits for it, who is its leader
 
+	// held, if not nil, is closed by who shows the candidate, or lets it show
+	// itself; ready when it is whole.
+	held, ready chan struct{}
+	showed      bool
+
 	// What follows is written before done is closed.
 	gen     *generation // nil with err, and if there are no such files
 	entries map[string]*diskcache.Entry
@@ -80,9 +85,13 @@ func (e *Edge) refresh(s *set, path string, force bool) *candidate {
 	if s.task != nil && !force && !s.task.isPurged() {
 		return s.task
 	}
-	t := &candidate{e: e, set: s, after: s.task, force: force, begun: time.Now(), done: make(chan struct{})}
-	s.task = t
-	e.wg.Go(func() { t.run() })
+	return s.beginLocked(&candidate{e: e, set: s, after: s.task, force: force, done: make(chan struct{})})
+}
+
+// beginLocked begins a candidate that comes after all others. mu is held.
+func (s *set) beginLocked(t *candidate) *candidate {
+	t.begun, s.task = time.Now(), t
+	t.e.wg.Go(t.run)
 	return t
 }
 
@@ -364,23 +373,36 @@ func (t *candidate) plausible(g *generation) error {
 
 // show makes the generation the one that is shown, in one step, and durable.
 func (t *candidate) show() error {
-	e, s := t.e, t.set
+	e := t.e
 	if t.plain {
 		return nil
 	}
 	t.changed = !t.same()
-	if t.gen != nil && t.changed {
-		// From here on a restart finds the new one; it is whole.
-		if err := e.saveGeneration(s, t.gen); err != nil {
-			e.log.WarnContext(e.ctx, "generation not recorded", slog.Any("error", err))
-			t.plain = true
-			return nil
-		}
+	if t.held != nil {
+		close(t.ready)
+		<-t.held
+	}
+	if t.showed {
+		return nil
+	}
+	if err := t.record(); err != nil {
+		e.log.WarnContext(e.ctx, "generation not recorded", slog.Any("error", err))
+		t.plain = true
+		return nil
 	}
 	e.purgeMu.Lock()
 	t.showLocked()
 	e.purgeMu.Unlock()
 	return nil
+}
+
+// record writes to the store what will be shown. From here on a restart finds
+// it; it is whole.
+func (t *candidate) record() error {
+	if t.gen == nil || !t.changed {
+		return nil
+	}
+	return t.e.saveGeneration(t.set, t.gen)
 }
 
 // same reports whether what was fetched is what is shown.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -104,6 +105,21 @@ type Config struct {
 	// limit on the whole. Default "15s".
 	IdleTimeout time.Duration `toml:"idle-timeout"`
 
+	// Prefill are patterns of OSTree refs ("app/org.example.*/x86_64/stable"; "*"
+	// stands for anything but a slash). When a publish brings new content of one
+	// of them, that is fetched before the new summary is shown: by the static
+	// delta from the commit before if there is one, else by objects. Default:
+	// none.
+	Prefill []string `toml:"prefill"`
+
+	// PrefillRate is how many bytes per second that may take.
+	// Default "0B", no limit.
+	PrefillRate config.Size `toml:"prefill-rate"`
+
+	// PrefillWithin is how long a publish may be held back for it; clients have
+	// what was before until then. Default "30s".
+	PrefillWithin time.Duration `toml:"prefill-within"`
+
 	// PurgeMethod says that the method PURGE is understood on the public
 	// listener, as Varnish and Fastly do: from PurgeFrom, and with the token of
 	// a client that may purge. Otherwise PURGE is answered 405; it never goes to
@@ -162,6 +178,9 @@ type SiteConfig struct {
 	// Keys is as in [edge]. Default: that of [edge].
 	Keys []string `toml:"keys"`
 
+	// Prefill is as in [edge]. Default: that of [edge].
+	Prefill []string `toml:"prefill"`
+
 	// PurgeMethod is as in [edge], for this site alone. Default false.
 	PurgeMethod bool `toml:"purge-method"`
 
@@ -174,15 +193,16 @@ type SiteConfig struct {
 
 // Defaults of Config.
 const (
-	defaultListen    = ":8081"
-	defaultSize      = 10e9
-	defaultFirstByte = 15 * time.Second
-	defaultIdle      = 15 * time.Second
-	rulesAuto        = "auto"
-	rulesNone        = "none"
-	followAuto       = "auto"
-	followOn         = "on"
-	followOff        = "off"
+	defaultListen        = ":8081"
+	defaultSize          = 10e9
+	defaultFirstByte     = 15 * time.Second
+	defaultIdle          = 15 * time.Second
+	defaultPrefillWithin = 30 * time.Second
+	rulesAuto            = "auto"
+	rulesNone            = "none"
+	followAuto           = "auto"
+	followOn             = "on"
+	followOff            = "off"
 	// minSize is what the smallest useful store takes.
 	minSize = 1 << 20
 )
@@ -203,12 +223,16 @@ func (c Config) WithDefaults() Config {
 		c.Node, _ = os.Hostname() // the empty name reports nothing
 	}
 	c.FirstByteTimeout = cmp.Or(c.FirstByteTimeout, defaultFirstByte)
+	c.PrefillWithin = cmp.Or(c.PrefillWithin, defaultPrefillWithin)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, defaultIdle)
 	c.Upstream = c.Upstream.WithDefaults()
 	sites := maps.Clone(c.Sites)
 	for name, site := range sites {
 		site.Rules = cmp.Or(site.Rules, c.Rules)
 		site.Gate = site.Gate.Or(c.Gate).WithDefaults()
+		if len(site.Prefill) == 0 {
+			site.Prefill = c.Prefill
+		}
 		if len(site.Keys) == 0 {
 			site.Keys = c.Keys
 		}
@@ -246,6 +270,11 @@ func (c Config) Validate() []config.Problem {
 		v.problem("node", "want a name of up to %d bytes", hubapi.MaxNodeName)
 	}
 	v.files("keys", c.Keys)
+	v.patterns("prefill", c.Prefill)
+	v.notNegative("prefill-within", c.PrefillWithin)
+	if c.PrefillRate < 0 {
+		v.problem("prefill-rate", "must not be negative")
+	}
 	v.clientSites(c)
 	v.notNegative("first-byte-timeout", c.FirstByteTimeout)
 	v.notNegative("idle-timeout", c.IdleTimeout)
@@ -294,6 +323,7 @@ func (v *validation) site(name string, site SiteConfig, owner map[string]string)
 	v.follow(key+".follow", site.Follow)
 	v.networks(key+".purge-from", site.PurgeFrom)
 	v.files(key+".keys", site.Keys)
+	v.patterns(key+".prefill", site.Prefill)
 }
 
 // networks checks a list of networks and addresses.
@@ -301,6 +331,15 @@ func (v *validation) networks(key string, list []string) {
 	for i, s := range list {
 		if _, err := gate.ParseNetwork(s); err != nil {
 			v.problem(fmt.Sprintf("%s[%d]", key, i), `%q is no network: want "10.1.0.0/16" or "192.0.2.7"`, s)
+		}
+	}
+}
+
+// patterns checks a list of patterns of refs.
+func (v *validation) patterns(key string, list []string) {
+	for i, pattern := range list {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			v.problem(fmt.Sprintf("%s[%d]", key, i), "%q is no pattern of refs", pattern)
 		}
 	}
 }

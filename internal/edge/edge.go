@@ -162,7 +162,7 @@ func (e *Edge) openCursors() error {
 func (e *Edge) addSites() error {
 	if e.cfg.Origin != "" || len(e.cfg.Origins) > 0 {
 		s, err := e.newSite("", SiteConfig{
-			Keys: e.cfg.Keys, Origin: e.cfg.Origin, Origins: e.cfg.Origins, Rules: e.cfg.Rules, Follow: e.cfg.Follow, PurgeMethod: e.cfg.PurgeMethod, PurgeFrom: e.cfg.PurgeFrom,
+			Keys: e.cfg.Keys, Prefill: e.cfg.Prefill, Origin: e.cfg.Origin, Origins: e.cfg.Origins, Rules: e.cfg.Rules, Follow: e.cfg.Follow, PurgeMethod: e.cfg.PurgeMethod, PurgeFrom: e.cfg.PurgeFrom,
 		})
 		if err != nil {
 			return err
@@ -200,6 +200,10 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 			return nil, fmt.Errorf("purge-from: %w", err)
 		}
 		s.purgeFrom = append(s.purgeFrom, network)
+	}
+	s.prefill = prefill{refs: cfg.Prefill, rate: int64(e.cfg.PrefillRate)}
+	if len(cfg.Prefill) > 0 {
+		s.prefill.within = e.cfg.PrefillWithin
 	}
 	if s.keys, err = readKeys(cfg.Keys); err != nil {
 		return nil, fmt.Errorf("site %s: %w", s.label(), err)

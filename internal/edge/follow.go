@@ -130,16 +130,19 @@ func (e *Edge) apply(ctx context.Context, s *site, batch hubapi.Batch, log *slog
 	if len(batch.Events) == 0 {
 		return nil
 	}
+	var paths []string
 	for _, event := range batch.Events {
-		paths := s.paths(event)
-		n, err := e.purge(s, paths)
-		if err != nil {
-			return fmt.Errorf("event %d: %w", event.Serial, err)
-		}
+		paths = append(paths, s.paths(event)...)
+	}
+	n, err := e.renew(ctx, s, paths)
+	if err != nil {
+		return fmt.Errorf("events up to %d: %w", batch.Cursor.Serial, err)
+	}
+	e.metrics.purged.Add(float64(n))
+	for _, event := range batch.Events {
 		e.metrics.events.Inc()
-		e.metrics.purged.Add(float64(n))
 		log.InfoContext(ctx, "event applied", slog.Int64("serial", event.Serial), slog.String("kind", string(event.Kind)),
-			slog.String("repo", event.Repo), slog.Int("changed", len(paths)), slog.Int("purged", n))
+			slog.String("repo", event.Repo), slog.Int("changed", len(event.Changed)))
 	}
 	return e.writeCursor(s, batch.Cursor)
 }

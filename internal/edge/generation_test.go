@@ -117,7 +117,8 @@ func kindsOfSets() []kindOfSet {
 				data := fmt.Sprintf("generation %d. %s", n, strings.Repeat("x", 5000))
 				return [][2]string{{"/repo/summary", data}, {"/repo/summary.sig", note(s.ostree(t, data), data)}}
 			},
-			[]string{"/repo/summary", "/repo/summary.sig"}, nil,
+			[]string{"/repo/summary", "/repo/summary.sig"},
+			nil,
 			signed("/repo/summary", "/repo/summary.sig"),
 		},
 		{
@@ -151,7 +152,8 @@ func kindsOfSets() []kindOfSet {
 				data := fmt.Sprintf("generation %d. db", n)
 				return [][2]string{{"/core/core.db", data}, {"/core/core.db.sig", note(s.detached(t, data), data)}}
 			},
-			[]string{"/core/core.db", "/core/core.db.sig"}, nil,
+			[]string{"/core/core.db", "/core/core.db.sig"},
+			nil,
 			signed("/core/core.db", "/core/core.db.sig"),
 		},
 	}

@@ -102,7 +102,8 @@ func (t *candidate) prepare() error {
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("fetch what the new generation lists: %w", err)
 	}
-	return t.e.beforeShown(t)
+	t.e.beforeShown(t)
+	return nil
 }
 
 // indexSignature fetches and compares the signature of a summary.idx, which has
@@ -220,9 +221,6 @@ func (e *Edge) obtain(ctx context.Context, c call) (*diskcache.Entry, error) {
 	}
 	return nil, errNotKept
 }
-
-// beforeShown is the last that happens before a new generation is shown.
-func (e *Edge) beforeShown(*candidate) error { return nil }
 
 // fromMember answers a request for a file of a set that is none of its roots:
 // with the bytes that the root of its generation lists. It reports false if no

@@ -121,11 +121,17 @@ func (f *flight) purgeSelected(sel *selection, wanted map[diskcache.Key]bool) {
 // sees some of them fresh and others not. The entries stay for the time when
 // the origin cannot be asked. It returns when this survives a crash, and how
 // many entries it met of those that it could find at once.
-func (e *Edge) purge(s *site, paths []string) (int, error) {
+//
+// Files that were fetched anew already, because the event was known, are shown
+// by also, in the same step.
+func (e *Edge) purge(s *site, paths []string, also ...func()) (int, error) {
 	wanted := make(map[string]bool, len(paths))
 	var entries []*diskcache.Entry
 	var ban diskcache.Ban
 	e.purgeMu.Lock()
+	for _, show := range also {
+		show()
+	}
 	for _, path := range paths {
 		wanted[path] = true
 		id := keyID(s.name, (&url.URL{Path: path}).EscapedPath(), "")

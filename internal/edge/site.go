@@ -19,15 +19,16 @@ import (
 
 // site is what is served from some origins, and the host names it is asked by.
 type site struct {
-	name   string // "" for the default site
-	origin *upstream.Group
-	loopID string // tells requests that come back; see loop.go
-	ruled  bool   // path rules apply
-	follow string
-	keys   *sign.Verifier // that sign the roots of sets, nil if none are known
-	gate   atomic.Pointer[gate.Gate]
-	hubURL string
-	report string // what the hub said of the last report; of the follower alone
+	name    string // "" for the default site
+	origin  *upstream.Group
+	loopID  string // tells requests that come back; see loop.go
+	ruled   bool   // path rules apply
+	follow  string
+	keys    *sign.Verifier // that sign the roots of sets, nil if none are known
+	gate    atomic.Pointer[gate.Gate]
+	hubURL  string
+	report  string // what the hub said of the last report; of the follower alone
+	prefill prefill
 	// purgeMethod: PURGE is understood; from purgeFrom without a token.
 	purgeMethod bool
 	purgeFrom   []netip.Prefix
