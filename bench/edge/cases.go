@@ -18,6 +18,8 @@ type load struct {
 	once   bool // each path once, then it is over
 	rate   int  // requests/s at most; 0: as many as can be
 	origin bool // the origin is asked as well
+	tls    bool // by TLS
+	h2     *multiplexed
 }
 
 // benchCase is a load and what is expected of it.
@@ -63,6 +65,8 @@ func cases(cfg config) []benchCase {
 	}
 	list[0].p99 = goals{"nginx-log": 1.5, "nginx-cache": 0}
 	list[4].p99 = goals{"nginx-log": 1.5, "nginx-cache": 0}
+
+	list = append(list, tlsCases(small)...)
 
 	all := goals{"nginx-cache": 0.70, "varnish": 0, "trafficserver": 0}
 	round := 0

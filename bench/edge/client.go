@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ type result struct {
 // client is one connection that asks, reads, and asks again.
 type client struct {
 	addr  string
+	tls   bool
 	close bool
 	conn  net.Conn
 	br    *bufio.Reader
@@ -44,6 +46,9 @@ func (c *client) dial(ctx context.Context) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.addr)
 	if err != nil {
 		return err
+	}
+	if c.tls {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) //nolint:gosec // the time is measured, not the trust
 	}
 	c.conn = conn
 	if c.br == nil {
@@ -151,6 +156,9 @@ type sampler struct {
 
 // sample loads a server for a while, or until every path was asked for.
 func sample(ctx context.Context, s *server, l load, d time.Duration) (r result, err error) {
+	if l.h2 != nil {
+		return sampleH2(ctx, s, l)
+	}
 	run := sampler{load: l}
 	for _, path := range l.paths {
 		run.requests = append(run.requests, requestFor(path, l.close))
@@ -195,7 +203,7 @@ func sample(ctx context.Context, s *server, l load, d time.Duration) (r result, 
 // connection asks, one request after the other.
 func (run *sampler) connection(ctx context.Context, s *server, i int, begin <-chan struct{}) {
 	l := &run.load
-	c := client{addr: s.addr, close: l.close}
+	c := client{addr: s.at(l.tls), tls: l.tls, close: l.close}
 	err := c.dial(ctx)
 	var tick *time.Ticker
 	if l.rate > 0 {
@@ -256,11 +264,11 @@ func readMeters(s *server) (m meters, err error) {
 }
 
 // openIdle opens n connections, and sends one request on each.
-func openIdle(ctx context.Context, s *server, n int) ([]net.Conn, error) {
+func openIdle(ctx context.Context, s *server, n int, tls bool) ([]net.Conn, error) {
 	var conns []net.Conn
 	br := bufio.NewReaderSize(nil, 64<<10)
 	for range n {
-		c := client{addr: s.addr, br: br}
+		c := client{addr: s.at(tls), tls: tls, br: br}
 		if err := c.do(ctx, requestFor(kilobyte, false)); err != nil {
 			return conns, err
 		}

@@ -165,6 +165,19 @@ func median(list []float64) float64 {
 
 // measureIdle prints what an idle connection takes in each server.
 func measureIdle(ctx context.Context, servers []*server, n int, out io.Writer) error {
+	for _, tls := range [...]bool{false, true} {
+		if err := measureIdleBy(ctx, servers, n, tls, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func measureIdleBy(ctx context.Context, servers []*server, n int, tls bool, out io.Writer) error {
+	name := "idle-KiB"
+	if tls {
+		name = "idle-tls-KiB"
+	}
 	for _, s := range servers {
 		if s.name != ours && s.name != "nginx-cache" {
 			continue
@@ -176,12 +189,12 @@ func measureIdle(ctx context.Context, servers []*server, n int, out io.Writer) e
 		if err != nil {
 			return err
 		}
-		conns, err := openIdle(ctx, s, n)
+		conns, err := openIdle(ctx, s, n, tls)
 		if err == nil {
 			var after int64
 			if after, err = s.memory(); err == nil {
 				each := float64(after-before) / 1024 / float64(n)
-				_, err = fmt.Fprintf(out, "idle-KiB:%s %.2f - - %s\n", s.name, each, idleGoal(s, each))
+				_, err = fmt.Fprintf(out, "%s:%s %.2f - - %s\n", name, s.name, each, idleGoal(s, each, tls))
 			}
 		}
 		for _, c := range conns {
@@ -194,12 +207,15 @@ func measureIdle(ctx context.Context, servers []*server, n int, out io.Writer) e
 	return nil
 }
 
-func idleGoal(s *server, kib float64) string {
-	const most = 6
+func idleGoal(s *server, kib float64, tls bool) string {
+	most := 6
+	if tls {
+		most = 32
+	}
 	switch {
 	case s.name != ours:
 		return "- -"
-	case kib <= most:
+	case kib <= float64(most):
 		return fmt.Sprintf("%d ok", most)
 	}
 	return fmt.Sprintf("%d short", most)

@@ -28,6 +28,9 @@ http {
 	sendfile_max_chunk 2m;
 	keepalive_requests 1000000000;
 	keepalive_timeout 120s;
+	ssl_protocols TLSv1.3;
+	ssl_certificate %[9]s;
+	ssl_certificate_key %[10]s;
 	open_file_cache max=10000 inactive=1h;
 	open_file_cache_valid 1h;
 	client_body_temp_path %[2]s/body;
@@ -54,11 +57,13 @@ http {
 	}
 	server {
 		listen 127.0.0.1:%[5]d reuseport;
+		listen 127.0.0.1:%[7]d ssl http2 reuseport;
 		access_log %[2]s/access.log combined buffer=64k flush=1s;
 		root %[4]s;
 	}
 	server {
 		listen 127.0.0.1:%[6]d reuseport;
+		listen 127.0.0.1:%[8]d ssl http2 reuseport;
 		access_log %[2]s/cache.log combined buffer=64k flush=1s;
 		proxy_http_version 1.1;
 		proxy_set_header Connection "";
@@ -77,21 +82,21 @@ http {
 
 // nginx returns the three servers of one nginx: "nginx", "nginx-log" and
 // "nginx-cache".
-func nginx(ctx context.Context, dir, www string, ports []int) ([]*server, error) {
+func nginx(ctx context.Context, dir, www string, ports []int, cert, key string) ([]*server, error) {
 	dir = filepath.Join(dir, "nginx")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	file := filepath.Join(dir, "nginx.conf")
-	text := fmt.Sprintf(nginxConfig, runtime.NumCPU(), dir, ports[0], www, ports[1], ports[2])
+	text := fmt.Sprintf(nginxConfig, runtime.NumCPU(), dir, ports[0], www, ports[1], ports[2], ports[9], ports[10], cert, key)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, "nginx", "-p", dir, "-c", file)
 	return []*server{
 		{name: "nginx", addr: local(ports[0]), cmd: cmd},
-		{name: "nginx-log", addr: local(ports[1]), cmd: cmd},
-		{name: "nginx-cache", addr: local(ports[2]), cmd: cmd},
+		{name: "nginx-log", addr: local(ports[1]), tls: local(ports[9]), cmd: cmd},
+		{name: "nginx-cache", addr: local(ports[2]), tls: local(ports[10]), cmd: cmd},
 	}, nil
 }
 
@@ -153,10 +158,15 @@ func trafficServer(ctx context.Context, dir, origin string, ports []int) (*serve
 }
 
 // freshet is an edge with everything on, its log in a file.
-func freshet(ctx context.Context, cfg config, dir, origin string, ports []int) *server {
-	cmd := exec.CommandContext(ctx, cfg.binary, "edge", "--origin", "http://"+origin, "--store", filepath.Join(dir, "freshet"),
+func freshet(ctx context.Context, cfg config, dir, origin string, ports []int, cert, key string) (*server, error) {
+	file := filepath.Join(dir, "freshet.toml")
+	text := fmt.Sprintf("[edge]\nlisten-tls = %q\n[[edge.tls.certificates]]\ncert = %q\nkey = %q\n", local(ports[2]), cert, key)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, cfg.binary, "edge", "--config", file, "--origin", "http://"+origin, "--store", filepath.Join(dir, "freshet"),
 		"--listen", local(ports[0]), "--admin", local(ports[1]), "--follow", "off")
-	return &server{name: "freshet", addr: local(ports[0]), admin: local(ports[1]), cmd: cmd}
+	return &server{name: "freshet", addr: local(ports[0]), tls: local(ports[2]), admin: local(ports[1]), cmd: cmd}, nil
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -92,12 +92,17 @@ func (s *server) memory() (int64, error) {
 	return sum, nil
 }
 
+// selfCPU is the time of this process and of the programs it has run.
 func selfCPU() (time.Duration, error) {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return 0, fmt.Errorf("own CPU time: %w", err)
+	var sum time.Duration
+	for _, who := range [...]int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if err := unix.Getrusage(who, &u); err != nil {
+			return 0, fmt.Errorf("own CPU time: %w", err)
+		}
+		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
+	return sum, nil
 }
 
 // machineBusy is the time that all CPUs were not idle.

@@ -19,23 +19,36 @@ import (
 type server struct {
 	name  string
 	addr  string
+	tls   string // address with TLS, if it has one
 	admin string // of freshet, for profiles
 	cmd   *exec.Cmd
 	// origin is what a cache asks, nil if it is none.
 	origin *server
 }
 
+// at is the address without or with TLS.
+func (s *server) at(tls bool) string {
+	if tls {
+		return s.tls
+	}
+	return s.addr
+}
+
 // startServers starts all that were asked for. What was started is returned
 // also with an error.
 func startServers(ctx context.Context, cfg config, dir string) ([]*server, error) {
-	ports, err := freePorts(8)
+	ports, err := freePorts(11)
 	if err != nil {
 		return nil, err
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { // some servers' workers are another user
 		return nil, err
 	}
-	all, err := nginx(ctx, dir, filepath.Join(dir, "www"), ports)
+	cert, key, err := writeCertificate(dir)
+	if err != nil {
+		return nil, err
+	}
+	all, err := nginx(ctx, dir, filepath.Join(dir, "www"), ports, cert, key)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +61,11 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, v, ts, freshet(ctx, cfg, dir, origin, ports[6:]))
+	mine, err := freshet(ctx, cfg, dir, origin, ports[6:9], cert, key)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, v, ts, mine)
 	var servers []*server
 	for i, s := range all {
 		if i > 1 {
