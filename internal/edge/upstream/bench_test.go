@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -61,7 +62,7 @@ func benchmark(b *testing.B, size int, prepare func(*Origin)) {
 			for err == nil {
 				_, err = resp.Body.Read(buf)
 			}
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				b.Error(err)
 			}
 			_ = resp.Body.Close()

@@ -109,7 +109,7 @@ const maxProbe = 1 << 20
 
 func (o *Origin) probe(ctx context.Context, path string) {
 	r := Request{Method: http.MethodGet, URI: path, Header: http.Header{"User-Agent": {"freshet-probe"}}}
-	resp, err := o.Do(ctx, r) //nolint:bodyclose // below
+	resp, err := o.Do(ctx, r)
 	if err != nil {
 		return // noted by the origin
 	}

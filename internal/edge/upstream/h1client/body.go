@@ -247,8 +247,8 @@ func (b *body) release() {
 // Close implements [io.Closer]. It cuts the connection unless the rest of the
 // body is at hand.
 func (b *body) Close() error {
-	if b.err != nil {
-		return nil
+	if b.conn == nil {
+		return nil // at its end, or closed before
 	}
 	if c := b.conn; b.mode == framedLength && b.left == int64(c.w-c.r) {
 		c.r = c.w

@@ -270,7 +270,7 @@ func (c *Client) write(cn *conn, r *Request) (*upload, error) {
 // readHead reads the head of the response, and the interim ones before it.
 func (c *Client) readHead(cn *conn, r *Request, up *upload) (h head, untouched bool, err error) {
 	for turn := range maxInterim + 1 {
-		n := 0
+		var n int
 		for seen := 0; ; {
 			data := (*cn.buf)[cn.r:cn.w]
 			if n, err = headEnd(data, seen); err != nil {

@@ -110,7 +110,7 @@ func wantKind(t *testing.T, err error, want Kind) {
 const ok5 = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 // bubble runs the test in fake time.
-func bubble(t *testing.T, f func(t *testing.T)) { //nolint:thelper // it is the test
+func bubble(t *testing.T, f func(t *testing.T)) {
 	synctest.Test(t, f)
 }
 
