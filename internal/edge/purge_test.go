@@ -218,6 +218,55 @@ func TestPurgeOriginAway(t *testing.T) {
 	}
 }
 
+// A set that is purged hard is gone as a whole, by whichever name; softly, it is
+// there as a whole while the origin is away.
+func TestPurgeSetOriginAway(t *testing.T) {
+	members := []string{"/repo/stable/summary", "/repo/stable/summary.sig"}
+	for name, req := range map[string]edgeapi.PurgeRequest{
+		"set": {Sets: members[:1]}, "prefix": {Prefixes: []string{"/repo/"}}, "tag": {Tags: []string{"t"}}, "urls": {URLs: members}, "everything": {Everything: true},
+	} {
+		for _, hard := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " hard=", hard), func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					origin := &versions{tags: map[string][]string{members[0]: {"t"}, members[1]: {"t"}}}
+					cfg, boss, _ := clients(t)
+					w := newWorld(t, Config{Control: cfg}, origin.serve)
+					for range 2 {
+						for _, path := range members {
+							w.get(path)
+						}
+					}
+					origin.next()
+					origin.setDown(true)
+					req.Hard = hard
+					w.purge(boss, req)
+					for range 2 {
+						for _, path := range members {
+							a := w.get(path)
+							if hard && a.status != http.StatusBadGateway || !hard && a.body != path+" v0" {
+								t.Errorf("%s answered %d %q", path, a.status, a.body)
+							}
+						}
+						w.restart()
+					}
+					origin.setDown(false)
+					time.Sleep(10 * time.Second)
+					for range 2 { // the second is of the same generation in any case
+						for _, path := range members {
+							w.get(path)
+						}
+					}
+					for _, path := range members {
+						if a := w.get(path); a.body != path+" v1" {
+							t.Errorf("%s answered %d %q when the origin was back", path, a.status, a.body)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
 // What is on its way when it is purged: those who asked before get it, or what
 // is newer; those who ask after do not, and it does not stay.
 func TestPurgeDuringFetch(t *testing.T) {
