@@ -41,7 +41,7 @@ func (d *h3Door) serve(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("HTTP/3 on %s: %w", d.conn.LocalAddr(), err), d.conn.Close())
 	}
 	srv := &http3.Server{
-		Handler:        d.handler,
+		Handler:        withoutBody(d.handler),
 		MaxHeaderBytes: int(d.limits.HeaderSize),
 		IdleTimeout:    d.limits.IdleTime,
 		Logger:         slog.New(slog.DiscardHandler),
@@ -70,6 +70,18 @@ func (d *h3Door) serve(ctx context.Context) error {
 		return fmt.Errorf("HTTP/3 on %s: %w", d.conn.LocalAddr(), err)
 	}
 	return nil
+}
+
+// withoutBody makes GET and HEAD requests of HTTP/3 that do not say that they
+// have a body into requests that have none: whether one comes shows only at the
+// end of the stream, and it would mean nothing (RFC 9110 §9.3.1).
+func withoutBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength < 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			r.ContentLength, r.Body = 0, http.NoBody
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // countedQUIC refuses connections beyond the limits.

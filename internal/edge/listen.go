@@ -80,6 +80,8 @@ func (e *Edge) openDoors(ctx context.Context, metrics *h1.Metrics) (d *doors, er
 			return nil, fmt.Errorf("tls: %w", err)
 		}
 		e.env.Metrics.MustRegister(d.certificates)
+	} else {
+		e.env.Metrics.MustRegister(new(certs.Store))
 	}
 	for i := clear; i < len(all); i++ {
 		all[i] = tls.NewListener(all[i], d.certificates.TLS("h2", "http/1.1"))

@@ -98,6 +98,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`cert = ""`, `cert = "edge.pem"`},
 		{`certificate = ""`, `certificate = "edge.pem"`},
 		{`key = ""`, `key = "edge.key"`},
+		{`certificate = ""`, `certificate = "admin.pem"`},
 		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))

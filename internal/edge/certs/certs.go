@@ -35,7 +35,8 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Store chooses the certificate of each handshake. Safe for concurrent use.
+// Store chooses the certificate of each handshake. The zero value has none. Safe
+// for concurrent use.
 type Store struct {
 	log     *slog.Logger
 	min     uint16
@@ -265,13 +266,13 @@ func (s *Store) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for name, t := range expiry {
-		ch <- prometheus.MustNewConstMetric(expiryDesc(), prometheus.GaugeValue, time.Until(t).Seconds(), name)
+		ch <- prometheus.MustNewConstMetric(expiryDesc(), prometheus.GaugeValue, float64(t.Unix()), name)
 	}
 	ch <- prometheus.MustNewConstMetric(failingDesc(), prometheus.GaugeValue, float64(failing))
 }
 
 func expiryDesc() *prometheus.Desc {
-	return prometheus.NewDesc("freshet_edge_certificate_expiry_seconds", "Time until the certificate for the name expires.", []string{"name"}, nil)
+	return prometheus.NewDesc("freshet_edge_certificate_expiry_timestamp_seconds", "When the certificate for the name expires, in seconds since 1970: alert when it is near.", []string{"name"}, nil)
 }
 
 func failingDesc() *prometheus.Desc {
