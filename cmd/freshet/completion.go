@@ -65,7 +65,7 @@ func registerCompletions(cmd *cobra.Command) {
 		"scope":         words(scopes...),
 		"store":         folders,
 	}
-	for _, name := range []string{"admin", "base-url", "database", "duration", "hub", "listen", "name", "origin", "public-url", "size"} {
+	for _, name := range []string{"admin", "base-url", "database", "duration", "hub", "listen", "listen-tls", "listen-h3", "acme-host", "name", "origin", "public-url", "size"} {
 		flags[name] = words()
 	}
 	// By their usage lines, which end in what they take.

@@ -2,16 +2,18 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"freshet/internal/config"
 	"freshet/internal/edge"
+	"freshet/internal/edge/certs"
 	"freshet/internal/node"
 )
 
 func newEdgeCommand() *cobra.Command {
 	var (
 		flags serveFlags
-		set   edge.Config
+		set   edgeSettings
 	)
 	cmd := &cobra.Command{
 		Use:     "edge",
@@ -24,35 +26,88 @@ never change and which must be asked for again.
 
 In front of a Freshet hub it follows the hub's event log, so that a publish
 shows within a second. When the origin is away it goes on serving what it has.`,
-		Example: `  freshet edge --origin https://hub.example.org --store /var/cache/freshet --size 200GB --listen :80
-  curl -sI http://localhost/repo/stable/summary.idx | grep -i cache-status`,
+		Example: `  # in front of a hub, or of any web server
+  freshet edge --origin https://hub.example.org --store /var/cache/freshet --size 200GB --listen :80
+  curl -sI http://localhost/repo/stable/summary.idx | grep -i cache-status
+
+  # by HTTP's rules alone, as a general cache; metrics for this machine only
+  freshet edge --origin http://127.0.0.1:8000 --store ./cache --rules none --admin 127.0.0.1:9600
+
+  # with TLS: certificates from files, which may change while it runs, or got by
+  # ACME for the names (Let's Encrypt, whose terms are agreed to by this)
+  freshet edge --origin https://hub.example.org --store /var/cache/freshet \
+      --listen :80 --listen-tls :443 --tls-cert edge.pem --tls-key edge.key
+  freshet edge --origin https://hub.example.org --store /var/cache/freshet \
+      --listen :80 --listen-tls :443 --acme-dir /var/lib/freshet/acme --acme-host dl.example.org
+
+  # more than flags can say: several sites, access rules, limits
+  freshet config default >freshet.toml
+  freshet edge --config freshet.toml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var cfg node.Config
-			if err := flags.load(cmd, &cfg); err != nil {
+			build := func(flags *serveFlags) (node.Config, error) { return set.over(cmd, flags) }
+			cfg, err := build(&flags)
+			if err != nil {
 				return err
 			}
-			cfg.Hub = nil
-			if cfg.Edge == nil {
-				cfg.Edge = new(edge.Config)
-			}
-			override(&cfg.Edge.Origin, set.Origin)
-			override(&cfg.Edge.Listen, set.Listen)
-			override(&cfg.Edge.Store, set.Store)
-			override(&cfg.Edge.Size, set.Size)
-			override(&cfg.Edge.Rules, set.Rules)
-			override(&cfg.Edge.Follow, set.Follow)
-			return flags.serve(cmd, cfg)
+			return flags.serve(cmd, cfg, build)
 		},
 	}
 	cmd.AddCommand(newTopCommand())
 	flags.register(cmd)
 	cmd.AddCommand(newEdgePurgeCommand(), newEdgeWarmCommand(), newEdgeTokenCommand())
 	f := cmd.Flags()
-	f.StringVar(&set.Origin, "origin", "", "URL of the server to cache")
-	f.StringVar(&set.Store, "store", "", "folder in which answers are kept")
-	f.StringVar(&set.Listen, "listen", "", `address to serve on (default ":8081")`)
-	f.TextVar(&set.Size, "size", config.Size(0), `what the store may take on disk (default "10GB")`)
-	f.StringVar(&set.Rules, "rules", "", `"auto": by the kind of repository; "none": HTTP alone (default "auto")`)
-	f.StringVar(&set.Follow, "follow", "", `hub's event log: "auto", "on", "off" or the hub's URL (default "auto")`)
+	set.register(f)
 	return cmd
+}
+
+// edgeSettings are the settings of an edge that have flags.
+type edgeSettings struct {
+	edge.Config
+	cert, key string
+}
+
+func (e *edgeSettings) register(f *pflag.FlagSet) {
+	f.StringVar(&e.Origin, "origin", "", "URL of the server to cache")
+	f.StringVar(&e.Store, "store", "", "folder in which answers are kept")
+	f.StringVar(&e.Listen, "listen", "", `address to serve on without TLS, or several with commas (default ":8081" if there is no other)`)
+	f.StringVar(&e.ListenTLS, "listen-tls", "", `address to serve on with TLS, for HTTP/1.1 and HTTP/2`)
+	f.StringVar(&e.ListenH3, "listen-h3", "", `address to serve on by HTTP/3`)
+	f.StringVar(&e.cert, "tls-cert", "", "PEM file with the certificate; read anew when it changes")
+	f.StringVar(&e.key, "tls-key", "", "PEM file with its key")
+	f.StringVar(&e.TLS.ACME.Dir, "acme-dir", "", "folder for certificates that are got by ACME")
+	f.StringSliceVar(&e.TLS.ACME.Hosts, "acme-host", nil, "name to get a certificate for (repeatable; default: the hosts of all sites)")
+	f.TextVar(&e.Size, "size", config.Size(0), `what the store may take on disk (default "10GB")`)
+	f.StringVar(&e.Rules, "rules", "", `"auto": by the kind of repository; "none": HTTP alone (default "auto")`)
+	f.StringVar(&e.Follow, "follow", "", `hub's event log: "auto", "on", "off" or the hub's URL (default "auto")`)
+}
+
+// over reads the configuration file, if there is one, and puts the flags over
+// it.
+func (e *edgeSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node.Config, err error) {
+	if err := flags.load(cmd, &cfg); err != nil {
+		return cfg, err
+	}
+	if (e.cert == "") != (e.key == "") {
+		return cfg, usageError(cmd, "--tls-cert and --tls-key belong together")
+	}
+	cfg.Hub = nil
+	if cfg.Edge == nil {
+		cfg.Edge = new(edge.Config)
+	}
+	override(&cfg.Edge.Origin, e.Origin)
+	override(&cfg.Edge.Listen, e.Listen)
+	override(&cfg.Edge.ListenTLS, e.ListenTLS)
+	override(&cfg.Edge.ListenH3, e.ListenH3)
+	override(&cfg.Edge.TLS.ACME.Dir, e.TLS.ACME.Dir)
+	override(&cfg.Edge.Store, e.Store)
+	override(&cfg.Edge.Size, e.Size)
+	override(&cfg.Edge.Rules, e.Rules)
+	override(&cfg.Edge.Follow, e.Follow)
+	if len(e.TLS.ACME.Hosts) > 0 {
+		cfg.Edge.TLS.ACME.Hosts = e.TLS.ACME.Hosts
+	}
+	if e.cert != "" {
+		cfg.Edge.TLS.Certificates = []certs.Pair{{Cert: e.cert, Key: e.key}}
+	}
+	return cfg, nil
 }

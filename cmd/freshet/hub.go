@@ -53,7 +53,7 @@ the configuration file (freshet config default).`,
 				}
 				cfg.Hub.Repos[name] = hub.RepoConfig{}
 			}
-			return flags.serve(cmd, cfg)
+			return flags.serve(cmd, cfg, nil)
 		},
 	}
 	flags.register(cmd)

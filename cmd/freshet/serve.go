@@ -127,8 +127,9 @@ func flagOf(cmd *cobra.Command, key string) *pflag.Flag {
 	return nil
 }
 
-// serve checks the configuration as a whole and runs its roles.
-func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config) (err error) {
+// serve checks the configuration as a whole and runs its roles. again makes the
+// configuration anew at SIGHUP; nil: it stays as it is.
+func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config, again func(*serveFlags) (node.Config, error)) (err error) {
 	if err := s.check(cmd, cfg); err != nil {
 		return err
 	}
@@ -138,9 +139,46 @@ func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, logs.Access.Close()) }()
-	return node.Run(ctx, cfg, node.Options{Log: logs.Log, Access: logs.Access, Ready: func() {
+	opt := node.Options{Log: logs.Log, Access: logs.Access, Ready: func() {
 		logs.Log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
-	}})
+	}}
+	if again != nil {
+		opt.Reloads = s.reloads(cmd, logs.Log, again)
+	}
+	return node.Run(ctx, cfg, opt)
+}
+
+// reloads yields the configuration anew at each SIGHUP. One that is wrong is
+// told of in the log.
+func (s *serveFlags) reloads(cmd *cobra.Command, log *slog.Logger, again func(*serveFlags) (node.Config, error)) <-chan node.Config {
+	ctx := cmd.Context()
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	configs := make(chan node.Config)
+	go func() {
+		for {
+			select {
+			case <-hangUp:
+			case <-ctx.Done():
+				return
+			}
+			flags := *s
+			cfg, err := again(&flags)
+			if err == nil {
+				err = flags.check(cmd, cfg)
+			}
+			if err != nil {
+				log.ErrorContext(ctx, "configuration was not read anew: it stays as it is", slog.Any("error", err))
+				continue
+			}
+			select {
+			case configs <- cfg:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return configs
 }
 
 // openLogs opens the logs of a process that runs roles. A log of requests that
@@ -196,11 +234,15 @@ it, and prints what to try.`,
 			if flags.config == "" {
 				return usageError(cmd, "--config FILE is needed (freshet config default prints one to begin with), or --demo")
 			}
-			var cfg node.Config
-			if err := flags.load(cmd, &cfg); err != nil {
+			build := func(flags *serveFlags) (cfg node.Config, err error) {
+				err = flags.load(cmd, &cfg)
+				return cfg, err
+			}
+			cfg, err := build(&flags)
+			if err != nil {
 				return err
 			}
-			return flags.serve(cmd, cfg)
+			return flags.serve(cmd, cfg, build)
 		},
 	}
 	flags.register(cmd)

@@ -40,6 +40,9 @@ type Options struct {
 	Network *memnet.Network
 	// Ready is called once, when every role serves.
 	Ready func()
+	// Reloads yields the configuration anew, for the roles to take over what
+	// they can of it while they serve. Zero: it never does.
+	Reloads <-chan Config
 }
 
 // namedRole is a role of this process, bound to its configuration.
@@ -49,14 +52,15 @@ type namedRole struct {
 }
 
 // roles lists the roles that the configuration asks for, in the order of the
-// road from a build to the user.
-func (c Config) roles() []namedRole {
+// road from a build to the user. edges yields the edge's configuration anew, or
+// is nil.
+func (c Config) roles(edges <-chan edge.Config) []namedRole {
 	var list []namedRole
 	if c.Hub != nil {
 		list = append(list, namedRole{"hub", func(ctx context.Context, env role.Env) error { return hub.Run(ctx, *c.Hub, env) }})
 	}
 	if c.Edge != nil {
-		list = append(list, namedRole{"edge", func(ctx context.Context, env role.Env) error { return edge.Run(ctx, *c.Edge, env) }})
+		list = append(list, namedRole{"edge", func(ctx context.Context, env role.Env) error { return edge.RunReloading(ctx, *c.Edge, env, edges) }})
 	}
 	return list
 }
@@ -65,7 +69,8 @@ func (c Config) roles() []namedRole {
 // returns nil. The first role that fails stops the others, and its error is
 // returned with the role's name.
 func Run(ctx context.Context, cfg Config, opt Options) error {
-	list := cfg.roles()
+	edges := make(chan edge.Config)
+	list := cfg.roles(edges)
 	if len(list) == 0 {
 		return errors.New("no role is configured: the file needs a table [hub] or [edge]")
 	}
@@ -121,6 +126,9 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 			return nil
 		})
 	}
+	if opt.Reloads != nil && cfg.Edge != nil {
+		group.Go(func() error { reloadEdge(ctx, opt.Reloads, edges); return nil })
+	}
 	if cfg.Admin.Listen != "" {
 		group.Go(func() error {
 			ln, err := listen(ctx, cfg.Admin.Listen)
@@ -148,10 +156,29 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	return group.Wait()
 }
 
+// reloadEdge hands on what an edge takes over, until ctx ends.
+func reloadEdge(ctx context.Context, reloads <-chan Config, edges chan<- edge.Config) {
+	for {
+		select {
+		case cfg := <-reloads:
+			if cfg.Edge == nil {
+				continue // to end a role takes a restart
+			}
+			select {
+			case edges <- *cfg.Edge:
+			case <-ctx.Done():
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // RoleNames lists the configured roles, separated by commas.
 func (c Config) RoleNames() string {
 	var names []string
-	for _, r := range c.roles() {
+	for _, r := range c.roles(nil) {
 		names = append(names, r.name)
 	}
 	return strings.Join(names, ", ")

@@ -18,7 +18,7 @@ import (
 // [config.Validator]. Folders are compared by name: symbolic links are not
 // followed.
 func (c Config) Validate() []config.Problem {
-	if len(c.roles()) == 0 {
+	if len(c.roles(nil)) == 0 {
 		return []config.Problem{{Message: "no role: the file needs a table [hub] or [edge]"}}
 	}
 	problems := c.sharedAddresses()
@@ -43,7 +43,13 @@ func (c Config) sharedAddresses() []config.Problem {
 		list = append(list, listener{"hub.listen", hub.Config{Listen: c.Hub.Listen}.WithDefaults().Listen})
 	}
 	if c.Edge != nil {
-		list = append(list, listener{"edge.listen", edge.Config{Listen: c.Edge.Listen}.WithDefaults().Listen})
+		with := edge.Config{Listen: c.Edge.Listen, ListenTLS: c.Edge.ListenTLS, ListenH3: c.Edge.ListenH3}.WithDefaults()
+		for addr := range strings.SplitSeq(with.Listen, ",") {
+			list = append(list, listener{"edge.listen", strings.TrimSpace(addr)})
+		}
+		for addr := range strings.SplitSeq(with.ListenTLS, ",") {
+			list = append(list, listener{"edge.listen-tls", strings.TrimSpace(addr)})
+		}
 	}
 	if c.Admin.Listen != "" {
 		list = append(list, listener{"admin.listen", c.Admin.Listen})
