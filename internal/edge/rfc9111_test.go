@@ -313,3 +313,19 @@ func TestInvalidation(t *testing.T) {
 	)
 	playAll(t, "none", "/44/", table)
 }
+
+// TestFieldsSurviveARestart shows that fields are kept byte for byte
+// (RFC 9110 §5.5 allows those beyond ASCII), and that age goes on.
+func TestFieldsSurviveARestart(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T) {
+		s := newScript(t, "none")
+		odd := "X-A: \xff\xfe \xe4\t\"\\x"
+		s.play(statement{"before", []step{{from: fresh(odd, "X-A: 2", "Vary: Foo"), send: []string{"Foo: \xe4"}}}}, "/x")
+		s.restart()
+		s.play(statement{"after", []step{
+			{after: 7 * second, send: []string{"Foo: \xe4"}, has: []string{odd + ", 2", "Age: 7"}},
+			{send: []string{"Foo: \xf6"}, from: fresh("Vary: Foo")},
+		}}, "/x")
+	})
+}
