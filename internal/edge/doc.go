@@ -39,7 +39,8 @@
 //     end: it might have been cut), and, where its name tells a digest (OSTree metadata
 //     objects, repodata/HASH-…, by-hash/…, summaries/HASH.gz), with that
 //     digest. A client never gets a broken body as a complete one: the
-//     connection is cut, or, for small verified bodies, the answer is 502.
+//     connection is cut, or, for small verified bodies, another origin is asked
+//     and, if there is none, the answer is 502.
 //     Two cases are left to the client's own check: a body with a wrong digest
 //     that cannot be stored (larger than half the store, or the disk refuses),
 //     and one of unknown length to an HTTP/1.0 client.

@@ -257,9 +257,14 @@ func (e *Edge) fly(f *flight, client http.Header) {
 		if !f.anew {
 			return
 		}
-		f.anew = false
-		f.ctx, f.cancel = context.WithCancelCause(e.ctx)
+		f.begin(e.ctx)
 	}
+}
+
+// begin prepares to ask an origin, until ctx ends or the answer is read.
+func (f *flight) begin(ctx context.Context) {
+	f.anew = false
+	f.ctx, f.cancel = context.WithCancelCause(ctx)
 }
 
 // flyOnce asks an origin. It reports whether the response was given to someone
