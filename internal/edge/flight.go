@@ -275,7 +275,7 @@ func (e *Edge) flyOnce(f *flight, client http.Header) (given bool) {
 	}
 	asked := time.Now()
 	resp, err := e.askFor(f)
-	if err == nil && resp.StatusCode == http.StatusNotModified && f.old != nil && !confirms(resp.Header, f.old.Meta().Header) {
+	if err == nil && resp.StatusCode == http.StatusNotModified && f.old != nil && (!confirms(resp.Header, f.old.Meta().Header) || f.call.candidate && goesBack(resp.Header, f.old.Meta().Header)) {
 		_ = resp.Body.Close() // a 304 has none
 		delete(f.request, "If-None-Match")
 		delete(f.request, "If-Modified-Since")
@@ -312,6 +312,17 @@ func (e *Edge) askFor(f *flight) (*http.Response, error) {
 func confirms(notModified, stored http.Header) bool {
 	a, b := notModified.Get("Etag"), stored.Get("Etag")
 	return a == "" || b == "" || httpcache.WeakMatch(a, b)
+}
+
+// goesBack reports whether a 304 only says that what the origin has is older: it
+// had no entity-tag to compare.
+func goesBack(notModified, stored http.Header) bool {
+	now, err := http.ParseTime(notModified.Get("Last-Modified"))
+	if err != nil || notModified.Get("Etag") != "" && stored.Get("Etag") != "" {
+		return false
+	}
+	was, err := http.ParseTime(stored.Get("Last-Modified"))
+	return err == nil && now.Before(was)
 }
 
 // flightBody ends its flight's context with the body.

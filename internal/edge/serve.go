@@ -196,7 +196,7 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 		if f.entry == nil {
 			return false
 		}
-		rp.stored = f.status != http.StatusNotModified
+		rp.stored = f.status == http.StatusOK
 		return rp.fromLanded(f.entry)
 	case verdictMemory:
 		rp.fromMemory(f.memory)
