@@ -52,6 +52,10 @@
 //     within its bounds with an honest Age; what is not is answered 502 or 504
 //     with the reason, never 404. One word per reason stands in Proxy-Status,
 //     Freshet-Reason, the log and the metrics.
+//   - A purge meets everything it names in one step, also fetches under way, and
+//     variants that no list has; it is durable before its answer, and costs the
+//     same for one answer as for a million. What is purged hard is never used
+//     again.
 //   - An event of the hub makes all the paths it names stale in one step, also
 //     for fetches under way, and this survives a crash. While something may
 //     have been missed, nothing that an event could change counts as fresh;

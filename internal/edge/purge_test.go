@@ -76,7 +76,6 @@ func (w *world) purge(token string, req edgeapi.PurgeRequest) edgeapi.PurgeResul
 // versions serves every path with a version in its body, which changes with
 // next, and tags by path.
 type versions struct {
-	static
 	mu   sync.Mutex
 	n    int
 	tags map[string][]string
@@ -280,7 +279,7 @@ func TestPurgeDuringFetch(t *testing.T) {
 						var mu sync.Mutex
 						version := 0
 						w0, boss, _ := clients(t)
-						w := newWorld(t, Config{Control: w0}, func(w http.ResponseWriter, r *http.Request) {
+						w := newWorld(t, Config{Control: w0}, func(w http.ResponseWriter, _ *http.Request) {
 							mu.Lock()
 							v := version
 							mu.Unlock()

@@ -32,7 +32,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.Method == methodPurge:
-		rp.purgeMethod(s)
+		rp.purgeMethod(s) //nolint:contextcheck // as below
 	case r.Method == http.MethodConnect:
 		rp.refuse(http.StatusMethodNotAllowed, "bad_method", "this is no tunnel")
 	case lastHop(r):

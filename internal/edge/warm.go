@@ -36,7 +36,7 @@ func (e *Edge) adminWarm(w http.ResponseWriter, r *http.Request, client *control
 	o.What = req
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	defer context.AfterFunc(e.ctx, cancel)() // a stop does not wait for it
+	defer context.AfterFunc(e.ctx, cancel)() //nolint:contextcheck // a stop does not wait for it
 	wm, err := e.newWarming(ctx, &req, client)
 	if err != nil {
 		return err
@@ -300,7 +300,7 @@ func (e *Edge) warm(ctx context.Context, item warmItem) (got warmed) {
 	}
 	begun := time.Now()
 	if got.stored = e.isFresh(&c, r.Header); !got.stored {
-		got.status, got.reason = e.fetchFor(&c, r)
+		got.status, got.reason = e.fetchFor(&c, r) //nolint:contextcheck // the request has it
 		entry := e.lookup(&c, e.names.variant(&c, r.Header), r.Header)
 		if got.reason == "" && (entry == nil || entry.State().Validated.Before(begun)) {
 			got.reason = "not_stored"
@@ -336,7 +336,7 @@ func (e *Edge) fetchFor(c *call, r *http.Request) (status int, reason string) {
 			status, reason = sink.status, string(rp.reason) // cut in its middle
 		}
 	}()
-	rp.serve() //nolint:contextcheck // the request has it
+	rp.serve()
 	switch {
 	case sink.status == http.StatusOK:
 		return sink.status, string(rp.detail) // why something stale was used
