@@ -256,15 +256,15 @@ func (e *Edge) newGroup(list []Origin) (*upstream.Group, error) {
 }
 
 // newClient returns our own client for an origin, with the environment's way to
-// connect; nil if net/http has to ask, because of HTTP/2 or because the
-// environment has its own way to send requests.
+// connect; nil if net/http has to ask, because of HTTP/2 or a proxy, or because
+// the environment has its own way to send requests.
 func (e *Edge) newClient(c UpstreamConfig, base *url.URL) *h1client.Client {
 	transport, ok := e.env.HTTP.Transport.(*http.Transport)
 	if e.env.HTTP.Transport == nil {
 		transport, ok = new(http.Transport), true
 	}
 	secure := base.Scheme == "https"
-	if !ok || secure && c.HTTP2 {
+	if !ok || transport.Proxy != nil || secure && c.HTTP2 {
 		return nil
 	}
 	port := base.Port()

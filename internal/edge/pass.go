@@ -197,7 +197,7 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 				tee((*buf)[:n])
 			}
 			_, werr := rp.w.Write((*buf)[:n])
-			if werr == nil && n < bufferSize {
+			if werr == nil && n < bufferSize && err == nil { // the end is flushed by net/http
 				werr = flush.Flush()
 			}
 			if werr != nil && !errors.Is(werr, http.ErrNotSupported) {
