@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -294,6 +296,9 @@ func (c *conn) request() (n int, odd oddity) {
 		k, err := c.readMore()
 		w.n += k
 		if err != nil || k == 0 {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.s.Metrics.Rejected(RejectHeaderTime)
+			}
 			return 0, plain
 		}
 	}
