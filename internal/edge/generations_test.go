@@ -3,7 +3,9 @@ package edge
 import (
 	"compress/gzip"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +15,7 @@ import (
 
 	"freshet/api/edgeapi"
 	"freshet/internal/gvariant"
+	"freshet/internal/memnet"
 	"freshet/internal/ostree"
 	"freshet/internal/role"
 )
@@ -201,7 +204,8 @@ func TestOlderDatabaseIsNotTaken(t *testing.T) {
 func TestKeysDecide(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		mine, other := newSigner(t), newSigner(t)
-		files := newStatic(map[string]string{"/repo/summary": "one", "/repo/summary.sig": mine.ostree(t, "one"), "/unsigned/summary": "x"})
+		signature := mine.ostree(t, "one")
+		files := newStatic(map[string]string{"/repo/summary": "one", "/repo/summary.sig": signature, "/unsigned/summary": "x"})
 		w := newWorld(t, Config{Keys: []string{mine.file}}, files.serve)
 		w.want(w.get("/repo/summary"), "one", "fwd=uri-miss")
 		if a := w.get("/unsigned/summary"); a.status != http.StatusBadGateway || a.header.Get(role.ReasonHeader) != "verify_mismatch" {
@@ -211,8 +215,8 @@ func TestKeysDecide(t *testing.T) {
 		files.set("/repo/summary.sig", other.ostree(t, "two"))
 		for range 5 {
 			time.Sleep(10 * time.Minute)
-			if a, b := w.get("/repo/summary"), w.get("/repo/summary.sig"); a.body != "one" || b.body != mine.ostree(t, "one") && b.body == other.ostree(t, "two") {
-				t.Errorf("signed by another: %q", a.body)
+			if a, b := w.get("/repo/summary"), w.get("/repo/summary.sig"); a.body != "one" || b.body != signature {
+				t.Errorf("signed by another: %q and %q", a.body, b.body)
 			}
 		}
 		files.set("/repo/summary.sig", mine.ostree(t, "two"))
@@ -363,4 +367,66 @@ func gzipped(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// Whenever the process is killed, the next one shows a generation as a whole:
+// the one before or the one after.
+func TestGenerationsSurviveKill(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		key := newSigner(t)
+		files := newStatic(make(map[string]string))
+		signatures := make(map[string]string)
+		publish := func(n int) {
+			data := fmt.Sprintf("generation %d.", n)
+			signatures[data] = key.ostree(t, data)
+			files.set("/repo/summary", data)
+			files.set("/repo/summary.sig", signatures[data])
+		}
+		publish(0)
+		w := newWorld(t, Config{}, files.serve)
+		w.get("/repo/summary")
+		time.Sleep(time.Second)
+		seen := make(map[string]int)
+		for n := 1; n <= 30; n++ {
+			publish(n)
+			time.Sleep(3 * time.Minute)
+			w.get("/repo/summary.sig")
+			time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond)
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(w.cfg.Store)); err != nil { // as it is, with nothing written in peace
+				t.Fatal(err)
+			}
+			after := newWorldAt(t, w, dir)
+			a, b := after.get("/repo/summary"), after.get("/repo/summary.sig") // it finds no origin
+			after.stop()
+			if a.status != http.StatusOK || b.body != signatures[a.body] {
+				t.Errorf("publish %d: %d %q, and its signature does not fit", n, a.status, a.body)
+			}
+			if got := number(a.body); got == fmt.Sprint(n) {
+				seen["after"]++
+			} else if got == fmt.Sprint(n-1) {
+				seen["before"]++
+			}
+		}
+		if seen["after"]+seen["before"] != 30 || seen["after"] == 0 {
+			t.Errorf("what was shown after the kill: %v", seen)
+		}
+		t.Log(seen)
+	})
+}
+
+// newWorldAt is another edge, over a copy of a store, whose origin is away.
+func newWorldAt(t *testing.T, w *world, dir string) *world {
+	t.Helper()
+	again := &world{t: t, net: new(memnet.Network), log: new(lockedBuffer), cfg: w.cfg}
+	again.cfg.Store = dir
+	transport := role.NewTransport(again.net.DialContext)
+	transport.DisableKeepAlives = true
+	again.client = &http.Client{Transport: transport}
+	again.start()
+	t.Cleanup(func() {
+		again.stop()
+		transport.CloseIdleConnections()
+	})
+	return again
 }
