@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -412,4 +413,52 @@ hedge = "200ms"
 		}
 		cfg.Edge = Config{}
 	}
+}
+
+// Origins with https, by HTTP/1.1 and, if allowed, by HTTP/2.
+func TestSecureOrigin(t *testing.T) {
+	proto := make(chan string, 1)
+	origin := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		proto <- r.Proto
+		_, _ = io.WriteString(rw, "content")
+	}))
+	origin.EnableHTTP2 = true
+	origin.StartTLS()
+	defer origin.Close()
+	for want, allowed := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
+		e, err := New(t.Context(), Config{Origin: origin.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off", Upstream: UpstreamConfig{HTTP2: allowed}},
+			role.Env{HTTP: origin.Client()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := httptest.NewRecorder()
+		e.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/a.rpm", nil))
+		if rec.Code != http.StatusOK || rec.Body.String() != "content" {
+			t.Errorf("%s: %d %q", want, rec.Code, rec.Body)
+		} else if got := <-proto; got != want {
+			t.Errorf("asked by %s, want %s", got, want)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What is stored stays while one of the origins does, and goes with the last.
+func TestOriginsChange(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{Origins: []Origin{{URL: "http://origin.mem"}, {URL: "http://b.mem"}}}, newStatic(map[string]string{"/a.rpm": "a"}).serve)
+		w.serve("b", newStatic(map[string]string{"/a.rpm": "a"}).serve)
+		w.serve("c", newStatic(map[string]string{"/a.rpm": "c"}).serve)
+		w.get("/a.rpm")
+		w.cfg.Origins = []Origin{{URL: "http://b.mem"}, {URL: "http://c.mem"}}
+		w.restart()
+		w.want(w.get("/a.rpm"), "a", "hit")
+		w.cfg.Origins = []Origin{{URL: "http://c.mem"}}
+		w.restart()
+		w.want(w.get("/a.rpm"), "a", "hit")
+		w.cfg.Origins, w.cfg.Origin = nil, "http://origin.mem"
+		w.restart()
+		w.want(w.get("/a.rpm"), "a", "fwd=uri-miss")
+	})
 }
