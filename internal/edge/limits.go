@@ -45,8 +45,8 @@ type LimitsConfig struct {
 	// the average of twice Stall. Default "256B".
 	MinRate config.Size `toml:"min-rate"`
 
-	// Streams is how many requests of one connection of HTTP/2 or HTTP/3 may be
-	// answered at the same time. Default 128.
+	// Streams is how many requests of one connection of HTTP/3 may be answered at
+	// the same time; HTTP/2 has 128. Default 128.
 	Streams int `toml:"streams"`
 }
 

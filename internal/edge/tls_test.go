@@ -356,7 +356,7 @@ func TestReloadWhileServing(t *testing.T) {
 	pair, _ := newPair(t, dir, 1, "dl.example")
 	f := newFacade(t, Config{
 		ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}},
-	}, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "body") })
+	}, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "body") })
 	client := f.client("http/1.1", f.clear)
 	status := func(path string) int {
 		resp, _ := f.get(client, "http://dl.example"+path)
