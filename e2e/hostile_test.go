@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -323,4 +324,48 @@ func writePair(t *testing.T, dir string, cert tls.Certificate) {
 	}
 	writeConfig(t, dir+"/cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})))
 	writeConfig(t, dir+"/key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+}
+
+// SIGHUP takes new rules over, and a broken file changes nothing.
+func TestReload(t *testing.T) {
+	config := t.TempDir() + "/edge.toml"
+	writeConfig(t, config, "[edge]\n")
+	v := newVictim(t, "--config", config)
+	status := func() int {
+		resp, err := http.Get(v.url + "/well")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	hangUp := func() {
+		if err := v.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until := func(want int) {
+		eventually(t, "the new rules", patience, func() error {
+			if got := status(); got != want {
+				return fmt.Errorf("status %d, want %d", got, want)
+			}
+			return nil
+		})
+	}
+	v.well()
+	writeConfig(t, config, "[edge]\n[[edge.gate.rules]]\naction = \"deny\"\n")
+	hangUp()
+	until(http.StatusForbidden)
+	writeConfig(t, config, "[edge]\n[[edge.gate.rules]]\naction = \"forbid\"\n")
+	hangUp()
+	v.waitLine("complaint", func(line string) bool { return strings.Contains(line, "configuration was not read anew") })
+	if got := status(); got != http.StatusForbidden {
+		t.Errorf("after a broken file: %d", got)
+	}
+	writeConfig(t, config, "[edge]\n")
+	hangUp()
+	until(http.StatusOK)
+	if n := v.metric(`freshet_edge_requests_total{outcome="error:access_denied"}`); n < 2 {
+		t.Errorf("%v refusals were counted", n)
+	}
 }

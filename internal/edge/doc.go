@@ -4,8 +4,14 @@
 //
 // # The way of a request
 //
+//	doors ─ TCP, with TLS or not, behind proxies or not (forwarded); certificates
+//	   │    from files or by ACME (certs); HTTP/3, which goes straight to gated
+//	   ▼
 //	front ─ fresh hits, by the loop of internal/h1; everything else, and what it
 //	   │    does not understand, by net/http:
+//	   ▼
+//	gated ─ who the client is; access rules, HTTPS, robots.txt, health (gate);
+//	   │    front asks the same rules
 //	   ▼
 //	ServeHTTP ─ site by host ─ path cleaned, policy of internal/layout, key
 //	   │

@@ -111,7 +111,7 @@ func (l *countedQUIC) Accept(ctx context.Context) (*quic.Conn, error) {
 			_ = conn.CloseWithError(tooMany, string(why)) // it was not used
 			continue
 		}
-		context.AfterFunc(conn.Context(), func() { l.left(source) })
+		context.AfterFunc(conn.Context(), func() { l.left(source) }) //nolint:contextcheck // that of the connection
 		return conn, nil
 	}
 }

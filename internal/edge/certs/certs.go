@@ -78,7 +78,7 @@ func (s *Store) TLS(protocols ...string) *tls.Config {
 	if s.acme != nil {
 		protocols = append(protocols, acmez.ACMETLS1Protocol)
 	}
-	return &tls.Config{MinVersion: s.min, NextProtos: protocols, GetCertificate: s.certificate} //nolint:gosec // G402: 1.2 only if the operator asks for it
+	return &tls.Config{MinVersion: s.min, NextProtos: protocols, GetCertificate: s.certificate}
 }
 
 // Challenge answers a request by which an authority checks that a name is ours,

@@ -104,7 +104,7 @@ func (l *logins) password(r *http.Request, name, password string) bool {
 		return false
 	}
 	mac := hmac.New(sha256.New, l.key[:])
-	fmt.Fprintf(mac, "%d:%s%s", len(name), name, password)
+	_, _ = fmt.Fprintf(mac, "%d:%s%s", len(name), name, password)
 	id := [32]byte(mac.Sum(nil))
 	l.mu.Lock()
 	known := l.known[id]
