@@ -74,18 +74,18 @@ const (
 var errOlder = errors.New("older than what is held")
 
 // refresh begins a candidate for the set, or returns the one under way, unless
-// that began before something that the caller knows of: a purge, or, with
-// force, an event. path is the root file that is asked for, "" for none.
-func (e *Edge) refresh(s *set, path string, force bool) *candidate {
+// that began before a purge. path is the root file that is asked for, "" for
+// none.
+func (e *Edge) refresh(s *set, path string) *candidate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if path != "" {
 		s.asked[path] = true
 	}
-	if s.task != nil && !force && !s.task.isPurged() {
+	if s.task != nil && !s.task.isPurged() {
 		return s.task
 	}
-	return s.beginLocked(&candidate{e: e, set: s, after: s.task, force: force, done: make(chan struct{})})
+	return s.beginLocked(&candidate{e: e, set: s, after: s.task, done: make(chan struct{})})
 }
 
 // beginLocked begins a candidate that comes after all others. mu is held.
@@ -119,7 +119,7 @@ func (t *candidate) run() {
 		err = t.prepare()
 	}
 	if err == nil {
-		err = t.show()
+		t.show()
 	}
 	if err != nil {
 		t.gen, t.err = nil, err
@@ -147,7 +147,7 @@ func (t *candidate) fetchUntilWhole() error {
 
 // round fetches the root files once and compares them.
 func (t *candidate) round(n int) error {
-	e, s := t.e, t.set
+	s := t.set
 	s.mu.Lock()
 	paths := roots.Wanted(s.key, func(path string) bool { return s.asked[path] })
 	s.mu.Unlock()
@@ -167,7 +167,7 @@ func (t *candidate) round(n int) error {
 	if failure != nil || t.plain {
 		return failure
 	}
-	return t.compare(e)
+	return t.compare()
 }
 
 // known is what the origin is asked to confirm.
@@ -257,7 +257,7 @@ func (t *candidate) isSignature(path string) bool {
 
 // compare says whether the files belong together, and makes a generation of
 // them.
-func (t *candidate) compare(e *Edge) error {
+func (t *candidate) compare() error {
 	if len(t.entries) == 0 {
 		return nil // there is no such set (any more)
 	}
@@ -372,10 +372,10 @@ func (t *candidate) plausible(g *generation) error {
 }
 
 // show makes the generation the one that is shown, in one step, and durable.
-func (t *candidate) show() error {
+func (t *candidate) show() {
 	e := t.e
 	if t.plain {
-		return nil
+		return
 	}
 	t.changed = !t.same()
 	if t.held != nil {
@@ -383,17 +383,16 @@ func (t *candidate) show() error {
 		<-t.held
 	}
 	if t.showed {
-		return nil
+		return
 	}
 	if err := t.record(); err != nil {
 		e.log.WarnContext(e.ctx, "generation not recorded", slog.Any("error", err))
 		t.plain = true
-		return nil
+		return
 	}
 	e.purgeMu.Lock()
 	t.showLocked()
 	e.purgeMu.Unlock()
-	return nil
 }
 
 // record writes to the store what will be shown. From here on a restart finds

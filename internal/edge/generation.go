@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,7 +118,7 @@ func (s *set) busy() bool {
 }
 
 // failing returns why the origin is left alone, if it is.
-func (s *set) failing(now time.Time) (error, bool) { //nolint:revive // as memo.get
+func (s *set) failing(now time.Time) (error, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err, s.err != nil && now.Before(s.until)
@@ -343,12 +344,12 @@ func sameBody(a, b *diskcache.Entry) bool {
 
 // validators tell the present root files from others.
 func validators(entries map[string]*diskcache.Entry) string {
-	text := ""
+	var text strings.Builder
 	for _, path := range slices.Sorted(maps.Keys(entries)) {
 		h := entries[path].Meta().Header
-		text += path + "\n" + h.Get("Etag") + "\n" + h.Get("Last-Modified") + "\n" + h.Get("Content-Length") + "\n"
+		text.WriteString(path + "\n" + h.Get("Etag") + "\n" + h.Get("Last-Modified") + "\n" + h.Get("Content-Length") + "\n")
 	}
-	return text
+	return text.String()
 }
 
 // readKeys reads files of public keys; it returns nil if there are none.

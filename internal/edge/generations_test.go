@@ -67,6 +67,30 @@ func TestHashedMetadataOutlivesItsPublish(t *testing.T) {
 	})
 }
 
+// Payload in any amount does not drive out the metadata that leads to it.
+func TestHashedMetadataHasItsShare(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		hashed := "/r/repodata/" + sha("primary") + "-primary.xml"
+		w := newWorld(t, Config{Size: 8 << 20}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Etag", `"x"`)
+			if r.URL.Path == hashed {
+				_, _ = rw.Write([]byte("primary"))
+				return
+			}
+			_, _ = rw.Write(make([]byte, 40_000))
+		})
+		w.get(hashed)
+		w.get("/first.rpm")
+		for i := range 600 {
+			w.get(fmt.Sprintf("/%d.rpm", i))
+		}
+		w.want(w.get(hashed), "primary", "hit")
+		if a := w.get("/first.rpm"); !strings.HasPrefix(a.cacheStatus(), "freshet; fwd=uri-miss") {
+			t.Errorf("nothing was driven out: %s", a.cacheStatus())
+		}
+	})
+}
+
 // What is not what its name, or the file that lists it, says is not stored.
 func TestWrongContentIsNotKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -261,7 +261,7 @@ func (rp *reply) fromMember(s *set) bool {
 		rp.c = &mine
 		rp.serve()
 		if rp.outcome == outcomeError && rp.reason == upstream.VerifyMismatch {
-			e.refresh(s, "", false) // the origin has gone on
+			e.refresh(s, "") // the origin has gone on
 		}
 		return true
 	}
@@ -299,7 +299,7 @@ func (rp *reply) rootUsable(s *set, g *generation) (again bool, err error) {
 		return false, nil
 	case httpcache.Stale:
 		if !failing {
-			e.refresh(s, "", false)
+			e.refresh(s, "")
 		}
 		return false, nil
 	case httpcache.Validate:
@@ -307,7 +307,7 @@ func (rp *reply) rootUsable(s *set, g *generation) (again bool, err error) {
 	if failing && rp.usableOn(why, fresh, st) {
 		return false, nil
 	}
-	t := e.refresh(s, "", false)
+	t := e.refresh(s, "")
 	select {
 	case <-t.done:
 	case <-rp.r.Context().Done():

@@ -82,6 +82,7 @@ func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc htt
 	if len(meta.Header["Date"]) == 0 { // RFC 9110 §6.6.1
 		meta.Header["Date"] = []string{got.UTC().Format(http.TimeFormat)}
 	}
+	meta.Index = meta.Fixed && c.policy.Class == layout.Index
 	meta.Listed = c.policy.Set != (layout.Set{}) && !c.candidate || len(meta.Vary) > 0
 	w, err := e.store.Create(id, meta, resp.ContentLength)
 	if errors.Is(err, diskcache.ErrFirstSight) {

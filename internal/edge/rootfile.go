@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"freshet/internal/edge/diskcache"
@@ -101,7 +102,7 @@ func (rp *reply) fromShown(s *set, g *generation, entry *diskcache.Entry) bool {
 	case httpcache.Stale:
 		rp.outcome, rp.hit = outcomeStale, true
 		if !failing {
-			e.refresh(s, c.path, false)
+			e.refresh(s, c.path)
 		}
 	case httpcache.Validate:
 		if !failing || !rp.usableOn(err, fresh, st) {
@@ -125,7 +126,7 @@ const (
 // stored and may not be used as it is.
 func (rp *reply) awaitSet(s *set, old *diskcache.Entry) turn {
 	e, c, r := rp.e, rp.c, rp.r
-	t := e.refresh(s, c.path, false)
+	t := e.refresh(s, c.path)
 	leader := t.lead()
 	patience := time.NewTimer(streamAfter)
 	defer patience.Stop()
@@ -212,8 +213,7 @@ func (t *candidate) lead() bool {
 func (t *candidate) flightOf(path string) *flight {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := len(t.flights) - 1; i >= 0; i-- {
-		f := t.flights[i]
+	for _, f := range slices.Backward(t.flights) {
 		if f.call.path != path {
 			continue
 		}

@@ -60,7 +60,7 @@ func (s *Store) parse(raw []byte, seed uint32, it index.Item) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	meta.Fixed, meta.Listed = r.flags&flagFixed != 0, r.flags&flagListed != 0
+	meta.Fixed, meta.Listed, meta.Index = r.flags&flagFixed != 0, r.flags&flagListed != 0, r.flags&flagIndex != 0
 	e := &Entry{record: r, store: s, at: it}
 	e.meta.Store(meta)
 	if r.inFile() {
@@ -251,7 +251,7 @@ func (e *Entry) Save() error {
 func (e *Entry) Freshen(meta *Meta, st State) {
 	old := e.Meta()
 	fresh := *meta
-	fresh.Fixed, fresh.Listed = old.Fixed, old.Listed
+	fresh.Fixed, fresh.Listed, fresh.Index = old.Fixed, old.Listed, old.Index
 	e.meta.Store(&fresh)
 	if err := e.rewrite(&fresh, st); err != nil {
 		if !errors.Is(err, errElsewhere) && !errors.Is(err, ErrFull) {

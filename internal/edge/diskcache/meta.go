@@ -33,6 +33,9 @@ type Meta struct {
 	// Fixed says that the name binds the bytes for good. What is fixed and what
 	// may change have separate shares of the store.
 	Fixed bool
+	// Index says that it has its place in the share of what may change, although
+	// it is fixed: what leads to other entries is not driven out by them.
+	Index bool
 	// Listed says that [Store.Listed] shall yield the entry.
 	Listed bool
 }
@@ -62,7 +65,7 @@ func (s State) Age(now time.Time) time.Duration {
 const maxMeta = 48 << 10
 
 // append encodes m: strings with their lengths before them, lists with their
-// counts, numbers as in [binary.AppendUvarint]. Fixed and Listed are in the
+// counts, numbers as in [binary.AppendUvarint]. Fixed, Index and Listed are in the
 // record's head.
 func (m *Meta) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(m.Status))

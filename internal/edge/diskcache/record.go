@@ -37,6 +37,7 @@ const (
 	flagFixed  = 1
 	flagListed = 2
 	flagFile   = 4
+	flagIndex  = 8
 )
 
 // record is the head of one.
@@ -93,7 +94,7 @@ func parseRecord(b []byte, seed uint32) (record, error) {
 }
 
 func (r record) pool() uint8 {
-	if r.flags&flagFixed != 0 {
+	if r.flags&(flagFixed|flagIndex) == flagFixed {
 		return poolFixed
 	}
 	return poolChangeable

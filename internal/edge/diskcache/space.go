@@ -17,7 +17,7 @@ const (
 )
 
 func poolOf(m *Meta) uint8 {
-	if m.Fixed {
+	if m.Fixed && !m.Index {
 		return poolFixed
 	}
 	return poolChangeable

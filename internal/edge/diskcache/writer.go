@@ -304,6 +304,9 @@ func (w *Writer) Commit(state State) (*Entry, error) {
 	if w.meta.Listed {
 		r.flags |= flagListed
 	}
+	if w.meta.Index {
+		r.flags |= flagIndex
+	}
 	var raw []byte
 	if w.h != nil {
 		r.flags, r.shift = r.flags|flagFile, w.shift

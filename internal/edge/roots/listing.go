@@ -78,7 +78,7 @@ func (l *Listing) release(set layout.Set, files Files) error {
 	l.Members = make(map[string]Member, len(r.Files))
 	for _, file := range r.Files {
 		m := Member{Path: set.Root + file.Path}
-		folder := ""
+		var folder string
 		switch {
 		case file.SHA256 != "":
 			m.Digest, folder = layout.Digest{Kind: layout.SHA256, Hex: file.SHA256}, "SHA256"

@@ -116,13 +116,13 @@ var ErrUnsigned = errors.New("no signature")
 type Proof uint8
 
 const (
-	// Unproven: nothing speaks against it.
+	// Unproven means that nothing speaks against it.
 	Unproven Proof = iota
-	// Likely: the digests that the signatures show are those of the files.
+	// Likely means that the digests that the signatures show are those of the files.
 	Likely
-	// Signed: by a key that is known.
+	// Signed means: by a key that is known.
 	Signed
-	// Single: there is nothing that could not fit.
+	// Single means that there is nothing that could not fit.
 	Single
 )
 
@@ -191,9 +191,7 @@ func checkDetached(kind string, data, sig Content, keys *sign.Verifier) (Proof, 
 	}
 	var signatures []byte
 	if kind == summary {
-		if signatures, err = gpgSignatures(text); err != nil {
-			return Unproven, fmt.Errorf("%w: %w", ErrMismatch, err)
-		}
+		signatures = gpgSignatures(text)
 	} else {
 		signatures = unarmored(text)
 	}
@@ -202,12 +200,12 @@ func checkDetached(kind string, data, sig Content, keys *sign.Verifier) (Proof, 
 
 // gpgSignatures returns the OpenPGP signatures in a summary.sig, one after the
 // other. Other bytes than GVariant's give none.
-func gpgSignatures(text []byte) ([]byte, error) {
+func gpgSignatures(text []byte) []byte {
 	dict, err := ostree.ParseDetached(text)
 	if err != nil {
-		return nil, nil //nolint:nilerr // not a signature that is known here
+		return nil // of a kind that is not known here
 	}
-	return bytes.Join(ostree.GPGSignatures(dict), nil), nil
+	return bytes.Join(ostree.GPGSignatures(dict), nil)
 }
 
 // CheckIndex compares a summary.idx with summaries/DIGEST.idx.sig; sig is nil

@@ -50,6 +50,7 @@ func detached(t testing.TB, ring *sign.Keyring, data string) string {
 }
 
 func summarySig(t testing.TB, ring *sign.Keyring, data string) string {
+	t.Helper()
 	var d gvariant.Dict
 	ostree.SetGPGSignatures(&d, [][]byte{[]byte(detached(t, ring, data))})
 	return string(ostree.EncodeDetached(d))
