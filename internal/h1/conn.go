@@ -34,6 +34,30 @@ type work struct {
 	res    Response
 	fields [maxFields]Field
 	head   [headSize]byte
+
+	waits time.Time // since when the client has to take of the answer what it can
+	moved int64     // what it took since then
+}
+
+// errSlow says that a client takes its answer too slowly.
+var errSlow = errors.New("the client takes its answer too slowly")
+
+// tooSlow reports whether the client has taken too little since the answer had
+// to wait for it.
+func (w *work) tooSlow(now time.Time, s *Server) bool {
+	if w.waits.IsZero() {
+		w.waits, w.moved = now, 0
+		return false
+	}
+	d := now.Sub(w.waits)
+	if d < 2*s.Stall {
+		return false
+	}
+	if w.moved < int64(s.Limits.MinRate)*int64(d/time.Second) {
+		return true
+	}
+	w.waits, w.moved = now, 0
+	return false
 }
 
 // buffers lends what only active connections hold.
@@ -217,8 +241,17 @@ func (c *conn) await() bool {
 	n, err := c.readFirst()
 	if c.state.Swap(connActive) == connWoken {
 		c.readBy = time.Time{} // it was changed
+	} else if c.first {
+		c.late(err)
 	}
 	return n > 0 && err == nil
+}
+
+// late counts a header that did not come in its time, if err says so.
+func (c *conn) late(err error) {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.s.Metrics.Rejected(RejectHeaderTime)
+	}
 }
 
 // idleDeadline bounds the time until the next request. The first one has no
@@ -296,9 +329,7 @@ func (c *conn) request() (n int, odd oddity) {
 		k, err := c.readMore()
 		w.n += k
 		if err != nil || k == 0 {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				c.s.Metrics.Rejected(RejectHeaderTime)
-			}
+			c.late(err)
 			return 0, plain
 		}
 	}
@@ -322,6 +353,10 @@ func (c *conn) answer(n int) (ok, mine bool) {
 	}
 	w.res.Head = append(w.res.Head, "\r\n"...)
 	sent, err := c.send(&w.res)
+	w.waits = time.Time{}
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errSlow) {
+		c.s.Metrics.Rejected(RejectSlow)
+	}
 	c.s.Handler.Sent(&w.req, &w.res, sent, err)
 	w.res.Body, w.res.File, w.res.Tag = nil, nil, nil
 	if closing || err != nil {

@@ -132,6 +132,7 @@ func (s *socket) writeAll(a, b []byte, more bool) (int, error) {
 		if err == nil {
 			n := min(s.n, len(s.out[0]))
 			s.out[0], s.out[1] = s.out[0][n:], s.out[1][s.n-n:]
+			s.c.w.moved += int64(s.n)
 			if sent += s.n; sent < len(a)+len(b) {
 				continue
 			}
@@ -149,6 +150,7 @@ func (s *socket) sendFile(f *os.File, off, n int64) (int64, error) {
 		if err := s.step(s.onFile, first); err != nil {
 			return n - s.left, err
 		}
+		s.c.w.moved += int64(s.n)
 		if s.left -= int64(s.n); s.left == 0 {
 			return n, s.relax(first)
 		}
@@ -160,7 +162,11 @@ func (s *socket) sendFile(f *os.File, off, n int64) (int64, error) {
 func (s *socket) step(f func(fd uintptr) bool, first bool) error {
 	s.wait = !first
 	if s.wait {
-		if err := s.c.rwc.SetWriteDeadline(time.Now().Add(s.c.s.Stall)); err != nil {
+		now := time.Now()
+		if s.c.w.tooSlow(now, s.c.s) {
+			return errSlow
+		}
+		if err := s.c.rwc.SetWriteDeadline(now.Add(s.c.s.Stall)); err != nil {
 			return err
 		}
 	}

@@ -92,7 +92,9 @@ func NewTransport(dial func(ctx context.Context, network, addr string) (net.Conn
 	}
 }
 
-// ListenTCP listens on a TCP address ("host:port", ":port").
+// ListenTCP listens on a TCP address ("host:port", ":port"). Connections are not
+// probed by the kernel, which would cost several calls for each of them: every
+// server here has time limits of its own.
 func ListenTCP(ctx context.Context, addr string) (net.Listener, error) {
-	return (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	return (&net.ListenConfig{KeepAlive: -1}).Listen(ctx, "tcp", addr)
 }

@@ -1,0 +1,249 @@
+package h1
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"freshet/internal/memnet"
+)
+
+// limited is a listener whose connections say that they come from somewhere.
+type limited struct {
+	net.Listener
+	from chan net.Addr
+}
+
+type comes struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c comes) RemoteAddr() net.Addr { return c.from }
+
+func (l limited) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return comes{c, <-l.from}, nil
+}
+
+// rejected is how often a reason was counted.
+func rejected(t *testing.T, reg *prometheus.Registry, why Rejection) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == "freshet_http_rejections_total" && l.GetValue() == string(why) {
+					return m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// More connections than allowed are closed unanswered, over all and from one
+// address; there is room again when others have ended.
+func TestConnectionLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := new(memnet.Network)
+		inner, err := network.Listen("mem:s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln := limited{inner, make(chan net.Addr, 1)}
+		reg := prometheus.NewRegistry()
+		srv := &Server{
+			Handler: constant{make([]byte, 1000)}, HTTP: &http.Server{}, Metrics: NewMetrics("test", reg),
+			Limits: Limits{Conns: 5, ConnsPerIP: 2},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- srv.Serve(ctx, ln) }()
+		var open []net.Conn
+		ask := func(from string) bool {
+			t.Helper()
+			ln.from <- net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))
+			c, err := network.DialContext(t.Context(), "tcp", "s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(c, get("/")); err != nil {
+				_ = c.Close()
+				return false
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil || resp.StatusCode != 200 {
+				t.Fatal(err)
+			}
+			go func() { _, _ = io.Copy(io.Discard, c) }()
+			open = append(open, c)
+			return true
+		}
+		for i, c := range []struct {
+			from string
+			ok   bool
+		}{
+			{"192.0.2.1:1", true},
+			{"192.0.2.1:2", true},
+			{"192.0.2.1:3", false},
+			{"[::ffff:192.0.2.1]:4", false},
+			{"[2001:db8::1]:1", true},
+			{"[2001:db8::2]:1", true},
+			{"[2001:db8::3]:1", false},
+			{"[2001:db8:0:1::3]:1", true},
+			{"192.0.2.9:1", false},
+		} {
+			if got := ask(c.from); got != c.ok {
+				t.Errorf("%d, from %s: %v", i, c.from, got)
+			}
+		}
+		if a, b := rejected(t, reg, RejectConnsPerIP), rejected(t, reg, RejectConns); a != 3 || b != 1 {
+			t.Errorf("counted %v and %v", a, b)
+		}
+		_ = open[0].Close()
+		synctest.Wait()
+		if !ask("192.0.2.1:5") || ask("192.0.2.7:1") {
+			t.Error("the count is wrong when one has ended")
+		}
+		for _, c := range open {
+			_ = c.Close()
+		}
+		synctest.Wait()
+		for range 3 { // those of this machine are not counted by address
+			if !ask("127.0.0.1:1") {
+				t.Error("from this machine")
+			}
+		}
+		if len(srv.sources) != 0 {
+			t.Errorf("%v are left", srv.sources)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		for _, c := range open {
+			_ = c.Close()
+		}
+	})
+}
+
+// Handshakes end in their time, also those that wait for their turn, and are
+// counted by what went wrong.
+func TestHandshakeLimits(t *testing.T) {
+	donor := httptest.NewTLSServer(nil) // for its certificate
+	config := &tls.Config{Certificates: donor.TLS.Certificates}
+	pool := donor.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	donor.Close()
+	synctest.Test(t, func(t *testing.T) {
+		network := new(memnet.Network)
+		inner, err := network.Listen("mem:s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		reg := prometheus.NewRegistry()
+		srv := &Server{
+			Handler: constant{make([]byte, 1000)}, HTTP: &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)}, Drain: time.Minute,
+			Metrics: NewMetrics("test", reg), Limits: Limits{Handshakes: 2},
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- srv.Serve(ctx, tls.NewListener(inner, config)) }()
+		dial := func() net.Conn {
+			t.Helper()
+			c, err := network.DialContext(t.Context(), "tcp", "s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		begun := time.Now()
+		silent := []net.Conn{dial(), dial()} // they take both places
+		time.Sleep(time.Second)
+		good := tls.Client(dial(), &tls.Config{RootCAs: pool, ServerName: "example.com", Time: func() time.Time { return donorTime(config) }})
+		if err := good.Handshake(); err != nil || time.Since(begun) != 5*time.Second {
+			t.Errorf("who waits for a place: %v after %v", err, time.Since(begun))
+		}
+		synctest.Wait()
+		go func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }(good)
+		if n := rejected(t, reg, RejectHandshakeT); n != 2 {
+			t.Errorf("%v were counted", n)
+		}
+		bad := dial()
+		_, _ = io.WriteString(bad, get("/"))
+		go func() { _, _ = io.Copy(io.Discard, bad) }()
+		synctest.Wait()
+		if n := rejected(t, reg, RejectHandshake); n != 1 {
+			t.Errorf("%v were counted", n)
+		}
+		cancel()
+		for _, c := range append(silent, good, bad) {
+			_ = c.Close()
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// donorTime is a time at which the certificate is good.
+func donorTime(config *tls.Config) time.Time {
+	return config.Certificates[0].Leaf.NotBefore.Add(time.Hour)
+}
+
+// A client that takes its answer drop by drop is cut, though it never stops.
+func TestMinRate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, false, nil)
+	srv := &Server{
+		Handler: w, HTTP: &http.Server{}, Metrics: NewMetrics("rate", w.metrics),
+		Stall: 50 * time.Millisecond, Limits: Limits{MinRate: 1 << 30},
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ctx, ln) }()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w.send(c, strings.Repeat(get("/file/0/3000000"), 20))
+	buf := make([]byte, 64<<10)
+	for tick := time.Tick(5 * time.Millisecond); ; <-tick {
+		if _, err := io.ReadFull(c, buf); err != nil {
+			break
+		}
+	}
+	waitFor(t, func() bool { return rejected(t, w.metrics, RejectSlow) >= 1 })
+	for {
+		if err := <-w.errs; err != nil {
+			break
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
