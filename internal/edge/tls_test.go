@@ -436,3 +436,24 @@ func (f *facade) gauge(name string) float64 {
 	f.t.Fatalf("no metric %s", name)
 	return 0
 }
+
+// Connections of HTTP/3 have the limit of the others, and are counted like them.
+func TestTooManyHTTP3(t *testing.T) {
+	pair, roots := newPair(t, t.TempDir(), 1, "localhost")
+	f := newFacade(t, Config{
+		ListenTLS: "127.0.0.1:0", ListenH3: "127.0.0.1:0",
+		TLS: certs.Config{Certificates: []certs.Pair{pair}}, Limits: LimitsConfig{Connections: 1},
+	}, func(http.ResponseWriter, *http.Request) {})
+	f.roots = roots
+	tcp := f.client("http/1.1", f.secure)
+	resp, _ := f.get(tcp, "https://localhost/")
+	port := regexp.MustCompile(`[0-9]+`).FindString(strings.TrimPrefix(resp.Header.Get("Alt-Svc"), "h3"))
+	first := f.client("h3", "")
+	f.get(first, "https://localhost:"+port+"/")
+	if resp, err := f.client("h3", "").Get("https://localhost:" + port + "/"); err == nil {
+		_ = resp.Body.Close()
+		t.Error("one connection more was served")
+	}
+	f.eventually("conns", 1)
+	f.get(first, "https://localhost:"+port+"/") // the first is as it was
+}

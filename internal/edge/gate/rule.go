@@ -35,10 +35,17 @@ func (r *rule) fits(client netip.Addr, method, path string) bool {
 
 // matchPath reports whether the path fits the pattern of [Rule.Paths].
 func matchPath(pattern, path string) bool {
-	if strings.HasSuffix(pattern, "/") {
-		pattern += "**"
+	below := strings.HasSuffix(pattern, "/")
+	switch {
+	case strings.Contains(pattern, "*"):
+		if below {
+			pattern += "**"
+		}
+		return glob(pattern, path)
+	case below:
+		return strings.HasPrefix(path, pattern)
 	}
-	return glob(pattern, path)
+	return path == pattern
 }
 
 // glob compares in time proportional to the product of the lengths, however
