@@ -15,6 +15,8 @@
 //	   ▼
 //	ServeHTTP ─ site by host ─ path cleaned, policy of internal/layout, key
 //	   │
+//	   ├─ root of a set, or listed by one: fromSet ─ the generation shown, or a
+//	   │     candidate: fetch, compare, fetch what is listed and used, show
 //	   ├─ stored and fresh, or stale within bounds ───────────► fromEntry
 //	   ├─ known to be missing, a moment ago ──────────────────► fromMemory
 //	   ├─ not to be shared: known from before, Authorization ─► a flight alone
@@ -50,6 +52,13 @@
 //     Two cases are left to the client's own check: a body with a wrong digest
 //     that cannot be stored (larger than half the store, or the disk refuses),
 //     and one of unknown length to an HTTP/1.0 client.
+//   - The root files of a set (summary and its signature, repomd.xml, InRelease,
+//     a database of pacman and its signature, …) are shown together, and with
+//     what they list: who reads one of them over a connection gets the others
+//     of the same publish. What does not fit, or is not signed by a key that
+//     is configured, is not shown; docs/sets.md.
+//   - Stale metadata of apt is not used after its Valid-Until. Metadata named by
+//     its content stays for a week although the origin deletes it.
 //   - The key is the site and the whole path, with its query where no rule
 //     applies. Two repositories never share an object.
 //   - Errors are not stored, and missing files for seconds only; where HTTP alone
