@@ -24,6 +24,7 @@ type server struct {
 	cmd   *exec.Cmd
 	// origin is what a cache asks, nil if it is none.
 	origin *server
+	before int64 // memory without connections; 0: not measured
 }
 
 // at is the address without or with TLS.
