@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -35,7 +36,8 @@ func ecosystems() []ecosystem {
 }
 
 // The real clients through the edge: cold, warm, with the origin gone, with
-// the origin dying in the middle of a download.
+// the origin dying in the middle of a download, and while its publisher
+// rewrites the repository.
 func TestClients(t *testing.T) {
 	for _, eco := range ecosystems() {
 		t.Run(eco.name, func(t *testing.T) {
@@ -91,6 +93,37 @@ func clientsOf(t *testing.T, eco ecosystem) {
 	o.die()
 	o.start()
 	arrives(t, eco, first, edge, dir, 2)
+
+	// A publish every moment, in place; each install must work.
+	ctx, cancel := context.WithCancel(t.Context())
+	published := make(chan int, 1)
+	go func() {
+		version := 2
+		for ; ctx.Err() == nil && version < 8; version++ {
+			<-time.After(tick)
+			if err := publish(version + 1); err != nil {
+				t.Error(err)
+				break
+			}
+		}
+		published <- version
+	}()
+	user := newClient(t)
+	before := 0
+	for range 6 {
+		got, err := eco.install(user, edge.url, dir)
+		if err != nil {
+			t.Errorf("during a publish: %v", err)
+			break
+		}
+		var version int
+		if _, err := fmt.Sscanf(got, "version %d", &version); err != nil || version < before {
+			t.Errorf("during a publish: %q after version %d", got, before)
+		}
+		before = version
+	}
+	cancel()
+	arrives(t, eco, user, edge, dir, <-published)
 }
 
 // arrives waits until an install brings the version.
