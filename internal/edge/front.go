@@ -93,7 +93,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	}
 	var g *generation
 	if h.set != nil {
-		if g = f.e.readers.look(req.Remote, h.set, h.call.path, req.Begun); g == nil || g.files[h.call.path] != h.entry.ID() {
+		if g, _ = f.e.readers.look(req.Remote, h.set, h.call.path, req.Begun); g == nil || g.files[h.call.path] != h.entry.ID() {
 			return false // in the middle of an older one
 		}
 	}

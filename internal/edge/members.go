@@ -229,7 +229,7 @@ func (rp *reply) fromMember(s *set) bool {
 	e, c, r := rp.e, rp.c, rp.r
 	for range maxTurns {
 		now := rp.now()
-		g := e.readers.look(r.RemoteAddr, s, c.path, now)
+		g, middle := e.readers.look(r.RemoteAddr, s, c.path, now)
 		if g == nil {
 			return false
 		}
@@ -237,7 +237,7 @@ func (rp *reply) fromMember(s *set) bool {
 		if !ok {
 			return false
 		}
-		if g == s.current.Load() {
+		if !middle {
 			again, err := rp.rootUsable(s, g)
 			if err != nil {
 				rp.fwd = "stale"

@@ -52,20 +52,22 @@ func (r *readers) shard(remote string) *readerShard {
 }
 
 // look returns the generation in which a file of the set is to be shown to the
-// client: nil if there is none.
-func (r *readers) look(remote string, s *set, path string, now time.Time) *generation {
+// client: nil if there is none. With middle, it has read others of that
+// generation a moment ago, and is to have this one from it even if it is not
+// fresh any more.
+func (r *readers) look(remote string, s *set, path string, now time.Time) (g *generation, middle bool) {
 	current := s.current.Load()
 	if remote == "" || current == nil {
-		return current
+		return current, false
 	}
 	shard := r.shard(remote)
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	in := shard.m[readerKey{remote, s}]
-	if in == nil || in.g == current || now.Sub(in.at) >= readerHolds || len(in.seen) >= maxSeen || slices.Contains(in.seen, maphash.String(r.seed, path)) {
-		return current
+	if in == nil || now.Sub(in.at) >= readerHolds || len(in.seen) >= maxSeen || slices.Contains(in.seen, maphash.String(r.seed, path)) {
+		return current, false
 	}
-	return in.g
+	return in.g, true
 }
 
 // note says that the file is shown to the client in this generation.

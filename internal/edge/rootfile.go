@@ -30,13 +30,18 @@ func (rp *reply) fromSet() bool {
 		return rp.fromMember(s)
 	}
 	for range maxTurns {
-		g := e.readers.look(r.RemoteAddr, s, c.path, rp.now())
+		g, middle := e.readers.look(r.RemoteAddr, s, c.path, rp.now())
 		entry := g.entry(e, c.path)
-		current := g == s.current.Load()
 		switch {
-		case entry != nil && !current: // in the middle of an older one
+		case entry != nil && middle:
 			fresh, _ := e.freshnessOf(c, entry, rp.now())
 			rp.outcome, rp.hit = outcomeHit, true
+			if _, failing := s.failing(rp.now()); fresh.Decide(c.req) != httpcache.Fresh {
+				rp.outcome = outcomeStale
+				if !failing && g == s.current.Load() {
+					e.refresh(s, c.path)
+				}
+			}
 			if rp.shown(s, g, entry, g.bound(fresh, rp.now(), c.policy)) {
 				return true
 			}
