@@ -233,7 +233,7 @@ func (rp *reply) fromMember(s *set) bool {
 		if g == nil {
 			return false
 		}
-		m, ok := memberAt(g.list(e, s), c.path)
+		m, ok := memberAt(s.key, g.list(e, s), c.path)
 		if !ok {
 			return false
 		}
@@ -269,9 +269,9 @@ func (rp *reply) fromMember(s *set) bool {
 }
 
 // memberAt finds a listed file by its path.
-func memberAt(l *roots.Listing, path string) (roots.Member, bool) {
-	if m, ok := l.Members[path]; ok {
-		return m, true
+func memberAt(key layout.Set, l *roots.Listing, path string) (roots.Member, bool) {
+	if m, ok := l.Members[path]; ok || key.Kind == "release" { // of which there are many
+		return m, ok
 	}
 	for _, m := range l.Members {
 		if m.Path == path {
