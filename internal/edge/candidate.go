@@ -424,7 +424,7 @@ func (t *candidate) showLocked() {
 	if !t.isPurged() {
 		for path, m := range t.missing {
 			c := s.site.call(path)
-			e.negatives.put(c.id, m, m.arrived, c.policy.Negative)
+			e.rememberAbsent(&c, m, m.arrived, c.policy.Negative)
 		}
 	}
 	if !t.changed {

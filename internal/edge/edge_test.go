@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,6 +216,35 @@ func TestMissingFilesAreRememberedBriefly(t *testing.T) {
 			files.set(path, "here")
 			if a := w.get(path); path != hashed && a.body != "here" {
 				t.Errorf("%s is remembered as missing for longer than %v", path, kept)
+			}
+		}
+	})
+}
+
+// Files that clients do without stay missing while the origin cannot be asked;
+// of others nobody says so.
+func TestMissingOptionalFilesWhileAway(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var away atomic.Bool
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			if away.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			http.NotFound(rw, r)
+		})
+		object := "/objects/0a/" + strings.Repeat("0a", 31)
+		for path, want := range map[string]int{object + ".commitmeta": 404, object + ".filez": 502, "/a.pkg.tar.zst.sig": 404, "/a.pkg.tar.zst": 502} {
+			away.Store(false)
+			w.get(path)
+			away.Store(true)
+			time.Sleep(time.Hour)
+			a := w.get(path)
+			if a.status != want || want == 404 && !strings.Contains(a.cacheStatus(), "detail=reset") {
+				t.Errorf("%s: %d, %s; want %d", path, a.status, a.cacheStatus(), want)
+			}
+			time.Sleep(24 * time.Hour)
+			if a := w.get(path); a.status != 502 {
+				t.Errorf("%s, a day later: %d", path, a.status)
 			}
 		}
 	})

@@ -102,6 +102,23 @@ type memory struct {
 	body    []byte
 	arrived time.Time
 	age     time.Duration
+	// until is how long it counts as true, for what is remembered as missing.
+	until time.Time
+}
+
+// absent returns the answer that a file is not there, if it was given a moment
+// ago.
+func (e *Edge) absent(id diskcache.ID, now time.Time) (*memory, bool) {
+	m, ok := e.negatives.get(id, now)
+	return m, ok && now.Before(m.until)
+}
+
+// rememberAbsent keeps the answer that a file is not there as true for d, and
+// longer for when the origin cannot be asked. purgeMu is held.
+func (e *Edge) rememberAbsent(c *call, m *memory, now time.Time, d time.Duration) {
+	kept := *m
+	kept.until = now.Add(d)
+	e.negatives.put(c.id, &kept, now, d+c.policy.AbsentOnError)
 }
 
 // weight is about what it takes, in bytes.
@@ -152,7 +169,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	if now := e.store.Peek(id); !now.Is(old) || old != nil && old.State() != seen {
 		return nil, false
 	}
-	if _, missing := e.negatives.get(c.id, time.Now()); missing && old == nil && !c.req.NoCache {
+	if _, missing := e.absent(c.id, time.Now()); missing && old == nil && !c.req.NoCache {
 		return nil, false
 	}
 	header := r.Header // the handler does not change it
@@ -586,7 +603,7 @@ func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, 
 	}
 	e.purgeMu.RLock() // a purge sees the flight or what is remembered
 	if f.joinable() && keep > 0 && !cc.NoCache {
-		e.negatives.put(c.id, m, got, keep)
+		e.rememberAbsent(c, m, got, keep)
 	}
 	e.purgeMu.RUnlock()
 	e.answered(f)

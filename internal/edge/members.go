@@ -182,7 +182,7 @@ func (e *Edge) obtain(ctx context.Context, c call) (*diskcache.Entry, error) {
 		if entry := e.store.Peek(c.id); entry != nil && entry.State().Flags&flagPurged == 0 {
 			return entry, nil
 		}
-		if _, missing := e.negatives.get(c.id, time.Now()); missing {
+		if _, missing := e.absent(c.id, time.Now()); missing {
 			e.negatives.drop(c.id) // a moment ago is too long ago
 		}
 		old := e.store.Peek(c.id)
@@ -339,7 +339,7 @@ func (rp *reply) twin(s *set, m roots.Member) bool {
 	if e.store.Peek(c.id) != nil {
 		return true
 	}
-	if _, missing := e.negatives.get(c.id, rp.now()); missing {
+	if _, missing := e.absent(c.id, rp.now()); missing {
 		return false
 	}
 	f, _ := e.join(&c, &http.Request{Header: http.Header{}}, c.id, nil, diskcache.State{}, true)

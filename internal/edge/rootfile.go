@@ -50,7 +50,7 @@ func (rp *reply) fromSet() bool {
 				return true
 			}
 		default:
-			if m, ok := e.negatives.get(c.id, rp.now()); ok {
+			if m, ok := e.absent(c.id, rp.now()); ok {
 				rp.outcome, rp.hit = outcomeHit, true
 				rp.fromMemory(m)
 				return true

@@ -70,7 +70,7 @@ func (rp *reply) serve() {
 			}
 		}
 		if entry == nil {
-			if m, ok := e.negatives.get(c.id, rp.begun); ok && !c.req.NoCache {
+			if m, ok := e.absent(c.id, rp.begun); ok && !c.req.NoCache {
 				rp.outcome, rp.hit = outcomeHit, true
 				rp.fromMemory(m)
 				return
@@ -261,7 +261,24 @@ func (rp *reply) noAnswer(f *flight) {
 			}
 		}
 	}
+	if m, ok := rp.e.negatives.get(rp.c.id, rp.now()); ok && f.shared && f.old == nil && mayBeTold(f.err) {
+		rp.staleBecause(f.err)
+		rp.hit = false
+		rp.fromMemory(m)
+		return
+	}
 	rp.failed(f.err, f.memory)
+}
+
+// mayBeTold reports whether what was true a while ago may be told because of
+// err: the origin could not be asked, or fails.
+func mayBeTold(err error) bool {
+	switch upstream.ReasonOf(err) {
+	case upstream.ClientGone, upstream.Stopping, upstream.VerifyMismatch, upstream.StoreFull:
+		return false
+	default:
+		return true
+	}
 }
 
 // alone asks the origin for this request only.

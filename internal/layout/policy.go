@@ -60,6 +60,10 @@ type Policy struct {
 	OnError time.Duration
 	// Negative is how long "there is no such file" (404, 410) is remembered.
 	Negative time.Duration
+	// AbsentOnError is how long after Negative it may still be told because the
+	// origin is away or fails: not 0 for files that clients ask for and do
+	// without.
+	AbsentOnError time.Duration
 	// Digest is what the name tells about the content.
 	Digest Digest
 	// Content is, for a file object of OSTree, the digest of what it holds. Its
@@ -150,6 +154,9 @@ func PolicyOf(path string) Policy {
 	}
 	for _, rule := range [...]func(split) (Policy, bool){ostreePolicy, rpmPolicy, aptPolicy, pacmanPolicy, apkPolicy, commonPolicy} {
 		if p, ok := rule(splitPath(path)); ok {
+			if isOptional(path) {
+				p.AbsentOnError = day
+			}
 			if p.Negative == 0 {
 				p.Negative = racing
 				if p.Class == Payload {
@@ -160,6 +167,19 @@ func PolicyOf(path string) Policy {
 		}
 	}
 	return Policy{Negative: defaultNegative}
+}
+
+// isOptional reports whether clients ask for the file of a rule without
+// knowing that it exists, and go on when it does not.
+func isOptional(path string) bool {
+	for _, end := range [...]string{
+		".commitmeta", "/superblock", "/summary.idx", ".sig", ".sizes2", ".asc", "/repomd.xml.key", "/InRelease", "/Release.gpg",
+	} {
+		if strings.HasSuffix(path, end) {
+			return true
+		}
+	}
+	return strings.Contains(path, "/delta-indexes/")
 }
 
 // ClientCacheControl is the Cache-Control value for the clients of a cache

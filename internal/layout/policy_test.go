@@ -101,6 +101,24 @@ func TestPolicyOfLeavesOthersAlone(t *testing.T) {
 	}
 }
 
+func TestPolicyOfOptionalFiles(t *testing.T) {
+	t.Parallel()
+	object := "/objects/0a/" + strings.Repeat("0a", 31)
+	for path, want := range map[string]bool{
+		object + ".commitmeta": true, object + ".commit": false, object + ".filez": false,
+		"/deltas/ab/" + strings.Repeat("c", 41) + "/superblock": true, "/deltas/ab/" + strings.Repeat("c", 41) + "/0": false,
+		"/delta-indexes/ab/" + strings.Repeat("c", 41) + ".index": true,
+		"/summary": false, "/summary.sig": true, "/summary.idx": true, "/refs/heads/x": false,
+		"/repodata/repomd.xml": false, "/repodata/repomd.xml.asc": true, "/a.rpm": false,
+		"/dists/sid/InRelease": true, "/dists/sid/Release": false, "/core.db": false, "/core.db.sig": true,
+		"/index.html.asc": false,
+	} {
+		if got := PolicyOf(path).AbsentOnError > 0; got != want {
+			t.Errorf("%s: absence told while the origin is away: %v, want %v", path, got, want)
+		}
+	}
+}
+
 func TestPolicyPassesPerClientAnswers(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/metalink", "/x/mirrorlist", "/mirrorlist.txt"} {
