@@ -102,6 +102,16 @@ func (s *serveFlags) check(cmd *cobra.Command, cfg node.Config) error {
 func flagOf(cmd *cobra.Command, key string) *pflag.Flag {
 	flags := cmd.Flags()
 	table, name, _ := strings.Cut(key, ".")
+	switch name {
+	case "tls.certificates[0].cert":
+		return flags.Lookup("tls-cert")
+	case "tls.certificates[0].key":
+		return flags.Lookup("tls-key")
+	case "tls.acme.dir":
+		return flags.Lookup("acme-dir")
+	case "tls.acme.hosts":
+		return flags.Lookup("acme-host")
+	}
 	name, _, _ = strings.Cut(name, "[") // an element of a list
 	switch table {
 	case "admin":

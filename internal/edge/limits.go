@@ -133,7 +133,7 @@ func (v *validation) listeners(c Config) {
 			v.problem(list.key, "has no address")
 		}
 		if list.key != "listen" && list.value != "" && !c.TLS.Any() {
-			v.problem(list.key, "needs a certificate: tls.certificates or tls.acme")
+			v.problem(list.key, "needs a certificate: --tls-cert and --tls-key, or --acme-dir; in a file [[edge.tls.certificates]] or [edge.tls.acme]")
 		}
 	}
 	v.networks("trusted-proxies", c.TrustedProxies)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 
@@ -21,8 +22,8 @@ type doors struct {
 }
 
 // openDoors opens all listeners, or none.
-func (e *Edge) openDoors(ctx context.Context, metrics *h1.Metrics) (d *doors, err error) {
-	d = new(doors)
+func (e *Edge) openDoors(ctx context.Context, metrics *h1.Metrics) (_ *doors, err error) {
+	d := new(doors)
 	var all []net.Listener
 	defer func() {
 		if err == nil {
@@ -85,6 +86,16 @@ func (e *Edge) openDoors(ctx context.Context, metrics *h1.Metrics) (d *doors, er
 	}
 	for i := clear; i < len(all); i++ {
 		all[i] = tls.NewListener(all[i], d.certificates.TLS("h2", "http/1.1"))
+	}
+	for i, ln := range all {
+		protocol := "http"
+		if i >= clear {
+			protocol = "https"
+		}
+		e.log.InfoContext(ctx, "listening", slog.String("on", ln.Addr().String()), slog.String("protocol", protocol))
+	}
+	for _, pc := range d.h3 {
+		e.log.InfoContext(ctx, "listening", slog.String("on", pc.LocalAddr().String()), slog.String("protocol", "h3"))
 	}
 	d.tcp = join(all)
 	return d, nil

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log/slog"
 	"math/big"
@@ -456,4 +457,47 @@ func TestTooManyHTTP3(t *testing.T) {
 	}
 	f.eventually("conns", 1)
 	f.get(first, "https://localhost:"+port+"/") // the first is as it was
+}
+
+// What keeps a door shut is told, and the doors that were open already are
+// closed again.
+func TestDoorsThatStayShut(t *testing.T) {
+	taken, err := role.ListenTCP(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() })
+	one, _ := newPair(t, t.TempDir(), 1, "localhost")
+	other, _ := newPair(t, t.TempDir(), 2, "localhost")
+	for name, test := range map[string]struct {
+		cfg  Config
+		want string
+	}{
+		"clear":    {Config{Listen: "127.0.0.1:0," + taken.Addr().String()}, "listen on " + taken.Addr().String() + ": "},
+		"secure":   {Config{Listen: "127.0.0.1:0", ListenTLS: taken.Addr().String(), TLS: certs.Config{Certificates: []certs.Pair{one}}}, "listen on " + taken.Addr().String() + ": "},
+		"mismatch": {Config{Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{{Cert: one.Cert, Key: other.Key}}}}, "tls: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.cfg.Origin, test.cfg.Store, test.cfg.Follow = "http://127.0.0.1:1", t.TempDir(), "off"
+			var opened []net.Listener
+			err := Run(t.Context(), test.cfg, role.Env{
+				Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+				Listen: func(ctx context.Context, addr string) (net.Listener, error) {
+					ln, err := role.ListenTCP(ctx, addr)
+					if err == nil {
+						opened = append(opened, ln)
+					}
+					return ln, err
+				},
+			})
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("got the error %v, want %q in it", err, test.want)
+			}
+			for _, ln := range opened {
+				if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("%s is still open: %v", ln.Addr(), err)
+				}
+			}
+		})
+	}
 }

@@ -25,6 +25,9 @@ type home struct {
 	salted uint32
 }
 
+// errInUse is the error for a folder that another process has locked.
+var errInUse = errors.New("another process uses it: each edge needs a folder of its own")
+
 // storeFile holds the magic and the salt.
 const (
 	storeFile  = "store"
@@ -80,7 +83,10 @@ func lockHome(dir string, old *home) (_ *home, err error) {
 		_ = h.lock.Close() // nothing was written
 		h.lock = old.lock
 	} else if err := unix.Flock(int(h.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("another process uses it: %w", err)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, errInUse
+		}
+		return nil, fmt.Errorf("lock it: %w", err)
 	}
 	h.self, err = h.root.Open(".")
 	return h, err
