@@ -53,6 +53,7 @@ type flight struct {
 	state   diskcache.State
 	entry   *diskcache.Entry
 	memory  *memory
+	private bool // the memory is for the leader only
 	resp    *http.Response
 	err     error
 	status  int // of the origin, 0 if none
@@ -539,6 +540,7 @@ func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directiv
 		cause = errors.Join(cause, err)
 	}
 	f.memory = m
+	f.private = !f.call.policy.Ruled() && (cc.Private || cc.NoStore || len(resp.Header["Set-Cookie"]) > 0 || len(f.request["Cookie"]) > 0)
 	e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
 }
 
@@ -560,6 +562,9 @@ func remember(f *flight, resp *http.Response, cc httpcache.Directives, got time.
 		delete(header, "Content-Encoding")
 	}
 	delete(header, "Content-Length")
+	if f.call.policy.Ruled() {
+		delete(header, "Set-Cookie") // as for what is stored
+	}
 	if slow {
 		err = nil
 	}
@@ -570,8 +575,11 @@ func remember(f *flight, resp *http.Response, cc httpcache.Directives, got time.
 // treated like any other.
 func (e *Edge) missing(f *flight, resp *http.Response, cc httpcache.Directives, asked, got time.Time) bool {
 	c := &f.call
-	if !c.site.ruled || len(resp.Header["Vary"]) > 0 && !c.policy.Ruled() || cc.NoStore || cc.Private || len(f.request["Authorization"]) > 0 {
+	if !c.site.ruled || cc.NoStore || cc.Private || len(f.request["Authorization"]) > 0 {
 		return false
+	}
+	if !c.policy.Ruled() && (len(resp.Header["Vary"]) > 0 || len(resp.Header["Set-Cookie"]) > 0 || c.personal(f.request)) {
+		return false // others may get something else
 	}
 	if resp.ContentLength > maxMemory {
 		return false

@@ -14,6 +14,9 @@ import (
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rp := reply{e: e, w: w, r: r, begun: time.Now()}
 	defer rp.done()
+	// The origin does not see what is for this connection: it is no part of what
+	// the answer depends on, nor of what it is stored under.
+	httpcache.RemoveNamed(r.Header)
 	s := e.site(r.Host)
 	if s == nil {
 		rp.refuse(http.StatusMisdirectedRequest, "unknown_host", "no site has this host name")
@@ -211,7 +214,7 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 		}
 		return rp.leaderAlone(f)
 	case verdictError:
-		rp.noAnswer(f)
+		rp.noAnswer(f, leader)
 	}
 	return true
 }
@@ -250,7 +253,7 @@ func (rp *reply) leaderAlone(f *flight) bool {
 
 // noAnswer answers in the place of an origin that did not: with what is stored,
 // its own error, or ours.
-func (rp *reply) noAnswer(f *flight) {
+func (rp *reply) noAnswer(f *flight, leader bool) {
 	if f.stale() != nil {
 		fresh, st := rp.e.freshnessOf(rp.c, f.old, rp.now())
 		if rp.usableOn(f.err, fresh, st) {
@@ -267,7 +270,11 @@ func (rp *reply) noAnswer(f *flight) {
 		rp.fromMemory(m)
 		return
 	}
-	rp.failed(f.err, f.memory)
+	m := f.memory
+	if f.private && !leader {
+		m = nil
+	}
+	rp.failed(f.err, m)
 }
 
 // mayBeTold reports whether what was true a while ago may be told because of

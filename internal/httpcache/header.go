@@ -19,15 +19,21 @@ func hopByHop() [11]string {
 // RemoveHopByHop deletes from h what must not be forwarded: hop-by-hop fields
 // and those that Connection names.
 func RemoveHopByHop(h http.Header) {
+	RemoveNamed(h)
+	for _, name := range hopByHop() {
+		delete(h, name)
+	}
+}
+
+// RemoveNamed deletes from h the fields that Connection names: they are for
+// this connection, whatever they are.
+func RemoveNamed(h http.Header) {
 	for _, line := range h["Connection"] {
 		for name := range strings.SplitSeq(line, ",") {
-			if name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")); name != "" {
+			if name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t")); name != "" && name != "Connection" {
 				delete(h, name)
 			}
 		}
-	}
-	for _, name := range hopByHop() {
-		delete(h, name)
 	}
 }
 
