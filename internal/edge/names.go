@@ -74,7 +74,14 @@ func (n *names) add(c *call, id diskcache.ID, vary []string) {
 		if n.sets == nil {
 			n.sets = make(map[setKey][]diskcache.ID)
 		}
-		if ids := n.sets[key]; !slices.Contains(ids, id) && len(ids) < maxMembers {
+		ids, known := n.sets[key]
+		if !known && len(n.sets) >= maxSets {
+			for other := range n.sets { // its members are had anew when they are too old
+				delete(n.sets, other)
+				break
+			}
+		}
+		if !slices.Contains(ids, id) && len(ids) < maxMembers {
 			n.sets[key] = append(ids, id)
 		}
 		return

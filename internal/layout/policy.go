@@ -144,12 +144,16 @@ const (
 	racing = 2 * second
 )
 
+// MaxPath is the longest path, in bytes, that is looked at as one of a
+// repository: whoever keeps something for each set keeps short names.
+const MaxPath = 1024
+
 // PolicyOf returns the policy of a URL path. The path is clean: it begins
 // with a slash and has no empty, "." or ".." elements. The repository may lie
 // below any prefix; its format is told from the shape of the path alone.
-// PolicyOf does not allocate.
+// No rule applies to a path longer than [MaxPath]. PolicyOf does not allocate.
 func PolicyOf(path string) Policy {
-	if len(path) == 0 || path[0] != '/' || strings.HasSuffix(path, "/") {
+	if len(path) == 0 || len(path) > MaxPath || path[0] != '/' || strings.HasSuffix(path, "/") {
 		return Policy{Negative: defaultNegative}
 	}
 	for _, rule := range [...]func(split) (Policy, bool){ostreePolicy, rpmPolicy, aptPolicy, pacmanPolicy, apkPolicy, commonPolicy} {

@@ -175,3 +175,12 @@ func TestPolicyOfDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func TestPolicyOfLongPaths(t *testing.T) {
+	const file = "/repodata/repomd.xml"
+	for length, ruled := range map[int]bool{MaxPath: true, MaxPath + 1: false} {
+		if p := PolicyOf("/" + strings.Repeat("x", length-len(file)-1) + file); p.Ruled() != ruled {
+			t.Errorf("of %d bytes: %+v", length, p)
+		}
+	}
+}
