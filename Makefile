@@ -13,7 +13,7 @@ SHARE   := $(DESTDIR)$(PREFIX)/share
 
 .PHONY: help
 help: ## print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/freshet, static and reproducible
@@ -74,6 +74,10 @@ e2e: ## only the tests with the real clients and the built binary
 .PHONY: cache-tests
 cache-tests: build ## the public HTTP cache test suite against an edge, three times (SUITE=folder: not fetched)
 	@scripts/cache-tests $(SUITE)
+
+.PHONY: edge-acceptance
+edge-acceptance: build ## what an edge must be able to do, check by check (QUICK=1: in minutes; CHECKS="8 15": these; SUITE=folder)
+	$(GO) run -trimpath ./e2e/acceptance $(if $(QUICK),-quick) $(if $(SUITE),-suite $(SUITE)) $(CHECKS)
 
 .PHONY: soak
 soak: ## half an hour of mixed load on an edge through kills, full disks and a flapping origin; every byte compared

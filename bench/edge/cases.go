@@ -88,6 +88,7 @@ func cases(cfg config) []benchCase {
 			return l
 		}
 	}
+	list = append(list, acceptanceCases(cfg, unseen)...)
 	return append(list,
 		benchCase{name: "cold-fill", goals: all, load: unseen("fresh", cfg.cold, objectPath)},
 		benchCase{name: "cold-10MB", goals: goals{"nginx-cache": 1.20, "varnish": 0, "trafficserver": 0}, load: eight(unseen("fresh", 24, tenMB))},

@@ -71,6 +71,9 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 	if err := writeContent(dir); err != nil {
 		return err
 	}
+	if err := writeAcceptance(cfg, dir); err != nil {
+		return err
+	}
 	servers, err := startServers(ctx, cfg, dir)
 	defer func() {
 		for _, s := range servers {
