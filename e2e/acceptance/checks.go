@@ -77,9 +77,9 @@ func checks() []check {
 		{19, "databases do not go back in time", in(edge, "TestOlderDatabaseIsNotTaken")},
 		{20, "purges", all(in(edge, "TestPurgeRefused", "TestPurgeSelects"),
 			in(end, "TestPurgeOnThreeEdges", "TestEachPurgeOnThreeEdges", "TestPurgeOfManyIsCheap"))},
-		{21, "killed and started again, with many objects", all(in(store, "TestKill", "TestDamage"), in(end, "TestManyObjects"))},
+		{21, "killed and started again, with many objects", all(in(store, "TestKill", "TestDamage"), in(end, "TestManyObjects/restart", "TestManyObjects/verify"))},
 		{22, "memory, with many objects and many downloads", all(in(store, "TestFull", "TestFullEvictsNothing"), in(edge, "TestEvictionKeepsTheBound"),
-			in(end, "TestManyObjects", "TestManyDownloads"))},
+			in(end, "TestManyObjects/memory"))},
 		{23, "ranges, and the clients that use them", all(in(edge, "TestRanges", "TestRangeStatements"), in(end, "TestClients", "TestDownloaders", "TestZchunk"))},
 		{24, "speed", []proof{
 			atLeast("2k-hits-c32", 20_000), atLeast("2k-cold-c8", 6_000), atLeast("2k-warm-c8", 25_000),

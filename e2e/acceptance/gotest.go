@@ -40,10 +40,11 @@ type seen struct {
 
 // runTests runs the tests of a package that the proofs name.
 func runTests(ctx context.Context, cfg config, where string, proofs []proof) (map[proof]outcome, error) {
+	proofs = slices.Compact(slices.SortedFunc(slices.Values(proofs), func(a, b proof) int { return cmp.Compare(a.name, b.name) }))
 	var names []string
 	for _, p := range proofs {
-		if !slices.Contains(names, p.name) {
-			names = append(names, p.name)
+		if name, _, _ := strings.Cut(p.name, "/"); !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	args := []string{"test", "-trimpath", "-count=1", "-json", "-timeout=90m", "-run=^(" + strings.Join(names, "|") + ")$"}
@@ -72,19 +73,22 @@ func runTests(ctx context.Context, cfg config, where string, proofs []proof) (ma
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue // what a test printed past the tool
 		}
-		name, inside, _ := strings.Cut(e.Test, "/")
-		if name == "" { // of the package: why it was not built
+		if e.Test == "" { // of the package: why it was not built
 			if e.Action == "output" || e.Action == "build-output" {
 				stderr.WriteString(e.Output)
 			}
 			continue
 		}
-		s := tests[name]
-		if s == nil {
-			s = new(seen)
-			tests[name] = s
+		for _, p := range proofs { // the test itself and what is inside of it
+			inside, ok := strings.CutPrefix(e.Test, p.name)
+			if !ok || inside != "" && inside[0] != '/' {
+				continue
+			}
+			if tests[p.name] == nil {
+				tests[p.name] = new(seen)
+			}
+			tests[p.name].see(e, strings.TrimPrefix(inside, "/"))
 		}
-		s.see(e, inside)
 	}
 	_ = cmd.Wait() // the tests tell themselves
 	if err := ctx.Err(); err != nil {
