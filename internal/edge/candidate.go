@@ -62,6 +62,10 @@ const (
 	// settled is how long files that do not look as if they belonged together,
 	// and cannot be told, stay as they are until they are believed.
 	settledAfter = time.Minute
+	// believedAfter is how long files that do not belong together stay as they
+	// are until they are shown anyway: a signature that was forgotten must not
+	// hold a repository for good.
+	believedAfter = 10 * time.Minute
 	// conflictPause is how long the origin is left alone after files that did not
 	// belong together, at first and at most.
 	conflictPause    = time.Second
@@ -123,10 +127,29 @@ func (t *candidate) run() {
 	}
 	if err != nil {
 		t.gen, t.err = nil, err
+		if t.withoutSet(err) {
+			t.e.log.WarnContext(t.e.ctx, "root files are passed on as they are", slog.String("site", t.set.site.label()),
+				slog.String("set", t.set.key.Root+" "+t.set.key.Kind), slog.Any("error", err))
+			t.plain, t.err = true, nil
+		}
 	}
 	t.tidy()
 	t.account()
 	close(t.done)
+}
+
+// withoutSet reports whether the files are had like any others because of err:
+// they cannot be kept; or they do not belong together and nobody is about to
+// mend that, or are not what their names say, and there is nothing better to
+// show, nor keys to tell by. Clients compare for themselves.
+func (t *candidate) withoutSet(err error) bool {
+	switch {
+	case upstream.ReasonOf(err) == upstream.StoreFull:
+		return true
+	case !errors.Is(err, roots.ErrMismatch) || t.old != nil || t.set.site.keys != nil:
+		return false
+	}
+	return errors.Is(err, roots.ErrUnreadable) || t.set.doubted(validators(t.entries)) >= coldPatience/2
 }
 
 // fetchUntilWhole fetches the root files until they belong together.
@@ -138,7 +161,7 @@ func (t *candidate) fetchUntilWhole() error {
 	for round := 0; ; round++ {
 		err := t.round(round)
 		wait := min(50*time.Millisecond<<round, time.Second)
-		if !errors.Is(err, roots.ErrMismatch) || time.Since(t.begun)+wait > patience {
+		if !errors.Is(err, roots.ErrMismatch) || errors.Is(err, roots.ErrUnreadable) && round > 0 || time.Since(t.begun)+wait > patience {
 			return err
 		}
 		pause(t.e.ctx, wait)
@@ -263,7 +286,7 @@ func (t *candidate) compare() error {
 	}
 	files, done, err := rootFiles(t.entries)
 	if err != nil {
-		return &upstream.Error{Reason: upstream.StoreFull, Err: err}
+		return &upstream.Error{Reason: upstream.StoreFull, Err: err} // the store lost them
 	}
 	defer done()
 	g := &generation{files: make(map[string]diskcache.ID, len(t.entries))}
@@ -277,6 +300,10 @@ func (t *candidate) compare() error {
 		return &upstream.Error{Reason: upstream.GenerationConflict, Err: errOlder}
 	}
 	proof, err := roots.Check(t.set.key, files, t.set.site.keys)
+	if errors.Is(err, roots.ErrMismatch) && t.set.doubted(validators(t.entries)) >= believedAfter &&
+		t.set.site.keys == nil && !errors.Is(err, roots.ErrUnreadable) {
+		proof, err = roots.Single, nil // nobody will mend them
+	}
 	if err == nil && proof == roots.Unproven {
 		err = t.confirmFirst()
 	}
@@ -355,20 +382,21 @@ func (t *candidate) plausible(g *generation) error {
 			half = group.File
 		}
 	}
-	s := t.set
-	now := validators(t.entries)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case half == "":
-		s.suspect = ""
-		return nil
-	case s.suspect != now:
-		s.suspect, s.since = now, time.Now()
-	case time.Since(s.since) >= settledAfter:
+	if half == "" || t.set.doubted(validators(t.entries)) >= settledAfter {
 		return nil
 	}
 	return fmt.Errorf("%w: of %s and its signature only one is new", roots.ErrMismatch, half)
+}
+
+// doubted returns for how long just these files, by their validators, have not
+// looked as if they belonged together.
+func (s *set) doubted(files string) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.suspect != files {
+		s.suspect, s.since = files, time.Now()
+	}
+	return time.Since(s.since)
 }
 
 // show makes the generation the one that is shown, in one step, and durable.

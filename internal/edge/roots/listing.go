@@ -1,6 +1,7 @@
 package roots
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -57,7 +58,10 @@ func List(set layout.Set, files Files) (*Listing, error) {
 		}
 	}
 	if err != nil {
-		return &Listing{}, fmt.Errorf("%w: %w", ErrMismatch, err)
+		if !errors.Is(err, ErrMismatch) {
+			err = fmt.Errorf("%w: %w: %w", ErrMismatch, ErrUnreadable, err)
+		}
+		return &Listing{}, err
 	}
 	return &l, nil
 }

@@ -109,6 +109,11 @@ type Files map[string]Content
 // fetched again.
 var ErrMismatch = errors.New("files do not belong together")
 
+// ErrUnreadable says that a file is not in the format that its name promises.
+// Whoever reads it in the middle of a publish may find that too, so the error
+// wraps [ErrMismatch] as well.
+var ErrUnreadable = errors.New("not in its format")
+
 // ErrUnsigned says that there is a key and no signature.
 var ErrUnsigned = errors.New("no signature")
 
@@ -270,7 +275,7 @@ func sameRelease(inline, plain Content) error {
 func parseRelease(c Content) (*apt.Release, error) {
 	r, err := apt.ParseRelease(io.NewSectionReader(c, 0, c.Size()))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMismatch, err)
+		return nil, fmt.Errorf("%w: %w: %w", ErrMismatch, ErrUnreadable, err)
 	}
 	return r, nil
 }
