@@ -61,7 +61,7 @@ func (n *Network) DialContext(ctx context.Context, _, addr string) (net.Conn, er
 	n.mu.Lock()
 	l := n.listeners[name]
 	n.dialed++
-	from := address("client-" + strconv.Itoa(n.dialed))
+	from := address("client:" + strconv.Itoa(n.dialed))
 	n.mu.Unlock()
 	if l == nil {
 		return nil, fmt.Errorf("memnet: dial %s: %w", addr, ErrRefused)
