@@ -103,7 +103,7 @@ func (c *Client) post(ctx context.Context, path string, v any) (io.ReadCloser, e
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxLine))
 	answer := &Error{Status: resp.StatusCode}
 	if err != nil || json.Unmarshal(text, answer) != nil || answer.Reason == "" {
-		answer.Reason, answer.Message = "unknown", "unexpected answer: is this the admin listener of an edge?"
+		answer.Reason, answer.Message = "unknown", "unexpected answer: is this the admin listener of an edge, and http or https as it speaks?"
 	}
 	answer.Status = resp.StatusCode
 	return nil, answer

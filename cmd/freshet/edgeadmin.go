@@ -57,29 +57,36 @@ func (e *edgeFlags) client(cmd *cobra.Command) (*edgeapi.Client, error) {
 	if client.Token == "" && e.certificate == "" {
 		return nil, usageError(cmd, "no token: give --token-file or set %s", edgeTokenVariable)
 	}
-	if e.ca == "" && e.certificate == "" {
-		return client, nil
+	var err error
+	client.HTTP, err = adminClient(e.ca, e.certificate, e.key)
+	return client, err
+}
+
+// adminClient is a client for an admin listener, which may speak TLS. The names
+// are of files, each empty if there is none; key belongs to certificate.
+func adminClient(ca, certificate, key string) (*http.Client, error) {
+	if ca == "" && certificate == "" {
+		return http.DefaultClient, nil
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
-	if e.ca != "" {
-		text, err := os.ReadFile(e.ca)
+	if ca != "" {
+		text, err := os.ReadFile(ca)
 		if err != nil {
 			return nil, fmt.Errorf("read --ca: %w", err)
 		}
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("--ca: %s has no certificate in PEM", e.ca)
+			return nil, fmt.Errorf("--ca: %s has no certificate in PEM", ca)
 		}
 	}
-	if e.certificate != "" {
-		pair, err := tls.LoadX509KeyPair(e.certificate, e.key)
+	if certificate != "" {
+		pair, err := tls.LoadX509KeyPair(certificate, key)
 		if err != nil {
 			return nil, fmt.Errorf("--certificate: %w", err)
 		}
 		cfg.Certificates = []tls.Certificate{pair}
 	}
-	client.HTTP = &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}
-	return client, nil
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}, nil
 }
 
 func newEdgePurgeCommand() *cobra.Command {

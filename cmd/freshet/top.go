@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -20,9 +19,9 @@ const defaultAdmin = "127.0.0.1:9600"
 
 func newTopCommand() *cobra.Command {
 	var (
-		admin, file string
-		every       time.Duration
-		once        bool
+		admin, file, ca string
+		every           time.Duration
+		once            bool
 	)
 	cmd := &cobra.Command{
 		Use:   "top",
@@ -36,6 +35,7 @@ q quits. With --once, or when the output is no terminal, it measures for one
 interval, prints the result as text and ends.`,
 		Example: `  freshet edge top
   freshet edge top --admin http://edge1.example.org:9600
+  freshet edge top --admin https://edge1.example.org:9600 --ca ca.pem
   freshet edge top --once --every 10s`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if every < 0 {
@@ -46,11 +46,19 @@ interval, prints the result as text and ends.`,
 				if _, err := config.Read(file, &cfg); err != nil {
 					return err
 				}
-				if admin = cfg.Admin.Listen; admin == "" {
+				if cfg.Admin.Listen == "" {
 					return usageError(cmd, "%s has no admin.listen", file)
 				}
+				admin = adminURL(cfg.Admin.Listen)
+				if cfg.Admin.Cert != "" {
+					admin = "https" + strings.TrimPrefix(admin, "http")
+				}
 			}
-			opt := top.Options{Admin: adminURL(cmp.Or(admin, defaultAdmin)), Every: every, Client: http.DefaultClient, In: cmd.InOrStdin(), Out: cmd.OutOrStdout()}
+			client, err := adminClient(ca, "", "")
+			if err != nil {
+				return err
+			}
+			opt := top.Options{Admin: adminURL(cmp.Or(admin, os.Getenv(adminVariable), defaultAdmin)), Every: every, Client: client, In: cmd.InOrStdin(), Out: cmd.OutOrStdout()}
 			out, ok := cmd.OutOrStdout().(*os.File)
 			if once || !ok || !term.IsTerminal(int(out.Fd())) {
 				return top.Once(cmd.Context(), opt)
@@ -59,7 +67,8 @@ interval, prints the result as text and ends.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&admin, "admin", "", `URL or address of the admin listener (default "`+defaultAdmin+`")`)
+	f.StringVar(&admin, "admin", "", `URL or address of the admin listener (default $`+adminVariable+` or "`+defaultAdmin+`")`)
+	f.StringVar(&ca, "ca", "", "file with the certificates that vouch for the listener's (default: the system's)")
 	f.StringVarP(&file, "config", "c", "", "configuration file of the edge, to find the admin listener by")
 	f.DurationVar(&every, "every", 500*time.Millisecond, "time between measurements")
 	f.BoolVar(&once, "once", false, "print one measurement as text and end")

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"net"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -46,6 +49,13 @@ func TestTopScripts(t *testing.T) {
 			ended <- nil
 			return err
 		}
+		secure := httptest.NewTLSServer(admin.Config.Handler)
+		env.Defer(secure.Close)
+		ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
+		if err := os.WriteFile(filepath.Join(env.WorkDir, "ca.pem"), ca, 0o600); err != nil {
+			return err
+		}
+		env.Setenv("SECURE", strings.TrimPrefix(secure.URL, "https://"))
 		env.Setenv("ADMIN", admin.URL)
 		env.Setenv("ADDR", strings.TrimPrefix(admin.URL, "http://"))
 		return nil

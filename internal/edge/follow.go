@@ -170,7 +170,11 @@ func (e *Edge) restart(s *site, now hubapi.Cursor) error {
 // new.
 func (e *Edge) setNews(ctx context.Context, s *site, state newsState, log *slog.Logger) bool {
 	before := newsState(s.news.Swap(uint32(state)))
-	if before != state {
+	switch {
+	case before == state:
+	case state == newsNone:
+		log.InfoContext(ctx, "the origin has no event log: what may change is asked for again when its lifetime ends")
+	default:
 		log.InfoContext(ctx, "event log", slog.String("state", state.String()))
 	}
 	return before != state

@@ -59,8 +59,8 @@ func (e *Edge) reload(ctx context.Context, cfg Config, certificates *certs.Store
 		e.log.ErrorContext(ctx, "settings were not read anew: those before stay", slog.Any("error", err))
 		return
 	}
-	if !reflect.DeepEqual(fixed(cfg), fixed(e.cfg)) {
-		e.log.WarnContext(ctx, "some settings that have changed are taken over at the next start only")
+	if keys := changed(fixed(e.cfg), fixed(cfg)); len(keys) > 0 {
+		e.log.WarnContext(ctx, "some settings that have changed are taken over at the next start only", slog.String("settings", strings.Join(keys, ", ")))
 	}
 	e.log.InfoContext(ctx, "settings were read anew")
 }
@@ -75,6 +75,18 @@ func fixed(cfg Config) Config {
 	}
 	cfg.Sites = sites
 	return cfg
+}
+
+// changed lists the keys and tables of [edge] in which two configurations
+// differ.
+func changed(a, b Config) (keys []string) {
+	left, right := reflect.ValueOf(a), reflect.ValueOf(b)
+	for field, value := range left.Fields() {
+		if !reflect.DeepEqual(value.Interface(), right.FieldByIndex(field.Index).Interface()) {
+			keys = append(keys, "edge."+field.Tag.Get("toml"))
+		}
+	}
+	return keys
 }
 
 // gated is the way of a request through the gate of its site, before next.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"sync"
@@ -38,7 +39,10 @@ func (e *Edge) openDoors(ctx context.Context, metrics *h1.Metrics) (_ *doors, er
 	}()
 	open := func(addr string) (net.Listener, error) {
 		ln, err := e.env.Listen(ctx, addr)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			return nil, fmt.Errorf("listen on %s: %w: ports below 1024 need root or CAP_NET_BIND_SERVICE", addr, err)
+		case err != nil:
 			return nil, fmt.Errorf("listen on %s: %w", addr, err)
 		}
 		behind, err := e.cfg.ProxyProtocol.Listen(ln, func(why forwarded.Reason) { metrics.Rejected(h1.Rejection(why)) })

@@ -410,7 +410,10 @@ func TestReloadWhileServing(t *testing.T) {
 	if got := serial(); got != 2 {
 		t.Errorf("after a broken certificate: %d", got)
 	}
-	for _, said := range []string{"settings were not read anew", "certificate cannot be used"} {
+	larger := f.cfg
+	larger.Size *= 2
+	apply(larger)
+	for _, said := range []string{"settings were not read anew", "certificate cannot be used", "at the next start only\" settings=edge.size"} {
 		if !strings.Contains(f.log.String(), said) {
 			t.Errorf("the log does not say %q", said)
 		}

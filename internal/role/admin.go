@@ -51,6 +51,9 @@ func (h *Health) Waiting() []string {
 // add their own to it, also while it serves; see [Env.Admin].
 func Admin(health *Health, metrics prometheus.Gatherer) *http.ServeMux {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, "For operators: /-/healthy /-/ready /metrics /debug/pprof/")
+	})
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if waiting := health.Waiting(); len(waiting) > 0 {

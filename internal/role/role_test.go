@@ -188,6 +188,9 @@ func TestAdminHealth(t *testing.T) {
 	if got := status("/-/ready"); got != http.StatusOK {
 		t.Errorf("ready: %d", got)
 	}
+	if got, other := status("/"), status("/other"); got != http.StatusOK || other != http.StatusNotFound {
+		t.Errorf("the list of what there is: %d, something else: %d", got, other)
+	}
 	if got := status("/debug/pprof/cmdline"); got != http.StatusOK {
 		t.Errorf("pprof: %d", got)
 	}

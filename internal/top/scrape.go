@@ -43,6 +43,9 @@ func scrape(ctx context.Context, client *http.Client, admin string) (*sample, er
 		return nil, fmt.Errorf("read metrics: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
+	if resp.StatusCode == http.StatusBadRequest && strings.HasPrefix(url, "http:") {
+		return nil, fmt.Errorf("read metrics: %s answered %s: does the listener speak TLS (https://)?", url, resp.Status)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("read metrics: %s answered %s", url, resp.Status)
 	}

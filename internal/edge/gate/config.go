@@ -16,9 +16,9 @@ import (
 // Config is the table [edge.gate], or [edge.sites.NAME.gate]. All of it is read
 // anew on SIGHUP.
 type Config struct {
-	// RedirectHTTPS answers requests without TLS by sending clients to the same
-	// address with https. ACME's challenges are answered all the same.
-	// Default false.
+	// RedirectHTTPS answers requests without TLS, also PURGE, by sending clients
+	// to the same address with https, on port 443 whatever listen-tls says.
+	// ACME's challenges are answered all the same. Default false.
 	RedirectHTTPS bool `toml:"redirect-https"`
 
 	// HSTS is for how long browsers are told, over TLS, to use nothing but TLS
