@@ -110,12 +110,23 @@ func (rp *reply) pass() {
 	e, c, r := rp.e, rp.c, rp.r
 	rp.outcome, rp.asked = outcomePass, new(asking)
 	before := direct{rp: rp}
-	resp, err := e.ask(r.Context(), c.site, upstream.Request{ //nolint:bodyclose // relay closes it
-		Method: r.Method, URI: c.uri, Header: c.site.passHeader(r.Header, r.RemoteAddr), Body: requestBody(r), ContentLength: r.ContentLength, Interim: before.add,
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	req := upstream.Request{
+		Method: r.Method, URI: c.uri, Header: c.site.passHeader(r.Header, r.RemoteAddr), ContentLength: r.ContentLength, Interim: before.add,
 		Key: c.id, Direct: c.hops > 0,
-	}, rp.asked)
+	}
+	body := rp.newUpload(cancel)
+	if body != nil {
+		req.Body = body
+	}
+	resp, err := e.ask(ctx, c.site, req, rp.asked) //nolint:bodyclose // relay closes it
 	before.end()
 	if err != nil {
+		if wrong := body.failure(); wrong != nil && (r.Context().Err() == nil || errors.Is(wrong, errStalled)) {
+			rp.refuseBody(wrong)
+			return
+		}
 		e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
 		rp.failed(err, nil)
 		return
@@ -123,13 +134,6 @@ func (rp *reply) pass() {
 	e.metrics.fetches.WithLabelValues("other").Inc()
 	e.invalidate(c, r, resp.StatusCode, resp.Header)
 	rp.relay(resp, nil)
-}
-
-func requestBody(r *http.Request) io.ReadCloser {
-	if r.ContentLength == 0 {
-		return nil
-	}
-	return r.Body
 }
 
 // fromOrigin answers with a response that is for this request only. If it may

@@ -161,6 +161,7 @@ func (x *exchange) leaveLocked(ok bool) {
 	c.creditLocked(int64(len(x.body)))
 	x.body = nil
 	x.unread = true
+	x.arrived.Broadcast() // somebody may read the body still
 	if c.leaving != leaveNot && len(c.streams) == 0 {
 		c.wakeLocked()
 	}
@@ -292,6 +293,7 @@ func (b *requestBody) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x.unread = true
+	x.arrived.Broadcast() // a read under way ends
 	n := int64(len(x.body))
 	x.body = nil
 	if x.err == nil {

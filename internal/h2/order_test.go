@@ -253,3 +253,21 @@ func TestInterim(t *testing.T) {
 		}
 	})
 }
+
+// A read of a body that does not come ends with its request.
+func TestBodyReadAfterTheAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		r := w.begin(t)
+		r.header(1, false, ":method: POST", ":scheme: http", ":authority: h", ":path: /slow/leave")
+		synctest.Wait()
+		select {
+		case err := <-w.gone:
+			if err == nil {
+				t.Error("something was read")
+			}
+		default:
+			t.Error("it waits still")
+			_ = r.c.Close()
+		}
+	})
+}

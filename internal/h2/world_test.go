@@ -206,6 +206,13 @@ func (w *world) serveSlow(rw http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			w.gone <- context.Cause(r.Context())
 		}
+	case "/slow/leave": // while somebody reads the body
+		go func() {
+			_, err := r.Body.Read(make([]byte, 1))
+			w.gone <- err
+		}()
+		time.Sleep(time.Second) // of a bubble: it waits by then
+		return
 	case "/slow/abort":
 		panic(http.ErrAbortHandler)
 	case "/slow/part":

@@ -1,0 +1,103 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"freshet/internal/edge/upstream"
+)
+
+// upload is the body of a client's request on its way to the origin. What goes
+// wrong with it is the client's fault: it ends the request to the origin, which
+// is not held to have failed.
+type upload struct {
+	body   io.ReadCloser
+	stall  time.Duration // how long a read may take
+	end    context.CancelCauseFunc
+	client *http.ResponseController
+
+	mu      sync.Mutex
+	reading bool
+	timer   *time.Timer
+	err     error
+}
+
+var errStalled = errors.New("the body of the request does not come")
+
+// newUpload returns the body of the request, nil if it has none. A failure
+// calls end.
+func (rp *reply) newUpload(end context.CancelCauseFunc) *upload {
+	if rp.r.ContentLength == 0 {
+		return nil
+	}
+	return &upload{body: rp.r.Body, stall: rp.e.cfg.Limits.Stall, end: end, client: http.NewResponseController(rp.w)}
+}
+
+// Read implements [io.Reader].
+func (u *upload) Read(p []byte) (int, error) {
+	u.mu.Lock()
+	u.reading = true
+	if u.timer == nil {
+		u.timer = time.AfterFunc(u.stall, u.late)
+	} else {
+		u.timer.Reset(u.stall)
+	}
+	u.mu.Unlock()
+	n, err := u.body.Read(p)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.reading = false
+	u.timer.Stop()
+	if err != nil && !errors.Is(err, io.EOF) {
+		u.failLocked(err)
+	}
+	return n, err //nolint:wrapcheck // as a body's
+}
+
+// late ends a read that takes too long.
+func (u *upload) late() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.reading {
+		u.failLocked(errStalled)
+		// Without this, net/http would wait for the read before it ends the
+		// request. HTTP/2 and HTTP/3 do not.
+		_ = u.client.SetReadDeadline(time.Unix(1, 0)) // fails only where it is not needed
+	}
+}
+
+func (u *upload) failLocked(err error) {
+	if u.err == nil {
+		u.err = err
+		u.end(&upstream.Error{Reason: upstream.ClientGone, Err: err})
+	}
+}
+
+// failure is what went wrong, nil if nothing did. A nil upload has no failure.
+func (u *upload) failure() error {
+	if u == nil {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err
+}
+
+// Close implements [io.Closer].
+func (u *upload) Close() error { return u.body.Close() }
+
+// refuseBody answers a client that is there and does not send what it said.
+func (rp *reply) refuseBody(err error) {
+	if rp.r.ProtoMajor == 1 {
+		rp.w.Header()["Connection"] = []string{"close"} // where the next request begins is not known
+	}
+	if errors.Is(err, errStalled) {
+		rp.refuse(http.StatusRequestTimeout, "slow_body", err.Error())
+		return
+	}
+	rp.refuse(http.StatusBadRequest, "bad_body", "the body of the request is malformed or cut short")
+}
