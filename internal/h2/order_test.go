@@ -259,6 +259,7 @@ func TestBodyReadAfterTheAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		r := w.begin(t)
 		r.header(1, false, ":method: POST", ":scheme: http", ":authority: h", ":path: /slow/leave")
+		time.Sleep(2 * time.Second) // the answer is there
 		synctest.Wait()
 		select {
 		case err := <-w.gone:
