@@ -161,7 +161,6 @@ func (x *exchange) leaveLocked(ok bool) {
 	c.creditLocked(int64(len(x.body)))
 	x.body = nil
 	x.unread = true
-	x.arrived.Broadcast() // somebody may read the body still
 	if c.leaving != leaveNot && len(c.streams) == 0 {
 		c.wakeLocked()
 	}
