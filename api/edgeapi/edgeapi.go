@@ -103,6 +103,7 @@ type WarmProgress struct {
 
 // WarmFailure tells of an object that is not in the store after all.
 type WarmFailure struct {
+	// URL is the path of the object; the ref, if the reason is unknown_ref.
 	URL string `json:"url"`
 	// Status is that of the answer, 0 if there was none. Reason is one word.
 	Status int    `json:"status,omitempty"`

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -105,6 +107,9 @@ func (e *edgeSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node.Con
 	override(&cfg.Edge.Follow, e.Follow)
 	if len(e.TLS.ACME.Hosts) > 0 {
 		cfg.Edge.TLS.ACME.Hosts = e.TLS.ACME.Hosts
+	}
+	if given := cmp.Or(e.cert, e.TLS.ACME.Dir); given != "" && cfg.Edge.ListenTLS == "" && cfg.Edge.ListenH3 == "" {
+		return cfg, usageError(cmd, "a certificate needs a listener: --listen-tls or --listen-h3")
 	}
 	if e.cert != "" {
 		cfg.Edge.TLS.Certificates = []certs.Pair{{Cert: e.cert, Key: e.key}}

@@ -106,7 +106,7 @@ type warmItem struct {
 	optional bool
 	// then, if not nil, is called with the content when it is stored, and with
 	// nil if it could not be had. Its error makes it a failure; errNotThere says
-	// no more than is known already.
+	// no more than is known already, errUnknownRef that the use is what failed.
 	then func(content []byte) error
 }
 
@@ -260,6 +260,8 @@ func (wm *warming) settle(item warmItem, got warmed) {
 		switch err := item.then(got.content); {
 		case errors.Is(err, errNotThere):
 			got.reason = cmp.Or(got.reason, "missing")
+		case errors.Is(err, errUnknownRef): // the summary is there, so that it is not what failed
+			item.uri, got.status, got.reason = item.use, 0, "unknown_ref"
 		case err != nil:
 			got.reason = "bad_message"
 		case got.reason != "":

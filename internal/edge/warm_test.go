@@ -19,6 +19,7 @@ import (
 	"freshet/internal/archive"
 	"freshet/internal/edge/control"
 	"freshet/internal/flatpak"
+	"freshet/internal/ostree"
 )
 
 // warm gives an order to warm and returns its last line and the failures.
@@ -151,7 +152,22 @@ func TestWarmRef(t *testing.T) {
 		}
 		_, failures = w.warm(boss, edgeapi.WarmRequest{Repo: "/repo/stable", Refs: []string{"app/org.example.None/x86_64/stable"}})
 		if len(failures) != 1 || failures[0].URL != "/repo/stable/summary" {
-			t.Errorf("an unknown ref: %v", failures)
+			t.Errorf("a ref without a summary: %v", failures)
+		}
+	})
+}
+
+// A ref that a repository does not have is told as such, and not as a failure
+// of the summary, which is there.
+func TestWarmUnknownRef(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		summary := (&ostree.Summary{}).Encode()
+		cfg, boss, _ := clients(t)
+		w := newWorld(t, Config{Control: cfg}, newStatic(map[string]string{"/repo/stable/summary": string(summary)}).serve)
+		none := edgeapi.WarmFailure{URL: "app/org.example.None/x86_64/stable", Reason: "unknown_ref"}
+		_, failures := w.warm(boss, edgeapi.WarmRequest{Repo: "/repo/stable", Refs: []string{none.URL}})
+		if len(failures) != 1 || failures[0] != none {
+			t.Errorf("got the failures %v, want %v", failures, none)
 		}
 	})
 }

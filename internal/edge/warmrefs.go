@@ -64,7 +64,10 @@ func (w *refWalk) name(file string) warmName {
 	return warmName{site: w.site, uri: (&url.URL{Path: w.repo + "/" + file}).EscapedPath()}
 }
 
-var errNotThere = errors.New("not there")
+var (
+	errNotThere   = errors.New("not there")
+	errUnknownRef = errors.New("the summary lists no such ref")
+)
 
 // addSummary looks a ref up in the summary: not every server has single refs.
 func (wm *warming) addSummary(ref string) {
@@ -84,7 +87,7 @@ func (wm *warming) addSummary(ref string) {
 				return nil
 			}
 		}
-		return errNotThere
+		return errUnknownRef
 	}})
 }
 
