@@ -122,7 +122,7 @@ func (c *benchCase) report(out io.Writer, servers []*server, figures map[string]
 	}
 	for _, s := range servers {
 		if f := figures[s.name]; f != nil {
-			_, _ = fmt.Fprintf(out, "# %s %s: %.2f µs, %.0f requests/s, p99 %.2f ms, %d samples\n",
+			_, _ = fmt.Fprintf(out, "# %s %s: %.2f µs, %.5g requests/s, p99 %.2f ms, %d samples\n",
 				c.name, s.name, median(f.cpu), median(f.rps), median(f.p99), len(f.cpu))
 		}
 	}
