@@ -88,6 +88,6 @@ func checks() []check {
 		{25, "hostile clients, and records that agree", all(
 			in(end, "TestHostileFraming", "TestEarlyUpgrade", "TestUnkeyedFields", "TestSlowLoris", "TestRapidReset", "TestConnectionFlood", "TestHandshakeFlood"),
 			in("internal/h1", "TestHostileAsNetHTTP", "TestConnectionLimits"), in("internal/h2", "TestFloods", "TestBroken", "TestMalformed", "TestSlow"),
-			in(edge, "TestLogAndMetricsAgree", "TestLoggedBytesAreThoseOfTheClient"))},
+			in(edge, "TestBodiesOfRequestsThatFail", "TestLogAndMetricsAgree", "TestLoggedBytesAreThoseOfTheClient"))},
 	}
 }
