@@ -78,7 +78,7 @@ func (e *edgeSettings) register(f *pflag.FlagSet) {
 	f.StringVar(&e.key, "tls-key", "", "PEM file with its key")
 	f.StringVar(&e.TLS.ACME.Dir, "acme-dir", "", "folder for certificates that are got by ACME")
 	f.StringSliceVar(&e.TLS.ACME.Hosts, "acme-host", nil, "name to get a certificate for (repeatable; default: the hosts of all sites)")
-	f.TextVar(&e.Size, "size", config.Size(0), `what the store may take on disk (default "10GB")`)
+	f.TextVar(&e.Size, "size", config.Size(0), "`size` that the store may take on disk (default \"10GB\")")
 	f.StringVar(&e.Rules, "rules", "", `"auto": by the kind of repository; "none": HTTP alone (default "auto")`)
 	f.StringVar(&e.Follow, "follow", "", `hub's event log: "auto", "on", "off" or the hub's URL (default "auto")`)
 }

@@ -61,7 +61,7 @@ something is not in the edge's store at the end.`,
 	f.StringVar(&req.Repo, "repo", "", "path of the repository that refs are of (/repo/stable)")
 	f.BoolVar(&req.Deltas, "deltas", false, "fetch the static delta of a ref, if there is one, instead of its objects")
 	f.StringVar(&req.From, "from", "", "commit that the delta begins at (default: from nothing)")
-	f.TextVar(&rate, "rate", config.Size(0), `bytes per second to take from the origin ("20MB"; default: no bound)`)
+	f.TextVar(&rate, "rate", config.Size(0), "`size` to take from the origin in a second (\"20MB\"; default: no bound)")
 	f.IntVar(&req.Parallel, "parallel", 8, "fetches under way at once")
 	return cmd
 }

@@ -28,6 +28,16 @@
 //	          ├─ alone   leader gets it, others ask themselves ► fromOrigin
 //	          └─ error   stale copy if it may be used, else 5xx with the reason
 //
+// # Parts
+//
+//	certs      certificates from files and by ACME
+//	control    who may purge and warm, and the record of it
+//	diskcache  the store: answers on disk
+//	forwarded  the client behind proxies: PROXY protocol, X-Forwarded-For
+//	gate       what stands before the cache of a site
+//	roots      which files are replaced together, and what they list
+//	upstream   origins: which is asked, by which connection, for how long
+//
 // # On disk
 //
 //	STORE/                    the answers: package diskcache
