@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,6 +59,11 @@ func clientsOf(t *testing.T, eco ecosystem) {
 	if err := publish(1); err != nil {
 		t.Fatal(err)
 	}
+	donor := httptest.NewTLSServer(nil)
+	defer donor.Close()
+	pair := t.TempDir()
+	writePair(t, pair, donor.TLS.Certificates[0])
+	writeCA(t, dir, pair) // for who insists on one
 	o := startOrigin(t, dir)
 	edge := startEdge(t, filepath.Join(t.TempDir(), "store"), "", o.url(), "--size", "200MB")
 
@@ -124,6 +131,67 @@ func clientsOf(t *testing.T, eco ecosystem) {
 	}
 	cancel()
 	arrives(t, eco, user, edge, dir, <-published)
+}
+
+// The same by TLS, where ostree and dnf speak HTTP/2.
+func TestClientsByTLS(t *testing.T) {
+	for _, eco := range []ecosystem{dnfRepository(), aptRepository(), ostreeRepository()} {
+		t.Run(eco.name, func(t *testing.T) {
+			peertest.Require(t, eco.programs...)
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "origin")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			publish := eco.publisher(t, dir)
+			if err := publish(1); err != nil {
+				t.Fatal(err)
+			}
+			o := startOrigin(t, dir)
+			donor := httptest.NewTLSServer(nil)
+			defer donor.Close()
+			pair := t.TempDir()
+			writePair(t, pair, donor.TLS.Certificates[0])
+			writeCA(t, dir, pair)
+			secure, log := freeAddr(t), filepath.Join(t.TempDir(), "access.log")
+			edge := startEdge(t, filepath.Join(t.TempDir(), "store"), "", o.url(), "--listen-tls", secure,
+				"--tls-cert", pair+"/cert.pem", "--tls-key", pair+"/key.pem", "--access-log", log, "--access-format", "json", "--log-level", "info")
+			user := newClient(t)
+			install := func(when string, version int) {
+				t.Helper()
+				got, err := eco.install(user, "https://"+secure, dir)
+				if err != nil || got != fmt.Sprintf("version %d", version) {
+					t.Fatalf("%s: %q, want version %d; %v", when, got, version, err)
+				}
+			}
+			install("cold", 1)
+			user = newClient(t)
+			install("warm", 1)
+			o.die()
+			user = newClient(t)
+			install("without an origin", 1)
+			edge.stop(syscall.SIGTERM)
+			text, err := os.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h2 := strings.Contains(string(text), `"proto":"HTTP/2.0"`); h2 != (eco.name != "apt") {
+				t.Errorf("by HTTP/2: %v\n%.2000s", h2, text)
+			}
+		})
+	}
+}
+
+// writeCA puts the certificate that a client may trust beside the repository.
+func writeCA(t *testing.T, dir, pair string) {
+	t.Helper()
+	cert, err := os.ReadFile(filepath.Join(pair, "cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), cert, 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // arrives waits until an install brings the version.

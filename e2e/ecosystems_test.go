@@ -92,7 +92,7 @@ func dnfRepository() ecosystem {
 			out, err := user.try("dnf", "-y", "--installroot="+root, "--releasever=1", "--setopt=reposdir=/nonexistent",
 				"--setopt=cachedir="+user.home+"/cache", "--setopt=logdir="+user.home, "--setopt=persistdir="+user.home+"/persist",
 				"--repofrompath=mine,"+repo, "--repo=mine", "--setopt=mine.gpgcheck=0", "--setopt=mine.repo_gpgcheck=1", "--setopt=mine.gpgkey=file://"+keys+"/key.asc",
-				"--setopt=metadata_expire=0", "--setopt=install_weak_deps=0", "--setopt=retries=2", "--nodocs", "--best", "--refresh", "install", "freshet-hello")
+				"--setopt=mine.sslcacert="+keys+"/ca.pem", "--setopt=metadata_expire=0", "--setopt=install_weak_deps=0", "--setopt=retries=2", "--nodocs", "--best", "--refresh", "install", "freshet-hello")
 			if err != nil {
 				return "", fmt.Errorf("%w\n%s", err, out)
 			}
@@ -187,7 +187,7 @@ for f in InRelease Release Release.gpg; do mv "$HOME/$f" dists/stable/$f; done`,
 				return user.try("apt-get", append([]string{
 					"-q", "-y", "-o", "Dir::Etc=" + root + "/etc", "-o", "Dir::State=" + root + "/state", "-o", "Dir::State::status=" + root + "/state/status",
 					"-o", "Dir::Cache=" + root + "/cache", "-o", "APT::Sandbox::User=root", "-o", "APT::Architecture=amd64", "-o", "Acquire::Languages=none",
-					"-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=1",
+					"-o", "Acquire::https::CaInfo=" + keys + "/ca.pem", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=1",
 				}, args...)...)
 			}
 			for _, args := range [][]string{{"update"}, {"install", "--download-only", "freshet-hello"}} {
@@ -304,7 +304,7 @@ ostree summary --repo=. --update $sign`, files)
 			if _, err := os.Stat(local); err != nil {
 				for _, args := range [][]string{
 					{"init", "--repo=" + local, "--mode=bare-user-only"},
-					{"remote", "add", "--repo=" + local, "--set=gpg-verify-summary=true", "--gpg-import=" + keys + "/key.gpg", "mine", repo},
+					{"remote", "add", "--repo=" + local, "--set=gpg-verify-summary=true", "--set=tls-ca-path=" + keys + "/ca.pem", "--gpg-import=" + keys + "/key.gpg", "mine", repo},
 				} {
 					if out, err := user.try("ostree", args...); err != nil {
 						return "", fmt.Errorf("%w\n%s", err, out)
