@@ -56,7 +56,8 @@ type Edge struct {
 	negatives memo[*memory]  // files that are not there, by ID of the URI
 	wrong     memo[[]string] // origins that sent wrong content, by ID of the URI
 
-	buffers bufferPool
+	buffers bufferPool      // of bufferSize
+	small   bufferPool      // of streamBuffer
 	ctx     context.Context //nolint:containedctx // ends the flights, which outlive requests
 	stop    context.CancelCauseFunc
 	wg      sync.WaitGroup
@@ -253,18 +254,31 @@ func (e *Edge) Close() error {
 	return errors.Join(e.store.Close(), e.audit.Close())
 }
 
-// bufferSize is that of the buffers bodies are moved with.
-const bufferSize = 128 << 10
+const (
+	// bufferSize is that of the buffers bodies are moved with.
+	bufferSize = 128 << 10
+	// streamBuffer is that of those for one of many streams of a connection: a
+	// client can have all of them wait.
+	streamBuffer = 16 << 10
+)
 
-// bufferPool lends buffers of bufferSize.
+// bufferPool lends buffers of one size.
 type bufferPool struct{ pool sync.Pool }
 
-func (p *bufferPool) get() *[]byte {
+func (p *bufferPool) get(size int) *[]byte {
 	if b, ok := p.pool.Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, bufferSize)
+	b := make([]byte, size)
 	return &b
 }
 
 func (p *bufferPool) put(b *[]byte) { p.pool.Put(b) }
+
+// buffer lends what the answer's body is moved with, until it is given back.
+func (rp *reply) buffer() (buf *[]byte, giveBack func(*[]byte)) {
+	if rp.r.ProtoMajor > 1 {
+		return rp.e.small.get(streamBuffer), rp.e.small.put
+	}
+	return rp.e.buffers.get(bufferSize), rp.e.buffers.put
+}

@@ -191,8 +191,8 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 	}
 	rp.explain(h, httpcache.Freshness{}, false)
 	rp.start(resp.StatusCode)
-	buf := rp.e.buffers.get()
-	defer rp.e.buffers.put(buf)
+	buf, giveBack := rp.buffer()
+	defer giveBack(buf)
 	flush := http.NewResponseController(rp.w)
 	for {
 		n, err := resp.Body.Read(*buf)
@@ -201,7 +201,7 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 				tee((*buf)[:n])
 			}
 			_, werr := rp.w.Write((*buf)[:n])
-			if werr == nil && n < bufferSize && err == nil { // the end is flushed by net/http
+			if werr == nil && n < len(*buf) && err == nil { // the end is flushed by net/http
 				werr = flush.Flush()
 			}
 			if werr != nil && !errors.Is(werr, http.ErrNotSupported) {

@@ -144,7 +144,7 @@ func (e *Edge) copyBody(f *flight, resp *http.Response, check *verifier, early b
 			_ = resp.Body.Close() // every byte was read, or the rest is not wanted
 		}
 	}()
-	buf := e.buffers.get()
+	buf := e.buffers.get(bufferSize)
 	defer e.buffers.put(buf)
 	for {
 		n, err := resp.Body.Read(*buf)

@@ -316,11 +316,11 @@ func (s stored) send(rp *reply, off, n int64) (int64, error) {
 			return s.sendFile(rp, f, off, n)
 		}
 	}
-	buf := rp.e.buffers.get()
-	defer rp.e.buffers.put(buf)
+	buf, giveBack := rp.buffer()
+	defer giveBack(buf)
 	var sent int64
 	for sent < n {
-		chunk := (*buf)[:min(n-sent, bufferSize)]
+		chunk := (*buf)[:min(n-sent, int64(len(*buf)))]
 		if _, err := s.ReadAt(chunk, off+sent); err != nil && !errors.Is(err, io.EOF) {
 			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: err}
 		}
@@ -363,8 +363,8 @@ func toClient(err error) error {
 
 // send implements source: it follows the fill.
 func (f *fill) send(rp *reply, off, n int64) (int64, error) {
-	buf := rp.e.buffers.get()
-	defer rp.e.buffers.put(buf)
+	buf, giveBack := rp.buffer()
+	defer giveBack(buf)
 	flush := http.NewResponseController(rp.w)
 	done := rp.r.Context().Done()
 	var sent int64
@@ -387,7 +387,7 @@ func (f *fill) send(rp *reply, off, n int64) (int64, error) {
 		if n >= 0 {
 			avail = min(avail, n-sent)
 		}
-		chunk := (*buf)[:min(avail, bufferSize)]
+		chunk := (*buf)[:min(avail, int64(len(*buf)))]
 		if _, err := f.w.ReadAt(chunk, off+sent); err != nil {
 			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: err}
 		}

@@ -57,3 +57,17 @@ func TestBodiesOfRequestsThatFail(t *testing.T) {
 		})
 	}
 }
+
+// Many answers of one connection that nobody takes need little memory each.
+func TestBuffersOfStreams(t *testing.T) {
+	e := new(Edge)
+	for major, want := range map[int]int{1: bufferSize, 2: streamBuffer, 3: streamBuffer} {
+		for range 2 { // the second may be one that was used
+			buf, giveBack := (&reply{e: e, r: &http.Request{ProtoMajor: major}}).buffer()
+			if len(*buf) != want {
+				t.Errorf("HTTP/%d: %d bytes", major, len(*buf))
+			}
+			giveBack(buf)
+		}
+	}
+}
