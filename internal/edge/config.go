@@ -89,9 +89,10 @@ type Config struct {
 	Rules string `toml:"rules"`
 
 	// Follow says whether the edge follows the hub's event log, so that a
-	// publish shows within a second. "auto": if the origin has one; "on": warn
-	// while it cannot be read; "off"; or the URL of the hub, if the origin is
-	// not the hub itself but serves its paths. Default "auto".
+	// publish shows within a second. "auto": if the origin has one, which is
+	// not asked for with rules = "none"; "on": warn while it cannot be read;
+	// "off"; or the URL of the hub, if the origin is not the hub itself but
+	// serves its paths. Default "auto".
 	Follow string `toml:"follow"`
 
 	// FirstByteTimeout is how long the origin may take until its answer begins,

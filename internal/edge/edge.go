@@ -190,6 +190,9 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 		return nil, err
 	}
 	base := group.Main().Base
+	if cfg.Follow == followAuto && cfg.Rules == rulesNone {
+		cfg.Follow = followOff // such an origin is hardly a hub, and need not be asked
+	}
 	s := &site{
 		name: name, ruled: cfg.Rules != rulesNone, follow: cfg.Follow, purgeMethod: cfg.PurgeMethod,
 		hubURL: base.Scheme + "://" + base.Host,

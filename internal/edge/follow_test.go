@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -463,5 +464,24 @@ func TestPathsOfEvents(t *testing.T) {
 		if got := fmt.Sprint(s.paths(event)); got != want {
 			t.Errorf("%s: %s, want %s", origin, got, want)
 		}
+	}
+}
+
+// An origin cached by HTTP alone is not asked whether it is a hub, unless
+// somebody says so.
+func TestPlainOriginsAreNotFollowed(t *testing.T) {
+	for follow, want := range map[string]bool{followAuto: false, followOn: true, "http://origin.mem": true} {
+		bubble(t, func(t *testing.T) {
+			var asked atomic.Int32
+			newWorld(t, Config{Rules: rulesNone, Follow: follow}, func(_ http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.URL.Path, hubapi.EventsPath) {
+					asked.Add(1)
+				}
+			})
+			time.Sleep(time.Hour)
+			if got := asked.Load() > 0; got != want {
+				t.Errorf("follow = %q with rules = none: asked for events %v, want %v", follow, got, want)
+			}
+		})
 	}
 }
