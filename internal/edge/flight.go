@@ -479,6 +479,9 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 	unkept := cc.NoStore && !cc.MustUnderstand || cc.Private
 	vary, _ := httpcache.VaryFields(h)
 	otherVary := len(h["Vary"]) > 0 && !slices.Equal(vary, meta.Vary) && !f.call.policy.Ruled()
+	if f.call.site.ruled { // nor is one kept that comes with a body
+		delete(h, "Set-Cookie")
+	}
 	meta.Header = httpcache.Freshen(meta.Header, h, cc)
 	cc = httpcache.ParseResponse(meta.Header)
 	dated := meta.Header

@@ -92,3 +92,28 @@ func TestFailureForOneClient(t *testing.T) {
 		all.Wait()
 	})
 }
+
+// A cookie that comes with a confirmation is for whoever caused it.
+func TestConfirmationForOneClient(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Etag", `"1"`)
+			rw.Header().Set("Cache-Control", "max-age=60")
+			if r.Header.Get("If-None-Match") != "" {
+				rw.Header().Set("Set-Cookie", "session="+r.Header.Get("Cookie"))
+				rw.WriteHeader(http.StatusNotModified)
+				return
+			}
+			_, _ = rw.Write([]byte("page"))
+		})
+		for _, path := range []string{"/page", "/summary", "/a.flatpakref"} {
+			w.want(w.get(path), "page", "fwd=uri-miss")
+			time.Sleep(10 * time.Minute)
+			w.get(path, "Cookie: alice")
+			time.Sleep(time.Second)
+			if a := w.get(path); a.header.Get("Set-Cookie") != "" {
+				t.Errorf("%s: %v", path, a.header)
+			}
+		}
+	})
+}
