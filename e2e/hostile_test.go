@@ -155,6 +155,11 @@ func TestHostileFraming(t *testing.T) {
 			}
 		}
 	}
+	for reason, least := range map[string]float64{"bad_message": 10, "header_size": 3} {
+		if n := v.metric(`freshet_http_rejections_total{reason="` + reason + `",role="edge"}`); n < least {
+			t.Errorf("%v refusals were counted as %s, want %v at least", n, reason, least)
+		}
+	}
 	v.mu.Lock()
 	for _, asked := range v.asked {
 		if strings.Contains(asked, "smuggled") || strings.Contains(asked, "evil") || strings.Contains(asked, "passwd") {

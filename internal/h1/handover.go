@@ -1,6 +1,7 @@
 package h1
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
@@ -10,14 +11,15 @@ import (
 
 // handover is the listener by which connections reach the standard server.
 type handover struct {
-	addr   net.Addr
-	conns  chan net.Conn
-	once   sync.Once
-	closed chan struct{}
+	addr    net.Addr
+	metrics *Metrics
+	conns   chan net.Conn
+	once    sync.Once
+	closed  chan struct{}
 }
 
-func newHandover(addr net.Addr) *handover {
-	return &handover{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+func newHandover(addr net.Addr, m *Metrics) *handover {
+	return &handover{addr: addr, metrics: m, conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
 // give hands a connection over. If the server has ended, it is closed.
@@ -56,6 +58,7 @@ func (l *handover) Addr() net.Addr { return l.addr }
 // sees more in the request than we did: then the connection stays with it.
 type given struct {
 	net.Conn
+	metrics *Metrics
 
 	mu    sync.Mutex
 	state loanState
@@ -82,14 +85,14 @@ const (
 
 // give hands c over for good; b was read from it.
 func give(l *handover, c net.Conn, b []byte) {
-	l.give(fit(&given{Conn: c, after: b}))
+	l.give(fit(&given{Conn: c, metrics: l.metrics, after: b}))
 }
 
 // lend hands c over for the request with this head; after was read from c
 // behind it. It returns when that is answered. ok says that the connection is
 // ours again: rest is what was read from it and not used.
 func lend(l *handover, c net.Conn, head, after []byte) (rest []byte, ok bool) {
-	g := &given{Conn: c, state: lent, head: head, after: after, back: make(chan bool, 1)}
+	g := &given{Conn: c, metrics: l.metrics, state: lent, head: head, after: after, back: make(chan bool, 1)}
 	l.give(fit(g))
 	if !<-g.back {
 		return nil, false
@@ -135,6 +138,31 @@ func (g *given) Read(p []byte) (int, error) {
 		g.mu.Unlock()
 	}
 	return n, err
+}
+
+// Write implements [net.Conn]. The standard server refuses what is no request
+// without a word to anybody but the client: here it is counted.
+func (g *given) Write(p []byte) (int, error) {
+	if why := refusal(p); why != "" {
+		g.metrics.Rejected(why)
+	}
+	return g.Conn.Write(p)
+}
+
+// refusal tells what the standard server writes by itself, at once and without
+// a Date, from the answers of handlers, which have one.
+func refusal(p []byte) Rejection {
+	line, rest, ok := bytes.Cut(p, []byte("\r\n"))
+	if !ok || !bytes.HasPrefix(rest, []byte("Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")) {
+		return ""
+	}
+	switch {
+	case bytes.HasPrefix(line, []byte("HTTP/1.1 431 ")):
+		return RejectHeaderSize
+	case bytes.HasPrefix(line, []byte("HTTP/1.1 4")), bytes.HasPrefix(line, []byte("HTTP/1.1 5")):
+		return RejectMessage
+	}
+	return ""
 }
 
 // keepLocked makes a gift of a loan.

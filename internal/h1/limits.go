@@ -51,10 +51,14 @@ const (
 	RejectSlow       Rejection = "slow_client"    // it takes its answers too slowly
 	RejectHeaderTime Rejection = "header_timeout" // a header took too long
 	RejectDrain      Rejection = "drain"          // it did not end when serving did
+	RejectMessage    Rejection = "bad_message"    // what was sent is no request
+	RejectHeaderSize Rejection = "header_size"    // a header is too large
 )
 
-func rejections() [7]Rejection {
-	return [...]Rejection{RejectConns, RejectConnsPerIP, RejectHandshake, RejectHandshakeT, RejectSlow, RejectHeaderTime, RejectDrain}
+func rejections() [9]Rejection {
+	return [...]Rejection{
+		RejectConns, RejectConnsPerIP, RejectHandshake, RejectHandshakeT, RejectSlow, RejectHeaderTime, RejectDrain, RejectMessage, RejectHeaderSize,
+	}
 }
 
 // sourceOf is what connections are counted by; the zero value is not counted.

@@ -85,7 +85,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	s.conns = make(map[*conn]struct{})
 	s.sources = make(map[netip.Prefix]int)
-	s.slow = newHandover(ln.Addr())
+	s.slow = newHandover(ln.Addr(), s.Metrics)
 	s.HTTP.ConnState = connState
 	served := make(chan error, 1)
 	go func() { served <- s.HTTP.Serve(s.slow) }()
