@@ -38,7 +38,8 @@ type LimitsConfig struct {
 	// Default "2m".
 	IdleTime time.Duration `toml:"idle-time"`
 
-	// Stall is how long a client may take no byte of an answer. Default "2m".
+	// Stall is how long a client may take no byte of an answer, and send none of
+	// the body of a request. Default "2m".
 	Stall time.Duration `toml:"stall"`
 
 	// MinRate is how many bytes per second a client must take of an answer, on
