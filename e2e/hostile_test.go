@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -376,4 +378,34 @@ func TestReload(t *testing.T) {
 	if n := v.metric(`freshet_edge_requests_total{outcome="error:access_denied"}`); n < 2 {
 		t.Errorf("%v refusals were counted", n)
 	}
+}
+
+// A token that is taken out of the file is of no use after a SIGHUP.
+func TestRevokeToken(t *testing.T) {
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	clients := run(t, "edge", "token", "ci", "--out", token)
+	config := filepath.Join(dir, "edge.toml")
+	writeConfig(t, config, clients)
+	v := newVictim(t, "--config", config)
+	purge := func() error {
+		_, stderr, err := tryRun(t, "edge", "purge", "--admin", v.admin, "--token-file", token, "/well")
+		if err != nil {
+			err = errors.New(stderr)
+		}
+		return err
+	}
+	if err := purge(); err != nil {
+		t.Fatal(err)
+	}
+	writeConfig(t, config, "[edge]\n")
+	if err := v.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the token is refused", patience, func() error {
+		if err := purge(); err == nil || !strings.Contains(err.Error(), "401") {
+			return fmt.Errorf("it works: %w", err)
+		}
+		return nil
+	})
 }

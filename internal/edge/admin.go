@@ -30,7 +30,7 @@ const maxOrder = 8 << 20
 func (e *Edge) order(action string, right control.Right, carryOut orderer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o := control.Order{From: r.RemoteAddr, Via: "admin", Action: action, Result: control.Done, Count: -1}
-		client, err := e.clients.Of(r)
+		client, err := e.clients.Load().Of(r)
 		if err == nil {
 			o.Client = client.Name
 			if !client.May(right) {

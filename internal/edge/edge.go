@@ -35,7 +35,7 @@ type Edge struct {
 	store   *diskcache.Store
 	metrics *metrics
 	names   names
-	clients *control.Clients
+	clients atomic.Pointer[control.Clients]
 	audit   *control.Audit
 	sets    sets
 	readers *readers
@@ -95,9 +95,11 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	if e.hubToken, err = readHubToken(cfg.HubTokenFile); err != nil {
 		return nil, err
 	}
-	if e.clients, err = control.NewClients(cfg.Control); err != nil {
+	clients, err := control.NewClients(cfg.Control)
+	if err != nil {
 		return nil, err
 	}
+	e.clients.Store(clients)
 	if e.audit, err = control.OpenAudit(cfg.Control, env.Log); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"freshet/internal/edge/certs"
+	"freshet/internal/edge/control"
 	"freshet/internal/edge/forwarded"
 	"freshet/internal/edge/gate"
 	"freshet/internal/h1"
@@ -52,13 +53,18 @@ func (e *Edge) reload(ctx context.Context, cfg Config, certificates *certs.Store
 		certificates.Reload(ctx)
 	}
 	err := check(cfg)
+	var clients *control.Clients
 	if cfg = cfg.WithDefaults(); err == nil {
+		clients, err = control.NewClients(cfg.Control)
+	}
+	if err == nil {
 		err = e.setGates(cfg)
 	}
 	if err != nil {
 		e.log.ErrorContext(ctx, "settings were not read anew: those before stay", slog.Any("error", err))
 		return
 	}
+	e.clients.Store(clients) // a token that is known to others must be of no use at once
 	if keys := changed(fixed(e.cfg), fixed(cfg)); len(keys) > 0 {
 		e.log.WarnContext(ctx, "some settings that have changed are taken over at the next start only", slog.String("settings", strings.Join(keys, ", ")))
 	}
@@ -67,7 +73,7 @@ func (e *Edge) reload(ctx context.Context, cfg Config, certificates *certs.Store
 
 // fixed is cfg without what [Edge.reload] takes over.
 func fixed(cfg Config) Config {
-	cfg.Gate, cfg.TrustedProxies = gate.Config{}, nil
+	cfg.Gate, cfg.TrustedProxies, cfg.Control.Clients = gate.Config{}, nil, nil
 	sites := make(map[string]SiteConfig, len(cfg.Sites))
 	for name, site := range cfg.Sites {
 		site.Gate = gate.Config{}

@@ -83,7 +83,7 @@ func (e *Edge) purgeByMethod(c *call, s *site, r *http.Request, o *control.Order
 // mayPurge lets a client with a token through, and whoever is in one of the
 // networks that need none. A token that is not known helps nobody.
 func (e *Edge) mayPurge(s *site, r *http.Request, o *control.Order) error {
-	client, err := e.clients.Of(r)
+	client, err := e.clients.Load().Of(r)
 	if err == nil {
 		o.Client = client.Name
 		if !client.May(control.Purge) || !client.MaySite(s.label()) {
