@@ -239,7 +239,7 @@ func (t *candidate) take(path string, f *flight) error {
 	case verdictFill:
 		if entry = f.kept; entry == nil {
 			switch err := f.fill.failure(); {
-			case errors.Is(err, errHandedOver):
+			case errors.Is(err, errRefused):
 				t.plain = true
 				return nil
 			case err != nil:

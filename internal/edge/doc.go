@@ -59,9 +59,14 @@
 //     digest. A client never gets a broken body as a complete one: the
 //     connection is cut, or, for small verified bodies, another origin is asked
 //     and, if there is none, the answer is 502.
-//     Two cases are left to the client's own check: a body with a wrong digest
-//     that cannot be stored (larger than half the store, or the disk refuses),
-//     and one of unknown length to an HTTP/1.0 client.
+//     A body that cannot be stored (larger than half the store, or the disk
+//     refuses it, also in the middle) is checked on its way: its last piece is
+//     kept back. An HTTP/1.0 client, for whom the end of the connection may be
+//     that of the body, sees it break. What a client asked for in a content
+//     coding, or as a part, is left to its own check.
+//   - When the store refuses a body in its middle, whoever reads along gets the
+//     rest as well, through a bounded window in memory, at the pace of the
+//     slowest; one that takes nothing for 30 s while others wait is cut.
 //   - The root files of a set (summary and its signature, repomd.xml, InRelease,
 //     a database of pacman and its signature, …) are shown together, and with
 //     what they list: who reads one of them over a connection gets the others

@@ -58,6 +58,7 @@ type Edge struct {
 
 	buffers bufferPool      // of bufferSize
 	small   bufferPool      // of streamBuffer
+	spare   allowance       // for windows
 	ctx     context.Context //nolint:containedctx // ends the flights, which outlive requests
 	stop    context.CancelCauseFunc
 	wg      sync.WaitGroup

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"errors"
 	"io"
 	"sync"
 
@@ -26,22 +25,11 @@ type fill struct {
 	readers int
 	closing bool   // given up for want of readers: nobody may join any more
 	idle    func() // called when the last reader left and closing was set
-	rest    *rest
+	cursors map[*cursor]struct{}
+	window  *window // of what the store does not take; nil as long as it does
 	// release gives up the file, once done is set and nobody reads. It is nil
 	// after that.
 	release func()
-}
-
-// rest is what the origin has still to send after the store refused a write:
-// the first reader that gets there goes on with it.
-type rest struct {
-	off  int64
-	head []byte
-	body io.ReadCloser
-	// settled is closed when a reader took it, or, with refused, when the last
-	// one left.
-	settled chan struct{}
-	refused bool
 }
 
 func (f *fill) wakeLocked() {
@@ -56,11 +44,15 @@ func (f *fill) wakeLocked() {
 // take a wrong one for complete, and who has it all finds it stored.
 func (f *fill) progress(n int) {
 	f.mu.Lock()
+	f.progressLocked(n)
+	f.mu.Unlock()
+}
+
+func (f *fill) progressLocked(n int) {
 	if f.n += int64(n); f.size < 0 || f.n < f.size {
 		f.shown = f.n
 		f.wakeLocked()
 	}
-	f.mu.Unlock()
 }
 
 // finish ends the fill.
@@ -74,35 +66,24 @@ func (f *fill) finish(err error) {
 	f.mu.Unlock()
 }
 
-// failure is the error that the fill ended with.
+// failure says why the body is not stored, after the end of the fill. It is nil
+// if it may be.
 func (f *fill) failure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.err == nil && f.window != nil {
+		return errRefused
+	}
 	return f.err
 }
 
-// handOver offers the rest of the body to a reader and waits until one takes
-// it or all have left. It reports whether it was taken.
-func (f *fill) handOver(head []byte, body io.ReadCloser) bool {
-	f.mu.Lock()
-	if f.readers == 0 {
-		f.mu.Unlock()
-		return false
-	}
-	r := &rest{off: f.n, head: head, body: body, settled: make(chan struct{})}
-	f.rest = r
-	f.wakeLocked()
-	f.mu.Unlock()
-	<-r.settled
-	return !r.refused
-}
-
 // join adds a reader, who calls leave in the end. It reports false if it is
-// too late: the fill is given up, or over and its file released.
+// too late: the fill is given up, over and its file released, or a part of the
+// body is gone.
 func (f *fill) join() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.release == nil || f.closing {
+	if f.release == nil || f.closing || f.window != nil && f.window.first > f.window.base {
 		return false
 	}
 	f.readers++
@@ -125,12 +106,10 @@ func (f *fill) releaseLocked() {
 func (f *fill) leave() {
 	f.mu.Lock()
 	f.readers--
-	last := f.readers == 0
-	idle := last && f.abandonedLocked()
-	if last && f.rest != nil {
-		f.rest.refused = true
-		close(f.rest.settled)
-		f.rest = nil
+	idle := f.readers == 0 && f.abandonedLocked()
+	if f.window != nil {
+		f.trimLocked()
+		f.wakePushLocked()
 	}
 	f.releaseLocked()
 	f.mu.Unlock()
@@ -160,32 +139,26 @@ func (f *fill) abandonedLocked() bool {
 	return f.closing
 }
 
-// errHandedOver ends a fill whose rest went to one reader only.
-var errHandedOver = &upstream.Error{Reason: upstream.StoreFull, Err: errors.New("the store could not take the body")}
-
 // read returns how many bytes after off are there, waiting for at least one;
-// 0 and io.EOF at the end. rest is not nil if the reader is to go on with it:
-// the reader owns it then.
-func (f *fill) read(done <-chan struct{}, off int64) (n int64, r *rest, err error) {
+// 0 and io.EOF at the end. c is the reader's.
+func (f *fill) read(done <-chan struct{}, c *cursor, off int64) (n int64, err error) {
 	for {
 		f.mu.Lock()
+		err := f.moveLocked(c, off)
 		switch {
+		case err != nil:
 		case off < f.shown:
 			n = f.shown - off
 			f.mu.Unlock()
-			return n, nil, nil
-		case f.rest != nil && off == f.rest.off:
-			r, f.rest = f.rest, nil
-			close(r.settled)
-			f.mu.Unlock()
-			return 0, r, nil
+			return n, nil
 		case f.done && f.err == nil:
-			f.mu.Unlock()
-			return 0, nil, io.EOF
+			err = io.EOF
 		case f.done:
-			err := f.err
+			err = f.err
+		}
+		if err != nil {
 			f.mu.Unlock()
-			return 0, nil, err
+			return 0, err
 		}
 		if f.wake == nil {
 			f.wake = make(chan struct{})
@@ -195,7 +168,7 @@ func (f *fill) read(done <-chan struct{}, off int64) (n int64, r *rest, err erro
 		select {
 		case <-wake:
 		case <-done:
-			return 0, nil, &upstream.Error{Reason: upstream.ClientGone, Err: io.ErrClosedPipe}
+			return 0, &upstream.Error{Reason: upstream.ClientGone, Err: io.ErrClosedPipe}
 		}
 	}
 }

@@ -160,22 +160,21 @@ func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
 	}
 	defer w.Abort()
 	rp.stored = true
-	check := newVerifier(rp.c.policy)
 	good := true
 	whole := rp.relay(resp, func(p []byte) {
-		check.write(p)
 		if good {
 			_, err := w.Write(p)
 			good = err == nil
 		}
 	})
-	if whole && good && (resp.ContentLength < 0 || w.Len() == resp.ContentLength) && check.end(w) == nil {
+	if whole && good && (resp.ContentLength < 0 || w.Len() == resp.ContentLength) && newVerifier(rp.c.policy).sample(w) == nil {
 		_, _ = rp.e.commit(rp.c, w, meta, state, f.old, f) // the client has what it wants
 	}
 }
 
 // relay streams a response to the client, showing each piece to tee. It
-// reports whether it came to the end.
+// reports whether it came to the end. A whole body whose name tells its digest
+// is not completed if it is another one.
 func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 	defer func() { _ = resp.Body.Close() }() // read to its end, or cut
 	rp.fwdStatus = resp.StatusCode
@@ -194,8 +193,17 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 	buf, giveBack := rp.buffer()
 	defer giveBack(buf)
 	flush := http.NewResponseController(rp.w)
+	check := rp.verifies(resp)
+	defer check.close()
+	var got int64
 	for {
 		n, err := resp.Body.Read(*buf)
+		got += int64(n)
+		check.write((*buf)[:n])
+		if got == resp.ContentLength || errors.Is(err, io.EOF) {
+			rp.verify(check)
+			check = nil
+		}
 		if n > 0 {
 			if tee != nil {
 				tee((*buf)[:n])
@@ -215,4 +223,28 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 			rp.cut(err)
 		}
 	}
+}
+
+// verifies returns what compares the body with its name, nil if nothing does:
+// it is a part, nothing is known of it, or it comes in a coding that this client
+// asked for.
+func (rp *reply) verifies(resp *http.Response) *verifier {
+	if rp.r.Method != http.MethodGet || resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Encoding") != "" {
+		return nil
+	}
+	check := newVerifier(rp.c.policy)
+	check.detach(http.NoBody)
+	return check
+}
+
+// verify cuts the answer if the body, which has come to its end, is wrong.
+func (rp *reply) verify(check *verifier) {
+	err := check.endStream()
+	if err == nil {
+		return
+	}
+	if rp.asked != nil {
+		rp.e.mistrust(rp.c.site, rp.c.id, rp.asked.trace.Origin)
+	}
+	rp.cut(&upstream.Error{Reason: upstream.VerifyMismatch, Err: err})
 }

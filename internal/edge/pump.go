@@ -110,10 +110,14 @@ func (e *Edge) pump(f *flight, resp *http.Response) {
 		e.alone(f, resp)
 		return
 	}
-	if err != nil {
-		e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
-		e.log.InfoContext(e.ctx, "body not stored", slog.String("uri", f.call.uri), slog.Any("error", err), slog.String("origin", f.times.trace.Origin))
-		if e.disbelieved(f, err) {
+	unkept := err
+	if err == nil && f.fill.isRefused() {
+		unkept = errRefused
+	}
+	if unkept != nil {
+		e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(unkept))).Inc()
+		e.log.InfoContext(e.ctx, "body not stored", slog.String("uri", f.call.uri), slog.Any("error", unkept), slog.String("origin", f.times.trace.Origin))
+		if e.disbelieved(f, unkept) {
 			f.fill.finish(err)
 			f.mu.Lock()
 			f.fill, f.anew = nil, true
@@ -152,8 +156,11 @@ func (e *Edge) copyBody(f *flight, resp *http.Response, check *verifier, early b
 			chunk := (*buf)[:n]
 			if _, werr := w.Write(chunk); werr != nil {
 				e.log.WarnContext(e.ctx, "answer not stored", slog.Any("error", werr))
-				given = true
-				return nil, e.giveRest(f, resp, bytes.Clone(chunk), err, early)
+				if early {
+					given = true
+					return nil, e.giveBack(f, resp, bytes.Clone(chunk), err)
+				}
+				return nil, e.goOn(f, resp, check, *buf, n, err)
 			}
 			check.write(chunk)
 			f.fill.progress(n)
@@ -180,28 +187,52 @@ func (e *Edge) copyBody(f *flight, resp *http.Response, check *verifier, early b
 // errUnstored says that the response, complete again, is the leader's.
 var errUnstored = errors.New("answer not stored")
 
-// giveRest finds a reader for a body that the store refuses to take further.
+// giveBack makes the response complete again: nobody has seen its header yet.
 // chunk was read after what is stored, readErr came with it.
-func (e *Edge) giveRest(f *flight, resp *http.Response, chunk []byte, readErr error, early bool) error {
+func (e *Edge) giveBack(f *flight, resp *http.Response, chunk []byte, readErr error) error {
 	body := resp.Body
 	if readErr != nil {
 		body = &endedBody{err: readErr, ReadCloser: resp.Body}
 	}
-	if early { // nobody has seen the header yet
-		stored := make([]byte, f.fill.w.Len())
-		if _, err := f.fill.w.ReadAt(stored, 0); err != nil && !errors.Is(err, io.EOF) {
-			_ = resp.Body.Close() // the store failed twice
-			return &upstream.Error{Reason: upstream.StoreFull, Err: err}
-		}
-		resp.Body = &prefixedBody{io.MultiReader(bytes.NewReader(stored), bytes.NewReader(chunk), body), body}
-		return errUnstored
+	stored := make([]byte, f.fill.w.Len())
+	if _, err := f.fill.w.ReadAt(stored, 0); err != nil && !errors.Is(err, io.EOF) {
+		_ = resp.Body.Close() // the store failed twice
+		return &upstream.Error{Reason: upstream.StoreFull, Err: err}
 	}
+	resp.Body = &prefixedBody{io.MultiReader(bytes.NewReader(stored), bytes.NewReader(chunk), body), body}
+	return errUnstored
+}
+
+// goOn moves the rest of a body that the store refuses to those who read along.
+// n bytes in buf were read after what is stored, readErr came with them.
+func (e *Edge) goOn(f *flight, resp *http.Response, check *verifier, buf []byte, n int, readErr error) error {
+	fl := f.fill
 	e.notShared(f)
 	e.land(f)
-	if !f.fill.handOver(chunk, body) {
-		_ = resp.Body.Close() // nobody wants the rest
+	check.detach(io.NewSectionReader(fl.w, 0, fl.w.Len()))
+	defer check.close()
+	fl.refuse(&e.spare)
+	fl.w.Abort() // who reads keeps the file
+	for {
+		check.write(buf[:n])
+		if err := fl.push(f.ctx, buf[:n]); err != nil {
+			return err
+		}
+		if errors.Is(readErr, io.EOF) {
+			break
+		}
+		if readErr != nil {
+			return readErr
+		}
+		n, readErr = resp.Body.Read(buf)
 	}
-	return errHandedOver
+	if resp.ContentLength >= 0 && fl.n != resp.ContentLength {
+		return &upstream.Error{Reason: upstream.ShortBody, Err: fmt.Errorf("%d of %d bytes", fl.n, resp.ContentLength)}
+	}
+	if err := check.endStream(); err != nil {
+		return &upstream.Error{Reason: upstream.VerifyMismatch, Err: err}
+	}
+	return nil
 }
 
 // prefixedBody is a body of which a part was read already.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -260,7 +261,31 @@ func (rp *reply) cut(err error) {
 		rp.outcome = outcomeError
 	}
 	role.SetReason(rp.w, rp.r, string(rp.reason), err.Error())
+	if !rp.r.ProtoAtLeast(1, 1) {
+		reset(rp.w) // the end of the connection may be that of the body
+	}
 	panic(http.ErrAbortHandler) // net/http's way to cut a connection
+}
+
+// reset ends a client's connection so that it is an error to him.
+func reset(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return // the server closes it
+	}
+	bare := conn
+	for {
+		outer, ok := bare.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		bare = outer.NetConn()
+	}
+	if c, ok := bare.(interface{ SetLinger(seconds int) error }); ok {
+		_ = c.SetLinger(0) // as good as closed
+	}
+	_ = bare.Close() // TLS would tell of a clean end
+	_ = conn.Close() // closed by now
 }
 
 // failed answers that the origin has no answer. m is its own error, if it sent
@@ -367,6 +392,8 @@ func (f *fill) send(rp *reply, off, n int64) (int64, error) {
 	defer giveBack(buf)
 	flush := http.NewResponseController(rp.w)
 	done := rp.r.Context().Done()
+	c := f.place(off)
+	defer f.unplace(c)
 	var sent int64
 	for n < 0 || sent < n {
 		if f.waits(off + sent) {
@@ -374,11 +401,8 @@ func (f *fill) send(rp *reply, off, n int64) (int64, error) {
 				return sent, toClient(err)
 			}
 		}
-		avail, rest, err := f.read(done, off+sent)
+		avail, err := f.read(done, c, off+sent)
 		switch {
-		case rest != nil:
-			more, err := rest.send(rp, *buf, n-sent, n < 0)
-			return sent + more, err
 		case errors.Is(err, io.EOF) && n < 0:
 			return sent, nil
 		case err != nil:
@@ -387,45 +411,15 @@ func (f *fill) send(rp *reply, off, n int64) (int64, error) {
 		if n >= 0 {
 			avail = min(avail, n-sent)
 		}
-		chunk := (*buf)[:min(avail, int64(len(*buf)))]
-		if _, err := f.w.ReadAt(chunk, off+sent); err != nil {
-			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: err}
+		k, err := f.readAt((*buf)[:min(avail, int64(len(*buf)))], off+sent)
+		if err != nil {
+			return sent, err
 		}
-		w, err := rp.w.Write(chunk)
+		w, err := rp.w.Write((*buf)[:k])
 		sent += int64(w)
 		if err != nil {
 			return sent, toClient(err)
 		}
 	}
 	return sent, nil
-}
-
-// send goes on with what the origin sends, past the store.
-func (r *rest) send(rp *reply, buf []byte, n int64, toEnd bool) (int64, error) {
-	defer func() { _ = r.body.Close() }() // read to its end, or cut on purpose
-	var sent int64
-	chunk := r.head
-	var readErr error
-	for {
-		if !toEnd {
-			chunk = chunk[:min(int64(len(chunk)), n-sent)]
-		}
-		w, err := rp.w.Write(chunk)
-		sent += int64(w)
-		switch {
-		case err != nil:
-			return sent, toClient(err)
-		case !toEnd && sent == n:
-			return sent, nil
-		case errors.Is(readErr, io.EOF) && toEnd:
-			return sent, nil
-		case errors.Is(readErr, io.EOF):
-			return sent, &upstream.Error{Reason: upstream.ShortBody, Err: io.ErrUnexpectedEOF}
-		case readErr != nil:
-			return sent, readErr
-		}
-		var k int
-		k, readErr = r.body.Read(buf)
-		chunk = buf[:k]
-	}
 }

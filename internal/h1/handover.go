@@ -211,6 +211,9 @@ func (g *given) CloseWrite() error {
 	return nil
 }
 
+// NetConn is the connection itself. Who closes it closes the given one as well.
+func (g *given) NetConn() net.Conn { return g.Conn }
+
 func (g *given) loan() *given { return g }
 
 // givenTCP keeps the way to sendfile and splice open.
