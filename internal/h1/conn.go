@@ -62,8 +62,10 @@ func (w *work) tooSlow(now time.Time, s *Server) bool {
 
 // buffers lends what only active connections hold.
 type buffers struct {
-	work sync.Pool // of *work
-	out  sync.Pool // of *[outSize]byte
+	work  sync.Pool // of *work
+	out   sync.Pool // of *[outSize]byte
+	room  sync.Pool // of *room
+	watch sync.Pool // of *watch
 }
 
 func (b *buffers) getWork() *work {
@@ -85,6 +87,24 @@ func (b *buffers) getOut() *[outSize]byte {
 	return new([outSize]byte)
 }
 
+func (b *buffers) getRoom() *room {
+	if r, ok := b.room.Get().(*room); ok {
+		return r
+	}
+	return new(room)
+}
+
+func (b *buffers) putRoom(r *room) { b.room.Put(r) }
+
+func (b *buffers) getWatch() *watch {
+	if x, ok := b.watch.Get().(*watch); ok {
+		return x
+	}
+	return new(watch)
+}
+
+func (b *buffers) putWatch(x *watch) { b.watch.Put(x) }
+
 // conn is one connection. It belongs to its goroutine but for state and rwc.
 type conn struct {
 	s        *Server
@@ -92,7 +112,8 @@ type conn struct {
 	client   netip.Addr
 	remote   string // address of the client, as in Request
 	protocol protocol
-	state    atomic.Uint32 // connState…
+	tls      *tls.ConnectionState // once a handler wanted it
+	state    atomic.Uint32        // connState…
 
 	w      *work     // nil while idle
 	readBy time.Time // the read deadline that is set
@@ -129,10 +150,7 @@ func (c *conn) serve() {
 	for c.await() {
 		n, odd := c.request()
 		if odd != plain {
-			c.s.Metrics.gave(odd)
-			c.resetDeadlines()
-			give(c.s.slow, c.rwc, slices.Clone(c.w.in[:c.w.n]))
-			c.release()
+			c.gift(odd)
 			return
 		}
 		if n == 0 {
@@ -345,7 +363,7 @@ func (c *conn) answer(n int) (ok, mine bool) {
 	w.req.Clear = !secure
 	w.res = Response{Head: w.head[:0]}
 	if !c.s.Handler.Answer(&w.req, &w.res) {
-		return c.lend(n)
+		return c.exchange(n)
 	}
 	closing := w.req.Close || c.s.draining.Load()
 	if closing {
@@ -367,22 +385,13 @@ func (c *conn) answer(n int) (ok, mine bool) {
 	return true, true
 }
 
-// lend leaves one request to net/http.
-func (c *conn) lend(n int) (ok, mine bool) {
-	w := c.w
-	head, after := slices.Clone(w.in[:n]), slices.Clone(w.in[n:w.n])
-	c.release()
+// gift leaves the connection to net/http, with all that was read.
+func (c *conn) gift(why oddity) (ok, mine bool) {
+	c.s.Metrics.gave(why)
 	c.resetDeadlines()
-	c.s.Metrics.Lent()
-	rest, back := lend(c.s.slow, c.rwc, head, after)
-	if !back {
-		return false, false
-	}
-	if len(rest) > 0 {
-		c.w = c.s.buffers.getWork()
-		c.w.n = copy(c.w.in[:], rest)
-	}
-	return true, true
+	give(c.s.slow, c.rwc, slices.Clone(c.w.in[:c.w.n]))
+	c.release()
+	return false, false
 }
 
 // AddressOf is the IP address in addr, if there is one.

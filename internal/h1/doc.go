@@ -1,14 +1,13 @@
-// Package h1 is an HTTP/1.1 server loop for answers that are at hand, in front
-// of net/http, which does everything else.
+// Package h1 is an HTTP/1.1 server loop for plain requests, in front of net/http,
+// which does everything else.
 //
 //	accept ─ one goroutine per connection
 //	   │
 //	   ├─ a plain GET or HEAD? ── no, or not understood ─► net/http, for good,
 //	   │      │                                            with every byte read
-//	   │      └─ Handler.Answer ── not at hand ──────────► net/http, on loan:
-//	   │             │                                     one request, then
-//	   │             │                                     the connection is back
-//	   └──◄── head and body in one write, or sendfile
+//	   │      └─ Handler.Answer ── not at hand ──────────► the http.Handler, called
+//	   │             │                                     here, in this goroutine
+//	   └──◄── head and body in one write, or sendfile ◄────┘
 //
 // # What is understood
 //
@@ -23,6 +22,10 @@
 //
 //   - Answers come in the order of the requests, also when these are pipelined.
 //   - An idle connection holds no buffer.
+//   - What the http.Handler writes reaches the client as net/http would send it,
+//     but for the sizes of chunks, and what it sees of a request is the same. It
+//     may not hijack the connection or set deadlines. When it takes long, a
+//     client that leaves cancels the context of the request.
 //   - The limits are those of the [net/http.Server] behind: time for a header,
 //     time between requests. A client that takes no byte for [Server.Stall] is
 //     cut.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
-	"net/http"
 	"sync"
 )
 
@@ -49,95 +48,27 @@ func (l *handover) Addr() net.Addr { return l.addr }
 
 // given is a connection of the standard server of which some bytes were read
 // here before: it reads them first.
-//
-// As a loan it is given for one request, of which head is the whole header. When
-// the server would wait for the next request, it gets an end of file, and what
-// it takes for closing brings the connection back. Between the header and that
-// moment the server reads one byte at most, to see whether the client is still
-// there; it is kept for the next request. A read of more means that the server
-// sees more in the request than we did: then the connection stays with it.
 type given struct {
 	net.Conn
 	metrics *Metrics
-
-	mu    sync.Mutex
-	state loanState
-	head  []byte // to be read next
-	after []byte // read from the connection, and not part of head
-	taken int    // how much of after the server has read
-	back  chan bool
+	before  []byte
 }
 
-type loanState uint8
-
-const (
-	// gift: the connection does not come back.
-	gift loanState = iota
-	// lent: the server answers the one request.
-	lent
-	// idle: it has, and would like to keep the connection.
-	idle
-	// returning: it was told that the connection has ended.
-	returning
-	// over: it has given it up.
-	over
-)
-
-// give hands c over for good; b was read from it.
+// give hands c over; b was read from it.
 func give(l *handover, c net.Conn, b []byte) {
-	l.give(fit(&given{Conn: c, metrics: l.metrics, after: b}))
+	l.give(fit(&given{Conn: c, metrics: l.metrics, before: b}))
 }
 
-// lend hands c over for the request with this head; after was read from c
-// behind it. It returns when that is answered. ok says that the connection is
-// ours again: rest is what was read from it and not used.
-func lend(l *handover, c net.Conn, head, after []byte) (rest []byte, ok bool) {
-	g := &given{Conn: c, metrics: l.metrics, state: lent, head: head, after: after, back: make(chan bool, 1)}
-	l.give(fit(g))
-	if !<-g.back {
-		return nil, false
-	}
-	return g.after, true
-}
-
-// Read implements [net.Conn].
+// Read implements [net.Conn]. It is called by one goroutine at a time.
 func (g *given) Read(p []byte) (int, error) {
-	g.mu.Lock()
-	switch {
-	case len(p) == 0:
-		g.mu.Unlock()
-		return 0, nil
-	case len(g.head) > 0:
-		n := copy(p, g.head)
-		g.head = g.head[n:]
-		g.mu.Unlock()
-		return n, nil
-	case g.state == idle:
-		g.state = returning
-		g.mu.Unlock()
-		return 0, io.EOF
-	case g.state == returning:
-		g.mu.Unlock()
-		return 0, io.EOF
-	case g.state == lent && len(p) > 1:
-		g.keepLocked()
+	if len(g.before) == 0 {
+		return g.Conn.Read(p)
 	}
-	if g.taken < len(g.after) {
-		n := copy(p, g.after[g.taken:])
-		g.taken += n
-		g.mu.Unlock()
-		return n, nil
+	n := copy(p, g.before)
+	if g.before = g.before[n:]; len(g.before) == 0 {
+		g.before = nil
 	}
-	loan := g.state == lent
-	g.mu.Unlock()
-	n, err := g.Conn.Read(p)
-	if loan && n > 0 {
-		g.mu.Lock()
-		g.after = append(g.after, p[:n]...)
-		g.taken += n
-		g.mu.Unlock()
-	}
-	return n, err
+	return n, nil
 }
 
 // Write implements [net.Conn]. The standard server refuses what is no request
@@ -165,44 +96,6 @@ func refusal(p []byte) Rejection {
 	return ""
 }
 
-// keepLocked makes a gift of a loan.
-func (g *given) keepLocked() {
-	g.state = gift
-	g.back <- false
-}
-
-// waits is called when the server waits for the next request.
-func (g *given) waits() {
-	g.mu.Lock()
-	if g.state == lent {
-		g.state = idle
-	}
-	g.mu.Unlock()
-}
-
-// Close implements [net.Conn]. It does not close a connection that goes back.
-func (g *given) Close() error {
-	g.mu.Lock()
-	was := g.state
-	if was != gift {
-		g.state = over
-	}
-	g.mu.Unlock()
-	switch was {
-	case returning:
-		g.back <- true
-		return nil
-	case over:
-		return nil
-	case lent, idle:
-		err := g.Conn.Close()
-		g.back <- false
-		return err
-	case gift:
-	}
-	return g.Conn.Close()
-}
-
 // CloseWrite lets the server end an answer before the connection.
 func (g *given) CloseWrite() error {
 	if c, ok := g.Conn.(interface{ CloseWrite() error }); ok {
@@ -213,8 +106,6 @@ func (g *given) CloseWrite() error {
 
 // NetConn is the connection itself. Who closes it closes the given one as well.
 func (g *given) NetConn() net.Conn { return g.Conn }
-
-func (g *given) loan() *given { return g }
 
 // givenTCP keeps the way to sendfile and splice open.
 type givenTCP struct {
@@ -241,14 +132,4 @@ func fit(g *given) net.Conn {
 		return givenTLS{g, c}
 	}
 	return g
-}
-
-// connState learns when the standard server has answered a request.
-func connState(c net.Conn, state http.ConnState) {
-	if state != http.StateIdle {
-		return
-	}
-	if g, ok := c.(interface{ loan() *given }); ok {
-		g.loan().waits()
-	}
 }

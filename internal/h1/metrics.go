@@ -18,7 +18,7 @@ func (p protocol) String() string { return [...]string{"http/1.1", "h2", ""}[p] 
 type Metrics struct {
 	open     [protocols]prometheus.Gauge
 	accepted prometheus.Counter
-	loans    prometheus.Counter
+	others   prometheus.Counter
 	gifts    [oddities]prometheus.Counter
 	rejected *prometheus.CounterVec
 }
@@ -29,7 +29,7 @@ func NewMetrics(role string, reg prometheus.Registerer) *Metrics {
 	labels := prometheus.Labels{"role": role}
 	handovers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "freshet_http_handovers_total", ConstLabels: labels,
-		Help: "Requests left to the general server, by why: answer (none at hand), protocol, or what is unusual in the request.",
+		Help: "Requests that were no hits, by why: answer (none at hand), or left to the general server with their connection: protocol, or what is unusual in the request.",
 	}, []string{"why"})
 	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "freshet_http_connections", ConstLabels: labels,
@@ -40,7 +40,7 @@ func NewMetrics(role string, reg prometheus.Registerer) *Metrics {
 			Name: "freshet_http_connections_total", ConstLabels: labels,
 			Help: "Connections accepted.",
 		}),
-		loans: handovers.WithLabelValues("answer"),
+		others: handovers.WithLabelValues("answer"),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "freshet_http_rejections_total", ConstLabels: labels,
 			Help: "Connections refused or cut, and HTTP/2 requests refused, by reason.",
@@ -87,10 +87,10 @@ func (m *Metrics) closed(p protocol) {
 	}
 }
 
-// Lent counts a request for which no answer was at hand.
-func (m *Metrics) Lent() {
+// Other counts a request for which no answer was at hand.
+func (m *Metrics) Other() {
 	if m != nil {
-		m.loans.Inc()
+		m.others.Inc()
 	}
 }
 

@@ -34,6 +34,8 @@ type Request struct {
 	Begun time.Time
 	// Client is the address the connection comes from, invalid if it has none.
 	Client netip.Addr
+
+	connection Field // as it came, if it did
 }
 
 // Field is a header field. The case of its name is the client's.
@@ -104,6 +106,7 @@ func (r *Request) parse(b []byte) (n int, odd oddity) {
 			continue
 		case oddConnection:
 			connections++
+			r.connection = f
 			switch {
 			case connections > 1:
 				return 0, oddConnection

@@ -10,7 +10,7 @@ import (
 type Handler interface {
 	// Answer describes in res what is to be sent, and reports whether there is
 	// an answer. It must not wait. If it reports false, the request is left to
-	// net/http, and nothing of res counts.
+	// the handler of [Server.HTTP], and nothing of res counts.
 	Answer(req *Request, res *Response) bool
 	// Sent follows each Answer that reported true, once its last byte is with
 	// the kernel or sending it has failed: sent is how much of the body went

@@ -19,8 +19,10 @@ import (
 type Server struct {
 	// Handler answers what is at hand.
 	Handler Handler
-	// HTTP does everything else. Its ReadHeaderTimeout and IdleTimeout hold
-	// here as well; its ConnState is taken. Nothing else serves with it.
+	// HTTP does everything else: its Handler answers, called here for plain
+	// requests and by it for all others. Its ReadHeaderTimeout, IdleTimeout and
+	// BaseContext hold here as well; it has no ConnContext. Nothing else serves
+	// with it.
 	HTTP *http.Server
 	// Drain is how long requests in flight may take to end when Serve is told
 	// to stop. Connections still open then are cut.
@@ -39,6 +41,8 @@ type Server struct {
 	Metrics *Metrics
 
 	slow     *handover
+	handler  http.Handler    // of HTTP
+	base     context.Context //nolint:containedctx // of all requests, as net/http has it
 	buffers  buffers
 	draining atomic.Bool
 
@@ -86,7 +90,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	s.conns = make(map[*conn]struct{})
 	s.sources = make(map[netip.Prefix]int)
 	s.slow = newHandover(ln.Addr(), s.Metrics)
-	s.HTTP.ConnState = connState
+	if s.handler = s.HTTP.Handler; s.handler == nil {
+		s.handler = http.DefaultServeMux
+	}
+	s.base = context.Background()
+	if s.HTTP.BaseContext != nil {
+		s.base = s.HTTP.BaseContext(ln)
+	}
+	s.base = context.WithValue(s.base, http.ServerContextKey, s.HTTP)
 	served := make(chan error, 1)
 	go func() { served <- s.HTTP.Serve(s.slow) }()
 	accepted := make(chan error, 1)

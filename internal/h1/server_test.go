@@ -233,8 +233,8 @@ func (w *world) send(c net.Conn, s string) {
 	}
 }
 
-// Pipelined requests are answered in order, whoever answers them, and the
-// connection comes back from net/http with nothing lost.
+// Pipelined requests are answered in order, whoever answers them, and nothing is
+// lost.
 func TestPipelined(t *testing.T) {
 	t.Parallel()
 	for _, pieces := range []int{1, 7, 1000} {
@@ -271,14 +271,14 @@ func TestPipelined(t *testing.T) {
 			}
 		}
 		if got := w.handovers("answer"); got != 4 {
-			t.Errorf("%v loans, want 4", got)
+			t.Errorf("%v left to the handler, want 4", got)
 		}
 	}
 }
 
-// What the client sends while net/http answers is not lost: net/http reads a
-// byte of it to see whether the client is there.
-func TestNextDuringLoan(t *testing.T) {
+// What the client sends while the handler works is not lost: a byte of it is
+// read to see whether the client is there.
+func TestNextDuringAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false, nil)
 	c := w.dial()
@@ -528,7 +528,7 @@ func TestTimeLimits(t *testing.T) {
 		{"slow-loris", nil, get("/memory/" + strings.Repeat("1", 100)), testHeader, testHeader},
 		{"slow-loris later", []string{"/memory/1"}, get("/memory/" + strings.Repeat("1", 100)), testHeader, testHeader + slack},
 		{"idle", []string{"/memory/1", "/memory/2"}, "", testIdle, testIdle + slack},
-		{"idle after a loan", []string{"/memory/1", "/a"}, "", testIdle, testIdle + slack},
+		{"idle after another", []string{"/memory/1", "/a"}, "", testIdle, testIdle + slack},
 		{"idle after a gift", []string{"/p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"}, "", testIdle, testIdle},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -737,8 +737,8 @@ func TestDrainUnderLoad(t *testing.T) {
 	wg.Wait()
 }
 
-// The handler's abort cuts the connection also while it is on loan.
-func TestAbortOnLoan(t *testing.T) {
+// The handler's abort cuts the connection.
+func TestAbort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false, nil)
 	c := w.dial()

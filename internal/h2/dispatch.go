@@ -143,7 +143,7 @@ func (c *conn) onBlock(b []byte) error {
 	if end && c.hit(id, &h) {
 		return nil
 	}
-	c.s.Metrics.Lent()
+	c.s.Metrics.Other()
 	c.exchange(id, &h, end)
 	return nil
 }

@@ -1,0 +1,128 @@
+package h1
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"os"
+	"runtime/debug"
+	"time"
+)
+
+// exchange answers the request whose header is the first n bytes by the general
+// handler, in the goroutine of the connection. ok says that the next one may
+// come, mine that the connection is still ours.
+func (c *conn) exchange(n int) (ok, mine bool) {
+	w := c.w
+	req := c.httpRequest(n)
+	if req == nil {
+		return c.gift(oddTarget)
+	}
+	c.s.Metrics.Other()
+	ctx, cancel := context.WithCancel(context.WithValue(c.s.base, http.LocalAddrContextKey, c.rwc.LocalAddr()))
+	defer cancel()
+	wr := &writer{
+		c: c, cancel: cancel, head: w.req.Head, closing: w.req.Close, length: -1, room: c.s.buffers.getRoom(),
+	}
+	wr.buf, wr.out = wr.room.body[:0], wr.room.out[:0]
+	w.n = copy(w.in[:], w.in[n:w.n])
+	w.seen = 0
+	watch := c.s.buffers.getWatch()
+	watch.begin(c, cancel)
+	whole := wr.run(c.s.handler, req.WithContext(ctx))
+	if read, used := watch.end(); used {
+		w.n += copy(w.in[w.n:], read) // there is room: n bytes became free
+		c.setRead(time.Time{})
+	}
+	c.s.buffers.putWatch(watch)
+	w.waits = time.Time{}
+	wr.over = true
+	c.s.buffers.putRoom(wr.room)
+	if errors.Is(wr.err, os.ErrDeadlineExceeded) || errors.Is(wr.err, errSlow) {
+		c.s.Metrics.Rejected(RejectSlow)
+	}
+	return whole && !wr.closing, true
+}
+
+// run runs the handler and sends the rest of its answer. It reports whether the
+// answer is whole.
+func (w *writer) run(h http.Handler, r *http.Request) (whole bool) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+			w.c.s.Log.Error("a handler panics", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+		if w.begun {
+			_ = w.emit(nil) // as net/http does with what it collected; the answer is cut anyway
+		}
+		whole = false
+	}()
+	h.ServeHTTP(w, r)
+	return w.end()
+}
+
+// httpRequest makes a request of the header in the first n bytes, as net/http
+// would. It returns nil if that cannot be.
+func (c *conn) httpRequest(n int) *http.Request {
+	r := &c.w.req
+	if most := c.s.HTTP.MaxHeaderBytes; most > 0 && n > most {
+		return nil
+	}
+	text := string(c.w.in[:n]) // all that the request says is of this
+	of := func(b []byte) string {
+		at := len(c.w.in) - cap(b) // b ends where it may, but its capacity is what is behind its begin
+		return text[at : at+len(b)]
+	}
+	target := of(r.Target)
+	u, err := url.ParseRequestURI(target)
+	if err != nil {
+		return nil
+	}
+	header := make(http.Header, len(r.Fields)+1)
+	values := make([]string, len(r.Fields)+1)
+	add := func(name, value []byte) {
+		key := textproto.CanonicalMIMEHeaderKey(of(name))
+		if before := header[key]; before != nil {
+			header[key] = append(before, of(value))
+			return
+		}
+		values[0] = of(value)
+		header[key] = values[:1:1]
+		values = values[1:]
+	}
+	for _, f := range r.Fields {
+		add(f.Name, f.Value)
+	}
+	if r.connection.Name != nil {
+		add(r.connection.Name, r.connection.Value)
+	}
+	if v := header["Pragma"]; len(v) > 0 && v[0] == "no-cache" {
+		if _, known := header["Cache-Control"]; !known {
+			header["Cache-Control"] = []string{"no-cache"} // RFC 7234 §5.4
+		}
+	}
+	method := http.MethodGet
+	if r.Head {
+		method = http.MethodHead
+	}
+	return &http.Request{
+		Method: method, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: http.NoBody,
+		Host: of(r.Host), RemoteAddr: c.remote, RequestURI: target, Close: r.Close, TLS: c.tlsState(),
+	}
+}
+
+// tlsState is what was agreed on, nil without TLS.
+func (c *conn) tlsState() *tls.ConnectionState {
+	if tc, ok := c.rwc.(*tls.Conn); ok && c.tls == nil {
+		state := tc.ConnectionState()
+		c.tls = &state
+	}
+	return c.tls
+}

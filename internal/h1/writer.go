@@ -1,0 +1,487 @@
+package h1
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+const (
+	// bodyHold is how much of a body is held back, so that short ones go out
+	// whole and with their length; as much as net/http holds.
+	bodyHold = 2 << 10
+	// outHold is how much is collected before it is sent.
+	outHold = 4 << 10
+	// sniffed is how much of a body tells its type.
+	sniffed = 512
+)
+
+// room is what a writer writes into.
+type room struct {
+	body [bodyHold]byte
+	out  [outHold]byte
+}
+
+// writer is the ResponseWriter of an exchange. What it sends is what net/http
+// would, but for the sizes of chunks. It belongs to the handler.
+type writer struct {
+	c      *conn
+	cancel context.CancelFunc
+	header http.Header
+	head   bool // answers a HEAD request
+	room   *room
+
+	status   int   // 0: not known yet
+	length   int64 // of the body as announced, -1 if it is not
+	written  int64 // by the handler
+	has      hints
+	trailers []string // announced names
+
+	buf     []byte // of the body, not framed yet
+	out     []byte // to be sent: the head without its end, from WriteHeader on
+	begun   bool   // the head has its end
+	chunked bool
+	bare    bool // the body ends with the connection
+	closing bool // the connection ends with this answer
+	ending  bool // the handler has written all
+	over    bool // nothing may be written any more
+	err     error
+	rested  time.Time // when the last write ended, if the client ever had to be waited for
+}
+
+// hints are the fields of an answer that change what is added to it.
+type hints struct{ date, kind, length, coded, transfer, connection, sayClose, trailer bool }
+
+var errOver = errors.New("the answer is over")
+
+// Header implements [http.ResponseWriter].
+func (w *writer) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header)
+	}
+	return w.header
+}
+
+// WriteHeader implements [http.ResponseWriter]. Those of 1xx are sent at once.
+func (w *writer) WriteHeader(status int) {
+	if w.status != 0 || w.over {
+		return
+	}
+	if status < 100 || status > 999 {
+		panic("h1: invalid status " + strconv.Itoa(status)) // as net/http does
+	}
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		w.out = appendStatus(w.out, status)
+		w.out = appendFields(w.out, w.header, func(name string) bool { return name == "Content-Length" || name == "Transfer-Encoding" })
+		w.out = append(w.out, "\r\n"...)
+		_ = w.emit(nil) // the client may be gone: writing the answer will tell
+		return
+	}
+	w.status = status
+	without := w.judge()
+	w.out = appendStatus(w.out, status)
+	w.out = appendFields(w.out, w.header, without)
+}
+
+// judge looks at the fields of the answer: how long it is, how it is framed, and
+// what becomes of the connection. It returns which fields are not sent.
+func (w *writer) judge() (without func(name string) bool) {
+	h := w.header
+	if lines := h["Content-Length"]; len(lines) > 0 {
+		w.has.length = true
+		if n, err := strconv.ParseInt(lines[0], 10, 64); err == nil && n >= 0 {
+			w.length = n
+		}
+	}
+	_, w.has.date = h["Date"]
+	_, w.has.kind = h["Content-Type"]
+	w.has.coded = first(h["Content-Encoding"]) != ""
+	transfer := first(h["Transfer-Encoding"])
+	w.has.transfer = transfer != ""
+	for _, line := range h["Trailer"] {
+		w.has.trailer = true
+		for name := range strings.SplitSeq(line, ",") {
+			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name != "" && httpguts.ValidTrailerHeader(name) {
+				w.trailers = append(w.trailers, name)
+			}
+		}
+	}
+	for name := range h {
+		w.has.trailer = w.has.trailer || isTrailer(name)
+	}
+	noLength, noTransfer, noType := false, false, false
+	switch {
+	case !bodyAllowed(w.status):
+		noLength, noTransfer, noType = true, true, w.status == http.StatusNotModified
+	case w.head:
+		noTransfer = true
+		noLength = w.length >= 0 && w.has.transfer && transfer != "identity"
+	case w.length >= 0 && (!w.has.transfer || transfer == "identity"):
+		noTransfer = true
+	case transfer == "identity": // as long as the connection
+		w.bare, w.closing = true, true
+		noLength, noTransfer = true, true
+	default: // chunked, if it turns out to be long
+		noLength, noTransfer = true, transfer == "chunked"
+		w.length = -1
+	}
+	noConnection := w.judgeConnection()
+	return func(name string) bool {
+		switch name {
+		case "Content-Length":
+			return noLength
+		case "Content-Type":
+			return noType
+		case "Transfer-Encoding":
+			return noTransfer
+		case "Connection":
+			return noConnection
+		}
+		return isTrailer(name)
+	}
+}
+
+// judgeConnection sees whether the connection ends with the answer, and reports
+// whether what the handler says about it is replaced.
+func (w *writer) judgeConnection() bool {
+	said := first(w.header["Connection"])
+	draining := w.c.s.draining.Load()
+	w.closing = w.closing || said == "close" || draining
+	w.has.connection = said != ""
+	w.has.sayClose = w.closing && (draining || !httpguts.HeaderValuesContainsToken([]string{said}, "close"))
+	return w.has.sayClose
+}
+
+func first(lines []string) string {
+	if len(lines) == 0 {
+		return ""
+	}
+	return lines[0]
+}
+
+func bodyAllowed(status int) bool {
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// endHead completes the head with what the handler did not say; p is the begin
+// of the body.
+func (w *writer) endHead(p []byte) {
+	w.begun = true
+	allowed := bodyAllowed(w.status)
+	ownLength := w.ending && allowed && !w.has.trailer && !w.has.transfer && !w.has.length && (!w.head || len(p) > 0)
+	if ownLength {
+		w.length = int64(len(p))
+	}
+	w.chunked = allowed && !w.head && !w.bare && w.length < 0
+	b := w.out
+	if !w.has.date {
+		b = append(b, "Date: "...)
+		b = time.Now().UTC().AppendFormat(b, http.TimeFormat)
+		b = append(b, "\r\n"...)
+	}
+	if ownLength {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, w.length, 10)
+		b = append(b, "\r\n"...)
+	}
+	if allowed && !w.has.coded && !w.has.kind && !w.has.transfer && len(p) > 0 {
+		b = append(append(append(b, "Content-Type: "...), http.DetectContentType(p)...), "\r\n"...)
+	}
+	if !w.closing && w.c.s.draining.Load() { // since the status was set
+		w.closing, w.has.sayClose = true, !w.has.connection
+	}
+	if w.has.sayClose {
+		b = append(b, "Connection: close\r\n"...)
+	}
+	if w.chunked {
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	w.out = append(b, "\r\n"...)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *writer) Write(p []byte) (int, error) {
+	switch {
+	case w.over:
+		return 0, errOver
+	case w.err != nil:
+		return 0, w.err
+	case w.status == 0:
+		w.WriteHeader(http.StatusOK)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if !bodyAllowed(w.status) {
+		return 0, http.ErrBodyNotAllowed
+	}
+	if w.written += int64(len(p)); w.length >= 0 && w.written > w.length {
+		return 0, http.ErrContentLength
+	}
+	rest := p
+	for len(rest) > bodyHold-len(w.buf) {
+		part := rest
+		if n := len(w.buf); n > 0 {
+			w.buf = append(w.buf, rest[:bodyHold-n]...)
+			part, rest = w.buf, rest[bodyHold-n:]
+		} else {
+			rest = nil
+		}
+		w.buf = w.buf[:0]
+		if err := w.push(part); err != nil {
+			return 0, err
+		}
+	}
+	w.buf = append(w.buf, rest...)
+	return len(p), nil
+}
+
+// WriteString implements [io.StringWriter].
+func (w *writer) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+
+// Flush implements [http.Flusher].
+func (w *writer) Flush() { _ = w.FlushError() } // as its form wants it
+
+// FlushError is Flush for [http.ResponseController].
+func (w *writer) FlushError() error {
+	if w.over {
+		return errOver
+	}
+	if err := w.unhold(); err != nil {
+		return err
+	}
+	return w.emit(nil)
+}
+
+// unhold frames what of the body is held back, and the head before it.
+func (w *writer) unhold() error {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if len(w.buf) > 0 {
+		p := w.buf
+		w.buf = w.buf[:0]
+		if err := w.push(p); err != nil {
+			return err
+		}
+	}
+	if !w.begun {
+		w.endHead(nil)
+	}
+	return w.err
+}
+
+// ReadFrom implements [io.ReaderFrom]: a file goes out by sendfile.
+func (w *writer) ReadFrom(r io.Reader) (int64, error) {
+	if w.over {
+		return 0, errOver
+	}
+	var sent int64
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if !w.begun && !w.has.kind && !w.has.coded && bodyAllowed(w.status) {
+		n, err := w.copy(io.LimitReader(r, sniffed))
+		if sent += n; err != nil || n < sniffed {
+			return sent, err
+		}
+	}
+	if n, done, err := w.sendFile(r); done {
+		return sent + n, err
+	}
+	n, err := w.copy(r)
+	return sent + n, err
+}
+
+// copy writes what r has, with a buffer of the server's.
+func (w *writer) copy(r io.Reader) (int64, error) {
+	b := w.c.s.buffers.getOut()
+	defer w.c.s.buffers.out.Put(b)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, b[:sendfileFrom])
+}
+
+// sendFile sends r if that is a part of a file, and large. Otherwise it reports
+// false, and nothing is done.
+func (w *writer) sendFile(r io.Reader) (sent int64, done bool, err error) {
+	limited, _ := r.(*io.LimitedReader)
+	if limited == nil || limited.N <= sendfileFrom || w.c.sock == nil || w.head || w.length < 0 || w.written+limited.N > w.length || w.err != nil {
+		return 0, false, nil
+	}
+	f, _ := limited.R.(*os.File)
+	if f == nil {
+		return 0, false, nil
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, false, nil //nolint:nilerr // it is no file with a position: it is read
+	}
+	if err := w.unhold(); err != nil {
+		return 0, true, err
+	}
+	w.resume()
+	if len(w.out) > 0 {
+		_, err = w.c.sock.writeAll(w.out, nil, true)
+		w.out = w.out[:0]
+	}
+	if err == nil {
+		sent, err = w.c.sock.sendFile(f, at, limited.N)
+	}
+	w.pause()
+	w.written += sent
+	limited.N -= sent
+	if _, fault := errors.AsType[*FileError](err); fault && errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // the file is shorter: that is its end
+	}
+	if err != nil {
+		w.fail(err)
+		return sent, true, err
+	}
+	_, err = f.Seek(at+sent, io.SeekStart)
+	return sent, true, err
+}
+
+// push frames a part of the body.
+func (w *writer) push(p []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	if !w.begun {
+		w.endHead(p)
+	}
+	if w.head {
+		return nil
+	}
+	if w.chunked {
+		w.out = strconv.AppendInt(w.out, int64(len(p)), 16)
+		w.out = append(w.out, "\r\n"...)
+	}
+	if len(w.out)+len(p) <= outHold {
+		w.out = append(w.out, p...)
+	} else if err := w.emit(p); err != nil {
+		return err
+	}
+	if w.chunked {
+		w.out = append(w.out, "\r\n"...)
+	}
+	return nil
+}
+
+// emit sends what was collected, and p behind it.
+func (w *writer) emit(p []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	if len(w.out) == 0 && len(p) == 0 {
+		return nil
+	}
+	w.resume()
+	_, err := w.c.sendMemory(w.out, p)
+	w.pause()
+	w.out = w.out[:0]
+	if err != nil {
+		w.fail(err)
+	}
+	return err
+}
+
+// fail notes that nothing can be sent any more.
+func (w *writer) fail(err error) {
+	w.err = err
+	w.cancel()
+}
+
+// resume and pause stand around what is sent: that the handler had nothing to
+// send is no fault of the client.
+func (w *writer) resume() {
+	if !w.rested.IsZero() {
+		w.c.w.waits = w.c.w.waits.Add(time.Since(w.rested))
+	}
+}
+
+func (w *writer) pause() {
+	if !w.c.w.waits.IsZero() {
+		w.rested = time.Now()
+	}
+}
+
+// end sends what is left. It reports false if the answer is not whole.
+func (w *writer) end() bool {
+	w.ending = true
+	if w.unhold() != nil {
+		return false
+	}
+	if w.chunked {
+		w.out = append(w.out, "0\r\n"...)
+		w.out = appendFields(w.out, w.after(), func(string) bool { return false })
+		w.out = append(w.out, "\r\n"...)
+	}
+	if w.emit(nil) != nil {
+		return false
+	}
+	return w.head || w.length < 0 || w.length == w.written || !bodyAllowed(w.status)
+}
+
+// after are the fields behind the body: those announced, and those whose names
+// begin with [http.TrailerPrefix].
+func (w *writer) after() http.Header {
+	if !w.has.trailer && !slices.ContainsFunc(slices.Collect(maps.Keys(w.header)), isTrailer) {
+		return nil
+	}
+	after := make(http.Header)
+	for name, values := range w.header {
+		if name, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			after[name] = values
+		}
+	}
+	for _, name := range w.trailers {
+		after[name] = append(after[name], w.header[name]...)
+	}
+	return after
+}
+
+func isTrailer(name string) bool { return strings.HasPrefix(name, http.TrailerPrefix) }
+
+// appendStatus adds a status line (RFC 9112 §4).
+func appendStatus(b []byte, status int) []byte {
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	if text := http.StatusText(status); text != "" {
+		return append(append(append(b, ' '), text...), "\r\n"...)
+	}
+	b = append(b, " status code "...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	return append(b, "\r\n"...)
+}
+
+// appendFields adds the fields of h by their names, but those of which without
+// reports true, and those that are no fields.
+func appendFields(b []byte, h http.Header, without func(name string) bool) []byte {
+	var stack [24]string
+	names := stack[:0]
+	for name := range h {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if without(name) || !httpguts.ValidHeaderFieldName(name) {
+			continue
+		}
+		for _, value := range h[name] {
+			if strings.ContainsAny(value, "\r\n") {
+				value = strings.NewReplacer("\r", " ", "\n", " ").Replace(value)
+			}
+			b = append(append(b, name...), ": "...)
+			b = append(append(b, strings.Trim(value, " \t\r\n")...), "\r\n"...)
+		}
+	}
+	return b
+}
