@@ -7,8 +7,9 @@
 //	doors ─ TCP, with TLS or not, behind proxies or not (forwarded); certificates
 //	   │    from files or by ACME (certs); HTTP/3, which goes straight to gated
 //	   ▼
-//	front ─ fresh hits, by the loops of internal/h1 and internal/h2; everything
-//	   │    else, and what they do not understand, by net/http or internal/h2:
+//	front ─ fresh hits, by the loops of internal/h1 and internal/h2; what
+//	   │    is no hit goes on to gated from there, what they do not understand
+//	   │    from net/http:
 //	   ▼
 //	gated ─ who the client is; access rules, HTTPS, robots.txt, health (gate);
 //	   │    front asks the same rules

@@ -60,9 +60,9 @@ func benchmark(b *testing.B, request string) {
 	}
 }
 
-// A hit must make no garbage; a loan costs what net/http costs, and the handing
-// over.
-func BenchmarkHit(b *testing.B)  { benchmark(b, get("/")) }
+// A hit must make no garbage. A gift costs what net/http costs, and a
+// connection.
+func BenchmarkHit(b *testing.B)     { benchmark(b, get("/")) }
 func BenchmarkHandler(b *testing.B) { benchmark(b, get("/slow")) }
 func BenchmarkGift(b *testing.B) {
 	benchmark(b, "GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
