@@ -182,7 +182,7 @@ func (c *conn) open(ctx context.Context) {
 		c.begin(ctx, tc)
 		return
 	}
-	c.serve()
+	c.serve() //nolint:contextcheck // requests have the context of net/http
 }
 
 // begin makes the handshake of TLS, and goes on in a goroutine of its own,
@@ -196,7 +196,7 @@ func (c *conn) begin(ctx context.Context, tc *tls.Conn) {
 	}
 	switch proto := tc.ConnectionState().NegotiatedProtocol; {
 	case proto == "" || proto == "http/1.1":
-		go c.serve()
+		go c.serve() //nolint:contextcheck // as above
 	case proto == "h2" && c.s.H2 != nil:
 		c.speaks(protoH2)
 		go c.serveH2(ctx, tc)

@@ -57,7 +57,7 @@ func (w *writer) run(h http.Handler, r *http.Request) (whole bool) {
 			return
 		}
 		if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
-			w.c.s.Log.Error("a handler panics", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			w.c.s.Log.ErrorContext(r.Context(), "a handler panics", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
 		if w.begun {
 			_ = w.emit(nil) // as net/http does with what it collected; the answer is cut anyway
