@@ -321,8 +321,8 @@ func (w *writer) sendFile(r io.Reader) (sent int64, done bool, err error) {
 		return 0, false, nil
 	}
 	at, err := f.Seek(0, io.SeekCurrent)
-	if err != nil { //nolint:nilerr // it is no file with a position: it is read
-		return 0, false, nil
+	if err != nil {
+		return 0, false, nil //nolint:nilerr // it has no position: it is read
 	}
 	if err := w.unhold(); err != nil {
 		return 0, true, err
