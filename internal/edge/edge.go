@@ -110,7 +110,8 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 		return nil, errors.Join(err, e.audit.Close())
 	}
 	if err := e.openCursors(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open cursors: %w", err), e.store.Close(), e.audit.Close())
+		// What could not be noted is found again at the next start.
+		e.log.ErrorContext(ctx, "cursors cannot be written", slog.Any("error", err))
 	}
 	e.metrics = newMetrics(env.Metrics, e.store, e.all)
 	e.watchOrigins()
@@ -155,6 +156,9 @@ func (e *Edge) openCursors() error {
 			if err := e.store.Sync(); err != nil {
 				return err
 			}
+		}
+		if maps.Equal(before, now) {
+			return nil
 		}
 		if data, err = json.Marshal(now); err != nil {
 			return err

@@ -273,3 +273,61 @@ func TestBodyFileGone(t *testing.T) {
 		t.Errorf("%d entries are right, want 1", right)
 	}
 }
+
+// A disk that others fill to the last byte keeps no store from being opened:
+// what is there is found, and a moment later something is given back, so that
+// the log begins.
+func TestOpenOnFullDisk(t *testing.T) {
+	for _, lost := range []bool{false, true} { // the index with it
+		t.Run(fmt.Sprintf("index lost %v", lost), func(t *testing.T) {
+			disk := mountTmpfs(t, 24<<20)
+			dir := filepath.Join(disk, "store")
+			s := open(t, dir, 16<<20)
+			churn(t, s, 0, 1500)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if lost {
+				logs, err := filepath.Glob(filepath.Join(dir, "index", "*"))
+				if err != nil || len(logs) == 0 {
+					t.Fatal(logs, err)
+				}
+				for _, name := range logs {
+					if err := os.Remove(name); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			f, err := os.Create(filepath.Join(disk, "other"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for err == nil {
+				_, err = f.Write(make([]byte, 4096))
+			}
+			_ = f.Close()
+			s = open(t, dir, 16<<20)
+			if s.Alert() == nil {
+				t.Error("no alert")
+			}
+			found := 0
+			for n := range 1500 {
+				if e := s.Get(idOf(n)); e != nil && content(t, e) == bodyOf(n) {
+					found++
+				}
+			}
+			if found < 500 {
+				t.Errorf("%d entries are found", found)
+			}
+			eventually(t, "the log begins", func() bool { return s.Sync() == nil })
+			put(t, s, 9999, "new")
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			s = open(t, dir, 16<<20)
+			if e := s.Get(idOf(9999)); e == nil || content(t, e) != "new" {
+				t.Error("what was stored after the start is lost")
+			}
+		})
+	}
+}

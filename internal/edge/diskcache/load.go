@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"freshet/internal/durable"
 	"freshet/internal/edge/diskcache/index"
 )
 
@@ -336,18 +337,29 @@ func (l *loader) start(whole bool) error {
 	if err := l.countOwn(); err != nil {
 		return err
 	}
-	if err := s.log.begin(l.h, l.last+1, l.h.seed(0), false); err != nil {
+	switch err := s.log.begin(l.h, l.last+1, l.h.seed(0), false); {
+	case durable.IsNoSpace(err): // the healer makes some
+		s.log.postpone(l.h, l.last+1, l.h.seed(0))
+	case err != nil:
 		return err
 	}
 	s.log.record(logRun(s.run))
+	err := s.log.flush()
 	if !whole {
-		// Nothing is known of what happened to what came back.
+		// Nothing is known of what happened to what came back. Until there is a
+		// checkpoint, every start reads the segments.
 		s.Ban(Ban{All: true, Fixed: true, Flags: ^uint32(0)})
-		if err := s.checkpoint(); err != nil {
-			return err
+		if err = s.checkpoint(); err != nil {
+			s.log.mu.Lock()
+			s.log.lost = true // only a checkpoint tells the truth
+			s.log.mu.Unlock()
 		}
 	}
-	return s.log.flush()
+	if durable.IsNoSpace(err) || errors.Is(err, ErrFull) {
+		s.fault("begin a log", err)
+		return nil
+	}
+	return err
 }
 
 // countOwn counts the files of the index, and notes how long the tail is.

@@ -84,6 +84,7 @@ type indexLog struct {
 
 	flushMu sync.Mutex // one writes, in order
 	f       *os.File
+	late    *home // where the log is still to begin; see postpone
 	num     uint32
 	size    int64 // written
 	before  int64 // length of older logs that are needed still
@@ -136,6 +137,12 @@ func (l *indexLog) flushLocked() error {
 	if len(buf) == 0 {
 		return nil
 	}
+	if err := l.beginLate(); err != nil {
+		l.mu.Lock()
+		l.buf = append(buf, l.buf...)
+		l.mu.Unlock()
+		return err
+	}
 	// After a write that failed half-way, the next one begins where it began.
 	if _, err := l.f.WriteAt(buf, l.size); err != nil {
 		l.mu.Lock()
@@ -158,13 +165,9 @@ func (l *indexLog) begin(h *home, num uint32, seed uint32, drain bool) error {
 			return err
 		}
 	}
-	f, err := h.root.OpenFile(logName(num), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	f, err := createLog(h, num, seed)
 	if err != nil {
-		return fmt.Errorf("begin a log: %w", err)
-	}
-	b := logHead(num, seed)
-	if _, err := f.WriteAt(b[:], 0); err != nil {
-		return errors.Join(fmt.Errorf("begin a log: %w", err), f.Close())
+		return err
 	}
 	if drain {
 		// What was added since the flush above belongs to the old log.
@@ -181,6 +184,46 @@ func (l *indexLog) begin(h *home, num uint32, seed uint32, drain bool) error {
 	l.mu.Lock()
 	l.seed = seed
 	l.mu.Unlock()
+	return nil
+}
+
+func createLog(h *home, num, seed uint32) (*os.File, error) {
+	f, err := h.root.OpenFile(logName(num), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("begin a log: %w", err)
+	}
+	b := logHead(num, seed)
+	if _, err := f.WriteAt(b[:], 0); err != nil {
+		return nil, errors.Join(fmt.Errorf("begin a log: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// postpone leaves the first log of a run to the next flush: there is no room
+// for it now.
+func (l *indexLog) postpone(h *home, num, seed uint32) {
+	l.flushMu.Lock()
+	l.late, l.num = h, num
+	l.flushMu.Unlock()
+	l.mu.Lock()
+	l.seed = seed
+	l.mu.Unlock()
+}
+
+// beginLate begins a log that was postponed.
+func (l *indexLog) beginLate() error {
+	if l.f != nil || l.late == nil {
+		return nil
+	}
+	l.mu.Lock()
+	seed := l.seed
+	l.mu.Unlock()
+	f, err := createLog(l.late, l.num, seed)
+	if err != nil {
+		return err
+	}
+	l.f, l.size, l.late = f, logEntry, nil
+	l.grown(logEntry)
 	return nil
 }
 
