@@ -56,7 +56,7 @@ shows within a second. When the origin is away it goes on serving what it has.`,
 	}
 	cmd.AddCommand(newTopCommand())
 	flags.register(cmd)
-	cmd.AddCommand(newEdgePurgeCommand(), newEdgeWarmCommand(), newEdgeTokenCommand())
+	cmd.AddCommand(newEdgePurgeCommand(), newEdgeWarmCommand(), newEdgeTokenCommand(), newEdgeStoreCommand())
 	f := cmd.Flags()
 	set.register(f)
 	return cmd

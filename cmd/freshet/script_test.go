@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,7 +23,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: false,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses, "await": scriptAwait},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses, "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage},
 	})
 }
 
@@ -61,4 +65,28 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("await %s: %v", args[0], err)
 		}
 	}
+}
+
+// scriptFill makes a file of so many letters.
+func scriptFill(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Repeat([]byte{'f'}, n), 0o600))
+}
+
+// scriptDamage changes a byte of the text in the one file of a pattern that has
+// it.
+func scriptDamage(ts *testscript.TestScript, _ bool, args []string) {
+	names, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		ts.Check(err)
+		if at := bytes.Index(data, []byte(args[1])); at >= 0 {
+			data[at] ^= 1
+			ts.Check(os.WriteFile(name, data, 0o600))
+			return
+		}
+	}
+	ts.Fatalf("damage: %q is in none of %q", args[1], names)
 }

@@ -17,7 +17,6 @@ import (
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/gate"
 	"freshet/internal/edge/upstream"
-	"freshet/internal/layout"
 	"freshet/internal/role"
 )
 
@@ -236,10 +235,8 @@ func (e *Edge) loadNames() {
 		if s == nil {
 			continue // of a site that is not served now
 		}
-		c := call{site: s, uri: meta.URI, path: meta.Path, id: keyID(s.name, meta.URI, "")}
-		if s.ruled {
-			c.policy = layout.PolicyOf(meta.Path)
-		}
+		c := s.stored(meta)
+		c.id = keyID(s.name, meta.URI, "")
 		e.names.add(&c, entry.ID(), meta.Vary)
 	}
 }

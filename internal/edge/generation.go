@@ -170,6 +170,10 @@ func (e *Edge) loadGeneration(s *set) *generation {
 	return g
 }
 
+// generationSite ends the site of the records of generations, so that no purge
+// of the site's paths meets them.
+const generationSite = " generations"
+
 // saveGeneration writes which generation of a set is shown. The files of the
 // generation are in the store already: a crash leaves this one or the one
 // before, whole.
@@ -187,7 +191,7 @@ func (e *Edge) saveGeneration(s *set, g *generation) error {
 	}
 	first := roots.Groups(s.key)[0].File
 	meta := &diskcache.Meta{
-		Key: s.site.label() + " " + s.key.Root + " (generation)", Site: s.site.name + " generations", Path: first,
+		Key: s.site.label() + " " + s.key.Root + " (generation)", Site: s.site.name + generationSite, Path: first,
 		Status: http.StatusOK, Header: http.Header{},
 	}
 	w, err := e.store.Create(s.id, meta, int64(len(data)))

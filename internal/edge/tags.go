@@ -69,14 +69,24 @@ func (c *call) keys() []diskcache.Key {
 
 // keysOf are those of a stored answer; see [diskcache.Options].
 func (e *Edge) keysOf(m *diskcache.Meta) []diskcache.Key {
-	c := call{site: e.named[m.Site], uri: m.URI, path: m.Path}
-	if c.site == nil {
-		return nil // of a site that is not served now
+	if s := e.named[m.Site]; s != nil {
+		return s.keysOf(m)
 	}
-	if c.site.ruled {
+	return nil // of a site that is not served now
+}
+
+func (s *site) keysOf(m *diskcache.Meta) []diskcache.Key {
+	c := s.stored(m)
+	return append(c.keys(), tagKeys(s.name, m.Header)...)
+}
+
+// stored is the call that a stored answer of the site would be for.
+func (s *site) stored(m *diskcache.Meta) call {
+	c := call{site: s, uri: m.URI, path: m.Path}
+	if s.ruled {
 		c.policy = layout.PolicyOf(m.Path)
 	}
-	return append(c.keys(), tagKeys(c.site.name, m.Header)...)
+	return c
 }
 
 func tagKeys(site string, h http.Header) []diskcache.Key {

@@ -25,8 +25,8 @@ type home struct {
 	salted uint32
 }
 
-// errInUse is the error for a folder that another process has locked.
-var errInUse = errors.New("another process uses it: each edge needs a folder of its own")
+// ErrInUse says that another process, an edge most likely, has the store open.
+var ErrInUse = errors.New("another process uses it: each edge needs a folder of its own")
 
 // storeFile holds the magic and the salt.
 const (
@@ -84,7 +84,7 @@ func lockHome(dir string, old *home) (_ *home, err error) {
 		h.lock = old.lock
 	} else if err := unix.Flock(int(h.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errInUse
+			return nil, ErrInUse
 		}
 		return nil, fmt.Errorf("lock it: %w", err)
 	}

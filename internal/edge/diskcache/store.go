@@ -38,6 +38,8 @@ type Options struct {
 	Held func() uint64
 	// Log receives what was repaired and what could not be written. Nil: nothing.
 	Log *slog.Logger
+
+	inspect bool // see [Inspect]
 }
 
 // Store is a folder of entries. Its methods are safe for concurrent use.
@@ -116,6 +118,9 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	}
 	s.workers.Go(s.flusher)
 	s.workers.Go(s.syncer)
+	if opts.inspect {
+		return s, nil // nothing is removed that nobody asked for
+	}
 	s.workers.Go(s.evictAhead)
 	s.workers.Go(s.scrub)
 	s.workers.Go(s.sweeper)
