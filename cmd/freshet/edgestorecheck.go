@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -149,22 +148,14 @@ func ageText(seconds int64) string {
 	if seconds < 0 {
 		return "-" + ageText(-seconds)
 	}
-	units := [...]struct {
-		name string
-		size int64
-	}{{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}}
-	for i, u := range units {
-		if seconds < u.size {
-			continue
-		}
-		var b strings.Builder
-		fmt.Fprintf(&b, "%d%s", seconds/u.size, u.name)
-		if i+1 < len(units) {
-			if rest := seconds % u.size / units[i+1].size; rest > 0 {
-				fmt.Fprintf(&b, "%d%s", rest, units[i+1].name)
-			}
-		}
-		return b.String()
+	m, h, d := seconds/60, seconds/3600, seconds/86400
+	switch {
+	case d > 0:
+		return fmt.Sprintf("%dd%dh", d, h%24)
+	case h > 0:
+		return fmt.Sprintf("%dh%dm", h, m%60)
+	case m > 0:
+		return fmt.Sprintf("%dm%ds", m, seconds%60)
 	}
-	return "0s"
+	return fmt.Sprintf("%ds", seconds)
 }

@@ -61,7 +61,7 @@ func (i *Inspection) giveBack() error {
 	if err := unix.Fstat(int(h.self.Fd()), &owner); err != nil || os.Geteuid() != 0 || owner.Uid == 0 {
 		return err
 	}
-	return fs.WalkDir(h.root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+	return fs.WalkDir(h.root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
