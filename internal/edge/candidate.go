@@ -378,7 +378,7 @@ func (t *candidate) plausible(g *generation) error {
 		if group.Signature == "" || oldFile == none || oldSig == none {
 			continue // there was no pair
 		}
-		if (oldFile != file) != (oldSig != sig) {
+		if (oldFile != file) != (oldSig != sig) || sig == none { // many publishers remove it first
 			half = group.File
 		}
 	}

@@ -51,3 +51,39 @@ func TestRootFilesThatDoNotFit(t *testing.T) {
 		}
 	})
 }
+
+// A publisher that removes the signature before it writes the new one: clients
+// never see the file without it.
+func TestSignatureComesLast(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		key := newSigner(t)
+		files := newStatic(map[string]string{"/core.db": "1", "/core.db.sig": key.detached(t, "1")})
+		var version atomic.Int32
+		w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Etag", fmt.Sprintf(`"%d"`, version.Load()))
+			files.serve(rw, r)
+		})
+		ask := func(want string) {
+			t.Helper()
+			db, sig := w.get("/core.db"), w.get("/core.db.sig")
+			if db.body != want || sig.status != 200 {
+				t.Errorf("%d %q, signature %d; want %q", db.status, db.body, sig.status, want)
+			}
+		}
+		ask("1")
+		version.Add(1)
+		files.set("/core.db", "2")
+		files.remove("/core.db.sig")
+		time.Sleep(time.Minute) // it is asked for again only now
+		for range 40 {
+			time.Sleep(time.Second)
+			ask("1")
+		}
+		version.Add(1)
+		files.set("/core.db.sig", key.detached(t, "2"))
+		time.Sleep(2 * time.Minute)
+		w.get("/core.db")
+		time.Sleep(5 * time.Second)
+		ask("2")
+	})
+}

@@ -278,6 +278,12 @@ func (s *static) set(path, body string) {
 	s.files[path] = body
 }
 
+func (s *static) remove(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.files, path)
+}
+
 func (s *static) count(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
