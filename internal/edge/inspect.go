@@ -76,8 +76,9 @@ type Answer struct {
 	Validated time.Time `json:"validated"`
 	// State is "fresh", "stale", "purged" (asked for again before its next use)
 	// or "unknown" (as purged, for its state was damaged or lost), by the
-	// lifetimes that hold while no event log of a hub is followed.
-	State string `json:"state"`
+	// lifetimes that hold while no event log of a hub is followed. The record
+	// of a set has none.
+	State string `json:"state,omitempty"`
 	// Age and Remaining are in whole seconds; Remaining is until it is stale,
 	// 0 if it is not fresh.
 	Age       int64 `json:"age"`
@@ -159,7 +160,7 @@ func (i *Inspection) answer(s *site, entry *diskcache.Entry, generation bool, no
 		return a
 	}
 	if generation {
-		a.Set = strings.Clone(m.Path)
+		a.Set, a.State = strings.Clone(m.Path), ""
 		return a
 	}
 	c := s.stored(m)
@@ -254,7 +255,9 @@ func (i *Inspection) Stat(ctx context.Context) (StoreStat, error) {
 		add(st.Sites, a.Site, a.Size)
 		add(st.Classes, a.Class, a.Size)
 		add(st.Statuses, a.Status, a.Size)
-		add(st.States, a.State, a.Size)
+		if a.State != "" {
+			add(st.States, a.State, a.Size)
+		}
 		if a.Validated.IsZero() {
 			continue
 		}
