@@ -139,3 +139,39 @@ func TestLongOneHitBody(t *testing.T) {
 		w.want(w.get("/long2.rpm"), long, "hit")
 	})
 }
+
+// An edge whose disk is read-only when it starts passes answers on, says so, and
+// uses what is stored when it can.
+func TestStartOnReadOnlyDisk(t *testing.T) {
+	disk := smallDisk(t, 16)
+	bubble(t, func(t *testing.T) {
+		files := newStatic(map[string]string{"/a.rpm": "a", "/b.rpm": "b"})
+		w := newWorld(t, Config{Store: filepath.Join(disk, "store"), Size: 8 << 20}, files.serve)
+		w.want(w.get("/a.rpm"), "a", "fwd=uri-miss")
+		w.stop()
+		remount := func(flags uintptr) {
+			if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT|flags, ""); err != nil {
+				t.Skipf("remount: %v", err)
+			}
+		}
+		remount(syscall.MS_RDONLY)
+		w.start()
+		for range 3 {
+			if a := w.get("/a.rpm"); a.status != 200 || a.body != "a" || strings.Contains(a.cacheStatus(), "hit") {
+				t.Errorf("%d %q, %s", a.status, a.body, a.cacheStatus())
+			}
+		}
+		if w.metric("freshet_edge_store_failing", "") != 1 {
+			t.Error("no alert")
+		}
+		remount(0)
+		time.Sleep(2 * time.Minute)
+		if w.metric("freshet_edge_store_failing", "") != 0 {
+			t.Error("the alert does not end")
+		}
+		w.want(w.get("/a.rpm"), "a", "hit")
+		w.get("/b.rpm")
+		w.restart()
+		w.want(w.get("/b.rpm"), "b", "hit")
+	})
+}

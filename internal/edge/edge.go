@@ -87,10 +87,6 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	for _, s := range e.all {
 		e.named[s.name] = s
 	}
-	// The store sweeps a folder tmp in its own: it must not be somebody else's.
-	if err := durable.CheckFolder(cfg.Store, "lock", "store"); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
 	var err error
 	if e.hubToken, err = readHubToken(cfg.HubTokenFile); err != nil {
 		return nil, err
@@ -103,21 +99,31 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	if e.audit, err = control.OpenAudit(cfg.Control, env.Log); err != nil {
 		return nil, err
 	}
+	opened := make(chan struct{})
+	defer close(opened)
 	if e.store, err = diskcache.Open(ctx, cfg.Store, diskcache.Options{
 		Size: int64(cfg.Size), Keys: e.keysOf, Held: e.heldEpoch, Log: env.Log,
+		// The store sweeps a folder tmp in its own: it must not be somebody else's.
+		Check:    func(dir string) error { return durable.CheckFolder(dir, "lock", "store") },
+		Returned: func() { <-opened; e.openStore() },
 	}); err != nil {
 		return nil, errors.Join(err, e.audit.Close())
 	}
-	if err := e.openCursors(); err != nil {
-		// What could not be noted is found again at the next start.
-		e.log.ErrorContext(ctx, "cursors cannot be written", slog.Any("error", err))
-	}
 	e.metrics = newMetrics(env.Metrics, e.store, e.all)
 	e.watchOrigins()
-	e.loadNames()
+	e.openStore()
 	stat := e.store.Stat()
 	e.log.InfoContext(ctx, "store is open", slog.String("dir", cfg.Store), slog.Int("entries", stat.Entries), slog.Int64("bytes", stat.Used))
 	return e, nil
+}
+
+// openStore takes note of what is in the store.
+func (e *Edge) openStore() {
+	if err := e.openCursors(); err != nil {
+		// What could not be noted is found again at the next start.
+		e.log.Error("cursors cannot be written", slog.Any("error", err))
+	}
+	e.loadNames()
 }
 
 // originsFile, beside the cursors, holds the origin of each site, by name. No

@@ -190,6 +190,12 @@ func merged(list []Ban) []Ban {
 // The caller sees to it that no Commit, Mark or Freshen is under way meanwhile:
 // whether it would be met is not known.
 func (s *Store) Ban(list ...Ban) {
+	if !s.banLater(list) {
+		s.banAll(list)
+	}
+}
+
+func (s *Store) banAll(list []Ban) {
 	s.bans.mu.Lock()
 	for _, ban := range list {
 		s.banLocked(ban)
@@ -246,11 +252,17 @@ func (s *Store) Epoch() uint64 { return s.bans.now() }
 // and comes only now, as the bans between make it, and whether one of them
 // drops it.
 func (s *Store) Since(epoch uint64, st State, m *Meta) (now State, drop bool) {
+	if s.away.loading.Load() {
+		return st, false
+	}
 	return s.bans.apply(st, epoch, m)
 }
 
 // Bans is the number of bans that are kept, keys counted one by one.
 func (s *Store) Bans() int {
+	if s.away.loading.Load() {
+		return 0
+	}
 	s.bans.mu.RLock()
 	defer s.bans.mu.RUnlock()
 	return len(s.bans.list) + len(s.bans.keyed)

@@ -41,6 +41,9 @@
 //   - Files never add up to more than the given size, those that are open only,
 //     being written, or the index's own, included. Each pool has a share, and
 //     may use what the other does not.
+//   - A folder that the disk does not let it use when it is opened (read-only,
+//     full, not readable, not there and not to be made) is waited for: the store
+//     is empty until then. Only mistakes are errors of [Open].
 //   - A disk that is full makes the store smaller; one that cannot be written
 //     keeps it from storing; a folder that is gone is begun anew. None of these
 //     is an error for who reads, or who reads along with a [Writer]. They end by

@@ -29,6 +29,8 @@ const (
 	healLast  = 10 * time.Second
 )
 
+var errSmaller = errors.New("the disk is full: the store takes less than its size")
+
 // Err says why nothing can be stored at present, or that the disk is full and
 // the store smaller than it should be. What can be read is still found. It is
 // nil when all is well, and becomes nil again by itself.
@@ -44,7 +46,7 @@ func (s *Store) Alert() error {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	if s.health.err == nil && s.health.full {
-		return errors.New("the disk is full: the store takes less than its size")
+		return errSmaller
 	}
 	return s.health.err
 }

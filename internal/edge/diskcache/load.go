@@ -348,7 +348,7 @@ func (l *loader) start(whole bool) error {
 	if !whole {
 		// Nothing is known of what happened to what came back. Until there is a
 		// checkpoint, every start reads the segments.
-		s.Ban(Ban{All: true, Fixed: true, Flags: ^uint32(0)})
+		s.banAll([]Ban{{All: true, Fixed: true, Flags: ^uint32(0)}})
 		if err = s.checkpoint(); err != nil {
 			s.log.mu.Lock()
 			s.log.lost = true // only a checkpoint tells the truth

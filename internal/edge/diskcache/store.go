@@ -36,6 +36,12 @@ type Options struct {
 	// [Store.Since], or more than any if there is none. It may be called before
 	// Open returns. Nil: there is none.
 	Held func() uint64
+	// Check looks at the folder each time before it is opened. What it finds is
+	// an error of Open, unless it is one of the disk. Nil: it is good.
+	Check func(dir string) error
+	// Returned is called when a folder that Open could not use is loaded,
+	// before anything of it is shown. Nil: nothing.
+	Returned func()
 	// Log receives what was repaired and what could not be written. Nil: nothing.
 	Log *slog.Logger
 
@@ -79,6 +85,7 @@ type Store struct {
 	end     sync.Once
 	workers sync.WaitGroup
 	health  health
+	away    away
 }
 
 // counts are the store's own.
@@ -86,6 +93,10 @@ type counts struct{ evicted, damaged, refused atomic.Int64 }
 
 // Open opens or creates the store in dir and loads the index. What a crash left
 // half-done is removed. Only one process can have a store open.
+//
+// A folder that the disk does not let it use is no error: the store is empty and
+// cannot be written, [Store.Err] says why, and it is loaded as soon as that
+// works.
 func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if opts.Size <= 0 {
 		return nil, fmt.Errorf("store %s: size must be positive", dir)
@@ -108,26 +119,15 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	s.hot.init(opts.Memory)
 	s.bans.keysOf = opts.Keys
 	s.log.wake, s.log.grown = s.rouse, s.space.overhead
-	h, err := openHome(dir)
-	if err == nil {
-		s.home.Store(h)
-		err = s.load(ctx, h)
-	}
-	if err != nil {
+	s.health.healing = true // from work on
+	switch err := s.mount(ctx); {
+	case err == nil:
+		s.work()
+	case mayReturn(err) && ctx.Err() == nil && !opts.inspect:
+		s.leave(err)
+	default:
 		return nil, errors.Join(fmt.Errorf("store %s: %w", dir, err), s.closeFiles())
 	}
-	s.workers.Go(s.flusher)
-	s.workers.Go(s.syncer)
-	if opts.inspect {
-		return s, nil // nothing is removed that nobody asked for
-	}
-	s.workers.Go(s.evictAhead)
-	s.workers.Go(s.scrub)
-	s.workers.Go(s.sweeper)
-	if s.Bans() >= sweepAt {
-		s.sweepSoon()
-	}
-	s.nudge() // the size may be less than it was
 	return s, nil
 }
 
@@ -200,6 +200,9 @@ func (s *Store) Get(id ID) *Entry { return s.get(id, true) }
 func (s *Store) Peek(id ID) *Entry { return s.get(id, false) }
 
 func (s *Store) get(id ID, use bool) *Entry {
+	if s.away.hidden.Load() {
+		return nil
+	}
 	e := s.hot.get(id)
 	for range 3 {
 		var it index.Item
@@ -270,6 +273,9 @@ func (s *Store) dropDamaged(id ID, it index.Item, err error) (dropped bool) {
 // Sync returns when everything written so far, states and bans included, is on
 // the disk.
 func (s *Store) Sync() error {
+	if s.away.loading.Load() {
+		return ErrUnavailable
+	}
 	if err := s.flush(); err != nil {
 		s.fault("write the log", err)
 		return err
@@ -321,6 +327,9 @@ func (s *Store) readItems(want func(index.Item) bool) iter.Seq2[*Entry, error] {
 		seg *segment
 	}
 	return func(yield func(*Entry, error) bool) {
+		if s.away.loading.Load() {
+			return
+		}
 		var places []place
 		for shard := range index.Shards {
 			places = places[:0]
@@ -361,6 +370,9 @@ type Stat struct {
 
 // Stat returns the present fill.
 func (s *Store) Stat() Stat {
+	if s.away.loading.Load() {
+		return Stat{Limit: s.opts.Size, Size: s.opts.Size}
+	}
 	used, limit := s.space.stat()
 	return Stat{
 		Entries: s.index.Len(), Used: used, Limit: limit, Size: s.opts.Size, Memory: s.index.Bytes(), Segments: len(s.segs.all()),
