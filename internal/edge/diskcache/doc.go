@@ -5,7 +5,8 @@
 //	DIR/lock              held (flock) by the process that uses the store
 //	DIR/store             what tells this store from others
 //	DIR/seg/NUMBER        segments: records of entries, short bodies included
-//	DIR/big/ab/ID-NUMBER  a body that is too long for a segment
+//	DIR/big/ab/ID-NUMBER  a body that is too long for a segment, with holes where
+//	                      slices are missing
 //	DIR/tmp/ID-NUMBER     such a body while it is written
 //	DIR/index/NUMBER.log  what happened to the index; NUMBER.ckpt: the index when
 //	                      that log began

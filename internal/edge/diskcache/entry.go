@@ -112,6 +112,15 @@ func (e *Entry) Meta() *Meta { return e.meta.Load() }
 // Size is the length of the body.
 func (e *Entry) Size() int64 { return e.bodyLen }
 
+// Partial reports whether some of the body was missing when the entry was found:
+// it is read by [Store.Partial].
+func (e *Entry) Partial() bool { return e.flags&flagPartial != 0 }
+
+// hasSlice reports whether a slice of the body's file was there.
+func (e *Entry) hasSlice(i int64) bool {
+	return !e.Partial() || e.sums[4*sliceCount(e.bodyLen, e.shift)+i/8]>>(i%8)&1 != 0
+}
+
 // State returns the present state. When the entry was evicted or replaced, it
 // is the last that was known.
 func (e *Entry) State() State {
@@ -189,7 +198,7 @@ func (e *Entry) Mark(change func(*State)) {
 	st, epoch, at := e.State(), s.bans.now(), index.Item{}
 	var num uint32
 	var failed error
-	dropped := false
+	dropped, gone := false, e.record
 	s.index.Update(index.Key(e.id), func(it index.Item, found bool) (index.Item, index.Action) {
 		if !found {
 			change(&st)
@@ -213,7 +222,8 @@ func (e *Entry) Mark(change func(*State)) {
 		st = st.encode(b[:], epoch)
 		seg := s.segs.at(it.Seg)
 		if _, err := seg.f.WriteAt(b[:], int64(it.Off)*unit+stateOff); err != nil {
-			failed, dropped = err, true
+			failed, dropped, gone.blocks = err, true, it.Blocks
+			gone.flags = gone.flags&^flagPartial | it.Flags&flagPartial
 			s.log.record(logDrop(e.id))
 			s.count(seg, it, -1)
 			return it, index.Drop
@@ -230,7 +240,7 @@ func (e *Entry) Mark(change func(*State)) {
 			s.fault("note a state", failed)
 		}
 		if e.inFile() {
-			s.files.remove(e.record)
+			s.files.remove(gone)
 		}
 	}
 	s.rouse()
@@ -253,6 +263,10 @@ func (e *Entry) Freshen(meta *Meta, st State) {
 	fresh := *meta
 	fresh.Fixed, fresh.Listed, fresh.Index = old.Fixed, old.Listed, old.Index
 	e.meta.Store(&fresh)
+	if e.Partial() {
+		e.freshenPartial(&fresh, st)
+		return
+	}
 	if err := e.rewrite(&fresh, st); err != nil {
 		if !errors.Is(err, errElsewhere) && !errors.Is(err, ErrFull) {
 			e.store.fault("note a validation", err)
@@ -328,6 +342,9 @@ func (e *Entry) rewrite(meta *Meta, st State) error {
 // wraps [fs.ErrNotExist].
 func (e *Entry) Open() (*Body, error) {
 	b := &Body{entry: e}
+	if e.Partial() {
+		return nil, fmt.Errorf("open %s: %w", e.Meta().Key, ErrPartial)
+	}
 	if !e.inFile() {
 		return b, nil
 	}

@@ -138,7 +138,11 @@ func (b *bodies) acquire(r record) (*bodyFile, error) {
 		return h, nil
 	}
 	b.mu.Unlock()
-	f, err := b.store.home.Load().root.Open(bigName(r.id, r.num))
+	mode := os.O_RDONLY
+	if r.flags&flagPartial != 0 {
+		mode = os.O_RDWR // more is to come
+	}
+	f, err := b.store.home.Load().root.OpenFile(bigName(r.id, r.num), mode, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +211,7 @@ func (h *bodyFile) release() {
 // remove removes the file of a record's body. Its bytes count until the last
 // who reads it is done.
 func (b *bodies) remove(r record) {
-	b.drop(r.pool(), r.num, bigName(r.id, r.num), diskCost(r.bodyLen))
+	b.drop(r.pool(), r.num, bigName(r.id, r.num), r.cost())
 }
 
 // drop removes the file, and counts so many bytes as free once nobody uses it.

@@ -31,7 +31,7 @@ var ErrInUse = errors.New("another process uses it: each edge needs a folder of 
 // storeFile holds the magic and the salt.
 const (
 	storeFile  = "store"
-	storeMagic = "FRSHST02"
+	storeMagic = "FRSHST03"
 )
 
 // folders are the ones a store has. Those of older formats are removed.

@@ -248,7 +248,10 @@ func (l *loader) rebuild(ctx context.Context) {
 			l.run = max(l.run, uint32(f.num>>32))
 			it := index.Item{Seg: seg.place, Off: uint32(f.off / unit), Len: uint16(len(f.raw) / unit), Flags: f.flags}
 			if f.inFile() {
-				it.Blocks = uint32((f.bodyLen + blockSize - 1) / blockSize)
+				if f.flags&flagPartial != 0 {
+					f.blocks = uint32(roundUp(countSlices(f.record, f.raw)) / blockSize)
+				}
+				it.Blocks = f.fileBlocks()
 			}
 			s.index.Update(index.Key(f.id), func(index.Item, bool) (index.Item, index.Action) { return it, index.Put })
 			return ctx.Err() == nil
@@ -407,6 +410,11 @@ func (s *Store) scrub() {
 			}
 			wanted := false
 			s.index.View(index.Key(id), false, func(it index.Item) {
+				if it.Flags&flagPartial != 0 { // its file is as long as the whole
+					r, err := s.headAt(it)
+					wanted = ok && (err != nil || r.num == num)
+					return
+				}
 				wanted = ok && it.Flags&flagFile != 0 && int64(it.Blocks) == (info.Size()+blockSize-1)/blockSize
 			})
 			if !wanted {

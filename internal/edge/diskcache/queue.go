@@ -229,7 +229,7 @@ func (s *Store) evictRecord(seg *segment, f found) {
 				return to, index.Put
 			}
 		}
-		gone = true
+		gone, f.blocks = true, it.Blocks
 		if seg.queue == queueNew {
 			return it, index.DropToGhost
 		}
@@ -250,6 +250,7 @@ func (s *Store) copyRecord(from *segment, f found, it index.Item) (index.Item, e
 	if _, err := from.f.ReadAt(f.raw[stateOff:metaOff], f.off+stateOff); err != nil {
 		return it, err
 	}
+	f.blocks = it.Blocks
 	seg, to, err := s.append(from.pool, queueMain, f.record, f.raw, 0)
 	if err != nil {
 		s.fault("copy an entry", err)
@@ -285,7 +286,7 @@ func (s *Store) append(pool, which uint8, r record, buf []byte, reserved int64) 
 	}
 	it := index.Item{Seg: seg.place, Off: uint32(off / unit), Len: uint16(len(buf) / unit), Flags: r.flags}
 	if r.inFile() {
-		it.Blocks = uint32((r.bodyLen + blockSize - 1) / blockSize)
+		it.Blocks = r.fileBlocks()
 	}
 	s.count(seg, it, 1)
 	return seg, it, nil

@@ -15,9 +15,10 @@ import (
 //	 24  8  number of the body; no two bodies have the same
 //	 32  8  length of the body
 //	 40  4  length of the meta
-//	 44  1  flags: 1 fixed, 2 listed, 4 the body has a file of its own
+//	 44  1  flags: 1 fixed, 2 listed, 4 the body has a file of its own, 8 metadata,
+//	       16 the file is there in part
 //	 45  1  slices of that file are of 2^n bytes
-//	 46 10  zero; room for a bitmap of the slices that are there
+//	 46 10  zero
 //	 56  4  CRC-32C of what follows the state
 //	 60  4  CRC-32C of bytes 0–59, beginning with the seed of the place
 //	 64 40  state: validated (ns since 1970), initial age (s/100), lifetime, stale
@@ -37,7 +38,10 @@ const (
 	flagFixed  = 1
 	flagListed = 2
 	flagFile   = 4
-	flagIndex  = 8
+	// flagPartial: not all slices of the file are there; a bitmap follows the
+	// checksums.
+	flagPartial = 16
+	flagIndex   = 8
 )
 
 // record is the head of one.
@@ -50,6 +54,8 @@ type record struct {
 	flags   uint8
 	shift   uint8
 	sum     uint32
+	// blocks is what the file of a partial entry takes; not in the head.
+	blocks uint32
 }
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -107,8 +113,24 @@ func (r record) rest() int64 {
 	if !r.inFile() {
 		return r.bodyLen
 	}
-	return sliceCount(r.bodyLen, r.shift) * 4
+	n := sliceCount(r.bodyLen, r.shift)
+	if r.flags&flagPartial != 0 {
+		return n*4 + (n+7)/8
+	}
+	return n * 4
 }
+
+// fileBlocks is how many blocks of 4096 bytes the file takes, raw being the
+// record; of a record without it, blocks must be set if it is partial.
+func (r record) fileBlocks() uint32 {
+	if r.flags&flagPartial != 0 {
+		return r.blocks
+	}
+	return uint32((r.bodyLen + blockSize - 1) / blockSize)
+}
+
+// cost is what the file counts.
+func (r record) cost() int64 { return diskCost(int64(r.fileBlocks()) * blockSize) }
 
 // sliceCount is how many slices of 2^shift bytes there are in n bytes.
 func sliceCount(n int64, shift uint8) int64 {

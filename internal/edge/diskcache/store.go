@@ -60,18 +60,19 @@ type Store struct {
 	maxRecord   int64 // of a record, but for the checksums of slices
 	maxSegments int
 
-	index  index.Index
-	segs   segments
-	queues [pools][queues]queue
-	space  space
-	files  bodies
-	hot    hot
-	bans   bans
-	log    indexLog
-	sights sights
-	doomed doomed
-	buffer atomic.Int64 // bytes of bodies being collected in memory
-	counts counts
+	index    index.Index
+	segs     segments
+	queues   [pools][queues]queue
+	space    space
+	files    bodies
+	hot      hot
+	bans     bans
+	log      indexLog
+	sights   sights
+	partials partials
+	doomed   doomed
+	buffer   atomic.Int64 // bytes of bodies being collected in memory
+	counts   counts
 
 	evictMu sync.Mutex // one evicts at a time
 	walkBuf []byte     // under evictMu
@@ -155,6 +156,7 @@ func (s *Store) measure() {
 func (s *Store) Close() error {
 	s.end.Do(func() { close(s.ended) })
 	s.workers.Wait()
+	s.savePartials()
 	failing := s.Err() != nil // which the log has told
 	err := s.Sync()
 	if failing {
@@ -450,6 +452,7 @@ func (s *Store) syncer() {
 		case <-s.ended:
 			return
 		}
+		s.savePartials()
 		if err := s.home.Load().sync(); err != nil {
 			s.fault("sync", err)
 		}
@@ -473,6 +476,9 @@ func (s *Store) Verify(e *Entry) error {
 	}
 	defer h.release()
 	for i := range sliceCount(e.bodyLen, e.shift) {
+		if !e.hasSlice(i) {
+			continue
+		}
 		h.checked[i/64].And(^(uint64(1) << (i % 64)))
 		if err := h.verify(e.record, e.sums, i); err != nil {
 			return fmt.Errorf("entry %s: %w", e.Meta().Key, err)
@@ -483,18 +489,19 @@ func (s *Store) Verify(e *Entry) error {
 
 // Delete removes the entry if it is still the current one of its ID.
 func (s *Store) Delete(e *Entry) {
-	removed := false
+	removed, r := false, e.record
 	s.index.Update(index.Key(e.id), func(it index.Item, found bool) (index.Item, index.Action) {
 		if !found || !s.holds(it, e) {
 			return it, index.Leave
 		}
-		removed = true
+		removed, r.blocks = true, it.Blocks
+		r.flags = r.flags&^flagPartial | it.Flags&flagPartial
 		s.log.record(logDrop(e.id))
 		s.count(s.segs.at(it.Seg), it, -1)
 		return it, index.Drop
 	})
 	if removed && e.inFile() {
-		s.files.remove(e.record)
+		s.files.remove(r)
 	}
 }
 

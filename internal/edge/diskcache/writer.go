@@ -375,6 +375,7 @@ func (w *Writer) publish(e *Entry, raw []byte) error {
 		if found {
 			if old.Flags&flagFile != 0 {
 				older, _ = s.headAt(old) // what cannot be read leaves its file to the scrubber
+				older.blocks = old.Blocks
 			}
 			it.Rev = old.Rev + 1
 			s.count(s.segs.at(old.Seg), old, -1)

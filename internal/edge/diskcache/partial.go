@@ -1,0 +1,610 @@
+package diskcache
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"math/bits"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"freshet/internal/edge/diskcache/index"
+)
+
+// ErrPartial says that an entry's body is not all there; see [Store.Partial].
+var ErrPartial = errors.New("body is there in part")
+
+// Partial is an entry whose long body is there in part: in whole slices of
+// [Partial.SliceSize] bytes, which come in any order. With the last of them it
+// becomes an entry like any other.
+//
+// All who use an entry at the same time share one Partial. Its methods are safe
+// for concurrent use; who writes a slice does so alone. What is written is found
+// again after a crash, but for the last second.
+type Partial struct {
+	store *Store
+	head  record
+	h     *bodyFile
+	refs  int // under partials.mu
+
+	saving sync.Mutex // one saves at a time; taken before mu
+
+	mu    sync.Mutex
+	meta  *Meta
+	state State // of the first record
+	have  []uint64
+	sums  []byte
+	left  int64 // slices that are missing
+	kept  int64 // bytes of the slices that are there
+	saved int64 // of them, those the index knows of
+	taken int64 // bytes reserved, for which the index has no item
+	fresh bool  // there is no record yet
+	dirty bool  // slices have come since the last record
+	lost  bool  // evicted, deleted or replaced
+}
+
+// partials are those in use, by the number of the body.
+type partials struct {
+	mu sync.Mutex
+	m  map[uint64]*Partial
+}
+
+// CreatePartial begins an entry for a body of size bytes of which nothing is
+// there yet, and puts it in place of an older one. expect is how much of it is
+// going to be kept soon, by which it is decided whether a long body seen for the
+// first time may drive out others ([ErrFirstSight]). The caller releases it.
+func (s *Store) CreatePartial(id ID, meta *Meta, size, expect int64, state State) (*Partial, *Entry, error) {
+	p, e, err := s.createPartial(id, meta, size, expect, state)
+	if err != nil {
+		return nil, nil, fmt.Errorf("create %s: %w", meta.Key, err)
+	}
+	return p, e, nil
+}
+
+func (s *Store) createPartial(id ID, meta *Meta, size, expect int64, state State) (*Partial, *Entry, error) {
+	if s.Err() != nil {
+		return nil, nil, ErrUnavailable
+	}
+	if size <= 0 || size > 1<<50 {
+		return nil, nil, fmt.Errorf("%d bytes", size)
+	}
+	if !s.admit(id, expect) {
+		s.counts.refused.Add(1)
+		return nil, nil, ErrFirstSight
+	}
+	p := &Partial{store: s, meta: meta, state: state, fresh: true, refs: 1}
+	p.head = record{id: id, num: uint64(s.run)<<32 | uint64(s.serial.Add(1)), bodyLen: size, flags: flagFile | flagPartial, shift: shiftFor(size)}
+	if meta.Fixed {
+		p.head.flags |= flagFixed
+	}
+	if meta.Listed {
+		p.head.flags |= flagListed
+	}
+	if meta.Index {
+		p.head.flags |= flagIndex
+	}
+	n := sliceCount(size, p.head.shift)
+	if n*5 > maxRecord/2 {
+		return nil, nil, ErrFull
+	}
+	p.have, p.sums, p.left = make([]uint64, (n+63)/64), make([]byte, 4*n), n
+	var err error
+	if p.h, err = s.files.createSparse(p.head); err != nil {
+		s.fault("begin a body", err)
+		return nil, nil, err
+	}
+	p.enter()
+	e, err := p.save()
+	if err != nil {
+		p.Release()
+		return nil, nil, err
+	}
+	return p, e, nil
+}
+
+// shiftFor chooses slices for a body of n bytes.
+func shiftFor(n int64) uint8 {
+	shift := uint8(minShift)
+	for shift < 40 && n>>shift > 4096 {
+		shift += 2
+	}
+	return shift
+}
+
+func (p *Partial) enter() {
+	t := &p.store.partials
+	t.mu.Lock()
+	if t.m == nil {
+		t.m = make(map[uint64]*Partial)
+	}
+	t.m[p.head.num] = p
+	t.mu.Unlock()
+}
+
+// Partial returns what there is of an entry's body, to be added to. The caller
+// releases it.
+func (s *Store) Partial(e *Entry) (*Partial, error) {
+	if !e.Partial() {
+		return nil, fmt.Errorf("open %s: not partial", e.Meta().Key)
+	}
+	if p := s.partialInUse(e.num); p != nil {
+		return p, nil
+	}
+	h, err := s.files.acquire(e.record)
+	if err != nil {
+		s.Delete(e) // somebody removed the file
+		return nil, fmt.Errorf("open %s: %w", e.Meta().Key, err)
+	}
+	p := &Partial{store: s, head: e.record, h: h, meta: e.Meta(), refs: 1}
+	p.head.flags |= flagPartial
+	s.partials.mu.Lock()
+	if other := s.partials.m[e.num]; other != nil {
+		other.refs++
+		s.partials.mu.Unlock()
+		h.release()
+		return other, nil
+	}
+	// What was saved last counts, not what the caller found once.
+	s.index.View(index.Key(e.id), false, func(it index.Item) { err = p.load(it) })
+	if err == nil && p.have == nil {
+		err = fs.ErrNotExist
+	}
+	if err == nil {
+		if s.partials.m == nil {
+			s.partials.m = make(map[uint64]*Partial)
+		}
+		s.partials.m[e.num] = p
+	}
+	s.partials.mu.Unlock()
+	if err != nil {
+		h.release()
+		return nil, fmt.Errorf("open %s: %w", e.Meta().Key, err)
+	}
+	return p, nil
+}
+
+func (s *Store) partialInUse(num uint64) *Partial {
+	s.partials.mu.Lock()
+	defer s.partials.mu.Unlock()
+	p := s.partials.m[num]
+	if p != nil {
+		p.refs++
+	}
+	return p
+}
+
+// load reads which slices are there. The index's shard is locked.
+func (p *Partial) load(it index.Item) error {
+	seg := p.store.segs.at(it.Seg)
+	if seg == nil {
+		return fs.ErrNotExist
+	}
+	e, err := p.store.read(seg, it)
+	if err != nil {
+		return err
+	}
+	if e.id != p.head.id || e.num != p.head.num {
+		return fs.ErrNotExist
+	}
+	n := sliceCount(e.bodyLen, e.shift)
+	p.have, p.sums, p.left = make([]uint64, (n+63)/64), make([]byte, 4*n), n
+	copy(p.sums, e.sums[:4*n])
+	if e.flags&flagPartial == 0 {
+		e.sums = append(e.sums[:4*n:4*n], ones(n)...)
+	}
+	for i := range n {
+		if e.sums[4*n+i/8]>>(i%8)&1 != 0 {
+			p.have[i/64] |= 1 << (i % 64)
+			p.left--
+			p.kept += p.length(i)
+		}
+	}
+	p.saved, p.meta = p.kept, e.Meta()
+	return nil
+}
+
+// ones is a bitmap of n slices that are there.
+func ones(n int64) []byte {
+	b := make([]byte, (n+7)/8)
+	for i := range b {
+		b[i] = 0xff
+	}
+	return b
+}
+
+// Size is the length of the whole body.
+func (p *Partial) Size() int64 { return p.head.bodyLen }
+
+// SliceSize is the length of a slice but the last: a power of two.
+func (p *Partial) SliceSize() int64 { return 1 << p.head.shift }
+
+// Slices is the number of slices of the whole body.
+func (p *Partial) Slices() int64 { return sliceCount(p.head.bodyLen, p.head.shift) }
+
+// length is that of slice i.
+func (p *Partial) length(i int64) int64 {
+	return min(p.head.bodyLen-i<<p.head.shift, 1<<p.head.shift)
+}
+
+// Has reports whether slice i is there.
+func (p *Partial) Has(i int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.hasLocked(i)
+}
+
+func (p *Partial) hasLocked(i int64) bool { return p.have[i/64]>>(i%64)&1 != 0 }
+
+// Kept is how many bytes are there.
+func (p *Partial) Kept() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kept
+}
+
+// Whole reports whether all slices are there.
+func (p *Partial) Whole() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.left == 0
+}
+
+// Reserve makes room for slice i, which the caller is going to write, and then
+// to [Partial.Keep] or [Partial.Give] up.
+func (p *Partial) Reserve(i int64) error {
+	s := p.store
+	if s.Err() != nil {
+		return ErrUnavailable
+	}
+	n := p.room(i)
+	if p.Kept()+n > s.opts.Size/2 {
+		return ErrFull // larger than is worth the rest
+	}
+	if err := s.reserve(p.head.pool(), n); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.taken += n
+	p.mu.Unlock()
+	return nil
+}
+
+// room is what slice i takes on the disk.
+func (p *Partial) room(i int64) int64 { return (p.length(i) + blockSize - 1) / blockSize * blockSize }
+
+// Give gives up the room for slice i.
+func (p *Partial) Give(i int64) {
+	n := p.room(i)
+	p.mu.Lock()
+	p.taken -= n
+	p.mu.Unlock()
+	_ = p.h.punch(i<<p.head.shift, n) // if it cannot, the disk has less; a full disk tells
+	p.store.space.free(p.head.pool(), n)
+}
+
+// WriteAt writes to a slice there is room for.
+func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
+	n, err := p.h.f.WriteAt(b, off)
+	if err != nil {
+		p.store.fault("write a body", err)
+	}
+	return n, err
+}
+
+// Sum continues the checksum of a slice, which begins with 0.
+func Sum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli(), b) }
+
+// Keep says that slice i was written as a whole and has this checksum.
+func (p *Partial) Keep(i int64, sum uint32) {
+	p.mu.Lock()
+	binary.LittleEndian.PutUint32(p.sums[4*i:], sum)
+	p.have[i/64] |= 1 << (i % 64)
+	p.h.checked[i/64].Or(1 << (i % 64))
+	p.left--
+	p.kept += p.length(i)
+	p.dirty = true
+	p.mu.Unlock()
+	p.store.rouse()
+}
+
+// ReadAt reads what was written; the caller knows what that is. Slices that are
+// there are compared with their checksums by [Partial.Verified].
+func (p *Partial) ReadAt(b []byte, off int64) (int, error) { return p.h.f.ReadAt(b, off) }
+
+// File returns a descriptor of its own, placed at the given offset of the body.
+// The caller closes it.
+func (p *Partial) File(off int64) (*os.File, error) {
+	f, err := p.store.home.Load().root.Open(p.h.name)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(off, io.SeekStart); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Verified says how many of the n bytes from off on are there and may be sent
+// from the file, at least one; 0 if the slice at off is missing. A damaged slice
+// drops the entry, and the error wraps [ErrCorrupt].
+func (p *Partial) Verified(off, n int64) (int64, error) {
+	for i := off >> p.head.shift; ; i++ {
+		start, end := i<<p.head.shift, (i+1)<<p.head.shift
+		if start >= off+n {
+			return n, nil
+		}
+		p.mu.Lock()
+		has := p.hasLocked(i)
+		sums := p.sums
+		p.mu.Unlock()
+		if !has || start > off && p.h.checked[i/64].Load()>>(i%64)&1 == 0 {
+			return max(0, start-off), nil
+		}
+		if err := p.h.verify(p.head, sums, i); err != nil {
+			p.drop(err)
+			return 0, err
+		}
+		if end >= off+n {
+			return n, nil
+		}
+	}
+}
+
+// drop removes the entry, because its file is not what it was.
+func (p *Partial) drop(err error) {
+	if e := p.store.Peek(p.head.id); e != nil && e.num == p.head.num {
+		p.store.damaged(e, err)
+	}
+}
+
+// Save writes which slices are there, if some have come. The last one makes the
+// entry whole.
+func (p *Partial) Save() error {
+	_, err := p.save()
+	if err != nil && !errors.Is(err, errElsewhere) {
+		return fmt.Errorf("save %s: %w", p.head.id, err)
+	}
+	return nil
+}
+
+func (p *Partial) save() (*Entry, error) { return p.write(nil, nil) }
+
+// write appends a record with what is there now, and with other fields and state
+// if they are not nil. It takes the place of the one before.
+func (p *Partial) write(meta *Meta, st *State) (*Entry, error) {
+	p.saving.Lock()
+	defer p.saving.Unlock()
+	s := p.store
+	p.mu.Lock()
+	if p.lost {
+		p.mu.Unlock()
+		return nil, errElsewhere
+	}
+	if !p.dirty && !p.fresh && meta == nil {
+		p.mu.Unlock()
+		return nil, nil //nolint:nilnil // nothing to do
+	}
+	first := p.fresh
+	if meta != nil {
+		p.meta = meta
+	}
+	m := p.meta
+	r, raw, kept := p.recordLocked()
+	p.dirty = false
+	p.mu.Unlock()
+	e, it, err := p.publish(r, raw, st, first)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(err, errElsewhere) {
+		p.lost = true
+		return nil, err
+	}
+	if err != nil {
+		p.dirty = true
+		s.fault("note slices", err)
+		return nil, err
+	}
+	p.taken -= fileCost(it)
+	if !first {
+		p.taken += diskCost(roundUp(p.saved))
+	}
+	p.saved, p.fresh = kept, false
+	e.meta.Store(m)
+	return e, nil
+}
+
+func roundUp(n int64) int64 { return (n + blockSize - 1) / blockSize * blockSize }
+
+// recordLocked makes the record of what is there.
+func (p *Partial) recordLocked() (record, []byte, int64) {
+	r := p.head
+	raw := p.meta.append(make([]byte, metaOff, metaOff+1024+len(p.sums)+len(p.have)*8))
+	r.metaLen = uint32(len(raw) - metaOff)
+	raw = append(raw, p.sums...)
+	r.blocks = uint32(roundUp(p.kept) / blockSize)
+	if p.left == 0 {
+		r.flags &^= flagPartial
+	} else {
+		n := sliceCount(r.bodyLen, r.shift)
+		bitmap := make([]byte, (n+7)/8)
+		for i := range bitmap {
+			bitmap[i] = byte(p.have[i/8] >> (i % 8 * 8))
+		}
+		raw = append(raw, bitmap...)
+	}
+	r.length, r.sum = uint32(len(raw)), checksum(raw[metaOff:])
+	return r, append(raw, make([]byte, padded(int64(len(raw)))-int64(len(raw)))...), p.kept
+}
+
+// publish puts a record into the index: for the first time, in place of any
+// other; later, only in the place of the one before.
+func (p *Partial) publish(r record, raw []byte, st *State, first bool) (*Entry, index.Item, error) {
+	s, pool := p.store, p.head.pool()
+	var at index.Item
+	if int64(r.length)-int64(r.metaLen) > maxRecord/2 || int64(r.metaLen) > s.maxRecord*3/4 {
+		return nil, at, ErrFull
+	}
+	reserved := diskCost(int64(len(raw)) + segmentHead)
+	own := int64(0)
+	if first {
+		own = fileCost(index.Item{}) // what the file takes without any slice
+	}
+	if err := s.reserve(pool, reserved+own); err != nil {
+		return nil, at, err
+	}
+	p.mu.Lock()
+	p.taken += own
+	state := p.state
+	p.mu.Unlock()
+	if st != nil {
+		state = *st
+	}
+	epoch := s.bans.now()
+	e := &Entry{record: r, store: s}
+	var older record
+	err := errElsewhere
+	s.index.Update(index.Key(r.id), func(it index.Item, found bool) (index.Item, index.Action) {
+		which := uint8(queueNew)
+		switch {
+		case found && !first:
+			old, was, wasEpoch, herr := s.stateAt(it)
+			if herr != nil || old.id != r.id || old.num != r.num {
+				s.space.free(pool, reserved)
+				return it, index.Leave
+			}
+			if st == nil {
+				state, epoch = was, wasEpoch
+			}
+			which = s.segs.at(it.Seg).queue
+		case !first:
+			s.space.free(pool, reserved)
+			return it, index.Leave
+		case found && it.Flags&flagFile != 0:
+			older, _ = s.headAt(it) // what cannot be read leaves its file to the scrubber
+			older.blocks = it.Blocks
+		}
+		e.state = state.encode(raw[stateOff:], epoch)
+		var seg *segment
+		if seg, at, err = s.append(pool, which, r, raw, reserved); err != nil {
+			return it, index.Leave
+		}
+		defer seg.appending.RUnlock()
+		at.Uses = it.Uses
+		if found {
+			at.Rev = it.Rev + 1
+		}
+		e.at, e.seg, e.epoch = at, seg.num, epoch
+		s.log.record(logPut(r.id, seg.num, at))
+		if found {
+			s.count(s.segs.at(it.Seg), it, -1)
+		}
+		return at, index.Put
+	})
+	if older.inFile() {
+		s.doomed.add(nil, &older)
+	}
+	e.sums = raw[metaOff+int(r.metaLen) : r.length]
+	return e, at, err
+}
+
+// freshenPartial is Freshen of an entry of which slices may be coming.
+func (e *Entry) freshenPartial(meta *Meta, st State) {
+	p, err := e.store.Partial(e)
+	if err == nil {
+		_, err = p.write(meta, &st)
+		p.Release()
+	}
+	if err != nil {
+		e.Mark(func(s *State) { *s = st })
+	}
+}
+
+// Release gives the Partial up, with what came since the last Save.
+func (p *Partial) Release() {
+	s := p.store
+	_ = p.Save() // told by the store's health
+	s.partials.mu.Lock()
+	p.refs--
+	last := p.refs == 0
+	if last && s.partials.m[p.head.num] == p {
+		delete(s.partials.m, p.head.num)
+	}
+	s.partials.mu.Unlock()
+	if !last {
+		return
+	}
+	p.mu.Lock()
+	left, fresh := p.taken, p.fresh
+	p.taken = 0
+	p.mu.Unlock()
+	if fresh {
+		s.files.drop(p.head.pool(), p.head.num, p.h.name, left)
+	} else if left != 0 {
+		s.space.free(p.head.pool(), left)
+	}
+	p.h.release()
+}
+
+// savePartials notes what came since the last time.
+func (s *Store) savePartials() {
+	s.partials.mu.Lock()
+	list := make([]*Partial, 0, len(s.partials.m))
+	for _, p := range s.partials.m {
+		p.refs++
+		list = append(list, p)
+	}
+	s.partials.mu.Unlock()
+	for _, p := range list {
+		p.Release() // which saves
+	}
+}
+
+// countSlices counts the bytes of the slices that the record of a partial entry
+// says are there.
+func countSlices(r record, raw []byte) int64 {
+	n := sliceCount(r.bodyLen, r.shift)
+	ones := 0
+	for _, b := range raw[int64(r.length)-(n+7)/8 : r.length] {
+		ones += bits.OnesCount8(b)
+	}
+	kept := int64(ones) << r.shift
+	if last := n - 1; raw[int64(r.length)-(n+7)/8+last/8]>>(last%8)&1 != 0 {
+		kept += r.bodyLen - last<<r.shift - 1<<r.shift
+	}
+	return kept
+}
+
+// punch gives back what was written of n bytes from off on.
+func (h *bodyFile) punch(off, n int64) error {
+	return unix.Fallocate(int(h.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+// createSparse makes the file of a body whose slices come in any order. It has
+// one user.
+func (b *bodies) createSparse(r record) (*bodyFile, error) {
+	root, name := b.store.home.Load().root, bigName(r.id, r.num)
+	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
+	f, err := root.OpenFile(name, flags, 0o640)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = root.MkdirAll(name[:len("big/ab")], 0o750); err == nil {
+			f, err = root.OpenFile(name, flags, 0o640)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(r.bodyLen); err != nil {
+		return nil, errors.Join(err, f.Close(), root.Remove(name))
+	}
+	h := &bodyFile{of: b, num: r.num, f: f, name: name, refs: 1, checked: make([]atomic.Uint64, (sliceCount(r.bodyLen, r.shift)+63)/64)}
+	b.mu.Lock()
+	b.open[r.num] = h
+	b.mu.Unlock()
+	return h, nil
+}
