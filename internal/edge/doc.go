@@ -25,6 +25,8 @@
 //	          origin's header arrives: the verdict frees all who wait
 //	          ├─ fill    body into the store, all read along ─► fromFill
 //	          ├─ entry   304, or checked before it is shown ──► fromEntry
+//	          │          a part of a long file, asked for in slices: what is
+//	          │          missing comes by runs, one for each slice ► fromPartial
 //	          ├─ memory  404, 410: kept for seconds ──────────► fromMemory
 //	          ├─ alone   leader gets it, others ask themselves ► fromOrigin
 //	          └─ error   stale copy if it may be used, else 5xx with the reason
@@ -68,6 +70,14 @@
 //   - When the store refuses a body in its middle, whoever reads along gets the
 //     rest as well, through a bounded window in memory, at the pace of the
 //     slowest; one that takes nothing for 30 s while others wait is cut.
+//   - A part of a long file costs the slices it lies in, not the file: of one
+//     that has no digest in its name, belongs to no set, is 8 MiB or longer, has
+//     a strong validator, and of which nothing is on its way as a whole. Each
+//     slice is fetched once, kept, and found again after a restart. All of them
+//     are of one file: when the origin has another, who has seen the header is
+//     cut with the reason "changed", and everybody else gets the new one. What
+//     the store does not take is passed on. An origin whose parts are of no use
+//     is asked for the whole.
 //   - The root files of a set (summary and its signature, repomd.xml, InRelease,
 //     a database of pacman and its signature, …) are shown together, and with
 //     what they list: who reads one of them over a connection gets the others

@@ -53,7 +53,12 @@ type Edge struct {
 	solo      memo[struct{}] // keys whose answers are not shared
 	failing   memo[error]    // keys whose origin fails, while something stale is there
 	negatives memo[*memory]  // files that are not there, by ID of the URI
+	unsliced  memo[struct{}] // keys that are fetched as a whole, by ID of the URI
+	altered   memo[struct{}] // keys of which something changed while it was fetched in parts
 	wrong     memo[[]string] // origins that sent wrong content, by ID of the URI
+
+	assembliesMu sync.Mutex
+	assemblies   map[*diskcache.Partial]*assembly // in use
 
 	buffers bufferPool      // of bufferSize
 	small   bufferPool      // of streamBuffer
@@ -78,6 +83,7 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	}
 	e.readers = newReaders()
 	e.solo.max, e.failing.max, e.negatives.max, e.wrong.max = 1<<16, 1<<16, 1<<12, 1<<12
+	e.unsliced.max, e.altered.max, e.assemblies = 1<<12, 1<<12, make(map[*diskcache.Partial]*assembly)
 	e.negatives.weigh, e.negatives.maxWeight = (*memory).weight, negativeBytes
 	e.ctx, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	if err := e.addSites(); err != nil {

@@ -60,7 +60,9 @@ type flight struct {
 	vary    []string
 	varyKey string
 	// again: with verdictAlone, a second request may bring it into the store.
-	again      bool
+	again bool
+	// passOn: with verdictAlone, the leader asks the origin himself.
+	passOn     bool
 	asked, got time.Time
 	times      asking // of the last request
 	tries      int    // origins that sent wrong content
@@ -291,6 +293,7 @@ func (e *Edge) flyOnce(f *flight, client http.Header) (given bool) {
 	if f.old != nil {
 		httpcache.SetValidators(f.request, f.old.Meta().Header)
 	}
+	f.askPart(e, client)
 	asked := time.Now()
 	resp, err := e.askFor(f)
 	if err == nil && resp.StatusCode == http.StatusNotModified && f.old != nil && (!confirms(resp.Header, f.old.Meta().Header) || f.call.candidate && goesBack(resp.Header, f.old.Meta().Header)) {
@@ -303,17 +306,35 @@ func (e *Edge) flyOnce(f *flight, client http.Header) (given bool) {
 			err = &upstream.Error{Reason: upstream.BadMessage, Err: errors.New("304 to a request without conditions")}
 		}
 	}
+	if err == nil && len(f.request["Range"]) > 0 {
+		switch e.takePart(f, client, resp, asked) {
+		case partTaken:
+			return true
+		case partUnfit:
+			e.unsliced.put(f.call.id, struct{}{}, time.Now(), unslicedFor)
+			_ = resp.Body.Close() // the whole is asked for instead
+			delete(f.request, "Range")
+			asked = time.Now()
+			resp, err = e.askFor(f) //nolint:bodyclose // judge closes it, or who it is given to
+		case partWhole:
+		}
+	}
 	if err != nil {
 		e.failed(f, err)
 		return false
 	}
+	f.adopt(resp)
+	f.status = resp.StatusCode
+	f.asked, f.got = asked, time.Now()
+	return e.judge(f, client, resp, f.asked, f.got)
+}
+
+// adopt makes the flight end with the body, which comes within its budget.
+func (f *flight) adopt(resp *http.Response) {
 	resp.Body = &flightBody{ReadCloser: resp.Body, cancel: f.cancel}
 	if f.budget != nil {
 		resp.Body = &pacedBody{resp.Body, f, f.budget}
 	}
-	f.status = resp.StatusCode
-	f.asked, f.got = asked, time.Now()
-	return e.judge(f, client, resp, f.asked, f.got)
 }
 
 // askFor sends the request of the flight.

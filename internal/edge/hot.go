@@ -143,7 +143,7 @@ func (e *Edge) current(h *hot) bool {
 	if !ok {
 		return false
 	}
-	if h.entry = e.store.Get(id); h.entry == nil {
+	if h.entry = e.store.Get(id); h.entry == nil || h.entry.Partial() {
 		return false
 	}
 	h.meta = h.entry.Meta()

@@ -67,6 +67,21 @@ func (e *Edge) regroup(f *flight, id diskcache.ID) {
 
 // newEntry begins an entry for a response.
 func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc httpcache.Directives, asked, got time.Time) (*diskcache.Writer, *diskcache.Meta, diskcache.State, error) {
+	id, meta := newMeta(c, client, resp, cc, got)
+	w, err := e.store.Create(id, meta, resp.ContentLength)
+	if errors.Is(err, diskcache.ErrFirstSight) {
+		return nil, nil, diskcache.State{}, err
+	}
+	if err != nil {
+		e.metrics.fetches.WithLabelValues(string(upstream.StoreFull)).Inc()
+		e.log.WarnContext(e.ctx, "answer not stored", slog.Any("error", err))
+		return nil, nil, diskcache.State{}, err
+	}
+	return w, meta, c.state(resp.StatusCode, resp.Header, cc, asked, got), nil
+}
+
+// newMeta is what is stored of a response beside its body, and under which ID.
+func newMeta(c *call, client http.Header, resp *http.Response, cc httpcache.Directives, got time.Time) (diskcache.ID, *diskcache.Meta) {
 	meta := &diskcache.Meta{
 		Key: c.site.label() + " " + c.uri, Site: c.site.name, URI: c.uri, Path: c.path,
 		Status: resp.StatusCode, Header: httpcache.StoredHeader(resp.Header, cc), Fixed: isFixed(c.policy),
@@ -84,16 +99,7 @@ func (e *Edge) newEntry(c *call, client http.Header, resp *http.Response, cc htt
 	}
 	meta.Index = meta.Fixed && c.policy.Class == layout.Index
 	meta.Listed = c.policy.Set != (layout.Set{}) && !c.candidate || len(meta.Vary) > 0
-	w, err := e.store.Create(id, meta, resp.ContentLength)
-	if errors.Is(err, diskcache.ErrFirstSight) {
-		return nil, nil, diskcache.State{}, err
-	}
-	if err != nil {
-		e.metrics.fetches.WithLabelValues(string(upstream.StoreFull)).Inc()
-		e.log.WarnContext(e.ctx, "answer not stored", slog.Any("error", err))
-		return nil, nil, diskcache.State{}, err
-	}
-	return w, meta, c.state(resp.StatusCode, resp.Header, cc, asked, got), nil
+	return id, meta
 }
 
 // pump moves the body into the store and wakes the readers.

@@ -71,19 +71,27 @@ type source interface {
 // fromEntry answers with a stored response. It reports false, with nothing
 // sent, if the entry is gone or damaged.
 func (rp *reply) fromEntry(entry *diskcache.Entry, fresh httpcache.Freshness) bool {
+	if entry.Partial() {
+		return rp.fromPartial(entry, fresh)
+	}
 	body, err := entry.Open()
 	if err != nil {
 		return false
 	}
 	defer body.Close()
+	rp.storedAnswer(entry, fresh, stored{body})
+	return true
+}
+
+// storedAnswer answers with a stored response whose body is src.
+func (rp *reply) storedAnswer(entry *diskcache.Entry, fresh httpcache.Freshness, src source) {
 	meta := entry.Meta()
 	age := entry.State().Age(time.Now())
 	h := rp.w.Header()
 	maps.Copy(h, meta.Header)
 	h["Age"] = []string{strconv.FormatInt(int64(age/time.Second), 10)}
 	rp.explain(h, fresh, true)
-	rp.send(meta.Status, meta.Header, entry.Size(), stored{body})
-	return true
+	rp.send(meta.Status, meta.Header, entry.Size(), src)
 }
 
 // fromFill answers from a body on its way into the store.
@@ -203,11 +211,7 @@ func (rp *reply) notModified(h http.Header) {
 // partial answers a request for ranges. It reports false if the whole is to be
 // sent.
 func (rp *reply) partial(h, repr http.Header, size int64, src source) bool {
-	lines := rp.r.Header["Range"]
-	if len(lines) != 1 || rp.c.head || !httpcache.IfRange(rp.r.Header, repr) {
-		return false // Range is defined for GET only (RFC 9110 §14.2)
-	}
-	ranges, ok := httpcache.ParseRange(lines[0], size)
+	ranges, ok := rp.ranges(repr, size)
 	switch {
 	case !ok:
 		delete(h, "Content-Type")
@@ -237,6 +241,16 @@ func (rp *reply) partial(h, repr http.Header, size int64, src source) bool {
 		rp.text(m.Tail())
 	}
 	return true
+}
+
+// ranges are the parts that the request asks for, as [httpcache.ParseRange] has
+// them. Range is defined for GET only (RFC 9110 §14.2).
+func (rp *reply) ranges(repr http.Header, size int64) ([]httpcache.Range, bool) {
+	lines := rp.r.Header["Range"]
+	if len(lines) != 1 || rp.c.head || !httpcache.IfRange(rp.r.Header, repr) {
+		return nil, true
+	}
+	return httpcache.ParseRange(lines[0], size)
 }
 
 // text sends a piece of multipart framing.

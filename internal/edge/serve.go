@@ -237,6 +237,10 @@ func (rp *reply) leaderAlone(f *flight) bool {
 		rp.outcome = outcomeMiss
 		return rp.fromLanded(f.entry)
 	}
+	if f.passOn {
+		rp.pass()
+		return true
+	}
 	resp := f.take()
 	if resp == nil {
 		return false

@@ -28,6 +28,20 @@ func (r Range) ContentRange(size int64) string {
 // Unsatisfied is the value of a 416 response's Content-Range field.
 func Unsatisfied(size int64) string { return "bytes */" + strconv.FormatInt(size, 10) }
 
+// ParseContentRange reads the Content-Range field of a 206 response (RFC 9110
+// §14.4): the part that was sent, which is not empty, and the size of the whole.
+// ok is false if it says anything else, also that the size is not known.
+func ParseContentRange(field string) (part Range, size int64, ok bool) {
+	unit, rest, _ := strings.Cut(field, " ")
+	span, total, _ := strings.Cut(rest, "/")
+	from, to, _ := strings.Cut(span, "-")
+	start, ok1 := parsePos(from)
+	end, ok2 := parsePos(to)
+	size, ok3 := parsePos(total)
+	ok = strings.EqualFold(unit, "bytes") && ok1 && ok2 && ok3 && start <= end && end < size
+	return Range{start, end - start + 1}, size, ok
+}
+
 // ParseRange reads the Range field of a request for a representation of the
 // given size (RFC 9110 §14.1.2, §14.2).
 //

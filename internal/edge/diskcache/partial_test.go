@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 )
 
@@ -209,5 +210,79 @@ func TestPartialDamaged(t *testing.T) {
 	p.Release()
 	if s.Get(idOf(2)) != nil {
 		t.Error("the damaged entry is still there")
+	}
+}
+
+// After a crash in the middle of a slice, what was saved before is there, and
+// nothing else.
+func TestPartialCrash(t *testing.T) {
+	dir, body := t.TempDir(), partialBody()
+	s := open(t, dir, 64<<20)
+	p, _, err := s.CreatePartial(idOf(2), metaOf(2), int64(len(body)), 1<<20, stateOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release()
+	for _, i := range []int64{3, 0, 5} {
+		keep(t, p, body, i)
+		if err := p.Save(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Reserve(4); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.WriteAt(body[4<<20:4<<20+5000], 4<<20); err != nil {
+			t.Fatal(err)
+		}
+		image := t.TempDir()
+		if err := os.CopyFS(image, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		p.Give(4)
+		after := open(t, image, 64<<20)
+		q := partialOf(t, after, idOf(2))
+		for j := range q.Slices() {
+			if q.Has(j) != p.Has(j) {
+				t.Errorf("slice %d: %v, was %v", j, q.Has(j), p.Has(j))
+			}
+			if n, err := q.Verified(j<<20, 1); err != nil || (n > 0) != p.Has(j) {
+				t.Errorf("slice %d: %d bytes, %v", j, n, err)
+			}
+		}
+		q.Release()
+	}
+}
+
+// A look at the whole store checks the slices that are there, and no others.
+func TestCheckPartial(t *testing.T) {
+	dir, body := t.TempDir(), partialBody()
+	s := open(t, dir, 64<<20)
+	p, _, err := s.CreatePartial(idOf(2), metaOf(2), int64(len(body)), 1<<20, stateOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep(t, p, body, 1)
+	keep(t, p, body, 4)
+	name := p.h.name
+	p.Release()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for damaged := range 2 {
+		i := inspect(t, dir)
+		done, err := i.Check(t.Context(), func(int64) {}, func(Damage) {})
+		if err != nil || done.Entries != 1 || done.Damaged != damaged || done.Bytes < 2<<20 || done.Bytes > 3<<20 {
+			t.Errorf("%+v, %v; want %d damaged", done, err, damaged)
+		}
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+		if f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0); err == nil {
+			_, _ = f.WriteAt([]byte("?"), 4<<20+5000)
+			_ = f.Close()
+		}
 	}
 }

@@ -40,6 +40,7 @@ const (
 	VerifyMismatch   Reason = "verify_mismatch"    // content is not what its name says
 	// The files of a set do not belong together, or are older than those held.
 	GenerationConflict Reason = "generation_conflict"
+	Changed            Reason = "changed"     // the file changed while it was fetched in parts
 	StoreFull          Reason = "store_full"  // no room, or the disk failed
 	ClientGone         Reason = "client_gone" // nobody waits any more
 	Stopping           Reason = "stopping"    // the edge is told to end
@@ -56,7 +57,7 @@ func (r Reason) Status() int {
 		return http.StatusLoopDetected
 	case Stopping:
 		return http.StatusServiceUnavailable
-	case DNS, Refused, TLS, Reset, ShortBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, StoreFull, ClientGone:
+	case DNS, Refused, TLS, Reset, ShortBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone:
 	}
 	return http.StatusBadGateway
 }
@@ -86,7 +87,7 @@ func (r Reason) ProxyError() string {
 		return "" // the origin's answer is passed on
 	case Loop:
 		return "proxy_loop_detected"
-	case VerifyMismatch, GenerationConflict, StoreFull, ClientGone, Stopping:
+	case VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping:
 	}
 	return "proxy_internal_error"
 }
