@@ -94,7 +94,7 @@ func (v *verifier) close() {
 	if v != nil && v.unpack != nil {
 		_ = v.unpack.CloseWithError(io.ErrUnexpectedEOF)
 		if v.unpacked != nil {
-			<-v.unpacked
+			_ = <-v.unpacked // nobody asks any more
 			v.unpacked = nil
 		}
 	}
