@@ -94,7 +94,8 @@ func (v *verifier) close() {
 	if v != nil && v.unpack != nil {
 		_ = v.unpack.CloseWithError(io.ErrUnexpectedEOF)
 		if v.unpacked != nil {
-			_ = <-v.unpacked // nobody asks any more
+			//nolint:errcheck // nobody asks any more what it was
+			<-v.unpacked
 			v.unpacked = nil
 		}
 	}

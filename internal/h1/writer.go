@@ -313,16 +313,19 @@ func (w *writer) copy(r io.Reader) (int64, error) {
 // false, and nothing is done.
 func (w *writer) sendFile(r io.Reader) (sent int64, done bool, err error) {
 	limited, _ := r.(*io.LimitedReader)
-	if limited == nil || limited.N <= sendfileFrom || w.c.sock == nil || w.head || w.length < 0 || w.written+limited.N > w.length || w.err != nil {
+	if limited == nil || limited.N <= sendfileFrom || w.c.sock == nil || w.head || w.length < 0 || w.written+limited.N > w.length {
 		return 0, false, nil
+	}
+	if w.err != nil {
+		return 0, true, w.err
 	}
 	f, _ := limited.R.(*os.File)
 	if f == nil {
 		return 0, false, nil
 	}
 	at, err := f.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return 0, false, nil //nolint:nilerr // it has no position: it is read
+	if err != nil { // it has no position: it is read
+		return 0, false, nil //nolint:nilerr // as said
 	}
 	if err := w.unhold(); err != nil {
 		return 0, true, err
