@@ -133,7 +133,7 @@ func (s *Store) probe() error {
 // regain raises the limit to what the disk has.
 func (s *Store) regain() {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(s.home.Load().self.Fd()), &st); err != nil {
+	if err := s.home.Load().control(func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
 		return
 	}
 	room := int64(st.Bavail)*st.Bsize - s.space.margin - s.opts.Size/64

@@ -168,12 +168,26 @@ func (h *home) gone() bool {
 		}
 	}
 	var st unix.Stat_t
-	return unix.Fstat(int(h.self.Fd()), &st) == nil && st.Nlink == 0
+	return h.control(func(fd int) error { return unix.Fstat(fd, &st) }) == nil && st.Nlink == 0
+}
+
+// control calls f with the folder's descriptor, which close does not take away
+// meanwhile.
+func (h *home) control(f func(fd int) error) error {
+	raw, err := h.self.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
+		return err
+	}
+	return failed
 }
 
 // sync brings everything that was written to the disk.
 func (h *home) sync() error {
-	if err := unix.Syncfs(int(h.self.Fd())); err != nil {
+	if err := h.control(unix.Syncfs); err != nil {
 		return fmt.Errorf("sync store: %w", err)
 	}
 	return nil
