@@ -41,8 +41,6 @@ func (g goals) has(name string) bool {
 	return ok
 }
 
-func (c *benchCase) hot() []string { return c.warmed }
-
 func cases(cfg config) []benchCase {
 	var small []string
 	for i := range objects {

@@ -128,7 +128,7 @@ func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (m
 	}
 	for _, s := range order {
 		for range 3 { // into the cache, and into its memory
-			if err := warm(ctx, s, c.hot()); err != nil {
+			if err := warm(ctx, s, c.warmed); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
 		}

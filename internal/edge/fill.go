@@ -109,7 +109,7 @@ func (f *fill) leave() {
 	idle := f.readers == 0 && f.abandonedLocked()
 	if f.window != nil {
 		f.trimLocked()
-		f.wakePushLocked()
+		f.window.wake()
 	}
 	f.releaseLocked()
 	f.mu.Unlock()

@@ -381,14 +381,22 @@ func (s stored) sendFile(rp *reply, f *os.File, off, n int64) (int64, error) {
 		if err != nil {
 			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: err}
 		}
-		part, err := io.Copy(rp.w, &io.LimitedReader{R: f, N: good})
-		sent += part
-		if err != nil {
-			return sent, toClient(err)
+		part, err := rp.sendStored(f, good)
+		if sent += part; err != nil {
+			return sent, err
 		}
-		if part < good {
-			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: io.ErrUnexpectedEOF}
-		}
+	}
+	return sent, nil
+}
+
+// sendStored sends the next n bytes of what is stored.
+func (rp *reply) sendStored(from io.Reader, n int64) (int64, error) {
+	sent, err := io.Copy(rp.w, &io.LimitedReader{R: from, N: n})
+	switch {
+	case err != nil:
+		return sent, toClient(err)
+	case sent < n:
+		return sent, &upstream.Error{Reason: upstream.StoreFull, Err: io.ErrUnexpectedEOF}
 	}
 	return sent, nil
 }

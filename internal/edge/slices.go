@@ -439,13 +439,9 @@ func (a assembled) send(rp *reply, off, n int64) (int64, error) {
 		if f == nil {
 			from = io.NewSectionReader(a.p, off+sent, good)
 		}
-		part, err := io.Copy(rp.w, &io.LimitedReader{R: from, N: good})
-		sent += part
-		if err != nil {
-			return sent, toClient(err)
-		}
-		if part < good {
-			return sent, &upstream.Error{Reason: upstream.StoreFull, Err: io.ErrUnexpectedEOF}
+		part, err := rp.sendStored(from, good)
+		if sent += part; err != nil {
+			return sent, err
 		}
 	}
 	return sent, nil

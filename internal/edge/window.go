@@ -144,6 +144,11 @@ func (w *window) drop() {
 	}
 	w.pieces[0] = piece{}
 	w.pieces = w.pieces[1:]
+	w.wake()
+}
+
+// wake wakes the one who waits for room.
+func (w *window) wake() {
 	if w.room != nil {
 		close(w.room)
 		w.room = nil
@@ -173,14 +178,6 @@ func (f *fill) trimLocked() {
 	}
 }
 
-// wakePushLocked wakes the one who waits for room.
-func (f *fill) wakePushLocked() {
-	if f.window.room != nil {
-		close(f.window.room)
-		f.window.room = nil
-	}
-}
-
 // leaveBehind goes on without those who hold the others up for too long, and
 // returns when to look again.
 func (f *fill) leaveBehind(now time.Time) time.Duration {
@@ -207,7 +204,7 @@ func (f *fill) leaveBehind(now time.Time) time.Duration {
 	if !found {
 		f.window.unpinned = true
 	}
-	f.wakePushLocked()
+	f.window.wake()
 	return next
 }
 

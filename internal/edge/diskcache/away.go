@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // away is the state of a store whose folder could not be used when it was
@@ -88,11 +87,7 @@ func (s *Store) await() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for wait := healFirst; ; wait = min(2*wait, healLast) {
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-s.ended:
-			timer.Stop()
+		if !s.pause(wait) {
 			return
 		}
 		err := s.mount(ctx)

@@ -78,14 +78,22 @@ func (s *Store) fault(op string, err error) {
 	s.workers.Go(s.heal)
 }
 
+// pause waits, and reports false if the store is closed before.
+func (s *Store) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.ended:
+		return false
+	}
+}
+
 // heal tries until the disk works.
 func (s *Store) heal() {
 	for wait := healFirst; ; wait = min(2*wait, healLast) {
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-s.ended:
-			timer.Stop()
+		if !s.pause(wait) {
 			return
 		}
 		err := s.probe()
