@@ -15,6 +15,10 @@ import (
 	"freshet/internal/layout"
 )
 
+// verifyFirst is the length up to which a body whose name tells its digest is
+// checked before anyone sees its header.
+const verifyFirst = 1 << 20
+
 // begin prepares to store the response. It reports false if the store cannot
 // take it.
 func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc httpcache.Directives, asked, got time.Time, shared bool) bool {
