@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // bodies are the files of those bodies that are too long for a segment. Their
@@ -263,3 +265,32 @@ func (h *bodyFile) verify(r record, sums []byte, i int64) error {
 
 // ErrCorrupt says that a body's checksum does not match.
 var ErrCorrupt = errors.New("damaged body")
+
+// createSparse makes the file of a body whose slices come in any order. It has
+// one user.
+func (b *bodies) createSparse(r record) (*bodyFile, error) {
+	root, name := b.store.home.Load().root, bigName(r.id, r.num)
+	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
+	f, err := root.OpenFile(name, flags, 0o640)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = root.MkdirAll(name[:len("big/ab")], 0o750); err == nil {
+			f, err = root.OpenFile(name, flags, 0o640)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Truncate(r.bodyLen); err != nil {
+		return nil, errors.Join(err, f.Close(), root.Remove(name))
+	}
+	h := &bodyFile{of: b, num: r.num, f: f, name: name, refs: 1, checked: make([]atomic.Uint64, (sliceCount(r.bodyLen, r.shift)+63)/64)}
+	b.mu.Lock()
+	b.open[r.num] = h
+	b.mu.Unlock()
+	return h, nil
+}
+
+// punch gives back what was written of n bytes from off on.
+func (h *bodyFile) punch(off, n int64) error {
+	return unix.Fallocate(int(h.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
