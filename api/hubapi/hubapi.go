@@ -199,6 +199,10 @@ type Job struct {
 	Log        string      `json:"log"`
 	StartAfter *StartAfter `json:"start_after"`
 	Repo       *string     `json:"repo"`
+	// WaitsFor says what keeps the queue waiting that the job is in: a reason
+	// word ("key", "space", "database"), a colon and the cause. Absent while the
+	// queue goes on. flat-manager has no such key.
+	WaitsFor string `json:"waits-for,omitempty"`
 }
 
 // CommitResults and PublishResults are the documents in Job.Results.

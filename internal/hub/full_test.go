@@ -101,8 +101,7 @@ func (h *runningHub) started(path string) {
 	h.t.Fatalf("%s does not start", path)
 }
 
-// A publish that fails because the disk is full is told as failed as soon as
-// that can be written down, and those after it go on.
+// A publish for which the disk is full waits, and is done when there is room.
 func TestDiskFullDuringPublish(t *testing.T) {
 	dir := smallDisk(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -131,12 +130,13 @@ func TestDiskFullDuringPublish(t *testing.T) {
 			t.Errorf("without room the job is %+v", job)
 		}
 		makeRoom()
-		job := h.wait(path)
-		if job.Status != hubapi.JobBroken || !strings.Contains(*job.Results, "no space") || !strings.Contains(job.Log, "Failed: ") {
+		h.publish(second)
+		if job := h.wait(path); job.Status != hubapi.JobEnded || !strings.Contains(job.Log, "Waiting for space: ") {
 			t.Errorf("job %+v results %s", job, *job.Results)
 		}
-		h.publish(second)
-		h.publish(build)
+		if status := h.get("/status", "Accept", "application/json"); strings.Contains(string(status.body), "waits_for") {
+			t.Errorf("status %s", status.body)
+		}
 		h.stop()
 	})
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,12 +61,21 @@ func (s *server) publishBuild(w http.ResponseWriter, r *http.Request, claims *au
 }
 
 func (s *server) answerJob(w http.ResponseWriter, r *http.Request, path string, id int64) error {
-	job, err := s.catalog.JobWithLog(r.Context(), id, 0)
+	job, err := s.jobFrom(r.Context(), id, 0)
 	if err != nil {
 		return err
 	}
 	s.answerAt(w, path, job)
 	return nil
+}
+
+// jobFrom returns a job as clients see it, with its log from an offset on.
+func (s *server) jobFrom(ctx context.Context, id, offset int64) (hubapi.Job, error) {
+	job, err := s.catalog.JobWithLog(ctx, id, offset)
+	if err == nil && job.Status == hubapi.JobNew && job.Repo != nil && catalog.Serial(job.Kind) {
+		job.WaitsFor = s.waiting(*job.Repo)
+	}
+	return job, err
 }
 
 func (s *server) getCommitJob(w http.ResponseWriter, r *http.Request, _ *auth.Claims, build hubapi.Build) error {
@@ -120,7 +130,7 @@ func (s *server) showJob(w http.ResponseWriter, r *http.Request, id int64) error
 	if err := readJSON(w, r, &request, jsonBody); err != nil {
 		return err
 	}
-	job, err := s.catalog.JobWithLog(r.Context(), id, request.LogOffset)
+	job, err := s.jobFrom(r.Context(), id, request.LogOffset)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ type metrics struct {
 	jobs       *prometheus.CounterVec
 	jobSeconds *prometheus.HistogramVec
 	jobsNow    *prometheus.GaugeVec
+	waits      *prometheus.GaugeVec
 	publish    *prometheus.HistogramVec
 	uploaded   prometheus.Counter
 	eventHead  prometheus.Gauge
@@ -33,6 +34,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "freshet_hub_jobs_in_progress",
 			Help: "Jobs being worked on.",
 		}, []string{"kind"}),
+		waits: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "freshet_hub_repo_waiting",
+			Help: "1 while the publishes of a repository wait, by what for: key (that signs), space (on the disk) or database: alert on it.",
+		}, []string{"repo", "reason"}),
 		publish: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "freshet_hub_publish_seconds",
 			Help:    "Time a publish takes, of however many builds or of a tree, by repository or tree.",
@@ -47,7 +52,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Serial of the newest event.",
 		}),
 	}
-	reg.MustRegister(m.jobs, m.jobSeconds, m.jobsNow, m.publish, m.uploaded, m.eventHead)
+	reg.MustRegister(m.jobs, m.jobSeconds, m.jobsNow, m.waits, m.publish, m.uploaded, m.eventHead)
 	return m
 }
 
@@ -59,5 +64,16 @@ func (m *metrics) begin(kind hubapi.JobKind, repo string) (ended func(hubapi.Job
 		m.jobsNow.WithLabelValues(kind.String()).Dec()
 		m.jobSeconds.WithLabelValues(kind.String()).Observe(time.Since(started).Seconds())
 		m.jobs.WithLabelValues(kind.String(), repo, status.String()).Inc()
+	}
+}
+
+// repoWaits tells what the publishes of a repository wait for, "" for nothing.
+func (m *metrics) repoWaits(repo, reason string) {
+	for _, one := range waitReasons() {
+		value := 0.0
+		if one == reason {
+			value = 1
+		}
+		m.waits.WithLabelValues(repo, one).Set(value)
 	}
 }

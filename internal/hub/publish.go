@@ -42,6 +42,9 @@ func (s *server) runPublish(ctx context.Context, first *catalog.Job) error {
 	defer p.log.end(ctx)
 
 	failed := p.run(ctx, jobs)
+	if len(failed) < len(jobs) {
+		s.queues[first.Repo].resume()
+	}
 	for _, job := range jobs {
 		if cause := failed[job.ID]; cause != nil {
 			s.settle(ctx, job, cause)

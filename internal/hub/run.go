@@ -53,7 +53,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	}
 	s := &server{
 		cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics),
-		repos: make(map[string]*repository.Repository), stopping: ctx,
+		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), stopping: ctx,
 	}
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
@@ -107,14 +107,14 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 	})()
 
 	group.Go(func() error { return role.Serve(stop, listener, access.Wrap(s.routes()), s.log) })
-	worker := func(filter catalog.JobFilter, run func(context.Context, *catalog.Job) error) {
-		group.Go(func() error { s.work(jobs, stop, filter, run); return nil })
+	worker := func(filter catalog.JobFilter, q *queue, run func(context.Context, *catalog.Job) error) {
+		group.Go(func() error { s.work(jobs, stop, filter, q, run); return nil })
 	}
 	for range s.cfg.CommitWorkers {
-		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, s.runCommit)
+		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, nil, s.runCommit)
 	}
 	for name := range s.repos {
-		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobPublish}, Repo: name}, s.runPublish)
+		worker(catalog.JobFilter{Kinds: catalog.SerialKinds(), Repo: name}, s.queues[name], s.runSerial)
 	}
 	group.Go(func() error { s.upkeep(stop); return nil })
 	if s.cfg.Database != "" {
@@ -216,6 +216,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	}
 	open.add(repo)
 	s.repos[name] = repo
+	s.queues[name] = s.newQueue(name, signer)
 	for _, p := range pending {
 		s.log.InfoContext(ctx, "recording what the repository's files say already", slog.String("repo", name), slog.Any("requests", p.Keys))
 		if err := s.resume(ctx, name, p); err != nil {

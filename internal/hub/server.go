@@ -19,6 +19,7 @@ type server struct {
 	catalog   *catalog.Catalog
 	authority *auth.Authority
 	repos     map[string]*repository.Repository
+	queues    map[string]*queue // by repository
 	trees     *tree.Trees
 	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.

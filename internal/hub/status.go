@@ -23,6 +23,8 @@ type repoStatus struct {
 	Title string `json:"title"`
 	URL   string `json:"url"`
 	Refs  int    `json:"refs"`
+	// WaitsFor is what its publishes wait for, see [hubapi.Job].
+	WaitsFor string `json:"waits_for,omitempty"`
 }
 
 type jobStatus struct {
@@ -38,8 +40,8 @@ var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
 <style>body{font-family:sans-serif;margin:2em auto;max-width:50em}td,th{text-align:left;padding:.2em 1em .2em 0}</style></head><body>
 <h1>Freshet hub</h1>
 <h2>Repositories</h2>
-<table><tr><th>Name<th>Title<th>Refs<th>Add with</tr>
-{{range .Repos}}<tr><td>{{.Name}}<td>{{.Title}}<td>{{.Refs}}<td><a href="{{.URL}}{{.Name}}.flatpakrepo">{{.Name}}.flatpakrepo</a></tr>
+<table><tr><th>Name<th>Title<th>Refs<th>Add with<th>Waits for</tr>
+{{range .Repos}}<tr><td>{{.Name}}<td>{{.Title}}<td>{{.Refs}}<td><a href="{{.URL}}{{.Name}}.flatpakrepo">{{.Name}}.flatpakrepo</a><td>{{.WaitsFor}}</tr>
 {{end}}</table>
 <h2>Jobs</h2>
 {{if .Jobs}}<table><tr><th>Kind<th>Repository<th>Status<th>Count</tr>
@@ -69,7 +71,7 @@ func (s *server) statusInfo(r *http.Request) (statusInfo, error) {
 	info := statusInfo{Repos: []repoStatus{}, Jobs: []jobStatus{}}
 	for _, name := range slices.Sorted(maps.Keys(s.repos)) {
 		info.Repos = append(info.Repos, repoStatus{
-			Name: name, Title: s.cfg.Repos[name].Title, URL: s.repoURL(name), Refs: s.repos[name].Heads(),
+			Name: name, Title: s.cfg.Repos[name].Title, URL: s.repoURL(name), Refs: s.repos[name].Heads(), WaitsFor: s.waiting(name),
 		})
 	}
 	var err error

@@ -22,21 +22,25 @@ const (
 	heartbeat = catalog.Lease / 4
 )
 
-// work does the jobs of the filter, one after the other, until stop ends. The
-// job under way then goes on as long as ctx allows.
-func (s *server) work(ctx, stop context.Context, filter catalog.JobFilter, run func(context.Context, *catalog.Job) error) {
+// work does the jobs of the filter, one after the other, until stop ends, and
+// begins none while their queue waits. The job under way then goes on as long
+// as ctx allows.
+func (s *server) work(ctx, stop context.Context, filter catalog.JobFilter, q *queue, run func(context.Context, *catalog.Job) error) {
 	for stop.Err() == nil {
-		changed := s.catalog.JobsChanged()
-		job, err := s.catalog.NextJob(stop, filter)
-		if err == nil && job != nil {
+		changed, poll := s.catalog.JobsChanged(), idlePoll
+		if q.gate(stop) != nil {
+			changed, poll = nil, gatePoll
+		} else if job, err := s.catalog.NextJob(stop, filter); err == nil && job != nil {
 			s.guard(ctx, job, run)
 			continue
-		}
-		if err != nil && stop.Err() == nil {
+		} else if err != nil && stop.Err() == nil {
 			s.log.ErrorContext(ctx, "cannot look for jobs", slog.Any("error", err))
-			changed = nil // not again at once
+			q.hold(waitsForDatabase, err)
+			changed, poll = nil, gatePoll
+		} else {
+			q.resume()
 		}
-		timer := time.NewTimer(idlePoll)
+		timer := time.NewTimer(poll)
 		select {
 		case <-stop.Done():
 		case <-changed:
@@ -44,6 +48,16 @@ func (s *server) work(ctx, stop context.Context, filter catalog.JobFilter, run f
 		}
 		timer.Stop()
 	}
+}
+
+// runSerial does a job of a repository's queue.
+func (s *server) runSerial(ctx context.Context, job *catalog.Job) error {
+	switch job.Kind {
+	case hubapi.JobPublish:
+		return s.runPublish(ctx, job)
+	case hubapi.JobCommit, hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune:
+	}
+	return fmt.Errorf("this hub does no %s jobs", job.Kind)
 }
 
 // guard runs a job so that neither an error nor a panic takes the worker down.
@@ -60,8 +74,9 @@ func (s *server) guard(ctx context.Context, job *catalog.Job, run func(context.C
 }
 
 // settle ends a job that did not go well: it is given back when the hub stops
-// or the disk was full, dropped when it is somebody else's by now, and broken
-// otherwise.
+// or something is missing that will be there again, dropped when it is somebody
+// else's by now, and broken otherwise. A job of a repository's queue keeps its
+// place there, and the queue waits.
 func (s *server) settle(ctx context.Context, job *catalog.Job, cause error) {
 	stopped := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx)
@@ -72,7 +87,14 @@ func (s *server) settle(ctx context.Context, job *catalog.Job, cause error) {
 	case stopped:
 		s.log.InfoContext(ctx, "job interrupted; it goes on at the next start", attrs...)
 		s.conclude(ctx, job, "", func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{}) })
-	case waitsForSpace(job, cause):
+	case waitReason(cause) != "" && s.queueOf(job) != nil:
+		s.log.WarnContext(ctx, "queue waits", append(attrs, slog.String("repo", job.Repo))...)
+		line := ""
+		if s.queueOf(job).hold(waitReason(cause), cause) {
+			line = fmt.Sprintf("Waiting for %s: %s\n", waitReason(cause), reason(cause))
+		}
+		s.conclude(ctx, job, line, func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{}) })
+	case retriesForSpace(job, cause):
 		pause := spacePause(job.Attempt)
 		s.log.WarnContext(ctx, "disk full; job will be tried again", append(attrs, slog.Duration("after", pause))...)
 		line := fmt.Sprintf("The hub's disk is full; trying again in %v: %s\n", pause, reason(cause))
@@ -136,10 +158,18 @@ const (
 	maxSpacePause = 5 * time.Minute
 )
 
-// waitsForSpace reports whether a job is to be tried again when there may be
-// room. Commits disturb nobody while they wait. A publish that came back later
-// could take back what was published meanwhile, so whoever wants it asks again.
-func waitsForSpace(job *catalog.Job, cause error) bool {
+// queueOf returns the queue that a job has its place in; nil for jobs that may
+// overtake one another.
+func (s *server) queueOf(job *catalog.Job) *queue {
+	if !catalog.Serial(job.Kind) {
+		return nil
+	}
+	return s.queues[job.Repo]
+}
+
+// retriesForSpace reports whether a job is to be tried again alone when there
+// may be room. Commits disturb nobody while they wait.
+func retriesForSpace(job *catalog.Job, cause error) bool {
 	return job.Kind == hubapi.JobCommit && job.Attempt < maxSpaceAttempts && noSpace(cause)
 }
 

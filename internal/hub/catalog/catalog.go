@@ -11,9 +11,9 @@
 //   - Serials of events begin at 1 and have no gap, and an event is written in
 //     the transaction of the change that it tells of. Whoever sees serial n sees
 //     all below n.
-//   - A job is run by one claimant at a time. Jobs of one repository (publish,
-//     republish, update-repo, prune) run one after the other; commits and
-//     checks run beside each other and beside those.
+//   - A job is run by one claimant at a time. Jobs of one repository that move
+//     its refs ([SerialKinds]) run one after the other; all others, commits,
+//     checks and prunes among them, run beside each other and beside those.
 //   - A job under way when its process dies is queued again by [Catalog.Recover],
 //     with its build still Committing or Publishing; it fails only after
 //     [MaxInterruptions].

@@ -50,14 +50,12 @@ func (c *Catalog) NextJob(ctx context.Context, filter JobFilter) (*Job, error) {
 
 // candidate returns the id of the job to run next, or 0.
 func (c *Catalog) candidate(ctx context.Context, tx *sqldb.Tx, filter JobFilter) (int64, error) {
-	now := c.now()
+	now, serial := c.now(), kindArgs(SerialKinds())
 	query := `SELECT j.id FROM jobs j WHERE j.status = ? AND j.start_after <= ?`
 	args := []any{hubapi.JobNew, now.UnixMicro()}
 	if len(filter.Kinds) > 0 {
 		query += ` AND j.kind IN (` + placeholders(len(filter.Kinds)) + `)`
-		for _, kind := range filter.Kinds {
-			args = append(args, kind)
-		}
+		args = append(args, kindArgs(filter.Kinds)...)
 	}
 	if filter.Repo != "" {
 		query += ` AND j.repo = ?`
@@ -65,11 +63,14 @@ func (c *Catalog) candidate(ctx context.Context, tx *sqldb.Tx, filter JobFilter)
 	}
 	query += ` AND NOT EXISTS (SELECT 1 FROM job_dependencies d JOIN jobs p ON p.id = d.depends_on
 			WHERE d.job_id = j.id AND p.status IN (?, ?))
-		AND (j.kind IN (?, ?) OR NOT EXISTS (SELECT 1 FROM jobs r
-			WHERE r.status = ? AND r.repo = j.repo AND r.kind NOT IN (?, ?)))
+		AND (j.kind NOT IN (` + placeholders(len(serial)) + `) OR NOT EXISTS (SELECT 1 FROM jobs r
+			WHERE r.status = ? AND r.repo = j.repo AND r.kind IN (` + placeholders(len(serial)) + `)))
 		ORDER BY CASE WHEN j.kind = ? AND j.created > ? THEN 1 ELSE 0 END, j.id LIMIT 1`
-	args = append(args, hubapi.JobNew, hubapi.JobStarted, hubapi.JobCommit, hubapi.JobCheck,
-		hubapi.JobStarted, hubapi.JobCommit, hubapi.JobCheck, hubapi.JobPrune, now.Add(-pruneGrace).UnixMicro())
+	args = append(args, hubapi.JobNew, hubapi.JobStarted)
+	args = append(args, serial...)
+	args = append(args, hubapi.JobStarted)
+	args = append(args, serial...)
+	args = append(args, hubapi.JobPrune, now.Add(-pruneGrace).UnixMicro())
 	var id int64
 	err := tx.QueryRow(ctx, query, args...).Scan(&id)
 	if sqldb.NoRows(err) {
@@ -92,8 +93,9 @@ func (c *Catalog) claim(ctx context.Context, tx *sqldb.Tx, id int64) (*Job, erro
 
 // ClaimAlike claims more queued jobs of the kind and repository of a job that
 // the caller has claimed, oldest first, at most limit: publishes that wait are
-// done as one.
+// done as one. None of them overtakes a serial job of another kind.
 func (c *Catalog) ClaimAlike(ctx context.Context, like *Job, limit int) (jobs []*Job, err error) {
+	serial := kindArgs(SerialKinds())
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
 		jobs = nil
 		if _, err := c.claimed(ctx, tx, like.Claim()); err != nil {
@@ -101,8 +103,10 @@ func (c *Catalog) ClaimAlike(ctx context.Context, like *Job, limit int) (jobs []
 		}
 		waiting, err := queryJobs(ctx, tx, `status = ? AND kind = ? AND repo = ? AND start_after <= ?
 			AND NOT EXISTS (SELECT 1 FROM job_dependencies d JOIN jobs p ON p.id = d.depends_on
-				WHERE d.job_id = jobs.id AND p.status IN (?, ?))`,
-			hubapi.JobNew, like.Kind, like.Repo, c.now().UnixMicro(), hubapi.JobNew, hubapi.JobStarted)
+				WHERE d.job_id = jobs.id AND p.status IN (?, ?))
+			AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.status = ? AND o.repo = jobs.repo AND o.id < jobs.id
+				AND o.kind <> jobs.kind AND o.kind IN (`+placeholders(len(serial))+`))`,
+			append([]any{hubapi.JobNew, like.Kind, like.Repo, c.now().UnixMicro(), hubapi.JobNew, hubapi.JobStarted, hubapi.JobNew}, serial...)...)
 		if err != nil {
 			return err
 		}
@@ -242,11 +246,11 @@ func (c *Catalog) fail(ctx context.Context, tx *sqldb.Tx, job *Job, reason strin
 	}
 	if job.Build != 0 {
 		switch job.Kind {
-		case hubapi.JobCommit, hubapi.JobCheck:
+		case hubapi.JobCommit:
 			err = setRepoState(ctx, tx, job.Build, hubapi.RepoFailed, reason)
 		case hubapi.JobPublish:
 			err = setPublishedState(ctx, tx, job.Build, hubapi.PublishFailed, reason)
-		case hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobPrune:
+		case hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune:
 		}
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -207,7 +208,7 @@ func (c *Catalog) JobWithLog(ctx context.Context, id, offset int64) (hubapi.Job,
 	if !job.StartAfter.IsZero() {
 		shown.StartAfter = &hubapi.StartAfter{Seconds: job.StartAfter.Unix(), Nanos: int32(job.StartAfter.Nanosecond())}
 	}
-	if job.Repo != "" && serial(job.Kind) {
+	if job.Repo != "" && ofRepo(job.Kind) {
 		shown.Repo = &job.Repo
 	}
 	return shown, nil
@@ -309,10 +310,29 @@ func (c *Catalog) JobCounts(ctx context.Context) (counts []JobCount, err error) 
 	return counts, nil
 }
 
-// serial tells whether jobs of the kind run one after the other in a
-// repository.
-func serial(kind hubapi.JobKind) bool {
+// SerialKinds returns the kinds of job that change what a ref points at, of
+// which a repository does one after the other, in the order in which they were
+// asked for.
+func SerialKinds() []hubapi.JobKind {
+	return []hubapi.JobKind{hubapi.JobPublish, hubapi.JobUpdateRepo, hubapi.JobRepublish}
+}
+
+// Serial tells whether a kind is one of SerialKinds.
+func Serial(kind hubapi.JobKind) bool { return slices.Contains(SerialKinds(), kind) }
+
+// ofRepo tells whether clients are shown the repository of jobs of the kind;
+// flat-manager keeps none for the others.
+func ofRepo(kind hubapi.JobKind) bool {
 	return kind != hubapi.JobCommit && kind != hubapi.JobCheck
+}
+
+// kindArgs are kinds as arguments of a query.
+func kindArgs(kinds []hubapi.JobKind) []any {
+	args := make([]any, len(kinds))
+	for i, kind := range kinds {
+		args[i] = kind
+	}
+	return args
 }
 
 func (c *Catalog) leaseEnd() int64 { return c.now().Add(Lease).UnixMicro() }

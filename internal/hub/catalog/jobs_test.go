@@ -47,12 +47,13 @@ func TestQueueOrder(t *testing.T) {
 			{Kind: hubapi.JobPrune, Repo: "stable", Count: 1},
 		})
 
-		// One job of a repository at a time, oldest first, prune last;
-		// commits beside everything.
+		// One job of a repository at a time, oldest first; commits beside
+		// everything, and a prune too, last.
 		running := next(first)
 		runningOther := next(other)
 		next(commit1)
 		next(commit2)
+		end(next(prune))
 		wantNoJob(t, c, catalog.JobFilter{})
 		end(runningOther)
 		wantNoJob(t, c, catalog.JobFilter{})
@@ -62,11 +63,13 @@ func TestQueueOrder(t *testing.T) {
 		running = next(second)
 		end(running)
 
-		// After an hour a prune waits like everybody else.
+		// After an hour a prune waits like everybody else, and is in nobody's way.
+		prune = enqueue(hubapi.JobPrune, "stable")
 		third := enqueue(hubapi.JobRepublish, "stable")
 		w.advance(2 * time.Hour)
-		end(next(prune))
+		running = next(prune)
 		end(next(third))
+		end(running)
 
 		// Not before its time, and not before what it depends on has ended.
 		later := enqueue(hubapi.JobPublish, "stable", func(j *catalog.NewJob) { j.StartAfter = w.Now().Add(time.Minute) })
@@ -290,5 +293,31 @@ func TestClaimsUnderConcurrency(t *testing.T) {
 		if !maps.Equal(done, want) {
 			t.Errorf("jobs done: %v", done)
 		}
+	})
+}
+
+// Publishes are merged, but none overtakes another job of the repository.
+func TestMergedPublishesKeepTheirOrder(t *testing.T) {
+	each(t, func(t *testing.T, _ *world, c *catalog.Catalog) {
+		t.Helper()
+		ctx := t.Context()
+		publish := func() *catalog.Job { return value(c.StartPublish(ctx, ready(t, c, "stable"), nil))(t) }
+		publish()
+		second := publish()
+		republish := value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobRepublish, Repo: "stable"}))(t)
+		value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobPrune, Repo: "stable"}))(t)
+		last := publish()
+
+		first := claim(t, c)
+		more := value(c.ClaimAlike(ctx, first, 10))(t)
+		if len(more) != 1 || more[0].ID != second.ID {
+			t.Fatalf("merged with %+v, want job %d", more, second.ID)
+		}
+		must(t, c.FailJob(ctx, first.Claim(), "no"))
+		must(t, c.FailJob(ctx, second.Claim(), "no"))
+		next := claim(t, c)
+		equal(t, next.ID, republish.ID)
+		must(t, c.FailJob(ctx, next.Claim(), "no"))
+		equal(t, claim(t, c).ID, last.ID)
 	})
 }

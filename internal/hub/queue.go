@@ -1,0 +1,143 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"freshet/internal/sign"
+)
+
+// What a queue may wait for, as people and metrics are told.
+const (
+	waitsForKey      = "key"
+	waitsForSpace    = "space"
+	waitsForDatabase = "database"
+)
+
+// waitReasons returns all of them.
+func waitReasons() []string { return []string{waitsForKey, waitsForSpace, waitsForDatabase} }
+
+const (
+	// gatePoll is how often a worker looks whether its queue goes on.
+	gatePoll = time.Second
+	// minQueuePause is the time between the first two attempts at what the
+	// queue waits for; it doubles each time up to maxQueuePause.
+	minQueuePause = 2 * time.Second
+	maxQueuePause = time.Minute
+)
+
+// queue is the queue of one repository as its worker sees it. While something
+// is missing that every publish needs, none is begun: a job that went aside
+// alone would be overtaken, and take back what was published meanwhile. The
+// zero value goes on; so does nil, the queue of jobs that may overtake one
+// another.
+type queue struct {
+	// ready says why no job could be done now; nil if there is nothing to ask.
+	// It is asked while the queue waits and before each job, so it is cheap.
+	ready func(context.Context) error
+	// show tells what the queue waits for, "" for nothing; may be nil.
+	show func(reason string)
+
+	mu     sync.Mutex
+	reason string // "": it goes on
+	cause  error
+	tries  int
+	again  time.Time // when it is tried again
+}
+
+// gate returns why no job may be begun now.
+func (q *queue) gate(ctx context.Context) error {
+	if q == nil {
+		return nil
+	}
+	q.mu.Lock()
+	cause, again := q.cause, q.again
+	q.mu.Unlock()
+	if cause != nil && time.Now().Before(again) {
+		return cause
+	}
+	if q.ready == nil {
+		return nil
+	}
+	if err := q.ready(ctx); err != nil {
+		q.hold(waitReason(err), err)
+		return err
+	}
+	return nil
+}
+
+// hold makes the queue wait, and reports whether it did not before, or for
+// something else.
+func (q *queue) hold(reason string, cause error) (changed bool) {
+	if q == nil {
+		return false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	changed = q.reason != reason
+	if changed {
+		q.tries = 0
+	}
+	pause := min(minQueuePause<<min(q.tries, 16), maxQueuePause)
+	q.reason, q.cause, q.again = reason, cause, time.Now().Add(pause)
+	q.tries++
+	if changed && q.show != nil {
+		q.show(reason)
+	}
+	return changed
+}
+
+// resume says that nothing is missing any more.
+func (q *queue) resume() {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.reason != "" && q.show != nil {
+		q.show("")
+	}
+	q.reason, q.cause, q.tries = "", nil, 0
+}
+
+// waiting returns in words what the queue waits for; "" when it goes on.
+func (q *queue) waiting() string {
+	if q == nil {
+		return ""
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.cause == nil {
+		return ""
+	}
+	return q.reason + ": " + reason(q.cause)
+}
+
+// waitReason returns the reason word of an error that is not the fault of the
+// job that met it and passes without it; "" for others.
+func waitReason(err error) string {
+	if _, key := errors.AsType[*sign.KeyError](err); key {
+		return waitsForKey
+	}
+	if noSpace(err) {
+		return waitsForSpace
+	}
+	return ""
+}
+
+// waiting says what the queue of a repository waits for; "" when it goes on.
+func (s *server) waiting(repo string) string { return s.queues[repo].waiting() }
+
+// newQueue is the queue of a repository.
+func (s *server) newQueue(repo string, signer sign.Signer) *queue {
+	q := &queue{show: func(reason string) { s.metrics.repoWaits(repo, reason) }}
+	if w, ok := signer.(interface {
+		Ready(ctx context.Context) error
+	}); ok {
+		q.ready = w.Ready
+	}
+	q.show("")
+	return q
+}
