@@ -233,7 +233,7 @@ func TestEjection(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if n := sick.asked.Load(); n != failuresToEject || sick.Healthy() {
+		if n := sick.asked.Load(); n != 3 || sick.Healthy() {
 			t.Errorf("asked %d times before it was ejected, healthy: %v", n, sick.Healthy())
 		}
 		// Each second one request for an hour: tries become rare.

@@ -102,29 +102,33 @@ func (o *Origin) do(ctx context.Context, r *Request, by time.Time, cancel contex
 	o.Metrics.observe(tr)
 	if err != nil {
 		e := classify(ctx, err, false)
-		o.over(e.Reason)
+		o.over(r, begun, e.Reason, 0)
 		if cancel != nil {
 			cancel(nil)
 		}
 		return nil, fmt.Errorf("%s %s%s: %w", r.Method, tr.Origin, withoutQuery(r.URI), e)
 	}
 	o.times.add(tr.FirstByte)
-	b := &body{ReadCloser: resp.Body, o: o, ctx: ctx, cancel: cancel, sick: sick(resp.StatusCode)}
+	b := &body{ReadCloser: resp.Body, o: o, r: r, begun: begun, status: resp.StatusCode, ctx: ctx, cancel: cancel}
 	resp.Body = b
 	return resp, nil
 }
 
-// over notes the end of a request; reason is "" if all went well.
-func (o *Origin) over(reason Reason) {
+// over notes the end of a request; reason is "" if all went well, status that
+// of the answer, if there was one.
+func (o *Origin) over(r *Request, begun time.Time, reason Reason, status int) {
 	o.inFlight.Add(-1)
+	if reason == "" && (sick(status) || r.probe && status != http.StatusOK) {
+		reason = Status5xx
+	}
 	switch reason {
 	case "":
-		o.health.succeeded()
+		o.health.succeeded(time.Now(), begun)
 	case ClientGone, Stopping:
 		o.health.released()
 	default:
 		o.Metrics.failed(reason)
-		o.health.failed(time.Now())
+		o.health.failed(time.Now(), begun, failureOf(r, reason, status))
 	}
 }
 
@@ -225,9 +229,11 @@ func join(base, path string) string {
 type body struct {
 	io.ReadCloser
 	o      *Origin
+	r      *Request
+	begun  time.Time
+	status int
 	ctx    context.Context //nolint:containedctx // the request's, which the body ends
 	cancel context.CancelCauseFunc
-	sick   bool // the status was that of a failure
 	ended  atomic.Bool
 }
 
@@ -249,10 +255,7 @@ func (b *body) end(reason Reason) {
 	if b.ended.Swap(true) {
 		return
 	}
-	if b.sick && reason == "" {
-		reason = Status5xx
-	}
-	b.o.over(reason)
+	b.o.over(b.r, b.begun, reason, b.status)
 }
 
 // Close implements [io.Closer].

@@ -35,6 +35,8 @@ type Request struct {
 	// Trace, if not nil, is filled in before the response or the error is
 	// returned.
 	Trace *Trace
+
+	probe bool // made to see how the origin is: anything but 200 is a failure
 }
 
 // Trace is how a request to an origin went.
