@@ -68,6 +68,9 @@ func (b *askedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// AtHand is for [upstream.AtHand].
+func (b *askedBody) AtHand(n int64) bool { return upstream.AtHand(b.ReadCloser, n) }
+
 // Close implements [io.Closer].
 func (b *askedBody) Close() error {
 	defer b.e.ended(b.a)

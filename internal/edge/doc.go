@@ -21,7 +21,7 @@
 //	   ├─ stored and fresh, or stale within bounds ───────────► fromEntry
 //	   ├─ known to be missing, a moment ago ──────────────────► fromMemory
 //	   ├─ not to be shared: known from before, Authorization ─► a flight alone
-//	   └─ join a flight, or begin one (it runs by itself)
+//	   └─ join a flight, or begin one and lead it to its verdict
 //	          origin's header arrives: the verdict frees all who wait
 //	          ├─ fill    body into the store, all read along ─► fromFill
 //	          ├─ entry   304, or checked before it is shown ──► fromEntry

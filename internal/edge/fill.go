@@ -55,9 +55,13 @@ func (f *fill) progressLocked(n int) {
 	}
 }
 
-// finish ends the fill.
+// finish ends the fill, if it has not ended.
 func (f *fill) finish(err error) {
 	f.mu.Lock()
+	if f.done {
+		f.mu.Unlock()
+		return
+	}
 	if f.done, f.err = true, err; err == nil {
 		f.shown = f.n
 	}

@@ -15,8 +15,11 @@ import (
 	"freshet/internal/httpcache"
 )
 
-// flight is one request to the origin on behalf of all who want the same. It
-// lives in a goroutine of its own, so that no client's leaving ends it.
+// flight is one request to the origin on behalf of all who want the same. No
+// client's leaving ends it: it has a context of its own, and the goroutine of
+// its leader serves it until there is a verdict, whether or not his client is
+// still there. What remains then, a body that is not at hand, moves in a
+// goroutine of its own.
 //
 // As soon as the header is there, ready is closed and verdict says what it
 // means for those who wait.
@@ -65,6 +68,11 @@ type flight struct {
 	kept *diskcache.Entry // what became of the fill; written before landed is closed
 
 	interims interims // 1xx that came before
+	tell     *direct  // passes them on to the leader, nil if he waits like others
+
+	// Of the goroutine that flies.
+	rest  func() // what is to be done after the verdict: a body to be moved. May be nil.
+	short bool   // the rest does not wait for anybody
 
 	mu         sync.Mutex
 	leaderGone bool
@@ -94,7 +102,8 @@ const (
 
 // join returns the flight for the call, and whether the caller is its leader.
 //
-// Without a leader (background) the answer is for the store alone.
+// A leader flies it ([reply.lead]). Without one (background) the answer is for
+// the store alone, and a goroutine does.
 //
 // seen is the state of old that the caller found wanting. If a flight has
 // landed since then, there is nothing to fetch: f is nil, and the caller looks
@@ -122,8 +131,10 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	f.budget = budgetOf(r.Context())
 	e.flights[id], e.live[f] = f, struct{}{}
-	e.wg.Go(func() { e.fly(f, header) })
-	return f, true
+	if background {
+		e.wg.Go(func() { e.fly(f, header) })
+	}
+	return f, !background
 }
 
 // anonymous returns the fields of a request without what tells who made it: a
@@ -197,24 +208,69 @@ func (e *Edge) settled(f *flight) {
 
 // fly asks the origin and does what its answer demands.
 func (e *Edge) fly(f *flight, client http.Header) {
-	settled := false
+	defer e.landed(f)
+	e.advance(f, client, true)
+}
+
+// lead flies in the goroutine of the request that began the flight, until there
+// is a verdict: most answers are short, and a goroutine is dear.
+func (rp *reply) lead(f *flight) {
+	e := rp.e
+	e.wg.Add(1)
+	defer e.wg.Done()
 	defer func() {
-		defer close(f.landed)
-		e.land(f)
-		if !settled {
-			f.cancel(nil)
+		if f.rest == nil {
+			e.landed(f)
+			return
 		}
-		if !f.lent {
-			e.retire(f)
-		}
+		e.wg.Go(func() {
+			defer e.landed(f)
+			f.rest()
+		})
 	}()
+	f.tell = &direct{rp: rp}
+	e.advance(f, rp.r.Header, false)
+	f.tell.end()
+}
+
+// advance flies to the end or, if it is not to wait for more than the verdict,
+// until something that waits is all that remains.
+func (e *Edge) advance(f *flight, client http.Header, wait bool) {
 	for {
-		settled = e.flyOnce(f, client)
-		if !f.anew {
+		e.ascend(f, client)
+		if f.rest == nil || !wait && !f.short {
+			return
+		}
+		rest := f.rest
+		f.rest = nil
+		if rest(); !f.anew {
 			return
 		}
 		f.begin(e.ctx)
 	}
+}
+
+var errBrokeOff = &upstream.Error{Reason: upstream.Stopping, Err: errors.New("the fetch broke off")}
+
+// landed is the end of a flight. If that is a panic, which a server of HTTP
+// survives, nobody is to wait for ever.
+func (e *Edge) landed(f *flight) {
+	if f.fill != nil {
+		f.fill.finish(errBrokeOff)
+	}
+	select {
+	case <-f.ready:
+	default:
+		e.failed(f, errBrokeOff)
+	}
+	e.land(f)
+	if f.background || !f.lent {
+		f.cancel(nil)
+	}
+	if !f.lent {
+		e.retire(f)
+	}
+	close(f.landed)
 }
 
 // begin prepares to ask an origin, until ctx ends or the answer is read.
@@ -223,9 +279,10 @@ func (f *flight) begin(ctx context.Context) {
 	f.ctx, f.cancel = context.WithCancelCause(ctx)
 }
 
-// flyOnce asks an origin. It reports whether the response was given to someone
-// else, who closes it. Afterwards f.anew says that another one is to be asked.
-func (e *Edge) flyOnce(f *flight, client http.Header) (given bool) {
+// ascend asks an origin, and settles what its answer means. If there is more to
+// do, that is in f.rest; if it is done, f.anew says that another origin is to be
+// asked.
+func (e *Edge) ascend(f *flight, client http.Header) {
 	if f.old != nil {
 		httpcache.SetValidators(f.request, f.old.Meta().Header)
 	}
@@ -245,7 +302,7 @@ func (e *Edge) flyOnce(f *flight, client http.Header) (given bool) {
 	if err == nil && len(f.request["Range"]) > 0 {
 		switch e.takePart(f, client, resp, asked) {
 		case partTaken:
-			return true
+			return
 		case partUnfit:
 			e.unsliced.put(f.call.id, struct{}{}, time.Now(), unslicedFor)
 			_ = resp.Body.Close() // the whole is asked for instead
@@ -257,12 +314,12 @@ func (e *Edge) flyOnce(f *flight, client http.Header) (given bool) {
 	}
 	if err != nil {
 		e.failed(f, err)
-		return false
+		return
 	}
 	f.adopt(resp)
 	f.status = resp.StatusCode
 	f.asked, f.got = asked, time.Now()
-	return e.judge(f, client, resp, f.asked, f.got)
+	e.judge(f, client, resp, f.asked, f.got)
 }
 
 // adopt makes the flight end with the body, which comes within its budget.
@@ -277,9 +334,17 @@ func (f *flight) adopt(resp *http.Response) {
 func (e *Edge) askFor(f *flight) (*http.Response, error) {
 	c := &f.call
 	return e.ask(f.ctx, c.site, upstream.Request{
-		Method: http.MethodGet, URI: c.uri, Header: f.request, Interim: f.interims.add,
+		Method: http.MethodGet, URI: c.uri, Header: f.request, Interim: f.interim,
 		Key: c.id, Avoid: e.avoided(c.site, c.id), Hedge: f.shared, Direct: c.hops > 0,
 	}, &f.times)
+}
+
+// interim takes an interim answer of the origin. h becomes the flight's.
+func (f *flight) interim(status int, h http.Header) {
+	f.interims.add(status, h)
+	if f.tell != nil {
+		f.tell.add(status, h)
+	}
 }
 
 // confirms reports whether a 304 can be about the stored response: it names no
@@ -306,6 +371,10 @@ type flightBody struct {
 	cancel context.CancelCauseFunc
 }
 
+// AtHand is for [upstream.AtHand].
+func (b *flightBody) AtHand(n int64) bool { return upstream.AtHand(b.ReadCloser, n) }
+
+// Close implements [io.Closer].
 func (b *flightBody) Close() error {
 	err := b.ReadCloser.Close()
 	b.cancel(nil)
@@ -313,7 +382,7 @@ func (b *flightBody) Close() error {
 }
 
 // alone gives the response to the leader, if he is still there.
-func (e *Edge) alone(f *flight, resp *http.Response) (given bool) {
+func (e *Edge) alone(f *flight, resp *http.Response) {
 	if !f.again {
 		e.notShared(f)
 	}
@@ -328,7 +397,6 @@ func (e *Edge) alone(f *flight, resp *http.Response) (given bool) {
 	if gone {
 		_ = resp.Body.Close()
 	}
-	return true
 }
 
 // leave is called by a leader who does not wait for the verdict, or does not

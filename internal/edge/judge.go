@@ -27,9 +27,8 @@ const (
 	failingFor = 5 * time.Second
 )
 
-// judge settles what the response means. It reports whether the response was
-// given to someone else, who closes it.
-func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, got time.Time) (given bool) {
+// judge settles what the response means.
+func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, got time.Time) {
 	c := &f.call
 	cc := httpcache.ParseResponse(resp.Header)
 	status := resp.StatusCode
@@ -38,22 +37,26 @@ func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, 
 		e.metrics.fetches.WithLabelValues("not-modified").Inc()
 		e.confirm(f, resp.Header, cc, asked, got)
 		_ = resp.Body.Close() // a 304 has none
-		return false
+		return
 	case status >= 500 && !c.keepsError(f, resp.Header, cc):
 		e.serverError(f, resp, cc, got)
-		return false
+		return
 	case (status == http.StatusNotFound || status == http.StatusGone) && e.missing(f, resp, cc, asked, got):
-		return false
+		return
 	}
 	e.metrics.fetches.WithLabelValues("ok").Inc()
 	e.answered(f)
 	e.negatives.drop(c.id)
 	storable, shared := c.storable(client, resp, cc, asked, got)
-	if storable && e.begin(f, client, resp, cc, asked, got, shared) {
-		e.pump(f, resp)
-		return true // pump closed or gave away the body
+	if !storable || !e.begin(f, client, resp, cc, asked, got, shared) {
+		e.alone(f, resp)
+		return
 	}
-	return e.alone(f, resp)
+	f.rest, f.short = func() { e.pump(f, resp) }, f.early || upstream.AtHand(resp.Body, resp.ContentLength)
+	f.verdict = verdictFill
+	if !f.early {
+		close(f.ready)
+	}
 }
 
 // keepsError reports whether a 5xx is stored like any other answer: where HTTP
@@ -178,7 +181,8 @@ func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directiv
 		fresh, st := e.freshnessOf(&f.call, f.old, got)
 		if fresh.UsableOnError() && f.call.onStatus(st) { // nobody wants the body
 			e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
-			_, _ = remember(f, resp, cc, got) // to the end, for the next request on the connection
+			f.rest = func() { _, _ = remember(f, resp, cc, got) } // to the end, for the next request on the connection
+			f.short = upstream.AtHand(resp.Body, resp.ContentLength)
 			return
 		}
 	}

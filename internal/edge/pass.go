@@ -93,15 +93,14 @@ func (s *site) passHeader(client http.Header, remote string) http.Header {
 	return h
 }
 
-// flyAlone begins a flight that only the caller, and every purge, knows.
+// flyAlone makes a flight that only the caller, who leads it, and every purge
+// know.
 func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
 	f := &flight{call: *c, request: e.fetchHeader(c, r.Header, r.RemoteAddr), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{}), landed: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	e.flightsMu.Lock()
 	e.live[f] = struct{}{}
 	e.flightsMu.Unlock()
-	header := r.Header
-	e.wg.Go(func() { e.fly(f, header) })
 	return f
 }
 

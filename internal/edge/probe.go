@@ -134,9 +134,11 @@ func (e *Edge) takePart(f *flight, client http.Header, resp *http.Response, aske
 	e.solo.drop(f.id)
 	f.verdict = verdictEntry
 	e.settled(f)
-	err := run.of.take(run, resp.Body, run.start()-part.Start)
-	_ = resp.Body.Close() // read to its end, or broken
-	e.endRun(run, err)
+	f.rest, f.short = func() {
+		err := run.of.take(run, resp.Body, run.start()-part.Start)
+		_ = resp.Body.Close() // read to its end, or broken
+		e.endRun(run, err)
+	}, false
 	return partTaken
 }
 

@@ -110,10 +110,6 @@ func newMeta(c *call, client http.Header, resp *http.Response, cc httpcache.Dire
 func (e *Edge) pump(f *flight, resp *http.Response) {
 	check := newVerifier(f.call.policy)
 	early := f.early
-	f.verdict = verdictFill
-	if !early {
-		close(f.ready)
-	}
 	entry, err := e.copyBody(f, resp, check, early)
 	if errors.Is(err, errUnstored) {
 		f.fill.finish(err)

@@ -96,6 +96,9 @@ func (rp *reply) serve() {
 			return
 		}
 		f, leader := e.join(c, r, id, entry, seen, false)
+		if leader {
+			rp.lead(f)
+		}
 		if f != nil && rp.settle(f, leader) {
 			return
 		}
@@ -166,11 +169,11 @@ func (rp *reply) staleBecause(err error) {
 	rp.detail = upstream.ReasonOf(err)
 }
 
-// settle waits for a flight and answers with what it brought. It reports false
-// if the request must begin anew.
+// settle waits for a flight, unless the request has led it, and answers with
+// what it brought. It reports false if the request must begin anew.
 func (rp *reply) settle(f *flight, leader bool) bool {
 	r := rp.r
-	if !rp.await(f) {
+	if leader && r.Context().Err() != nil || !leader && !rp.await(f) {
 		if leader {
 			rp.e.leave(f)
 		}
@@ -300,6 +303,7 @@ func (rp *reply) alone(id diskcache.ID, old *diskcache.Entry) {
 		return
 	}
 	f := e.flyAlone(c, r, id, old)
+	rp.lead(f)
 	if !rp.settle(f, true) {
 		rp.pass()
 	}

@@ -213,6 +213,13 @@ func Delimited(resp *http.Response) bool {
 	return n > 0 && resp.TransferEncoding[n-1] == "chunked"
 }
 
+// AtHand reports whether the next n bytes of a body can be read without waiting
+// for the origin. False may mean that it is not known.
+func AtHand(b io.Reader, n int64) bool {
+	known, ok := b.(interface{ AtHand(n int64) bool })
+	return ok && n >= 0 && known.AtHand(n)
+}
+
 func withoutQuery(uri string) string {
 	path, _, _ := strings.Cut(uri, "?")
 	return path
@@ -250,6 +257,9 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// AtHand is for the function of this name.
+func (b *body) AtHand(n int64) bool { return AtHand(b.ReadCloser, n) }
 
 func (b *body) end(reason Reason) {
 	if b.ended.Swap(true) {

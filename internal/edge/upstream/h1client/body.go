@@ -244,6 +244,11 @@ func (b *body) release() {
 	b.client.park(c)
 }
 
+// AtHand reports whether the next n bytes of the body have been received.
+func (b *body) AtHand(n int64) bool {
+	return b.err != nil || b.mode == framedLength && n <= min(b.left, int64(b.conn.w-b.conn.r))
+}
+
 // Close implements [io.Closer]. It cuts the connection unless the rest of the
 // body is at hand.
 func (b *body) Close() error {
