@@ -99,10 +99,8 @@ func changed(a, b Config) (keys []string) {
 // altSvc is told to clients over TLS (RFC 7838), if it is not empty.
 func (e *Edge) gated(next http.Handler, certificates *certs.Store, altSvc string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.TransferEncoding) > 0 && r.ProtoMajor == 1 {
-			// There may have been a Content-Length as well, which net/http does not
-			// tell: nothing behind this request is to be believed (RFC 9112 §6.1).
-			w.Header()["Connection"] = []string{"close"}
+		if refuseUnread(w, r) {
+			return
 		}
 		if r.TLS == nil && certificates.Challenge(w, r) {
 			return

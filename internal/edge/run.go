@@ -1,12 +1,14 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
+	"freshet/internal/accesslog"
 	"freshet/internal/config"
 	"freshet/internal/h1"
 	"freshet/internal/h2"
@@ -79,14 +81,16 @@ func (e *Edge) serve(ctx context.Context, d *doors, access *role.Access, metrics
 	all := access.Wrap(e.gated(e, d.certificates, front.altSvc))
 	group, ctx := errgroup.WithContext(ctx)
 	if d.tcp != nil {
+		refused := func(r *h1.Refused) { noteRefused(access, r) } //nolint:contextcheck // it is of no request
 		srv := h1.Server{
 			Handler: front,
 			HTTP:    role.NewServer(ctx, all, e.log),
 			H2: &h2.Server{
-				Handler: front, HTTP: all, Log: e.log, Metrics: metrics,
+				Handler: front, HTTP: all, Log: e.log, Metrics: metrics, Refused: refused,
 				HeaderTime: limits.HeaderTime, Idle: limits.IdleTime, Stall: limits.Stall, MinRate: int(limits.MinRate),
 			},
 			Drain: role.DrainTimeout, Stall: limits.Stall, Limits: limits.limits(), Log: e.log, Metrics: metrics,
+			Refused: refused,
 		}
 		srv.HTTP.MaxHeaderBytes = int(limits.HeaderSize)
 		srv.HTTP.ReadHeaderTimeout, srv.HTTP.IdleTimeout = limits.HeaderTime, limits.IdleTime
@@ -97,6 +101,14 @@ func (e *Edge) serve(ctx context.Context, d *doors, access *role.Access, metrics
 		group.Go(func() error { return door.serve(ctx) })
 	}
 	return group.Wait()
+}
+
+// noteRefused records what was no request. It is of no site.
+func noteRefused(access *role.Access, r *h1.Refused) {
+	access.Note(context.Background(), &accesslog.Record{
+		Begun: r.At, Client: r.Client, Method: cmp.Or(r.Method, "-"), Path: cmp.Or(r.Target, "-"), Target: []byte(cmp.Or(r.Target, "-")), Proto: r.Proto,
+		Status: r.Status, Bytes: int64(r.Bytes), FirstByte: 1, Took: 1, Outcome: outcomeError.String(), Reason: string(r.Why), Detail: r.Text,
+	})
 }
 
 // check validates a configuration that did not come through a file.

@@ -182,6 +182,9 @@ func (s *seeing) mix(o *mixOrigin) {
 		want(200, "GET", "/large.rpm")
 		s.leaves("/large.rpm", fields...) // then of the store
 	}
+	for _, field := range []string{"Content-Length: 1\r\nTransfer-Encoding: chunked", "X : a", "X: a\n"} { // what is no request
+		want(400, "POST", "/form", field)
+	}
 	conn := s.send("GET", "/hang.rpm") // nobody hears the answer
 	<-o.hanging
 	_ = conn.(*net.TCPConn).SetLinger(0)
@@ -347,7 +350,7 @@ func TestLogAndMetricsAgree(t *testing.T) {
 	if logged.Total != float64(s.answers.Load()+s.gone.Load()) {
 		t.Errorf("%v lines for %d answers and %d clients that left", logged.Total, s.answers.Load(), s.gone.Load())
 	}
-	for _, outcome := range []string{"hit", "join", "miss", "pass", "error:status_5xx", "error:reset", "error:bad_path", "own", "error:access_denied", "error:only_if_cached", "error:client_gone"} {
+	for _, outcome := range []string{"hit", "join", "miss", "pass", "error:status_5xx", "error:reset", "error:bad_path", "own", "error:access_denied", "error:only_if_cached", "error:client_gone", "error:ambiguous_length", "error:bad_field", "error:bad_line_end"} {
 		if logged.Requests[outcome] == 0 {
 			t.Errorf("no request of outcome %s: %v", outcome, logged.Requests)
 		}

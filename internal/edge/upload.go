@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"freshet/internal/edge/upstream"
+	"freshet/internal/h1"
+	"freshet/internal/role"
 )
 
 // upload is the body of a client's request on its way to the origin. What goes
@@ -99,5 +101,48 @@ func (rp *reply) refuseBody(err error) {
 		rp.refuse(http.StatusRequestTimeout, "slow_body", err.Error())
 		return
 	}
-	rp.refuse(http.StatusBadRequest, "bad_body", "the body of the request is malformed or cut short")
+	rp.refuse(http.StatusBadRequest, reasonOfBody(rp.r), "the body of the request is malformed or cut short")
+}
+
+// reasonOfBody is the word for what is wrong with the body of a request.
+func reasonOfBody(r *http.Request) string {
+	if bad := h1.BodyFault(r); bad != nil {
+		return string(bad.Why)
+	}
+	return "bad_body"
+}
+
+// maxUnread is how much of a body is read that means nothing, and unreadTime how
+// long that may take.
+const (
+	maxUnread  = 64 << 10
+	unreadTime = 10 * time.Second
+)
+
+// refuseUnread reads the body of a GET or HEAD request, which means nothing (RFC
+// 9110 §9.3.1), before it is answered: so it is refused if it is malformed, and
+// what is behind it is a request. It reports whether the request was refused.
+func refuseUnread(w http.ResponseWriter, r *http.Request) bool {
+	if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	client := http.NewResponseController(w)
+	_ = client.SetReadDeadline(time.Now().Add(unreadTime)) // where that cannot be, other limits hold
+	n, err := io.CopyN(io.Discard, r.Body, maxUnread+1)
+	switch {
+	case errors.Is(err, io.EOF):
+		_ = client.SetReadDeadline(time.Time{})
+		return false
+	case err == nil && n > maxUnread:
+		refuseBody(w, r, http.StatusRequestEntityTooLarge, "body_size", "a request of this method has no use for such a body")
+	default:
+		refuseBody(w, r, http.StatusBadRequest, reasonOfBody(r), "the body of the request is malformed or cut short")
+	}
+	return true
+}
+
+func refuseBody(w http.ResponseWriter, r *http.Request, status int, word, text string) {
+	w.Header().Set("Connection", "close") // where the next request begins is not known
+	role.SetReason(w, r, word, text)
+	http.Error(w, text, status)
 }

@@ -4,20 +4,29 @@ import (
 	"bufio"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
+
+	"freshet/internal/role"
 )
 
 // What is wrong with the body of a request is not held against the origin, and
 // a body that stands still holds nothing for long.
 func TestBodiesOfRequestsThatFail(t *testing.T) {
 	for name, c := range map[string]struct {
+		method string
 		send   string
 		status int
+		reason string
 		within time.Duration
 	}{
-		"malformed": {"Transfer-Encoding: chunked\r\n\r\nZZ\r\n", http.StatusBadRequest, time.Second},
-		"stalled":   {"Content-Length: 9\r\n\r\nabc", http.StatusRequestTimeout, 3 * time.Minute},
+		"malformed":          {"POST", "Transfer-Encoding: chunked\r\n\r\nZZ\r\n", http.StatusBadRequest, "bad_chunk", time.Second},
+		"of no use":          {"GET", "Transfer-Encoding: chunked\r\n\r\nZZ\r\n", http.StatusBadRequest, "bad_chunk", time.Second},
+		"of no use, stalled": {"GET", "Content-Length: 9\r\n\r\nabc", http.StatusBadRequest, "bad_body", time.Minute},
+		"of no use, long":    {"HEAD", "Content-Length: 99999\r\n\r\n" + strings.Repeat("a", 99999), http.StatusRequestEntityTooLarge, "body_size", time.Second},
+		"two lengths":        {"POST", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", http.StatusBadRequest, "ambiguous_length", time.Second},
+		"stalled":            {"POST", "Content-Length: 9\r\n\r\nabc", http.StatusRequestTimeout, "slow_body", 3 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -29,18 +38,20 @@ func TestBodiesOfRequestsThatFail(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
+					defer conn.Close()
 					begun := time.Now()
-					if _, err := io.WriteString(conn, "POST /x HTTP/1.1\r\nHost: edge.mem\r\n"+c.send); err != nil {
-						t.Fatal(err)
-					}
+					go func() { _, _ = io.WriteString(conn, c.method+" /x HTTP/1.1\r\nHost: edge.mem\r\n"+c.send) }() // it may be refused half-way
 					in := bufio.NewReader(conn)
-					resp, err := http.ReadResponse(in, nil)
+					resp, err := http.ReadResponse(in, &http.Request{Method: c.method})
 					if err != nil {
 						t.Fatal(err)
 					}
 					_, _ = io.Copy(io.Discard, resp.Body)
 					if resp.StatusCode != c.status || time.Since(begun) > c.within {
 						t.Errorf("%d after %v, want %d", resp.StatusCode, time.Since(begun), c.status)
+					}
+					if got := resp.Header.Get(role.ReasonHeader); got != c.reason {
+						t.Errorf("reason %q, want %q", got, c.reason)
 					}
 					if _, err := in.ReadByte(); err == nil {
 						t.Error("the connection goes on")

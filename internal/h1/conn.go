@@ -389,7 +389,7 @@ func (c *conn) answer(n int) (ok, mine bool) {
 func (c *conn) gift(why oddity) (ok, mine bool) {
 	c.s.Metrics.gave(why)
 	c.resetDeadlines()
-	give(c.s.slow, c.rwc, slices.Clone(c.w.in[:c.w.n]))
+	c.s.give(c, slices.Clone(c.w.in[:c.w.n]))
 	c.release()
 	return false, false
 }

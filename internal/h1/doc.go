@@ -15,8 +15,18 @@
 // field, and field lines as RFC 9112 writes them: CRLF, no folding, no space
 // before the colon, visible ASCII. Whatever this package accepts, net/http
 // accepts with the same method, target, host and fields; the fuzz tests hold it
-// to that. Everything else is net/http's to answer or to refuse: nothing is
-// rejected here, so that there is one place that decides.
+// to that. Everything else goes to net/http.
+//
+// # What is refused
+//
+// net/http forgives more than a cache can: what is ambiguous to the next server
+// must not pass. So a referee reads along what net/http gets, and follows each
+// message to its end: lines end in CR LF, fields are neither folded nor have
+// space before the colon, there is one Content-Length or one "Transfer-Encoding:
+// chunked" and never both, and chunks are as long as they say. What is not so is
+// answered 400 with the reason, counted and told of ([Server.Refused]), and the
+// connection is closed; what is behind it is not read as a request. In a body it
+// is the handler that answers ([BodyFault]).
 //
 // # Promises
 //

@@ -1,24 +1,27 @@
 package h1
 
 import (
-	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
+	"net/http"
+	"net/netip"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // handover is the listener by which connections reach the standard server.
 type handover struct {
-	addr    net.Addr
-	metrics *Metrics
-	conns   chan net.Conn
-	once    sync.Once
-	closed  chan struct{}
+	addr   net.Addr
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
 }
 
-func newHandover(addr net.Addr, m *Metrics) *handover {
-	return &handover{addr: addr, metrics: m, conns: make(chan net.Conn), closed: make(chan struct{})}
+func newHandover(addr net.Addr) *handover {
+	return &handover{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
 // give hands a connection over. If the server has ended, it is closed.
@@ -47,53 +50,77 @@ func (l *handover) Close() error {
 func (l *handover) Addr() net.Addr { return l.addr }
 
 // given is a connection of the standard server of which some bytes were read
-// here before: it reads them first.
+// here before. What it reads is right, as far as a [referee] can tell.
 type given struct {
 	net.Conn
-	metrics *Metrics
-	before  []byte
+	s       *Server
+	client  netip.Addr
+	referee referee
+	body    atomic.Pointer[Malformed] // a body that is refused
 }
 
-// give hands c over; b was read from it.
-func give(l *handover, c net.Conn, b []byte) {
-	l.give(fit(&given{Conn: c, metrics: l.metrics, before: b}))
+// give leaves the connection to the standard server; b was read from it.
+func (s *Server) give(c *conn, b []byte) {
+	most := s.HTTP.MaxHeaderBytes
+	if most <= 0 {
+		most = http.DefaultMaxHeaderBytes
+	}
+	most += 4 << 10 // as net/http has it
+	s.slow.give(fit(&given{Conn: c.rwc, s: s, client: c.client, referee: referee{from: c.rwc, most: most, buf: b}}))
 }
 
 // Read implements [net.Conn]. It is called by one goroutine at a time.
 func (g *given) Read(p []byte) (int, error) {
-	if len(g.before) == 0 {
-		return g.Conn.Read(p)
+	n, err := g.referee.Read(p)
+	if bad := g.referee.bad; bad != nil && g.referee.part != partHead && g.body.Load() == nil {
+		g.body.Store(bad)
+		g.s.Metrics.Rejected(bad.Why) // its handler says so to the client
 	}
-	n := copy(p, g.before)
-	if g.before = g.before[n:]; len(g.before) == 0 {
-		g.before = nil
+	return n, err
+}
+
+// BodyFault returns what is wrong with the body of a request, once reading it
+// has failed; nil if that had other reasons, or is not known here.
+func BodyFault(r *http.Request) *Malformed {
+	if g, ok := r.Context().Value(givenKey{}).(*given); ok {
+		return g.body.Load()
 	}
-	return n, nil
+	return nil
+}
+
+type givenKey struct{}
+
+// context is the ConnContext of the standard server.
+func (g *given) context(ctx context.Context) context.Context {
+	return context.WithValue(ctx, givenKey{}, g)
 }
 
 // Write implements [net.Conn]. The standard server refuses what is no request
-// without a word to anybody but the client: here it is counted.
+// without a word to anybody but the client: here it is counted, told why, and
+// told of.
 func (g *given) Write(p []byte) (int, error) {
-	if why := refusal(p); why != "" {
-		g.metrics.Rejected(why)
+	status, text := refusal(p)
+	if status == 0 {
+		return g.Conn.Write(p)
 	}
-	return g.Conn.Write(p)
+	if _, err := g.Conn.Write(g.refuse(status, text)); err != nil {
+		return 0, err
+	}
+	g.linger()
+	return len(p), nil
 }
 
-// refusal tells what the standard server writes by itself, at once and without
-// a Date, from the answers of handlers, which have one.
-func refusal(p []byte) Rejection {
-	line, rest, ok := bytes.Cut(p, []byte("\r\n"))
-	if !ok || !bytes.HasPrefix(rest, []byte("Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")) {
-		return ""
-	}
-	switch {
-	case bytes.HasPrefix(line, []byte("HTTP/1.1 431 ")):
-		return RejectHeaderSize
-	case bytes.HasPrefix(line, []byte("HTTP/1.1 4")), bytes.HasPrefix(line, []byte("HTTP/1.1 5")):
-		return RejectMessage
-	}
-	return ""
+// lingerTime is how long a client that is refused may still send, and lingerSize
+// how much: were the connection closed at once, it might never see the answer.
+const (
+	lingerTime = 500 * time.Millisecond
+	lingerSize = 64 << 10
+)
+
+func (g *given) linger() {
+	_ = g.CloseWrite()
+	_ = g.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, g.Conn, lingerSize) // whatever it is
 }
 
 // CloseWrite lets the server end an answer before the connection.

@@ -53,11 +53,19 @@ const (
 	RejectDrain      Rejection = "drain"          // it did not end when serving did
 	RejectMessage    Rejection = "bad_message"    // what was sent is no request
 	RejectHeaderSize Rejection = "header_size"    // a header is too large
+
+	// What was sent is no request of HTTP/1.1, or where it ends can be read in
+	// two ways; see [Malformed].
+	RejectLength  Rejection = "ambiguous_length" // two lengths, or one that is none
+	RejectLineEnd Rejection = "bad_line_end"     // a bare CR or LF
+	RejectField   Rejection = "bad_field"        // folded, or no field
+	RejectChunk   Rejection = "bad_chunk"        // the chunks of a body
 )
 
-func rejections() [9]Rejection {
+func rejections() [13]Rejection {
 	return [...]Rejection{
 		RejectConns, RejectConnsPerIP, RejectHandshake, RejectHandshakeT, RejectSlow, RejectHeaderTime, RejectDrain, RejectMessage, RejectHeaderSize,
+		RejectLength, RejectLineEnd, RejectField, RejectChunk,
 	}
 }
 

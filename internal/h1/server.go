@@ -39,6 +39,9 @@ type Server struct {
 	Log *slog.Logger
 	// Metrics counts. Nil: nothing is counted.
 	Metrics *Metrics
+	// Refused, if not nil, is told of what was no request: these never come to a
+	// handler. It must not wait.
+	Refused func(r *Refused)
 
 	slow     *handover
 	handler  http.Handler    // of HTTP
@@ -89,7 +92,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	}
 	s.conns = make(map[*conn]struct{})
 	s.sources = make(map[netip.Prefix]int)
-	s.slow = newHandover(ln.Addr(), s.Metrics)
+	s.slow = newHandover(ln.Addr())
 	if s.handler = s.HTTP.Handler; s.handler == nil {
 		s.handler = http.DefaultServeMux
 	}
@@ -98,6 +101,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		s.base = s.HTTP.BaseContext(ln)
 	}
 	s.base = context.WithValue(s.base, http.ServerContextKey, s.HTTP)
+	s.HTTP.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if g, ok := c.(interface {
+			context(ctx context.Context) context.Context
+		}); ok {
+			return g.context(ctx)
+		}
+		return ctx
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.HTTP.Serve(s.slow) }()
 	accepted := make(chan error, 1)

@@ -47,6 +47,12 @@ const (
 // newWorld begins to serve: in memory if mem, else on TCP through wrap.
 func newWorld(t *testing.T, mem bool, wrap func(net.Listener) net.Listener) *world {
 	t.Helper()
+	return newWorldOf(t, mem, wrap, func(*Server) {})
+}
+
+// newWorldOf is newWorld with a server that was changed before.
+func newWorldOf(t *testing.T, mem bool, wrap func(net.Listener) net.Listener, change func(s *Server)) *world {
+	t.Helper()
 	w := &world{t: t, errs: make(chan error, 1<<16), hold: make(chan struct{})}
 	w.content = make([]byte, contentLen)
 	for i := range w.content {
@@ -82,6 +88,7 @@ func newWorld(t *testing.T, mem bool, wrap func(net.Listener) net.Listener) *wor
 			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
 		},
 	}
+	change(srv)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ctx, ln) }()
@@ -157,8 +164,18 @@ func (w *world) serveSlow(rw http.ResponseWriter, r *http.Request) {
 	case "/slow/abort":
 		panic(http.ErrAbortHandler)
 	}
-	body, _ := io.ReadAll(r.Body)
+	body, err := io.ReadAll(r.Body)
 	rw.Header().Set("By", "slow")
+	if bad := BodyFault(r); err != nil && bad != nil {
+		rw.Header().Set("Connection", "close")
+		rw.Header().Set("Freshet-Reason", string(bad.Why))
+		status := http.StatusBadRequest
+		if bad.Why == RejectHeaderSize {
+			status = http.StatusRequestHeaderFieldsTooLarge
+		}
+		http.Error(rw, bad.Text, status)
+		return
+	}
 	if r.TLS != nil {
 		rw.Header().Set("Tls", r.TLS.NegotiatedProtocol)
 	}

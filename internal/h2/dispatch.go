@@ -3,7 +3,6 @@ package h2
 import (
 	"encoding/binary"
 	"errors"
-	"net/http"
 
 	"golang.org/x/net/http2/hpack"
 
@@ -132,12 +131,15 @@ func (c *conn) onBlock(b []byte) error {
 	case open >= maxStreams || handled >= maxStreams:
 		return c.refuse(id, codeRefused, RejectStreams)
 	case c.listed > maxHeaderList:
-		c.s.Metrics.Rejected(RejectHeaderSize)
 		return c.tooLarge(id, end)
 	}
 	var h header
-	if err := h.read(c.list); err != nil || end && h.length > 0 {
-		return c.refuse(id, codeProtocol, RejectMalformed)
+	err = h.read(c.list)
+	if err == nil && end && h.length > 0 {
+		err = errLength
+	}
+	if err != nil {
+		return c.malformed(id, &h, err)
 	}
 	c.budget.earn(requestCredit)
 	if end && c.hit(id, &h) {
@@ -332,21 +334,6 @@ func (c *conn) onWindowUpdate(f *frame) error {
 	}
 	if st.ex != nil {
 		c.room.Broadcast()
-	}
-	return nil
-}
-
-// tooLarge answers a request whose header is too large.
-func (c *conn) tooLarge(id uint32, end bool) error {
-	if err := c.budget.reset(); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	head := AppendNumber(AppendStatus(nil, http.StatusRequestHeaderFieldsTooLarge), "content-length", 0)
-	c.queueHeaderLocked(id, head, true)
-	if !end {
-		c.resetLocked(id, codeNone)
 	}
 	return nil
 }

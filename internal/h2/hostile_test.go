@@ -147,6 +147,8 @@ func TestMalformed(t *testing.T) {
 	good := []string{":method: GET", ":scheme: https", ":authority: h", ":path: /memory/3"}
 	with := func(more ...string) []string { return append(slices.Clone(good), more...) }
 	bubble(t, func(t *testing.T, w *world) {
+		var told []h1.Refused
+		w.server.Refused = func(r *h1.Refused) { told = append(told, *r) }
 		r := w.begin(t)
 		id := uint32(1)
 		bad := [][]string{
@@ -171,6 +173,10 @@ func TestMalformed(t *testing.T) {
 			if code, ok := r.resets[id]; !ok || code != http2.ErrCodeProtocol {
 				t.Errorf("%q was not reset: %v %v, status %q", fields, code, ok, r.status[id])
 			}
+			if r.status[id] != "400" || len(told) != 1 || told[0].Why != RejectMalformed || told[0].Status != 400 {
+				t.Errorf("%q was answered %q, and told %+v", fields, r.status[id], told)
+			}
+			told = nil
 			id += 2
 		}
 		if n := w.rejections(RejectMalformed); n != float64(len(bad)) {

@@ -34,6 +34,8 @@ type Server struct {
 	Log *slog.Logger
 	// Metrics counts. Nil: nothing is counted.
 	Metrics *h1.Metrics
+	// Refused is as that of [h1.Server].
+	Refused func(r *h1.Refused)
 
 	buffers buffers
 
