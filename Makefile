@@ -19,6 +19,10 @@ help: ## print this
 build: ## build bin/freshet, static and reproducible
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/freshet
 
+.PHONY: pkcs11
+pkcs11: ## build bin/freshet-pkcs11, by which a hub signs with PKCS #11 tokens (needs a C compiler)
+	CGO_ENABLED=1 $(GO) build -trimpath -o bin/freshet-pkcs11 ./cmd/freshet-pkcs11
+
 .PHONY: run
 run: build ## run a whole network on this machine with sample content (DIR=demo)
 	$(BIN) run --demo --dir $(DIR)
@@ -104,6 +108,7 @@ install: build ## install program, manual pages, completions of bash, zsh and fi
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(SHARE)/man/man1" "$(SHARE)/bash-completion/completions" \
 		"$(SHARE)/zsh/site-functions" "$(SHARE)/fish/vendor_completions.d"
 	install -m 755 $(BIN) "$(DESTDIR)$(PREFIX)/bin/freshet"
+	if [ -e bin/freshet-pkcs11 ]; then install -m 755 bin/freshet-pkcs11 "$(DESTDIR)$(PREFIX)/bin/freshet-pkcs11"; fi
 	$(BIN) man "$(SHARE)/man/man1"
 	$(BIN) completion bash >"$(SHARE)/bash-completion/completions/freshet"
 	$(BIN) completion zsh >"$(SHARE)/zsh/site-functions/_freshet"

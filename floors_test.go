@@ -94,7 +94,7 @@ func readFloors(t *testing.T) map[string]int {
 		t.Fatal(err)
 	}
 	floors := make(map[string]int)
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9/]+)` \\| ([0-5]) \\|").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9/-]+)` \\| ([0-5]) \\|").FindAllStringSubmatch(string(text), -1) {
 		floors[m[1]] = int(m[2][0] - '0')
 	}
 	if len(floors) == 0 {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,65 +23,148 @@ const (
 	maxPassphrase = 4 << 10
 )
 
-// KeyFile names a file with secret keys.
+// KeyFile names a file with keys, and where their secret parts are: in the file,
+// unless Agent or PKCS11 says otherwise.
 type KeyFile struct {
 	// Path is the file, armored or binary.
 	Path string
-	// Passphrase is the file whose first line opens the keys; empty for keys
-	// without a passphrase.
+	// Passphrase is the file whose first line opens the keys, or is the PIN of the
+	// token; empty for keys without a passphrase and tokens without a PIN.
 	Passphrase string
+	// Fingerprint is that of the one key in the file that is meant, 40
+	// hexadecimal digits; empty for all of them.
+	Fingerprint string
+
+	// Agent is the socket of the gpg-agent that keeps the secret parts.
+	Agent string
+	// PKCS11 is the URI of the secret key in a token (RFC 7512); the file then has
+	// one key. Helper is the program that speaks with the token.
+	PKCS11, Helper string
+	// Timeout bounds a signature by an agent or a token; 0 is [DefaultTimeout].
+	Timeout time.Duration
 }
 
-// Keyring is a [Signer] whose secret keys are in memory. The zero value has no
-// keys and makes no signatures.
+// Remote tells whether the secret parts are elsewhere than in the file.
+func (f *KeyFile) Remote() bool { return f.Agent != "" || f.PKCS11 != "" }
+
+// Keyring is a [Signer] with keys from files, whose secret parts are in memory
+// or are reached through an agent or a token. The zero value has no keys and
+// makes no signatures.
 type Keyring struct {
-	entities openpgp.EntityList
-	keys     []Key
-	now      func() time.Time // nil means time.Now
+	members []member
+	now     func() time.Time // nil means time.Now
+}
+
+// member is one key of a keyring.
+type member struct {
+	entity *openpgp.Entity
+	key    Key
+	remote *remote // nil: the secret part is that of the entity
 }
 
 var _ Signer = (*Keyring)(nil)
 
 // Open reads the key files and opens every key in them. Each primary key signs
 // once, with its newest signing subkey if it has any. A key that can not sign
-// now, whatever the reason, is an error.
+// now, whatever the reason, is an error; but an agent or a token is asked for
+// the first time when it is to sign. Close the keyring after use.
 func Open(files ...KeyFile) (*Keyring, error) {
 	var ring Keyring
-	for _, file := range files {
-		if err := ring.add(file); err != nil {
-			return nil, fmt.Errorf("open key file %s: %w", file.Path, err)
+	for i := range files {
+		if err := ring.add(&files[i]); err != nil {
+			return nil, errors.Join(fmt.Errorf("open key file %s: %w", files[i].Path, err), ring.Close())
 		}
 	}
 	return &ring, nil
 }
 
-func (r *Keyring) add(file KeyFile) error {
-	data, err := readFile(file.Path, maxKeyFile)
-	if err != nil {
-		return err
+// Join makes one keyring of several, with the keys of all. They remain open.
+func Join(rings ...*Keyring) *Keyring {
+	var all Keyring
+	for _, ring := range rings {
+		all.members = append(all.members, ring.members...)
 	}
-	entities, err := readKeys(data)
+	return &all
+}
+
+// Remote tells whether an agent or a token has to be there for a signature.
+func (r *Keyring) Remote() bool {
+	return slices.ContainsFunc(r.members, func(m member) bool { return m.remote != nil })
+}
+
+// Close leaves the agents and tokens alone again.
+func (r *Keyring) Close() error {
+	var errs []error
+	for _, m := range r.members {
+		if m.remote != nil {
+			errs = append(errs, m.remote.secret.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Keyring) add(file *KeyFile) error {
+	entities, err := file.entities()
 	if err != nil {
 		return err
 	}
 	var passphrase []byte
-	if file.Passphrase != "" {
+	if file.Passphrase != "" && !file.Remote() {
 		if passphrase, err = readPassphrase(file.Passphrase); err != nil {
 			return err
 		}
 	}
 	for _, entity := range entities {
-		if err := unlock(entity, passphrase); err != nil {
-			return err
+		m := member{entity: entity}
+		if !file.Remote() {
+			if err := unlock(entity, passphrase); err != nil {
+				return err
+			}
 		}
-		key, err := r.signingKey(entity)
+		key, err := r.signingKey(entity, file.Remote())
 		if err != nil {
 			return err
 		}
-		r.entities = append(r.entities, entity)
-		r.keys = append(r.keys, describe(entity, key.PublicKey))
+		m.key = describe(entity, key.PublicKey)
+		if file.Remote() {
+			if m.remote, err = newRemote(file, key.PublicKey); err != nil {
+				return err
+			}
+		}
+		r.members = append(r.members, m)
 	}
 	return nil
+}
+
+// entities reads those keys of the file that are meant.
+func (f *KeyFile) entities() (openpgp.EntityList, error) {
+	data, err := readFile(f.Path, maxKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	all, err := readKeys(data)
+	if err != nil {
+		return nil, err
+	}
+	meant := all
+	if f.Fingerprint != "" {
+		var found []string
+		meant = nil
+		for _, entity := range all {
+			fingerprint := fingerprintOf(entity)
+			found = append(found, fingerprint)
+			if strings.EqualFold(fingerprint, f.Fingerprint) {
+				meant = append(meant, entity)
+			}
+		}
+		if len(meant) == 0 {
+			return nil, &KeyError{Key: f.Fingerprint, Reason: "is not in the file, which has " + strings.Join(found, ", ")}
+		}
+	}
+	if f.PKCS11 != "" && len(meant) != 1 {
+		return nil, fmt.Errorf("it has %d keys, and the token is to have the one: name its fingerprint", len(meant))
+	}
+	return meant, nil
 }
 
 func unlock(entity *openpgp.Entity, passphrase []byte) error {
@@ -104,8 +188,9 @@ func unlock(entity *openpgp.Entity, passphrase []byte) error {
 	return nil
 }
 
-// signingKey returns the key of the entity that signs now.
-func (r *Keyring) signingKey(entity *openpgp.Entity) (openpgp.Key, error) {
+// signingKey returns the key of the entity that signs now; remote says that its
+// secret part is not to be in the file.
+func (r *Keyring) signingKey(entity *openpgp.Entity, remote bool) (openpgp.Key, error) {
 	id := entity.PrimaryKey.KeyIdString()
 	key, ok := entity.SigningKey(r.time())
 	switch {
@@ -113,7 +198,7 @@ func (r *Keyring) signingKey(entity *openpgp.Entity) (openpgp.Key, error) {
 		return key, &KeyError{Key: id, Reason: fmt.Sprintf("has version %d, clients know version 4", entity.PrimaryKey.Version)}
 	case !ok:
 		return key, &KeyError{Key: id, Reason: "can not sign: it has expired, was revoked or is not for signing"}
-	case key.PrivateKey == nil || key.PrivateKey.Dummy():
+	case !remote && (key.PrivateKey == nil || key.PrivateKey.Dummy()):
 		return key, &KeyError{Key: id, Reason: "has no secret part in the file"}
 	}
 	return key, nil
@@ -128,18 +213,23 @@ func (r *Keyring) time() time.Time {
 
 // Sign implements [Signer].
 func (r *Keyring) Sign(ctx context.Context, data []byte) ([][]byte, error) {
-	signatures := make([][]byte, 0, len(r.entities))
-	for _, entity := range r.entities {
+	signatures := make([][]byte, 0, len(r.members))
+	for _, m := range r.members {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("sign: %w", err)
 		}
-		key, err := r.signingKey(entity)
+		key, err := r.signingKey(m.entity, m.remote != nil)
 		if err != nil {
 			return nil, err
 		}
-		signature, err := detach(key.PrivateKey, data, r.time())
+		var signature []byte
+		if m.remote != nil {
+			signature, err = m.remote.sign(ctx, data, r.time())
+		} else if signature, err = detach(key.PrivateKey, data, r.time()); err != nil {
+			err = &KeyError{Key: m.key.ID, Reason: "did not sign", Err: err}
+		}
 		if err != nil {
-			return nil, &KeyError{Key: key.PublicKey.KeyIdString(), Reason: "did not sign", Err: err}
+			return nil, err
 		}
 		signatures = append(signatures, signature)
 	}
@@ -179,14 +269,20 @@ func detach(key *packet.PrivateKey, data []byte, now time.Time) ([]byte, error) 
 }
 
 // Keys implements [Signer].
-func (r *Keyring) Keys() []Key { return append([]Key(nil), r.keys...) }
+func (r *Keyring) Keys() []Key {
+	keys := make([]Key, len(r.members))
+	for i, m := range r.members {
+		keys[i] = m.key
+	}
+	return keys
+}
 
 // PublicKeys implements [Signer].
 func (r *Keyring) PublicKeys() ([]byte, error) {
 	var out bytes.Buffer
-	for _, entity := range r.entities {
-		if err := entity.Serialize(&out); err != nil {
-			return nil, fmt.Errorf("export public key %s: %w", entity.PrimaryKey.KeyIdString(), err)
+	for _, m := range r.members {
+		if err := m.entity.Serialize(&out); err != nil {
+			return nil, fmt.Errorf("export public key %s: %w", m.key.ID, err)
 		}
 	}
 	return out.Bytes(), nil
@@ -248,7 +344,7 @@ func readBinaryKeys(r io.Reader) (openpgp.EntityList, error) {
 func describe(entity *openpgp.Entity, key *packet.PublicKey) Key {
 	described := Key{
 		ID:          key.KeyIdString(),
-		Fingerprint: strings.ToUpper(fmt.Sprintf("%x", entity.PrimaryKey.Fingerprint)),
+		Fingerprint: fingerprintOf(entity),
 	}
 	if identity := entity.PrimaryIdentity(); identity != nil {
 		described.UserID = identity.Name
@@ -265,6 +361,10 @@ func describe(entity *openpgp.Entity, key *packet.PublicKey) Key {
 		described.Algorithm = fmt.Sprintf("algorithm %d", key.PubKeyAlgo)
 	}
 	return described
+}
+
+func fingerprintOf(entity *openpgp.Entity) string {
+	return strings.ToUpper(fmt.Sprintf("%x", entity.PrimaryKey.Fingerprint))
 }
 
 func readPassphrase(path string) ([]byte, error) {

@@ -30,18 +30,27 @@ func Generate(path, userID string) (Key, error) {
 	return key, nil
 }
 
-func generate(userID string) (Key, []byte, error) {
-	name, address := userID, ""
+// splitUserID splits "Name <address>"; either may be empty.
+func splitUserID(userID string) (name, address string, err error) {
+	name = userID
 	if before, after, found := strings.Cut(userID, "<"); found {
 		rest, closed := strings.CutSuffix(after, ">")
 		if !closed {
-			return Key{}, nil, fmt.Errorf("user id %q: the address has no end", userID)
+			return "", "", fmt.Errorf("user id %q: the address has no end", userID)
 		}
 		name, address = before, rest
 	}
 	name = strings.TrimSpace(name)
 	if name == "" && address == "" {
-		return Key{}, nil, errors.New("user id is empty")
+		return "", "", errors.New("user id is empty")
+	}
+	return name, address, nil
+}
+
+func generate(userID string) (Key, []byte, error) {
+	name, address, err := splitUserID(userID)
+	if err != nil {
+		return Key{}, nil, err
 	}
 	config := &packet.Config{
 		// The algorithm of version 4 that GnuPG since 2.1 knows, number 22.

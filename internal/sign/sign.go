@@ -1,20 +1,23 @@
 // Package sign makes and checks the detached OpenPGP signatures (RFC 4880,
 // RFC 9580) under commits, summaries and indexes.
 //
-// A [Signer] may keep its keys anywhere: in a file, in an agent, in a hardware
-// token. [Open] reads key files; [Generate] makes one. Signatures are binary,
-// version 4, over SHA-512, so that the oldest clients in use (GnuPG 2.2) accept
-// them.
+// A [Signer] may keep its keys anywhere. [Open] reads key files, whose secret
+// parts may be in the file, kept by gpg-agent (package agent) or in a PKCS #11
+// token (package token); [Generate] makes a key file, [Certify] that of a key in
+// a token. Signatures are binary, version 4, over SHA-512, so that the oldest
+// clients in use (GnuPG 2.2) accept them.
 //
 // # On disk
 //
 // A key file is what "gpg --export-secret-keys" writes, armored or binary, with
-// one or several keys of version 4. It should have mode 0600. Its passphrase,
+// one or several keys of version 4; where the secret parts are elsewhere, what
+// "gpg --export" writes. It should have mode 0600. Its passphrase,
 // if it has one, is the first line of another file.
 package sign
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -63,6 +66,16 @@ type KeyError struct {
 	Reason string
 	// Err is the cause, if there is one.
 	Err error
+	// Away says that the key may be back later without a change of the
+	// configuration: when its agent runs again, its token is plugged in or
+	// somebody has entered the PIN.
+	Away bool
+}
+
+// Away returns the error of a key that may be back later; see [KeyError].
+func Away(err error) (*KeyError, bool) {
+	e, ok := errors.AsType[*KeyError](err)
+	return e, ok && e.Away
 }
 
 func (e *KeyError) Error() string {
@@ -75,12 +88,13 @@ func (e *KeyError) Error() string {
 func (e *KeyError) Unwrap() error { return e.Err }
 
 // All signs many messages at once and returns the signatures of each, in the
-// order of the messages. It keeps as many messages in work as there are
-// processors; after the first error it gives up.
+// order of the messages. It keeps several messages in work, so that each
+// processor has one and a token always has the next; after the first error it
+// gives up.
 func All(ctx context.Context, signer Signer, messages [][]byte) ([][][]byte, error) {
 	signatures := make([][][]byte, len(messages))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	group.SetLimit(max(runtime.GOMAXPROCS(0), 4))
 	for i, message := range messages {
 		group.Go(func() (err error) {
 			signatures[i], err = signer.Sign(ctx, message)
