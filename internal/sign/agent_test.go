@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +38,26 @@ func (g *gnupg) agentCommand(command string) {
 	if !bytes.HasSuffix(out, []byte("OK\n")) {
 		g.t.Fatalf("%s: %s", command, out)
 	}
+}
+
+// killAgent ends the agent and waits until it is gone.
+func (g *gnupg) killAgent() {
+	g.t.Helper()
+	out := peertest.Run(g.t, "", []string{"GNUPGHOME=" + g.home}, "gpg-connect-agent", "--no-autostart", "GETINFO pid", "/bye")
+	text, _, _ := strings.Cut(strings.TrimPrefix(string(out), "D "), "\n")
+	pid, err := strconv.Atoi(text)
+	if err != nil {
+		g.t.Fatalf("no pid of the agent: %s", out)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		g.t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
+		if stat, err := os.ReadFile("/proc/" + text + "/stat"); err != nil || bytes.Contains(stat, []byte(") Z ")) {
+			return
+		}
+	}
+	g.t.Fatal("the agent does not end")
 }
 
 // The agent signs with each kind of key that we say it does, over one
@@ -98,7 +120,7 @@ func TestAgentComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		verifyWith(t, ring, []byte("data"), signatures)
-		peertest.Run(t, "", []string{"GNUPGHOME=" + g.home}, "gpgconf", "--kill", "gpg-agent")
+		g.killAgent()
 		_, err = ring.Sign(t.Context(), []byte("data"))
 		if away, ok := Away(err); !ok || away.Key != ring.Keys()[0].ID {
 			t.Errorf("without an agent: %v", err)
@@ -109,7 +131,7 @@ func TestAgentComesBack(t *testing.T) {
 	if _, err := ring.Sign(t.Context(), []byte("data")); err != nil {
 		t.Fatal(err)
 	}
-	peertest.Run(t, "", []string{"GNUPGHOME=" + g.home}, "gpgconf", "--kill", "gpg-agent")
+	g.killAgent()
 	g.agentCommand("GETINFO version")
 	if _, err := ring.Sign(t.Context(), []byte("data")); err != nil {
 		t.Errorf("with another agent: %v", err)
