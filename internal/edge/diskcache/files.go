@@ -89,6 +89,37 @@ func (b *bodies) create(id ID, num uint64) (*bodyFile, error) {
 	return h, nil
 }
 
+// writeStep is how much is written at a time. The kernel keeps what one call
+// writes in pages as large as that, and large ones are dear to find where memory
+// is in small pieces.
+const writeStep = 64 << 10
+
+// write writes p at off.
+func (h *bodyFile) write(p []byte, off int64) error {
+	for len(p) > 0 {
+		n, err := h.f.WriteAt(p[:min(len(p), writeStep)], off)
+		if err != nil {
+			return err
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// expect has the file system find room for n bytes at once, which costs less
+// than finding it piece by piece.
+func (h *bodyFile) expect(n int64) {
+	if n <= 0 {
+		return
+	}
+	for {
+		// Where this is not known, or there is no room, writing will tell.
+		if err := unix.Fallocate(int(h.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, n); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
 // keep puts a file that was written in its final place.
 func (b *bodies) keep(h *bodyFile, r record) error {
 	h.checked = make([]atomic.Uint64, (sliceCount(r.bodyLen, r.shift)+63)/64)

@@ -102,6 +102,7 @@ func (w *Writer) begin(expect int64) error {
 			w.Abort()
 			return err
 		}
+		w.h.expect(expect)
 	}
 	return nil
 }
@@ -135,7 +136,7 @@ func (w *Writer) spill() error {
 		return err
 	}
 	if w.n > 0 {
-		if _, err := h.f.WriteAt(w.buf[w.base:w.base+w.n], 0); err != nil {
+		if err := h.write(w.buf[w.base:w.base+w.n], 0); err != nil {
 			w.store.fault("write a body", err)
 			w.store.files.drop(w.pool, w.num, h.name, 0)
 			h.release()
@@ -215,13 +216,12 @@ func (w *Writer) write(p []byte) (int, error) {
 	if 4*sliceCount(end, w.shift) > maxRecord-s.maxRecord {
 		return 0, fmt.Errorf("%w: body of unknown length is too long", ErrFull)
 	}
-	n, err := w.h.f.WriteAt(p, w.n)
-	if err != nil {
+	if err := w.h.write(p, w.n); err != nil {
 		s.fault("write a body", err)
 		return 0, err
 	}
 	w.add(p)
-	return n, nil
+	return len(p), nil
 }
 
 // grow makes room in the buffer.
