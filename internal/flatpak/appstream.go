@@ -1,6 +1,7 @@
 package flatpak
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -63,7 +64,8 @@ const (
 // A ref that is at its end of life, or has no readable catalogue data, is not
 // part of the catalogue. There is a catalogue for x86_64 and aarch64 also when
 // only i386 or arm has applications, but it does not list those: flatpak means
-// to, and never does.
+// to, and never does. A branch whose last application is gone gets an empty
+// catalogue, so that clients stop offering what they could not install.
 func (x *Index) BuildAppstream(sink ostree.Sink, opt AppstreamOptions) ([]AppstreamCommit, error) {
 	x.cataloguePieces.Advance()
 	arches, subsets := x.scopes(func(r *record) bool { return r.cache != nil && !r.appstream })
@@ -74,15 +76,34 @@ func (x *Index) BuildAppstream(sink ostree.Sink, opt AppstreamOptions) ([]Appstr
 	}
 	slices.Sort(arches)
 	b := catalogueBuild{x: x, sink: sink, opt: opt, next: make(map[string]catalogueState)}
+	scopes := make([]scope, 0, len(subsets)*len(arches))
 	for _, subset := range subsets {
 		for _, arch := range arches {
-			if err := b.build(subset, arch); err != nil {
-				return nil, fmt.Errorf("appstream of %s: %w", subsummaryName(subset, arch), err)
-			}
+			scopes = append(scopes, scope{subset, arch})
+		}
+	}
+	for _, s := range x.withOutlived(scopes) {
+		if err := b.build(s.subset, s.arch); err != nil {
+			return nil, fmt.Errorf("appstream of %s: %w", subsummaryName(s.subset, s.arch), err)
 		}
 	}
 	x.catalogues = b.next
 	return b.commits, nil
+}
+
+// scope is what a catalogue is of.
+type scope struct{ subset, arch string }
+
+// withOutlived adds the scopes of branches that are there although nothing of
+// theirs is any more.
+func (x *Index) withOutlived(scopes []scope) []scope {
+	for _, r := range x.sorted {
+		s := scope{r.subset, r.arch}
+		if r.appstream && s.arch != "" && CheckSubset(cmp.Or(s.subset, "whole")) == nil && !slices.Contains(scopes, s) {
+			scopes = append(scopes, s)
+		}
+	}
+	return scopes
 }
 
 // catalogueBuild is one BuildAppstream in progress.

@@ -26,7 +26,7 @@ func (x *Index) LoadHistory(repository fs.FS) error {
 	state := published{subsummaries: map[string]lineage{}, live: map[string]bool{}}
 	defer func() {
 		x.subsummaries, x.digest, x.live = state.subsummaries, state.digest, state.live
-		x.modified = state.modified
+		x.modified, x.serial = state.modified, state.serial
 		x.touched = nil
 	}()
 	listed, err := fs.ReadDir(repository, "summaries")
@@ -52,6 +52,9 @@ func (x *Index) LoadHistory(repository fs.FS) error {
 	state.digest = ostree.ChecksumOf(data)
 	if modified, _ := index.Metadata.Get(keyLastModified); modified.Is("t") {
 		state.modified = modified.Uint64BE()
+	}
+	if serial, _ := index.Metadata.Get(KeySerial); serial.Is("t") {
+		state.serial = serial.Uint64BE()
 	}
 	for _, subsummary := range index.Subsummaries {
 		line := lineage{current: loadView(repository, subsummary.Checksum, nil)}

@@ -43,6 +43,7 @@ type Index struct {
 	subsummaries map[string]lineage // by ARCH or SUBSET-ARCH, as published
 	digest       ostree.Checksum    // of the published summary.idx; zero for none
 	modified     uint64             // when that says it was published
+	serial       uint64             // of that publish; zero: it does not say
 	live         map[string]bool    // files below summaries/ that are known to exist
 
 	catalogues map[string]catalogueState // by SUBSET-ARCH, of the last BuildAppstream
@@ -115,6 +116,14 @@ func (x *Index) Get(ref string) (CommitInfo, bool) {
 	}
 	return r.info, true
 }
+
+// Serial returns the number of the latest publish, as LoadHistory read it or the
+// Build had it that was committed last; zero when the summary has none.
+func (x *Index) Serial() uint64 { return x.serial }
+
+// Deltas returns the static deltas that are known to lead to a commit, in the
+// order of their names. The slice is the Index's own.
+func (x *Index) Deltas(to ostree.Checksum) []Delta { return x.deltas[to] }
 
 // Refs walks over all refs with their commits, sorted by name.
 func (x *Index) Refs() iter.Seq2[string, ostree.Checksum] {

@@ -39,11 +39,23 @@ type RepoInfo struct {
 // keyLastModified is when a summary was made: t, big-endian, seconds since 1970.
 const keyLastModified = "ostree.summary.last-modified"
 
+// KeySerial is the number of the publish in the metadata of summary.idx and of the
+// compat summary: t, big-endian. Clients know nothing of it and pass over it.
+const KeySerial = "freshet.serial"
+
 // xaCacheVersion says that subsummaries have all that a writer needs.
 const xaCacheVersion = 2
 
 // summaryMetadata is the metadata of summary.idx and, with more, of the compat
 // summary.
+func (o *BuildOptions) summaryMetadata() gvariant.Dict {
+	d := o.Repo.summaryMetadata(o.Now)
+	if o.Serial > 0 {
+		d.Set(KeySerial, gvariant.Uint64BE(o.Serial))
+	}
+	return d
+}
+
 func (r *RepoInfo) summaryMetadata(now uint64) gvariant.Dict {
 	var d gvariant.Dict
 	str := func(key, value string) {

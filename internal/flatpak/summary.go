@@ -24,6 +24,10 @@ type BuildOptions struct {
 	// they are older than those published before.
 	Now uint64
 
+	// Serial is the number of the publish. It stands in the metadata of summary.idx
+	// and of the compat summary; zero leaves it out.
+	Serial uint64
+
 	// Sign returns detached OpenPGP signatures of data, one per key, in binary form.
 	// Without it nothing is signed.
 	Sign func(data []byte) ([][]byte, error)
@@ -53,11 +57,23 @@ type Files struct {
 	next published
 }
 
+// CompatSize returns the length in bytes of the compat summary, which some clients
+// refuse beyond 10 MiB.
+func (f *Files) CompatSize() int64 {
+	for i := range f.Write {
+		if f.Write[i].Path == "summary" {
+			return f.Write[i].Size()
+		}
+	}
+	return 0
+}
+
 // published is what Commit makes the state of the Index.
 type published struct {
 	subsummaries map[string]lineage
 	digest       ostree.Checksum
 	modified     uint64
+	serial       uint64
 	live         map[string]bool
 }
 
@@ -67,7 +83,7 @@ type published struct {
 func (x *Index) Build(opt BuildOptions) (*Files, error) {
 	b := summaryBuild{x: x, opt: opt, files: &Files{}}
 	b.opt.Now = max(opt.Now, x.modified)
-	b.files.next = published{subsummaries: map[string]lineage{}, modified: b.opt.Now, live: map[string]bool{}}
+	b.files.next = published{subsummaries: map[string]lineage{}, modified: b.opt.Now, serial: opt.Serial, live: map[string]bool{}}
 	if b.opt.History == 0 {
 		b.opt.History = DefaultHistory
 	}
@@ -92,6 +108,7 @@ func (x *Index) Commit(files *Files) {
 	x.subsummaries = files.next.subsummaries
 	x.digest = files.next.digest
 	x.modified = files.next.modified
+	x.serial = files.next.serial
 	x.live = files.next.live
 	x.touched = nil
 }
@@ -225,7 +242,7 @@ func (b *summaryBuild) deltaIndexes() {
 
 // index writes summary.idx, (a{s(ayaaya{sv})}a{sv}), and its signatures.
 func (b *summaryBuild) index() error {
-	list := ostree.SummaryIndex{Metadata: b.opt.Repo.summaryMetadata(b.opt.Now)}
+	list := ostree.SummaryIndex{Metadata: b.opt.summaryMetadata()}
 	for _, name := range sortedKeys(b.files.next.subsummaries) {
 		line := b.files.next.subsummaries[name]
 		subsummary := ostree.Subsummary{Name: name, Checksum: line.current.digest}
@@ -288,7 +305,7 @@ func (b *summaryBuild) compat() error {
 			deltas = append(deltas, deltaEntries(r.info.Checksum, list)...)
 		}
 	}
-	base := b.opt.Repo.summaryMetadata(b.opt.Now)
+	base := b.opt.summaryMetadata()
 	var metadata []rope
 	for element := range base.Value().Children() {
 		metadata = append(metadata, ropeOf(element.Data()))

@@ -18,6 +18,7 @@
 //	appstream/ID.flatpakref       what a user installs
 //	media/…                       what builds bring as screenshots/ARCH
 //	.lock                         shared by whoever adds, exclusive for whoever deletes
+//	.former                       the refs that were removed: TIME REF on a line each
 //	.signers                      the keys that signed the heads: FINGERPRINT KEYID on a line each
 //
 // A build is a folder BUILDS/ID, which is an archive repository too. What it

@@ -25,11 +25,20 @@ type fileLock struct{ file *os.File }
 // lockShared takes the lock as one who adds objects and moves refs: beside
 // others who do, but never beside one who deletes.
 func lockShared(ctx context.Context, root *os.Root) (*fileLock, error) {
+	return lock(ctx, root, unix.F_RDLCK)
+}
+
+// lockExclusive takes the lock as one who deletes: beside nobody.
+func lockExclusive(ctx context.Context, root *os.Root) (*fileLock, error) {
+	return lock(ctx, root, unix.F_WRLCK)
+}
+
+func lock(ctx context.Context, root *os.Root, kind int16) (*fileLock, error) {
 	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o660)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
-	if err := waitLock(ctx, f, unix.F_RDLCK); err != nil {
+	if err := waitLock(ctx, f, kind); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
 	return &fileLock{file: f}, nil

@@ -68,6 +68,10 @@ type Options struct {
 	// objects one by one, which are all verified.
 	TrustUploadedDeltas bool
 
+	// AfterSerial is a number below that of the next publish, for a repository whose
+	// summary another program wrote: it has none.
+	AfterSerial uint64
+
 	// Signer signs commits and summaries; nil leaves the repository unsigned.
 	Signer sign.Signer
 
@@ -299,6 +303,13 @@ type PublishRequest struct {
 	// nil Build an empty commit is the current one.
 	Refs map[string]string
 
+	// Remove are refs to take out of the repository; of each its mirrors in other
+	// collections too, and its .flatpakref file unless that can lead to another
+	// branch. One that is not published is ErrNotPublished. The commits stay until
+	// they are pruned, and can be published again. With a nil Build, Refs may then be
+	// empty.
+	Remove []string
+
 	// ExtraCollections are further collection ids under which the refs are
 	// published.
 	ExtraCollections []string
@@ -323,8 +334,22 @@ type Result struct {
 	Keys []string `json:"keys"`
 
 	// Refs are the commits that the refs of each request now have, by the key of
-	// the request. A ref that two requests publish has the commit of the later one.
+	// the request. A ref that two requests publish has the commit of the later one;
+	// it is empty for one that a request removes.
 	Refs map[string]map[string]string `json:"refs"`
+
+	// Before are the commits that those refs had that now have another one or none;
+	// empty for refs that are new.
+	Before map[string]string `json:"before,omitempty"`
+
+	// Serial is the number of the publish, which stands in the metadata of the
+	// summaries (flatpak.KeySerial). Each publish that changes anything has a higher
+	// one than all before; without a change it is that of the one before.
+	Serial uint64 `json:"serial,omitempty"`
+
+	// Summary is the length in bytes of the compat summary, which clients before
+	// flatpak 1.9 read and some refuse beyond 10 MiB; zero when it was not written.
+	Summary int64 `json:"summary,omitempty"`
 
 	// Removed are refs that are no longer in the repository. The Cache forgets them.
 	Removed []string `json:"removed,omitempty"`

@@ -29,11 +29,21 @@ type planned struct {
 	media   []medium
 }
 
-// plan decides what a request changes, without changing anything.
-func (p *publication) plan(req *PublishRequest) ([]*planned, error) {
-	if len(req.Refs) == 0 {
-		return nil, ErrNoRefs
+// plan decides what a request changes, without changing anything: the refs that
+// it publishes, and those that it takes away, with their commits.
+func (p *publication) plan(req *PublishRequest) ([]*planned, map[string]ostree.Checksum, error) {
+	if len(req.Refs) == 0 && len(req.Remove) == 0 {
+		return nil, nil, ErrNoRefs
 	}
+	all, err := p.planRefs(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	taken, err := p.planRemovals(req)
+	return all, taken, err
+}
+
+func (p *publication) planRefs(req *PublishRequest) ([]*planned, error) {
 	if err := p.gone[req.Build]; err != nil {
 		return nil, err
 	}
@@ -121,10 +131,14 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 	if rewrite.DownloadSize, err = sizes.rebased(p.ctx, commit.Tree, base); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
+	// Clients refuse what is older than what they have. Builds may be published in
+	// another order than they were committed, and clocks are set back.
+	latest := p.former[ref]
 	if base != nil {
-		// Clients refuse what is older than what they have. Builds may be published in
-		// another order than they were committed, and clocks are set back.
-		later := max(commit.Timestamp, base.Timestamp+1)
+		latest = base.Timestamp
+	}
+	if latest > 0 {
+		later := max(commit.Timestamp, latest+1)
 		rewrite.Timestamp = &later
 	}
 	rewrite.EndOfLife, rewrite.EndOfLifeRebase = endOfLife(req.EndOfLife, req.EndOfLifeRebase, req.AppID, req.Refs)
@@ -292,4 +306,16 @@ func (p *publication) revert() {
 		}
 	}
 	p.r.index.Update(infos, removed)
+	for to, deltas := range p.led {
+		p.r.index.SetDeltas(to, deltas)
+	}
+}
+
+// setDeltas tells the index which static deltas lead to a commit, and remembers how
+// to undo it.
+func (p *publication) setDeltas(to ostree.Checksum, deltas []flatpak.Delta) {
+	if _, ok := p.led[to]; !ok {
+		p.led[to] = p.r.index.Deltas(to)
+	}
+	p.r.index.SetDeltas(to, deltas)
 }

@@ -43,14 +43,16 @@ type publication struct {
 	tx     *store.Tx
 	result Result
 
-	refs  map[string]*planned            // what is going to change
-	undo  map[string]*flatpak.CommitInfo // what the index knew before; nil: nothing
-	infos map[string][]byte              // what the cache has to keep, by ref
-	heads map[string]ostree.Checksum     // new commits of appstream branches
-	paths map[string]layout.Class        // what is staged
-	led   map[ostree.Checksum]bool       // commits that got static deltas
-	gone  map[*Build]error               // builds that are not there for us
-	media mediaPlan
+	refs   map[string]*planned                 // what is going to change
+	undo   map[string]*flatpak.CommitInfo      // what the index knew before; nil: nothing
+	infos  map[string][]byte                   // what the cache has to keep, by ref
+	taken  map[string]ostree.Checksum          // refs to remove, with the commits that they have
+	former map[string]uint64                   // times of the last commits of refs that were removed
+	heads  map[string]ostree.Checksum          // new commits of appstream branches
+	paths  map[string]layout.Class             // what is staged
+	led    map[ostree.Checksum][]flatpak.Delta // commits that got or lost static deltas, with those before
+	gone   map[*Build]error                    // builds that are not there for us
+	media  mediaPlan
 }
 
 func (r *Repository) begin(ctx context.Context, log *journal) *publication {
@@ -62,9 +64,10 @@ func (r *Repository) begin(ctx context.Context, log *journal) *publication {
 		refs:  map[string]*planned{},
 		undo:  map[string]*flatpak.CommitInfo{},
 		infos: map[string][]byte{},
+		taken: map[string]ostree.Checksum{},
 		heads: map[string]ostree.Checksum{},
 		paths: map[string]layout.Class{},
-		led:   map[ostree.Checksum]bool{},
+		led:   map[ostree.Checksum][]flatpak.Delta{},
 		gone:  map[*Build]error{},
 		media: mediaPlan{files: map[string]*planned{}, folders: map[string]bool{}},
 	}
@@ -120,6 +123,9 @@ func (p *publication) tell(commit func(Result) error) error {
 	for _, info := range p.result.Infos {
 		delete(r.unsaved, info.Ref)
 	}
+	for _, ref := range p.result.Removed {
+		delete(r.unsaved, ref)
+	}
 	for ; len(r.owed) > 0; r.owed = r.owed[1:] {
 		if err := r.owed[0].done(); err != nil {
 			return err
@@ -156,11 +162,15 @@ func (p *publication) holdBuilds(requests []PublishRequest) (done func()) {
 // counts; but screenshots refs are called the same in all builds.
 func (p *publication) planAll(requests []PublishRequest) error {
 	p.result = Result{Refs: map[string]map[string]string{}, Failed: map[string]error{}}
+	var err error
+	if p.former, err = readFormer(p.r.root); err != nil {
+		return err
+	}
 	var failures []error
 	for i := range requests {
 		req := &requests[i]
-		p.log.printf("Publishing %s into %s: %s", req.Key, p.r.opt.Name, count(len(req.Refs), "ref"))
-		refs, err := p.plan(req)
+		p.log.printf("Publishing %s into %s: %s", req.Key, p.r.opt.Name, req.amount())
+		refs, taken, err := p.plan(req)
 		if err != nil {
 			if cause := context.Cause(p.ctx); cause != nil {
 				return cause
@@ -178,7 +188,13 @@ func (p *publication) planAll(requests []PublishRequest) error {
 				p.media.add(c)
 			} else {
 				p.refs[c.made.ref] = c
+				delete(p.taken, c.made.ref)
 			}
+		}
+		for ref, before := range taken {
+			p.result.Refs[req.Key][ref] = ""
+			p.taken[ref] = before
+			delete(p.refs, ref)
 		}
 	}
 	if len(p.result.Keys) == 0 {
@@ -188,20 +204,27 @@ func (p *publication) planAll(requests []PublishRequest) error {
 		for ref := range refs {
 			if c := p.refs[ref]; c != nil {
 				refs[ref] = c.made.sum.String()
+			} else if _, ok := p.taken[ref]; ok {
+				refs[ref] = ""
 			}
 		}
 	}
 	return nil
 }
 
-// publish changes the repository, or takes everything back.
-func (p *publication) publish() error {
+// publish makes what was planned the state of the repository.
+func (p *publication) publish() error { return p.change(p.stage) }
+
+// change makes what stage stages the state of the repository, or takes everything
+// back.
+func (p *publication) change(stage func() (*flatpak.Files, error)) error {
 	p.tx = p.r.store.Begin()
-	files, err := p.stage()
+	files, err := stage()
 	if err == nil && len(p.paths) == 0 {
 		err = p.tx.Abort()
 		p.tx = nil
 		p.result.Removed = nil
+		p.result.Serial = p.r.index.Serial()
 		p.log.printf("  nothing changes")
 		return err
 	}
@@ -210,15 +233,12 @@ func (p *publication) publish() error {
 	}
 	if err != nil {
 		p.revert()
-		for to := range p.led {
-			p.r.index.SetDeltas(to, nil)
-		}
 		return errors.Join(err, p.tx.Abort())
 	}
 	if files != nil {
 		p.r.index.Commit(files)
 	}
-	p.r.heads.Store(int64(p.r.index.Len()))
+	p.r.known.Store(p.r.index.Snapshot())
 	return nil
 }
 

@@ -3,7 +3,6 @@ package repository
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path"
@@ -25,20 +24,9 @@ func (r *Repository) refresh(ctx context.Context, reconfigured, damaged bool) er
 	}
 	defer lock.release() //nolint:errcheck // nothing was written
 	p.result.Keys = []string{fmt.Sprintf("refresh-%d", time.Now().UnixNano())}
-	p.tx = r.store.Begin()
-	files, err := p.stageRefresh(reconfigured, damaged)
-	if err == nil && len(p.paths) == 0 {
-		return errors.Join(p.tx.Abort(), r.rememberSigners())
-	}
-	if err == nil {
-		err = p.switchOver()
-	}
+	err = p.change(func() (*flatpak.Files, error) { return p.stageRefresh(reconfigured, damaged) })
 	if err != nil {
-		p.revert()
-		return errors.Join(err, p.tx.Abort())
-	}
-	if files != nil {
-		r.index.Commit(files)
+		return err
 	}
 	return r.rememberSigners()
 }
@@ -53,7 +41,7 @@ func (p *publication) stageRefresh(reconfigured, damaged bool) (*flatpak.Files, 
 			return nil, err
 		}
 	}
-	if err := p.stageRefFiles(); err != nil {
+	if err := p.stageRefFiles(nil); err != nil {
 		return nil, err
 	}
 	if err := p.stageCatalogue(); err != nil {
@@ -101,6 +89,7 @@ func (p *publication) outdated() (bool, error) {
 		Repo:          p.r.opt.repoInfo(),
 		Now:           modified.Uint64BE(),
 		SummaryArches: p.r.opt.SummaryArches,
+		Serial:        p.r.index.Serial(),
 	})
 	if err != nil {
 		return false, err
@@ -135,9 +124,16 @@ func (p *publication) outdated() (bool, error) {
 	return !signers.complete(index, addressed), nil
 }
 
-// stageRefFiles brings the .flatpakref files of the refs up to date.
-func (p *publication) stageRefFiles() error {
+// stageRefFiles brings the .flatpakref files of the refs up to date: all, or those
+// of the given ones, of which those that no ref needs any more are removed.
+func (p *publication) stageRefFiles(only map[string]bool) error {
+	if only != nil && len(only) == 0 {
+		return nil
+	}
 	candidates := map[string][]refFile{}
+	for file := range only {
+		candidates[file] = nil
+	}
 	for ref := range p.r.index.Refs() {
 		parsed, err := flatpak.ParseUploadRef(ref)
 		if err != nil {
@@ -147,13 +143,21 @@ func (p *publication) stageRefFiles() error {
 		if err != nil {
 			return err
 		}
-		if file != "" {
+		if file != "" && (only == nil || only[file]) {
 			candidates[file] = append(candidates[file], refFile{parsed.Branch, data})
 		}
 	}
 	for _, file := range sortedKeys(candidates) {
 		before, err := p.r.root.ReadFile(file)
-		if err != nil {
+		switch {
+		case err == nil && len(candidates[file]) == 0:
+			if err := p.remove(file); err != nil {
+				return err
+			}
+			continue
+		case err != nil && len(candidates[file]) == 0:
+			continue
+		case err != nil:
 			before = nil
 		}
 		if err := p.putChanged(file, chooseRefFile(candidates[file], before, p.r.opt.DefaultBranch)); err != nil {
@@ -249,7 +253,7 @@ func (p *publication) dropDeltas(to map[ostree.Checksum]bool) error {
 		if err := p.remove(name.SuperblockPath()); err != nil {
 			return err
 		}
-		p.r.index.SetDeltas(name.To, nil)
+		p.setDeltas(name.To, nil)
 		p.r.log.InfoContext(p.ctx, "a static delta with the signatures of other keys is dropped", slog.String("delta", name.Hex()))
 	}
 	return nil

@@ -35,7 +35,7 @@ type Repository struct {
 
 	owed []owed // publishes that commit functions did not take
 
-	heads atomic.Int64 // the length of index, for others
+	known atomic.Pointer[flatpak.Snapshot] // what index knows of what is published, for others
 
 	buildsMu sync.Mutex
 	builds   map[int64]*Build
@@ -133,7 +133,7 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 		// What is published stays as it is, and so it can be served.
 		r.log.ErrorContext(ctx, "the summaries could not be brought up to date", slog.Any("error", err))
 	}
-	r.heads.Store(int64(r.index.Len()))
+	r.known.Store(r.index.Snapshot())
 	pending, err := r.pending()
 	return r, pending, err
 }
@@ -178,7 +178,15 @@ func (r *Repository) OpenFile(path string) (*os.File, error) {
 }
 
 // Heads returns the number of refs, appstream branches included.
-func (r *Repository) Heads() int { return int(r.heads.Load()) }
+func (r *Repository) Heads() int { return r.known.Load().Len() }
+
+// Index walks over what is published: every ref by name with what the summaries
+// say of its commit. All of it is of one moment, and a running publish does not
+// hold it up. What it yields must not be changed.
+func (r *Repository) Index(yield func(flatpak.CommitInfo) bool) { r.known.Load().All(yield) }
+
+// Snapshot returns the refs and the static deltas that are published now.
+func (r *Repository) Snapshot() *flatpak.Snapshot { return r.known.Load() }
 
 // acquire waits for a running publish.
 func (r *Repository) acquire(ctx context.Context) (release func(), err error) {

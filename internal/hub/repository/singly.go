@@ -83,6 +83,11 @@ func (r *Result) add(one *Result) {
 	r.Removed = append(r.Removed, one.Removed...)
 	r.Infos = append(r.Infos, one.Infos...)
 	r.Changed = append(r.Changed, one.Changed...)
+	if r.Before == nil {
+		r.Before = map[string]string{}
+	}
+	maps.Copy(r.Before, one.Before)
+	r.Serial, r.Summary = max(r.Serial, one.Serial), one.Summary
 	r.Stats.NewObjects += one.Stats.NewObjects
 	r.Stats.ReusedObjects += one.Stats.ReusedObjects
 	r.Stats.Bytes += one.Stats.Bytes

@@ -22,7 +22,7 @@ func (p *publication) stage() (*flatpak.Files, error) {
 	if err := p.stageMedia(); err != nil {
 		return nil, err
 	}
-	if len(changed) == 0 && len(p.undo) == 0 {
+	if len(changed) == 0 && len(p.taken) == 0 && len(p.undo) == 0 && len(p.paths) == 0 {
 		return nil, nil
 	}
 	if err := p.stageObjects(changed); err != nil {
@@ -32,6 +32,9 @@ func (p *publication) stage() (*flatpak.Files, error) {
 		return nil, err
 	}
 	if err := p.stageDeltas(changed); err != nil {
+		return nil, err
+	}
+	if err := p.stageRemovals(); err != nil {
 		return nil, err
 	}
 	p.log.lap("objects")
@@ -44,6 +47,12 @@ func (p *publication) stage() (*flatpak.Files, error) {
 		return nil, err
 	}
 	if err := p.stageRefs(changed); err != nil {
+		return nil, err
+	}
+	if err := p.stageRefFiles(p.takenFiles()); err != nil {
+		return nil, err
+	}
+	if err := p.stageFormer(changed); err != nil {
 		return nil, err
 	}
 	if err := p.stageSummaries(files); err != nil {
@@ -65,6 +74,7 @@ func (p *publication) changedRefs() []*planned {
 		}
 		changed = append(changed, c)
 		before := "new"
+		p.replaces(ref, c.before)
 		if !c.before.IsZero() {
 			before = short(c.before.String())
 		}
@@ -218,8 +228,7 @@ func (p *publication) stageDeltas(changed []*planned) error {
 			deltas = append(deltas, flatpak.Delta{From: d.to.Name.From, Superblock: sum})
 		}
 		if len(deltas) > 0 {
-			p.r.index.SetDeltas(c.made.sum, deltas)
-			p.led[c.made.sum] = true
+			p.setDeltas(c.made.sum, deltas)
 			p.log.printf("  %s: %s", c.made.ref, count(len(deltas), "static delta"))
 		}
 	}
@@ -304,6 +313,7 @@ func (p *publication) buildSummaries() (*flatpak.Files, error) {
 		Repo:          p.r.opt.repoInfo(),
 		Now:           p.now,
 		SummaryArches: p.r.opt.SummaryArches,
+		Serial:        max(p.r.index.Serial(), p.r.opt.AfterSerial) + 1,
 	}
 	if sign := signWith(p.ctx, p.r.opt.Signer); sign != nil {
 		opt.Sign = func(data []byte) ([][]byte, error) {
@@ -311,7 +321,11 @@ func (p *publication) buildSummaries() (*flatpak.Files, error) {
 			return sign(data)
 		}
 	}
-	return p.r.index.Build(opt)
+	files, err := p.r.index.Build(opt)
+	if err == nil {
+		p.result.Serial, p.result.Summary = opt.Serial, files.CompatSize()
+	}
+	return files, err
 }
 
 func (p *publication) stageSummaries(files *flatpak.Files) error {
