@@ -63,7 +63,7 @@ func checks() []check {
 		{5, "overlapping ranges fetch each byte once", in(edge, "TestOverlappingRanges", "TestOverlappingRangesOfGigabyte")},
 		{6, "a file replaced under way is never mixed", in(edge, "TestChangedWhileRead", "TestChangedBeforeHeader", "TestRunsBreak")},
 		{7, "one path, two repositories", in(edge, "TestSameObjectInTwoRepositories", "TestSlicesOfTwoSites", "TestReposNeverMix")},
-		{8, "bodies cut anywhere are not kept", in(edge, "TestShortBody", "TestCutAnywhere")},
+		{8, "bodies cut anywhere are not kept", in(edge, "TestShortBody", "TestCutAnywhere", "TestLyingOrigins")},
 		{9, "who leaves takes nothing along", in(edge, "TestLeaderLeaves", "TestLeaderLeavesAt", "TestOnlyReaderLeaves")},
 		{10, "bodies that do not fit, disks that are full", all(in(edge, "TestBodyDoesNotFit", "TestDiskFull", "TestStoreRefusesTheRest", "TestSlicesDoNotFit", "TestSlicesOnFullDisk"), in(store, "TestDiskFull"))},
 		{11, "stale answers do not wait", in(edge, "TestStaleForMany", "TestStaleWhileRevalidate")},

@@ -56,7 +56,7 @@ func failureOf(r *Request, reason Reason, status int) failure {
 			return failure{points: pointsStrong, path: path}
 		}
 		return failure{points: pointsWeak, path: path}
-	case FirstByteTimeout, IdleTimeout, Reset, ShortBody, BadMessage,
+	case FirstByteTimeout, IdleTimeout, Reset, ShortBody, LongBody, BadMessage,
 		VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping, Loop:
 	}
 	return failure{points: pointsStrong, path: path}

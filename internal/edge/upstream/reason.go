@@ -35,6 +35,7 @@ const (
 	IdleTimeout      Reason = "idle_timeout"       // silence within a body
 	Reset            Reason = "reset"              // connection broke
 	ShortBody        Reason = "short_body"         // body ended before its end
+	LongBody         Reason = "long_body"          // body goes on behind its announced end
 	BadMessage       Reason = "bad_message"        // not valid HTTP
 	Status5xx        Reason = "status_5xx"         // the origin answered 5xx
 	VerifyMismatch   Reason = "verify_mismatch"    // content is not what its name says
@@ -57,7 +58,7 @@ func (r Reason) Status() int {
 		return http.StatusLoopDetected
 	case Stopping:
 		return http.StatusServiceUnavailable
-	case DNS, Refused, TLS, Reset, ShortBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone:
+	case DNS, Refused, TLS, Reset, ShortBody, LongBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone:
 	}
 	return http.StatusBadGateway
 }
@@ -81,7 +82,7 @@ func (r Reason) ProxyError() string {
 		return "connection_terminated"
 	case ShortBody:
 		return "http_response_incomplete"
-	case BadMessage:
+	case LongBody, BadMessage:
 		return "http_protocol_error"
 	case Status5xx:
 		return "" // the origin's answer is passed on
@@ -134,6 +135,9 @@ func classify(ctx context.Context, err error, inBody bool) *Error {
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &Error{Reset, err}
 	}
+	if strings.Contains(err.Error(), "more than declared Content-Length") { // of HTTP/2
+		return &Error{LongBody, err}
+	}
 	if msg := err.Error(); strings.Contains(msg, "malformed") || strings.Contains(msg, "invalid") || strings.Contains(msg, "too large") ||
 		strings.Contains(msg, "exceeded") || strings.Contains(msg, "unsupported") {
 		return &Error{BadMessage, err} // net/http has no types for these
@@ -160,6 +164,8 @@ func reasonOf(e *h1client.Error, inBody bool) Reason {
 		return IdleTimeout
 	case h1client.Short:
 		return ShortBody
+	case h1client.Long:
+		return LongBody
 	case h1client.Malformed, h1client.BadRequest:
 		return BadMessage
 	case h1client.Canceled:

@@ -59,7 +59,11 @@ func (b *body) read(p []byte) (n int, err error) {
 	switch b.mode {
 	case framedLength:
 		n, err = b.some(p)
-		if b.left == 0 && err == nil {
+		switch {
+		case b.left > 0 || err != nil:
+		case b.conn.r < b.conn.w:
+			n, err = 0, errLong // without its end, it is not taken for whole
+		default:
 			err = io.EOF
 		}
 	case framedChunked:
@@ -97,6 +101,9 @@ func (b *body) raw(p []byte) (int, error) {
 	if c.r == c.w {
 		c.wait(b.idle)
 		if len(p) >= bufferSize {
+			if b.mode == framedLength && int64(len(p)) == b.left {
+				p = p[:len(p)-1] // the last byte comes by the buffer, which shows what is behind it
+			}
 			n, err := c.nc.Read(p)
 			b.left -= int64(n)
 			if n > 0 {
@@ -113,6 +120,10 @@ func (b *body) raw(p []byte) (int, error) {
 	b.left -= int64(n)
 	return n, nil
 }
+
+// errLong says that there is more of a body than its length says: what belongs
+// to it, and what to another answer, nobody can tell.
+var errLong = &Error{Long, errors.New("bytes behind the body that was announced")}
 
 // nextChunk reads the line with the next chunk's size. After the last one, and
 // the trailers, it returns io.EOF.

@@ -195,6 +195,9 @@ func (c *Client) exchange(ctx context.Context, cn *conn, r *Request) (resp *http
 	var h head
 	if err == nil {
 		h, untouched, err = c.readHead(cn, r, up)
+		if err == nil && h.empty && cn.r < cn.w {
+			err = errLong
+		}
 	} else {
 		untouched = true
 	}

@@ -126,7 +126,7 @@ func TestReuse(t *testing.T) {
 		{"same lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 1},
 		{"close", "HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 5\r\n\r\nhello", 2},
 		{"1.0", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", 2},
-		{"bytes after", ok5 + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", 2},
+		{"bytes after chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" + ok5, 2},
 		{"no more", "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=9, max=0\r\nContent-Length: 5\r\n\r\nhello", 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -24,6 +24,7 @@ const (
 	IdleTimeout                      // a pause within the body, or of a reader of ours
 	Broken                           // the connection ended or failed
 	Short                            // it ended within the body
+	Long                             // it goes on behind its announced length
 	Malformed                        // not valid HTTP
 	BadRequest                       // the request cannot be sent as it is
 )
@@ -31,7 +32,7 @@ const (
 func (k Kind) String() string {
 	names := [...]string{
 		"", "canceled", "name not resolved", "no connection", "no connection in time", "tls", "no handshake in time",
-		"no answer in time", "answer paused too long", "connection broke", "body cut short", "malformed answer", "request not sendable",
+		"no answer in time", "answer paused too long", "connection broke", "body cut short", "body too long", "malformed answer", "request not sendable",
 	}
 	if int(k) < len(names) {
 		return names[k]

@@ -40,7 +40,9 @@ type head struct {
 	// idle is what the origin says it keeps an idle connection for, 0 if
 	// nothing; max how many more requests, -1 if nothing.
 	idle time.Duration
-	max  int
+	// empty says that there might be a body, and its length is 0.
+	empty bool
+	max   int
 }
 
 // headEnd returns the length of the head at the begin of b, 0 if it is not
@@ -203,6 +205,8 @@ func (h *head) frame(noBody bool) error {
 		h.framing = framedChunked
 	case h.length > 0:
 		h.framing = framedLength
+	case h.length == 0:
+		h.empty = true
 	case h.length < 0:
 		h.framing, h.closing = framedClose, true
 	}
