@@ -43,7 +43,7 @@ type Edge struct {
 
 	// purgeMu makes a purge of several paths one step: purges hold it alone,
 	// who judges freshness or commits holds it shared.
-	purgeMu sync.RWMutex
+	purgeMu stepMutex
 
 	// flightsMu may be taken while purgeMu is held.
 	flightsMu sync.Mutex

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"freshet/internal/accesslog"
@@ -21,7 +22,8 @@ type front struct {
 	e      *Edge
 	access *role.Access
 	hots   *hots
-	altSvc string // told to clients over TLS
+	altSvc string    // told to clients over TLS
+	record sync.Pool // of *accesslog.Record
 }
 
 // wish is what the fields of a request ask for, apart from the representation.
@@ -87,7 +89,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	if len(f.e.sites) > 0 {
 		key = append(append(append(stack[:0], req.Host...), '\n'), req.Target...)
 	}
-	h := f.find(key, req)
+	h, st := f.find(key, req)
 	if h == nil || w.cache && !h.call.policy.Ruled() || !f.open(h, req) {
 		return false
 	}
@@ -97,7 +99,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 			return false // in the middle of an older one
 		}
 	}
-	fresh, st := f.e.freshnessOf(&h.call, h.entry, req.Begun)
+	fresh := h.call.freshness(st, httpcache.Freshness{Age: st.Age(req.Begun)})
 	fresh = g.bound(fresh, req.Begun, h.call.policy)
 	if fresh.Decide(httpcache.Directives{}) != httpcache.Fresh {
 		return false
@@ -108,7 +110,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 		return false
 	}
 	status := httpcache.CacheStatus{Cache: product, Hit: true, HasTTL: true, TTL: int64((fresh.Lifetime - fresh.Age) / time.Second)}
-	head.number("Age", "age", int64(st.Age(req.Begun)/time.Second))
+	head.number("Age", "age", int64(fresh.Age/time.Second))
 	var room [160]byte
 	head.field("Cache-Status", "cache-status", status.Append(append(room[:0], h.before...)))
 	f.appendGate(h, req, &head)
@@ -123,16 +125,23 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	return f.body(h, begin, length, res)
 }
 
-// find returns what is known of a target, if it is of what the store has now.
-func (f *front) find(key []byte, req *h1.Request) *hot {
-	h := f.hots.get(key)
-	if h != nil && f.e.current(h) {
-		return h
+// find returns what is known of a target, if it is of what the store has now,
+// and its state.
+func (f *front) find(key []byte, req *h1.Request) (*hot, diskcache.State) {
+	if h := f.hots.get(key); h != nil {
+		if st, ok := f.e.look(h); ok {
+			return h, st
+		}
 	}
-	if h = f.e.heat(string(req.Host), string(req.Target)); h != nil {
-		f.hots.put(key, h)
+	h := f.e.heat(string(req.Host), string(req.Target))
+	if h == nil {
+		return nil, diskcache.State{}
 	}
-	return h
+	f.hots.put(key, h)
+	if st, ok := f.e.look(h); ok {
+		return h, st
+	}
+	return nil, diskcache.State{}
 }
 
 // choose begins the head and says which part of the body goes with it. It
@@ -170,14 +179,14 @@ func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response, head 
 // body attaches the body: from memory, or from its file as far as that was
 // found to be right before.
 func (f *front) body(h *hot, begin, length int64, res *h1.Response) bool {
-	body, err := h.entry.Open()
-	if err != nil {
-		return false
-	}
-	if b := body.Bytes(); b != nil {
+	if b := h.entry.Bytes(); b != nil {
 		res.Body = b[begin : begin+length]
 		res.Tag = h
 		return true
+	}
+	body, err := h.entry.Open()
+	if err != nil {
+		return false
 	}
 	if res.File = body.At(begin, length); res.File == nil {
 		body.Close()
@@ -205,7 +214,12 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 		h = tag.hot
 		tag.body.Close()
 	}
-	rec := accesslog.Record{
+	rec, ok := f.record.Get().(*accesslog.Record)
+	if !ok {
+		rec = new(accesslog.Record)
+	}
+	defer f.record.Put(rec)
+	*rec = accesslog.Record{
 		Begun: req.Begun, Client: req.Client, Method: http.MethodGet, Path: h.path, Target: req.Target,
 		Status: res.Status, Bytes: sent, Took: took, FirstByte: max(took, 1),
 		Outcome: outcomeHit.String(), Site: h.call.site.name, Key: h.call.id.Short(),
@@ -233,5 +247,5 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	if !res.Started.IsZero() {
 		rec.FirstByte = max(res.Started.Sub(req.Begun), 1)
 	}
-	f.access.Note(context.Background(), &rec)
+	f.access.Note(context.Background(), rec)
 }

@@ -118,26 +118,18 @@ func (e *Edge) heat(host, target string) *hot {
 		return nil
 	}
 	h := &hot{call: c, path: u.Path}
-	if !e.current(h) || !h.render() {
+	if !e.bind(h) || !h.render() {
 		return nil
 	}
 	return h
 }
 
-// current makes sure that h is of what the store has now, and reports false if
-// that cannot be. h is not shared yet, or it is left as it is.
-func (e *Edge) current(h *hot) bool {
+// bind finds what the store has now for h, which is not shared yet. It reports
+// false if there is nothing.
+func (e *Edge) bind(h *hot) bool {
 	c := &h.call
 	if !c.policy.Ruled() && e.names.varies(c.id) {
 		return false
-	}
-	if h.entry != nil {
-		if s := h.set; s != nil {
-			if g := s.current.Load(); s.gone.Load() || g == nil || g.files[c.path] != h.entry.ID() {
-				return false
-			}
-		}
-		return h.entry.Current() && h.meta == h.entry.Meta()
 	}
 	id, ok := e.hotID(h)
 	if !ok {
@@ -148,6 +140,25 @@ func (e *Edge) current(h *hot) bool {
 	}
 	h.meta = h.entry.Meta()
 	return h.meta.Status == http.StatusOK && (c.policy.Ruled() || len(h.meta.Vary) == 0)
+}
+
+// look returns the present state of what h is of, if that is what the store has
+// now. While a purge of several paths is going on it does not tell: they are to
+// change in one step.
+func (e *Edge) look(h *hot) (diskcache.State, bool) {
+	c := &h.call
+	if !c.policy.Ruled() && e.names.varies(c.id) || !isFixed(c.policy) && e.purgeMu.held.Load() {
+		return diskcache.State{}, false
+	}
+	if s := h.set; s != nil {
+		if g := s.current.Load(); s.gone.Load() || g == nil || g.files[c.path] != h.entry.ID() {
+			return diskcache.State{}, false
+		}
+	}
+	if h.meta != h.entry.Meta() {
+		return diskcache.State{}, false
+	}
+	return h.entry.Look()
 }
 
 // hotID is the ID of what a hot call means now. It reports false for files of a
@@ -165,14 +176,6 @@ func (e *Edge) hotID(h *hot) (diskcache.ID, bool) {
 	h.set = s
 	id, ok := g.files[c.path]
 	return id, ok
-}
-
-// varies reports whether answers of the URI depend on request fields.
-func (n *names) varies(id diskcache.ID) bool {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	v := n.variants[id]
-	return v != nil && len(v.fields) > 0
 }
 
 // render writes the fields the way net/http does. It reports false for fields

@@ -24,11 +24,9 @@ const (
 	outcomes
 )
 
-func outcomeNames() [outcomes]string {
-	return [outcomes]string{"own", "hit", "hit-stale", "join", "miss", "pass", "error"}
+func (o outcome) String() string {
+	return [outcomes]string{"own", "hit", "hit-stale", "join", "miss", "pass", "error"}[o]
 }
-
-func (o outcome) String() string { return outcomeNames()[o] }
 
 // outcomeOf finds an outcome by its word.
 func outcomeOf(word string) outcome {
@@ -74,7 +72,10 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		Name: "freshet_edge_response_bytes_total",
 		Help: "Bytes of response bodies, by outcome.",
 	}, []string{"outcome"})
-	names := outcomeNames()
+	var names [outcomes]string
+	for o := range names {
+		names[o] = outcome(o).String()
+	}
 	m := &metrics{
 		failures: requests,
 		ttfb: histogram.NewVec(prometheus.Opts{

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/httpcache"
@@ -14,6 +15,7 @@ import (
 // members of a set. Evicted entries may still be listed. The zero value is
 // empty; safe for concurrent use.
 type names struct {
+	varied   atomic.Int64 // length of variants, for those who need no more
 	mu       sync.RWMutex
 	variants map[diskcache.ID]*variants
 	sets     map[setKey][]diskcache.ID
@@ -59,6 +61,17 @@ func (n *names) variant(c *call, h http.Header) diskcache.ID {
 		return c.id
 	}
 	return keyID(c.site.name, c.uri, httpcache.VaryKey(fields, h))
+}
+
+// varies reports whether answers of the URI depend on request fields.
+func (n *names) varies(id diskcache.ID) bool {
+	if n.varied.Load() == 0 {
+		return false
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	v := n.variants[id]
+	return v != nil && len(v.fields) > 0
 }
 
 // add notes a new entry.
@@ -118,6 +131,7 @@ func (n *names) varyLocked(c *call, fields []string, id diskcache.ID) {
 		}
 		v = new(variants)
 		n.variants[c.id] = v
+		n.varied.Store(int64(len(n.variants)))
 	}
 	v.fields = fields
 	if !slices.Contains(v.ids, id) {

@@ -22,6 +22,7 @@ type Entry struct {
 	meta  atomic.Pointer[Meta]
 	body  []byte // if it is in the record
 	sums  []byte // checksums of the slices of the body's file
+	last  atomic.Pointer[look]
 
 	mu    sync.Mutex
 	state State
@@ -95,12 +96,31 @@ func (e *Entry) Is(other *Entry) bool {
 	return e.id == other.id && e.num == other.num
 }
 
-// Current reports whether the entry is what [Store.Get] returns now, and counts
-// a use if so. It may be wrong in saying no, and is cheaper than Get.
-func (e *Entry) Current() bool {
-	current := false
-	e.store.index.View(index.Key(e.id), true, func(it index.Item) { current = e.isAt(it) })
-	return current && !e.banned()
+// Look returns the present state, if the entry is what [Store.Get] returns now,
+// and counts a use then. It may be wrong in saying no, and is much cheaper than
+// Get: while nothing changes near the entry, it only reads.
+func (e *Entry) Look() (State, bool) {
+	key := index.Key(e.id)
+	changes, bans := e.store.index.Changes(key), e.store.bans.newest.Load()
+	if last := e.last.Load(); last != nil && last.changes == changes && last.bans == bans {
+		return last.state, true
+	}
+	current, often := false, false
+	e.store.index.View(key, true, func(it index.Item) { current, often = e.isAt(it), it.Uses == index.MaxUses })
+	if !current || e.banned() {
+		return State{}, false
+	}
+	st := e.State()
+	if often { // one use more would not be counted
+		e.last.Store(&look{changes, bans, st})
+	}
+	return st, true
+}
+
+// look is what an entry was found to be, and how much had changed until then.
+type look struct {
+	changes, bans uint64
+	state         State
 }
 
 // ID returns the entry's name.
@@ -355,6 +375,9 @@ func (e *Entry) Open() (*Body, error) {
 	}
 	return b, nil
 }
+
+// Bytes is the whole body if it is in memory, else nil. It must not be changed.
+func (e *Entry) Bytes() []byte { return e.body }
 
 // Body is an open body. Its methods are safe for concurrent use.
 type Body struct {

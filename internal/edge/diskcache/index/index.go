@@ -86,15 +86,20 @@ type Index struct {
 }
 
 type shard struct {
-	mu     sync.RWMutex
-	n      int // objects
-	table  table
-	ghosts ghosts
-	_      [24]byte // keeps the locks of neighbours on cache lines of their own
+	mu      sync.RWMutex
+	changes atomic.Uint64 // of items, uses apart
+	n       int           // objects
+	table   table
+	ghosts  ghosts
+	_       [16]byte // keeps the locks of neighbours on cache lines of their own
 }
 
 // Len is the number of objects.
 func (x *Index) Len() int { return int(x.n.Load()) }
+
+// Changes counts the changes of items in the key's shard, uses apart: while it
+// stays the same, so does what View shows, and uses only grow.
+func (x *Index) Changes(k Key) uint64 { return x.shards[k.shard()].changes.Load() }
 
 // View calls f with the item of the key, if there is one, and reports whether
 // there is. The item cannot be changed or dropped while f runs; f must not call
@@ -145,6 +150,9 @@ func (x *Index) Update(k Key, f func(old Item, found bool) (Item, Action)) bool 
 		old = itemOf(slot[1], slot[2])
 	}
 	item, action := f(old, found)
+	if action != Leave {
+		s.changes.Add(1)
+	}
 	switch {
 	case action == Put && found:
 		slot := s.table.slot(i)
@@ -231,6 +239,7 @@ func (x *Index) Filter(shard int, keep func(Item) bool) {
 		}
 		// Another item may take its place, which is looked at next. One that
 		// wraps around from the front was looked at before, and stays.
+		s.changes.Add(1)
 		s.table.remove(i)
 		s.n--
 		x.n.Add(-1)
@@ -254,6 +263,7 @@ func (x *Index) Clear() {
 	for i := range x.shards {
 		s := &x.shards[i]
 		s.mu.Lock()
+		s.changes.Add(1)
 		x.n.Add(-int64(s.n))
 		s.n = 0
 		s.table.free()
