@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"fmt"
 	"net/http"
 	"os"
@@ -29,6 +30,7 @@ const (
 // logins know the passwords and tokens of a site.
 type logins struct {
 	passwords map[string][]byte // bcrypt, by name
+	hashes    [][]byte          // those of passwords
 	tokens    [][32]byte
 	key       [32]byte      // of known
 	checks    chan struct{} // a place for each slow hash that is under way
@@ -65,6 +67,7 @@ func newLogins(cfg Config) (*logins, error) {
 			return nil, fmt.Errorf("passwords: %s:%d: want a name, a colon and a hash of bcrypt, as htpasswd -B writes them", cfg.Passwords, n)
 		}
 		l.passwords[name] = []byte(hash)
+		l.hashes = append(l.hashes, []byte(hash))
 	}
 	if err := scan.Err(); err != nil {
 		return nil, fmt.Errorf("passwords: %s: %w", cfg.Passwords, err)
@@ -98,14 +101,17 @@ func (l *logins) token(s string) bool {
 	return found == 1
 }
 
+// password compares with the password of the name. A name that nobody has costs
+// as much as a wrong password, so that the time tells nothing of the names.
 func (l *logins) password(r *http.Request, name, password string) bool {
-	hash, ok := l.passwords[name]
-	if !ok || len(password) > maxPassword {
+	if len(l.passwords) == 0 || len(password) > maxPassword {
 		return false
 	}
-	mac := hmac.New(sha256.New, l.key[:])
-	_, _ = fmt.Fprintf(mac, "%d:%s%s", len(name), name, password)
-	id := [32]byte(mac.Sum(nil))
+	hash, ok := l.passwords[name]
+	if !ok {
+		hash = l.decoy(name)
+	}
+	id := l.mac("%d:%s%s", len(name), name, password)
 	l.mu.Lock()
 	known := l.known[id]
 	l.mu.Unlock()
@@ -118,7 +124,7 @@ func (l *logins) password(r *http.Request, name, password string) bool {
 	case <-r.Context().Done():
 		return false
 	}
-	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil {
+	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || !ok {
 		return false
 	}
 	l.mu.Lock()
@@ -128,4 +134,18 @@ func (l *logins) password(r *http.Request, name, password string) bool {
 	}
 	l.known[id] = true
 	return true
+}
+
+// decoy is the hash of somebody: for the same name always of the same, lest a
+// name shows by hashes of different cost.
+func (l *logins) decoy(name string) []byte {
+	id := l.mac("?%s", name)
+	return l.hashes[binary.BigEndian.Uint64(id[:])%uint64(len(l.hashes))]
+}
+
+// mac is a digest that nobody outside can compute.
+func (l *logins) mac(format string, args ...any) [32]byte {
+	mac := hmac.New(sha256.New, l.key[:])
+	_, _ = fmt.Fprintf(mac, format, args...)
+	return [32]byte(mac.Sum(nil))
 }
