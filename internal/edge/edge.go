@@ -31,6 +31,7 @@ type Edge struct {
 	all     []*site
 	named   map[string]*site // by name
 	trusted atomic.Pointer[gate.Networks]
+	portTLS atomic.Int32 // of the listener with TLS, 0 if there is none
 	store   *diskcache.Store
 	metrics *metrics
 	names   names

@@ -25,6 +25,10 @@ func (e *Edge) setGates(cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("trusted-proxies: %w", err)
 	}
+	around := gate.Around{
+		Serving: func() bool { return e.store.Alert() == nil },
+		PortTLS: func() int { return int(e.portTLS.Load()) },
+	}
 	made := make(map[*site]*gate.Gate, len(e.all))
 	for _, s := range e.all {
 		settings := cfg.Gate
@@ -35,7 +39,7 @@ func (e *Edge) setGates(cfg Config) error {
 			}
 			settings = site.Gate
 		}
-		if made[s], err = gate.New(settings, func() bool { return e.store.Alert() == nil }); err != nil {
+		if made[s], err = gate.New(settings, around); err != nil {
 			return fmt.Errorf("gate of site %s: %w", s.label(), err)
 		}
 	}
@@ -118,7 +122,7 @@ func (e *Edge) gated(next http.Handler, certificates *certs.Store, altSvc string
 		if altSvc != "" && r.TLS != nil {
 			w.Header()["Alt-Svc"] = []string{altSvc}
 		}
-		if !g.Stop(w, r, gate.Request{Client: client, Path: gatePath(r.URL.Path), Clear: clear}) {
+		if !g.Stop(w, r, gate.Request{Client: client, Path: gatePath(r.URL.Path), Clear: clear, Order: r.Method == methodPurge && s.purgeMethod}) {
 			next.ServeHTTP(w, r)
 			return
 		}

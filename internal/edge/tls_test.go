@@ -226,7 +226,8 @@ func TestEveryProtocol(t *testing.T) {
 	}
 	// Without TLS there is nothing but the way there, for what is stored too.
 	resp, body := f.get(f.client("http/1.1", f.clear), "http://dl.example/first.rpm")
-	if resp.StatusCode != 301 || resp.Header.Get("Location") != "https://dl.example/first.rpm" || body != "" {
+	_, port, _ := net.SplitHostPort(f.secure)
+	if resp.StatusCode != 301 || resp.Header.Get("Location") != "https://dl.example:"+port+"/first.rpm" || body != "" {
 		t.Errorf("without TLS: %d %q", resp.StatusCode, resp.Header.Get("Location"))
 	}
 	if resp.Header.Get("Strict-Transport-Security") != "" { // RFC 6797 §7.2

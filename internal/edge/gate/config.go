@@ -16,10 +16,15 @@ import (
 // Config is the table [edge.gate], or [edge.sites.NAME.gate]. All of it is read
 // anew on SIGHUP.
 type Config struct {
-	// RedirectHTTPS answers requests without TLS, also PURGE, by sending clients
-	// to the same address with https, on port 443 whatever listen-tls says.
-	// ACME's challenges are answered all the same. Default false.
+	// RedirectHTTPS answers requests without TLS by sending clients to the same
+	// address with https. ACME's challenges are answered all the same, and PURGE
+	// where it is understood. Default false.
 	RedirectHTTPS bool `toml:"redirect-https"`
+
+	// RedirectPort is the port that RedirectHTTPS sends clients to, for where
+	// they reach the edge by another than it listens on. Default: that of
+	// listen-tls, its first; 443 if there is none.
+	RedirectPort int `toml:"redirect-port"`
 
 	// HSTS is for how long browsers are told, over TLS, to use nothing but TLS
 	// ("365d"). Default "0s": they are told nothing.
@@ -100,7 +105,7 @@ func (c Config) Or(other Config) Config {
 }
 
 func (c Config) isZero() bool {
-	return !c.RedirectHTTPS && c.HSTS == 0 && (c.Robots == "" || c.Robots == robotsOrigin) && c.Health == "" &&
+	return !c.RedirectHTTPS && c.RedirectPort == 0 && c.HSTS == 0 && (c.Robots == "" || c.Robots == robotsOrigin) && c.Health == "" &&
 		c.Passwords == "" && len(c.Tokens) == 0 && len(c.Rules) == 0
 }
 
@@ -112,6 +117,12 @@ func (c Config) Validate() []config.Problem {
 	}
 	if c.HSTS < 0 {
 		problem("hsts", "must not be negative")
+	}
+	switch {
+	case c.RedirectPort < 0 || c.RedirectPort > 65535:
+		problem("redirect-port", "must be from 1 to 65535, got %d", c.RedirectPort)
+	case c.RedirectPort != 0 && !c.RedirectHTTPS:
+		problem("redirect-port", "is of no use without redirect-https")
 	}
 	switch {
 	case c.Robots == "", c.Robots == robotsOrigin, c.Robots == robotsDisallow, strings.Contains(c.Robots, "/"):

@@ -36,16 +36,25 @@ type Gate struct {
 	robots   []byte // the text, or nil
 	health   string // the path, or ""
 	login    *logins
-	serving  func() bool
+	around   Around
+	port     int // that redirect sends to; 0: that of around
+}
+
+// Around is what a gate asks the edge. A field that is nil is not asked.
+type Around struct {
+	// Serving says on the health page whether all is well.
+	Serving func() bool
+	// PortTLS is the port on which TLS is spoken, 0 if it is not.
+	PortTLS func() int
 }
 
 // New returns the gate of a configuration that was validated, nil if that asks
-// for nothing; it reads the files that are named. serving says on the health page whether all is well.
-func New(cfg Config, serving func() bool) (*Gate, error) {
+// for nothing; it reads the files that are named.
+func New(cfg Config, around Around) (*Gate, error) {
 	if cfg.isZero() {
 		return nil, nil //nolint:nilnil // a nil Gate lets everything in
 	}
-	g := &Gate{redirect: cfg.RedirectHTTPS, health: cfg.Health, serving: serving}
+	g := &Gate{redirect: cfg.RedirectHTTPS, health: cfg.Health, around: around, port: cfg.RedirectPort}
 	if cfg.HSTS > 0 {
 		g.hsts = "max-age=" + strconv.FormatInt(int64(cfg.HSTS/time.Second), 10)
 	}
@@ -91,6 +100,9 @@ type Request struct {
 	Path string
 	// Clear says that the client does not use TLS.
 	Clear bool
+	// Order says that this is an order to the edge itself, which is not sent
+	// elsewhere.
+	Order bool
 }
 
 // Open reports whether a GET or HEAD request may be answered from the cache
@@ -121,7 +133,7 @@ func (g *Gate) Stop(w http.ResponseWriter, r *http.Request, q Request) bool {
 		return false
 	}
 	switch {
-	case g.redirect && q.Clear:
+	case g.redirect && q.Clear && !q.Order:
 		g.toHTTPS(w, r)
 		return true
 	case g.health != "" && q.Path == g.health && isRead(r.Method):
@@ -177,6 +189,9 @@ func (g *Gate) toHTTPS(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusBadRequest, "bad_host", "the host name is missing or malformed")
 		return
 	}
+	if port := g.portTLS(); port != 0 && port != portHTTPS {
+		host += ":" + strconv.Itoa(port)
+	}
 	status := http.StatusMovedPermanently
 	if !isRead(r.Method) {
 		status = http.StatusPermanentRedirect // keeps the method (RFC 9110 §15.4.9)
@@ -188,10 +203,21 @@ func (g *Gate) toHTTPS(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 }
 
+// portHTTPS is the one that URLs of https leave out.
+const portHTTPS = 443
+
+// portTLS is where TLS is spoken, 0 if that is not known.
+func (g *Gate) portTLS() int {
+	if g.port == 0 && g.around.PortTLS != nil {
+		return g.around.PortTLS()
+	}
+	return g.port
+}
+
 // showHealth says whether the edge serves, and nothing else of it.
 func (g *Gate) showHealth(w http.ResponseWriter, r *http.Request) {
 	state := "ok"
-	if g.serving != nil && !g.serving() {
+	if g.around.Serving != nil && !g.around.Serving() {
 		state = "degraded" // it serves all the same: a balancer must not take it away
 	}
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {

@@ -3,6 +3,7 @@ package gate
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -22,7 +23,7 @@ func newGate(t *testing.T, cfg Config) *Gate {
 	if problems := cfg.Validate(); len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	g, err := New(cfg, func() bool { return true })
+	g, err := New(cfg, Around{Serving: func() bool { return true }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func TestLogin(t *testing.T) {
 	if err := os.WriteFile(file, []byte("ali:plain\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Config{Passwords: file}, nil); err == nil || !strings.Contains(err.Error(), "htpasswd:1") {
+	if _, err := New(Config{Passwords: file}, Around{}); err == nil || !strings.Contains(err.Error(), "htpasswd:1") {
 		t.Errorf("a password that is no hash: %v", err)
 	}
 }
@@ -160,7 +161,7 @@ func TestBuiltIns(t *testing.T) {
 	if w, _ = ask(g, "HEAD", "/-/health", ""); w.Body.Len() > 0 || w.Header().Get("Content-Length") == "" {
 		t.Errorf("HEAD: %q %v", w.Body, w.Header())
 	}
-	g.serving = func() bool { return false }
+	g.around.Serving = func() bool { return false }
 	if w, _ = ask(g, "GET", "/-/health", ""); w.Code != 200 || !strings.Contains(w.Body.String(), "degraded") {
 		t.Errorf("degraded: %d %q", w.Code, w.Body)
 	}
@@ -195,6 +196,24 @@ func TestToHTTPS(t *testing.T) {
 			t.Errorf("%s %s: %d %q", c.host, c.target, w.Code, w.Header().Get("Location"))
 		}
 	}
+	for _, c := range []struct{ listen, configured, want int }{{8443, 0, 8443}, {443, 0, 443}, {0, 0, 443}, {8443, 443, 443}, {443, 9443, 9443}, {0, 9443, 9443}} {
+		g, err := New(Config{RedirectHTTPS: true, RedirectPort: c.configured}, Around{PortTLS: func() int { return c.listen }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for host, want := range map[string]string{"dl.example:8080": "dl.example", "[2001:db8::1]": "[2001:db8::1]"} {
+			if c.want != 443 {
+				want += fmt.Sprintf(":%d", c.want)
+			}
+			r := httptest.NewRequest("GET", "http://x/a", nil)
+			r.Host, r.RequestURI = host, "/a"
+			w := httptest.NewRecorder()
+			g.Stop(w, r, Request{Path: "/a", Clear: true})
+			if got := w.Header().Get("Location"); got != "https://"+want+"/a" {
+				t.Errorf("%+v: %q", c, got)
+			}
+		}
+	}
 	if g.Open(Request{Path: "/", Clear: true}) || !g.Open(Request{Path: "/"}) || g.HSTS() != "max-age=86400" {
 		t.Error("the fast way redirects otherwise")
 	}
@@ -226,10 +245,10 @@ func FuzzGlob(f *testing.F) {
 
 func TestValidate(t *testing.T) {
 	bad := Config{
-		HSTS: -1, Robots: "nothing", Health: "health", Tokens: []string{"abc"},
+		HSTS: -1, RedirectPort: 70000, Robots: "nothing", Health: "health", Tokens: []string{"abc"},
 		Rules: []Rule{{Action: "forbid"}, {Action: "deny", From: []string{"10.0.0.0/99"}, Methods: []string{"get"}, Paths: []string{"x"}}, {Action: "login"}},
 	}
-	if problems := bad.Validate(); len(problems) != 8 {
+	if problems := bad.Validate(); len(problems) != 9 {
 		t.Errorf("%d problems: %v", len(problems), problems)
 	}
 }
