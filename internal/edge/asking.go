@@ -2,13 +2,17 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"freshet/internal/accesslog"
+	"freshet/internal/edge/turns"
 	"freshet/internal/edge/upstream"
+	"freshet/internal/h1"
 )
 
 // asking is how long a request to an origin took, for the log and the metrics.
@@ -17,12 +21,19 @@ type asking struct {
 	begun     time.Time
 	firstByte time.Duration // to the header of the answer, connecting and all tries included; 0: none came
 	total     atomic.Int64  // to the end of the body, or the failure; 0: not yet
+	line      *turns.Line   // where it has its turn until then
+	source    netip.Prefix
 }
 
-// ask asks the site's origin and notes in a, which is for one request, how long
-// that takes.
-func (e *Edge) ask(ctx context.Context, s *site, req upstream.Request, a *asking) (*http.Response, error) {
-	*a = asking{begun: time.Now()}
+// ask asks the site's origin on behalf of a call, as soon as there is room for
+// it, and notes in a, which is for one request, how long that takes.
+func (e *Edge) ask(ctx context.Context, c *call, req upstream.Request, a *asking) (*http.Response, error) {
+	s, source := c.site, c.source()
+	if err := s.line.Take(ctx, source); err != nil {
+		*a = asking{}
+		return nil, noTurn(err)
+	}
+	*a = asking{begun: time.Now(), line: &s.line, source: source}
 	req.Trace = &a.trace
 	resp, err := s.origin.Do(ctx, req)
 	if err != nil {
@@ -34,9 +45,30 @@ func (e *Edge) ask(ctx context.Context, s *site, req upstream.Request, a *asking
 	return resp, nil
 }
 
-// ended counts the request to the origin, once.
+// source is what the fetches for a call are counted by.
+func (c *call) source() netip.Prefix {
+	from, err := netip.ParseAddrPort(c.from)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return h1.Source(from.Addr())
+}
+
+// noTurn is why a request is not made.
+func noTurn(err error) error {
+	if _, ok := errors.AsType[*upstream.Error](err); ok {
+		return err
+	}
+	if errors.Is(err, turns.ErrFull) || errors.Is(err, turns.ErrLate) {
+		return &upstream.Error{Reason: upstream.FetchLimit, Err: err}
+	}
+	return &upstream.Error{Reason: upstream.ClientGone, Err: err}
+}
+
+// ended counts the request to the origin, once, and gives its turn to another.
 func (e *Edge) ended(a *asking) {
 	if a.total.CompareAndSwap(0, max(int64(time.Since(a.begun)), 1)) {
+		a.line.Give(a.source)
 		e.metrics.asked(a)
 	}
 }

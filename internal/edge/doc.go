@@ -39,6 +39,7 @@
 //	forwarded  the client behind proxies: PROXY protocol, X-Forwarded-For
 //	gate       what stands before the cache of a site
 //	roots      which files are replaced together, and what they list
+//	turns      how much is asked of the origins at once, and who is next
 //	upstream   origins: which is asked, by which connection, for how long
 //
 // # On disk

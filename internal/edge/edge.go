@@ -16,6 +16,7 @@ import (
 	"freshet/internal/edge/control"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/gate"
+	"freshet/internal/edge/turns"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/role"
 )
@@ -216,6 +217,10 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 		name: name, ruled: cfg.Rules != rulesNone, follow: cfg.Follow, purgeMethod: cfg.PurgeMethod,
 		hubURL: base.Scheme + "://" + base.Host,
 		origin: group, loopID: newLoopID(),
+		line: turns.Line{
+			Most: e.cfg.Limits.Fetches, PerClient: e.cfg.Limits.FetchesPerAddress,
+			Waiting: e.cfg.Limits.FetchesWaiting, Patience: e.cfg.Limits.FetchWait,
+		},
 	}
 	for _, text := range cfg.PurgeFrom {
 		network, err := gate.ParseNetwork(text)

@@ -125,6 +125,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	if background {
 		header = anonymous(header)
 		f.call.req = httpcache.Directives{} // what this client wishes is for this client
+		f.call.from = ""
 	}
 	f.request = e.fetchHeader(c, header, r.RemoteAddr)
 	f.shared = len(header["Authorization"]) == 0 && !c.personal(header)
@@ -333,7 +334,7 @@ func (f *flight) adopt(resp *http.Response) {
 // askFor sends the request of the flight.
 func (e *Edge) askFor(f *flight) (*http.Response, error) {
 	c := &f.call
-	return e.ask(f.ctx, c.site, upstream.Request{
+	return e.ask(f.ctx, c, upstream.Request{
 		Method: http.MethodGet, URI: c.uri, Header: f.request, Interim: f.interim,
 		Key: c.id, Avoid: e.avoided(c.site, c.id), Hedge: f.shared, Direct: c.hops > 0,
 	}, &f.times)

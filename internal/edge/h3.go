@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 
 	"github.com/quic-go/quic-go"
@@ -46,7 +47,7 @@ func (d *h3Door) serve(ctx context.Context) error {
 		IdleTimeout:    d.limits.IdleTime,
 		Logger:         slog.New(slog.DiscardHandler),
 	}
-	counted := &countedQUIC{EarlyListener: ln, limits: d.limits, metrics: d.metrics, sources: make(map[string]int)}
+	counted := &countedQUIC{EarlyListener: ln, limits: d.limits, metrics: d.metrics, sources: make(map[netip.Prefix]int)}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.ServeListener(counted) }()
 	select {
@@ -92,7 +93,7 @@ type countedQUIC struct {
 
 	mu      sync.Mutex
 	open    int
-	sources map[string]int
+	sources map[netip.Prefix]int
 }
 
 // tooMany is the code of H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
@@ -116,13 +117,13 @@ func (l *countedQUIC) Accept(ctx context.Context) (*quic.Conn, error) {
 	}
 }
 
-func (l *countedQUIC) admit(source string) h1.Rejection {
+func (l *countedQUIC) admit(source netip.Prefix) h1.Rejection {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.open >= l.limits.Connections:
 		return h1.RejectConns
-	case source != "" && l.sources[source] >= l.limits.ConnectionsPerAddress:
+	case source.IsValid() && l.sources[source] >= l.limits.ConnectionsPerAddress:
 		return h1.RejectConnsPerIP
 	}
 	l.open++
@@ -130,7 +131,7 @@ func (l *countedQUIC) admit(source string) h1.Rejection {
 	return ""
 }
 
-func (l *countedQUIC) left(source string) {
+func (l *countedQUIC) left(source netip.Prefix) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.open--
@@ -139,20 +140,11 @@ func (l *countedQUIC) left(source string) {
 	}
 }
 
-// sourceOf is what connections are counted by, "" for those of this machine.
-func sourceOf(addr net.Addr) string {
+// sourceOf is what connections are counted by.
+func sourceOf(addr net.Addr) netip.Prefix {
 	udp, ok := addr.(*net.UDPAddr)
 	if !ok {
-		return ""
+		return netip.Prefix{}
 	}
-	ip := udp.AddrPort().Addr().Unmap()
-	if ip.IsLoopback() {
-		return ""
-	}
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	source, _ := ip.WithZone("").Prefix(bits) // bits fit
-	return source.String()
+	return h1.Source(udp.AddrPort().Addr())
 }

@@ -49,11 +49,33 @@ type LimitsConfig struct {
 	// Streams is how many requests of one connection of HTTP/3 may be answered at
 	// the same time; HTTP/2 has 128. Default 128.
 	Streams int `toml:"streams"`
+
+	// Fetches is how many requests to the origins of one site may be under way
+	// at once, their bodies included. Default 2048.
+	Fetches int `toml:"fetches"`
+
+	// FetchesPerAddress is how many of them may be made for one IPv4 address or
+	// one IPv6 /64, this machine apart. What is stored, or on its way for somebody
+	// else, is not counted. More, if other caches ask this one. Default 512.
+	FetchesPerAddress int `toml:"fetches-per-address"`
+
+	// FetchesWaiting is how many more of a site may wait for their turn, one
+	// address's half of it; what is above is answered 503. Default 4096.
+	FetchesWaiting int `toml:"fetches-waiting"`
+
+	// FetchWait is how long they wait before they are answered 503.
+	// Default "10s".
+	FetchWait time.Duration `toml:"fetch-wait"`
 }
 
 const (
 	defaultHeaderSize = 32 << 10
 	defaultStreams    = 128
+
+	defaultFetches           = 2048
+	defaultFetchesPerAddress = 512
+	defaultFetchesWaiting    = 4096
+	defaultFetchWait         = 10 * time.Second
 )
 
 // WithDefaults returns l with every setting left zero replaced by its default.
@@ -70,6 +92,11 @@ func (l LimitsConfig) WithDefaults() LimitsConfig {
 		IdleTime:   cmp.Or(l.IdleTime, 2*time.Minute),
 		Stall:      cmp.Or(l.Stall, 2*time.Minute),
 		Streams:    cmp.Or(l.Streams, defaultStreams),
+
+		Fetches:           cmp.Or(l.Fetches, defaultFetches),
+		FetchesPerAddress: cmp.Or(l.FetchesPerAddress, defaultFetchesPerAddress),
+		FetchesWaiting:    cmp.Or(l.FetchesWaiting, defaultFetchesWaiting),
+		FetchWait:         cmp.Or(l.FetchWait, defaultFetchWait),
 	}
 }
 
@@ -89,6 +116,10 @@ func (l LimitsConfig) Validate() []config.Problem {
 		{"stall", int64(l.Stall)},
 		{"min-rate", int64(l.MinRate)},
 		{"streams", int64(l.Streams)},
+		{"fetches", int64(l.Fetches)},
+		{"fetches-per-address", int64(l.FetchesPerAddress)},
+		{"fetches-waiting", int64(l.FetchesWaiting)},
+		{"fetch-wait", int64(l.FetchWait)},
 	} {
 		if n.value < 0 {
 			v.problem(n.key, "must not be negative")

@@ -134,6 +134,14 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		labels := prometheus.Labels{"site": s.label()}
 		reg.MustRegister(
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "freshet_edge_fetches", ConstLabels: labels,
+				Help: "Requests to the origins of a site that are under way, bodies included.",
+			}, func() float64 { running, _ := s.line.Held(); return float64(running) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "freshet_edge_fetches_waiting", ConstLabels: labels,
+				Help: "Requests that wait until fewer are under way to the origins of a site.",
+			}, func() float64 { _, waiting := s.line.Held(); return float64(waiting) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "freshet_edge_event_lag", ConstLabels: labels,
 				Help: "Events the edge knows of and has not applied yet.",
 			}, func() float64 { return float64(s.lag.Load()) }),

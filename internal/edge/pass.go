@@ -119,7 +119,7 @@ func (rp *reply) pass() {
 	if body != nil {
 		req.Body = body
 	}
-	resp, err := e.ask(ctx, c.site, req, rp.asked) //nolint:bodyclose // relay closes it
+	resp, err := e.ask(ctx, c, req, rp.asked) //nolint:bodyclose // relay closes it
 	before.end()
 	if err != nil {
 		if wrong := body.failure(); wrong != nil && (r.Context().Err() == nil || errors.Is(wrong, errStalled)) {

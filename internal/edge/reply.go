@@ -321,6 +321,9 @@ func (rp *reply) failed(err error, m *memory) {
 	rp.explain(h, httpcache.Freshness{}, false)
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	status := reason.Status()
+	if reason == upstream.FetchLimit {
+		h["Retry-After"] = []string{whenFewer}
+	}
 	text := http.StatusText(status) + ": " + string(reason) + ": the origin gave no usable answer, and nothing is stored\n"
 	h["Content-Length"] = []string{strconv.Itoa(len(text))}
 	rp.start(status)
@@ -328,6 +331,10 @@ func (rp *reply) failed(err error, m *memory) {
 		rp.text(text)
 	}
 }
+
+// whenFewer is in how many seconds who found too many fetches under way may ask
+// again.
+const whenFewer = "5"
 
 // refuse answers a request that is not served.
 func (rp *reply) refuse(status int, word, text string) {

@@ -11,6 +11,7 @@ import (
 
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/gate"
+	"freshet/internal/edge/turns"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
@@ -21,8 +22,9 @@ import (
 type site struct {
 	name    string // "" for the default site
 	origin  *upstream.Group
-	loopID  string // tells requests that come back; see loop.go
-	ruled   bool   // path rules apply
+	line    turns.Line // of fetches
+	loopID  string     // tells requests that come back; see loop.go
+	ruled   bool       // path rules apply
 	follow  string
 	keys    *sign.Verifier // that sign the roots of sets, nil if none are known
 	gate    atomic.Pointer[gate.Gate]
@@ -68,7 +70,8 @@ type call struct {
 	id        diskcache.ID         // of site and uri
 	req       httpcache.Directives // zero where rules apply: clients do not decide
 	head      bool
-	hops      int // caches of ours that it came through
+	hops      int    // caches of ours that it came through
+	from      string // on whose behalf, as [http.Request.RemoteAddr]; "" for nobody in particular
 	// candidate: the answer is shown only together with others.
 	candidate bool
 }
@@ -76,7 +79,7 @@ type call struct {
 // target works out what a request asks for. ok is false for a path that could
 // mean one thing to us and another to the origin.
 func (s *site) target(r *http.Request) (c call, ok bool) {
-	c = call{site: s, path: r.URL.Path, head: r.Method == http.MethodHead}
+	c = call{site: s, path: r.URL.Path, head: r.Method == http.MethodHead, from: r.RemoteAddr}
 	if !strings.HasPrefix(c.path, "/") || strings.IndexByte(c.path, 0) >= 0 {
 		return c, false
 	}

@@ -156,6 +156,9 @@ func (w *world) start() {
 			w.t.Errorf("edge ended with %v", err)
 		}
 		upstream.CloseIdleConnections()
+		if n := w.metric("freshet_edge_fetches", ""); n != 0 {
+			w.t.Errorf("%v fetches never ended", n)
+		}
 	})
 }
 

@@ -69,9 +69,10 @@ func rejections() [13]Rejection {
 	}
 }
 
-// sourceOf is what connections are counted by; the zero value is not counted.
-func sourceOf(ip netip.Addr) netip.Prefix {
-	if !ip.IsValid() || ip.IsLoopback() {
+// Source is what a client is counted by: an IPv4 address, or an IPv6 /64. The
+// zero value, for this machine and for what is no address, is not counted.
+func Source(ip netip.Addr) netip.Prefix {
+	if ip = ip.Unmap(); !ip.IsValid() || ip.IsLoopback() {
 		return netip.Prefix{}
 	}
 	bits := 32
@@ -85,7 +86,7 @@ func sourceOf(ip netip.Addr) netip.Prefix {
 // admit counts a connection of a client, and reports false if there are too
 // many from there.
 func (s *Server) admit(client netip.Addr) bool {
-	source := sourceOf(client)
+	source := Source(client)
 	if !source.IsValid() || s.Limits.ConnsPerIP <= 0 {
 		return true
 	}
@@ -100,7 +101,7 @@ func (s *Server) admit(client netip.Addr) bool {
 
 // leftLocked counts a connection out.
 func (s *Server) leftLocked(client netip.Addr) {
-	source := sourceOf(client)
+	source := Source(client)
 	if n := s.sources[source]; n > 1 {
 		s.sources[source] = n - 1
 	} else if n == 1 {

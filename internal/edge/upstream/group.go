@@ -130,7 +130,7 @@ func elsewhere(err error) bool {
 	switch ReasonOf(err) {
 	case DNS, Refused, ConnectTimeout, TLS, TLSTimeout, FirstByteTimeout, Reset, BadMessage, Loop:
 		return true
-	case IdleTimeout, ShortBody, LongBody, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping:
+	case IdleTimeout, ShortBody, LongBody, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping, FetchLimit:
 	}
 	return false
 }

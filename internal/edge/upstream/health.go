@@ -57,7 +57,7 @@ func failureOf(r *Request, reason Reason, status int) failure {
 		}
 		return failure{points: pointsWeak, path: path}
 	case FirstByteTimeout, IdleTimeout, Reset, ShortBody, LongBody, BadMessage,
-		VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping, Loop:
+		VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping, FetchLimit, Loop:
 	}
 	return failure{points: pointsStrong, path: path}
 }

@@ -45,6 +45,7 @@ const (
 	StoreFull          Reason = "store_full"  // no room, or the disk failed
 	ClientGone         Reason = "client_gone" // nobody waits any more
 	Stopping           Reason = "stopping"    // the edge is told to end
+	FetchLimit         Reason = "fetch_limit" // too many requests to the origin are under way
 	Loop               Reason = "loop"        // the request came back to its sender
 )
 
@@ -56,7 +57,7 @@ func (r Reason) Status() int {
 		return http.StatusGatewayTimeout
 	case Loop:
 		return http.StatusLoopDetected
-	case Stopping:
+	case Stopping, FetchLimit:
 		return http.StatusServiceUnavailable
 	case DNS, Refused, TLS, Reset, ShortBody, LongBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone:
 	}
@@ -88,6 +89,8 @@ func (r Reason) ProxyError() string {
 		return "" // the origin's answer is passed on
 	case Loop:
 		return "proxy_loop_detected"
+	case FetchLimit:
+		return "connection_limit_reached"
 	case VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping:
 	}
 	return "proxy_internal_error"

@@ -1,0 +1,175 @@
+package edge
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"freshet/internal/role"
+)
+
+// What is asked of an origin at once is bounded. Who comes later waits, for a
+// time and in a line with an end; hits, and who joins, are not concerned.
+func TestFetchLimit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var slow atomic.Bool
+		release := make(chan struct{})
+		w := newWorld(t, Config{Limits: LimitsConfig{Fetches: 4, FetchesWaiting: 6, FetchWait: 3 * time.Second}}, func(rw http.ResponseWriter, r *http.Request) {
+			if slow.Load() {
+				<-release
+			}
+			_, _ = io.WriteString(rw, r.URL.Path)
+		})
+		w.get("/hit.rpm")
+		w.get("/repodata/repomd.xml")
+		time.Sleep(10 * time.Minute) // the root is stale
+		slow.Store(true)
+		var clients sync.WaitGroup
+		var served, refused, late atomic.Int64
+		ask := func(path string) {
+			begun := time.Now()
+			a := w.get(path)
+			took := time.Since(begun)
+			switch {
+			case a.status == http.StatusOK && a.body == path && took == time.Second:
+				served.Add(1)
+			case a.status != http.StatusServiceUnavailable || a.header.Get(role.ReasonHeader) != "fetch_limit" || a.header.Get("Retry-After") == "":
+				t.Errorf("%s: %d, %v", path, a.status, a.header)
+			case !strings.Contains(a.header.Get("Proxy-Status"), "connection_limit_reached"):
+				t.Errorf("Proxy-Status is %q", a.header.Get("Proxy-Status"))
+			case took >= 3*time.Second:
+				late.Add(1)
+			default:
+				refused.Add(1)
+			}
+		}
+		for i := range 16 {
+			clients.Go(func() { ask(fmt.Sprintf("/%d.rpm", i)) })
+			synctest.Wait()
+		}
+		for range 20 { // of a fetch that is under way
+			clients.Go(func() { ask("/0.rpm") })
+		}
+		synctest.Wait()
+		w.want(w.get("/hit.rpm"), "/hit.rpm", "hit")
+		if running, waiting := w.metric("freshet_edge_fetches", "default"), w.metric("freshet_edge_fetches_waiting", "default"); running != 4 || waiting != 6 {
+			t.Errorf("%v run and %v wait", running, waiting)
+		}
+		time.Sleep(time.Second)
+		slow.Store(false)
+		close(release)
+		clients.Wait()
+		if served.Load() != 4+6+20 || refused.Load() != 6 || late.Load() != 0 {
+			t.Errorf("%d served, %d refused, %d too late", served.Load(), refused.Load(), late.Load())
+		}
+		if n := w.metric("freshet_edge_requests_total", "error:fetch_limit"); n != 6 {
+			t.Errorf("%v are counted", n)
+		}
+	})
+}
+
+// Who waits in vain is told so, or has what is stored.
+func TestFetchLimitLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var slow atomic.Bool
+		w := newWorld(t, Config{Limits: LimitsConfig{Fetches: 2, FetchWait: 3 * time.Second}}, func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Etag", `"1"`)
+			if slow.Load() {
+				select {
+				case <-time.After(14 * time.Second):
+				case <-r.Context().Done():
+				}
+			}
+			_, _ = io.WriteString(rw, r.URL.Path)
+		})
+		w.get("/stale.rpm")
+		time.Sleep(8 * 24 * time.Hour)
+		slow.Store(true)
+		var clients sync.WaitGroup
+		for i := range 2 {
+			clients.Go(func() { w.get(fmt.Sprintf("/%d.rpm", i)) })
+		}
+		synctest.Wait()
+		begun := time.Now()
+		if a := w.get("/2.rpm"); a.status != 503 || a.header.Get(role.ReasonHeader) != "fetch_limit" || time.Since(begun) != 3*time.Second {
+			t.Errorf("%d after %v", a.status, time.Since(begun))
+		}
+		begun = time.Now()
+		if a := w.get("/stale.rpm"); a.status != 200 || a.body != "/stale.rpm" || time.Since(begun) != 3*time.Second {
+			t.Errorf("what is stored: %d after %v", a.status, time.Since(begun))
+		}
+		clients.Wait()
+	})
+}
+
+// transportFunc is an origin in the place of a network.
+type transportFunc func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements [http.RoundTripper].
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// One address has its share of what is asked of an origin, not more, and others
+// have theirs at once.
+func TestFetchesPerAddress(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		release := make(chan struct{})
+		var asked atomic.Int64
+		origin := transportFunc(func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			select {
+			case <-release:
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+			return &http.Response{StatusCode: 200, ContentLength: 1, Body: io.NopCloser(strings.NewReader("x")), ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}}, nil
+		})
+		e, err := New(t.Context(), Config{
+			Origin: "http://origin.mem", Store: t.TempDir(), Size: 64 << 20, Follow: "off", Limits: LimitsConfig{FetchesPerAddress: 5, FetchWait: time.Minute},
+		}, role.Env{HTTP: &http.Client{Transport: origin}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var clients sync.WaitGroup
+		n := 0
+		get := func(from, kind string) {
+			n++
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("/%d.%s", n, kind), nil)
+			r.RemoteAddr = from
+			clients.Go(func() {
+				a := httptest.NewRecorder()
+				if e.ServeHTTP(a, r); a.Code != 200 || a.Body.String() != "x" {
+					t.Errorf("%s: %d %q", from, a.Code, a.Body)
+				}
+			})
+		}
+		for range 4 {
+			get("192.0.2.1:1000", "rpm")
+			get("192.0.2.1:2000", "unknown")
+			get("[2001:db8::1]:1000", "rpm")
+			get("[2001:db8::2]:1000", "rpm") // of the same network
+			get("192.0.2.2:1000", "rpm")
+		}
+		for range 9 {
+			get("127.0.0.1:1000", "rpm")
+		}
+		synctest.Wait()
+		if got := asked.Load(); got != 5+5+4+9 {
+			t.Errorf("%d fetches are under way", got)
+		}
+		close(release)
+		clients.Wait()
+		if got := asked.Load(); got != 4*5+9 {
+			t.Errorf("%d fetches in the end", got)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
