@@ -33,7 +33,12 @@ func main() {
 	var cfg config
 	flag.BoolVar(&cfg.quick, "quick", false, "fewer sizes and rounds, under a minute")
 	flag.StringVar(&cfg.binary, "freshet", "bin/freshet", "the binary to measure")
+	only := flag.String("only", "", "measure just this: publish or deltas")
 	flag.Parse()
+	if flag.Arg(0) == generateCommand {
+		cfg.generate = flag.Args()[1:]
+	}
+	cfg.publish, cfg.deltas = *only != "deltas", *only != "publish"
 	if err := run(ctx, cfg, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench hub:", err)
 		stop()
@@ -42,8 +47,10 @@ func main() {
 }
 
 type config struct {
-	quick  bool
-	binary string
+	quick           bool
+	binary          string
+	publish, deltas bool     // what to measure
+	generate        []string // arguments of generateDelta, when this is its process
 }
 
 // cost is what one publish took.
@@ -58,6 +65,19 @@ type figure struct {
 }
 
 func run(ctx context.Context, cfg config, out io.Writer) error {
+	if cfg.generate != nil {
+		return generateDelta(ctx, cfg.generate, out)
+	}
+	if cfg.publish {
+		if err := measurePublish(ctx, cfg, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measurePublish compares publishing one changed app.
+func measurePublish(ctx context.Context, cfg config, out io.Writer) error {
 	if _, err := exec.LookPath("flatpak"); err != nil {
 		return errors.New("flatpak is needed as the peer: apt-get install flatpak")
 	}

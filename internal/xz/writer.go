@@ -70,8 +70,13 @@ func (z *Writer) Begin(m Method) error {
 	if _, z.err = z.out.Write(appendCRC32(header, header)); z.err != nil {
 		return z.err
 	}
-	z.encoder, z.err = m.New(&z.out)
-	return z.err
+	encoder, err := m.New(&z.out)
+	if err != nil {
+		z.err = err
+		return err
+	}
+	z.encoder = encoder
+	return nil
 }
 
 // Write adds content to the block.
