@@ -219,7 +219,7 @@ func (t *candidate) fly(path string, n int, old *diskcache.Entry) *flight {
 		call: c, id: c.id, old: old, begun: time.Now(), epoch: e.store.Epoch(), background: true, leaderGone: true, lent: true,
 		ready: make(chan struct{}), landed: make(chan struct{}),
 	}
-	f.request = e.fetchHeader(&c, http.Header{}, "")
+	f.request = e.fetchHeader(&c, http.Header{})
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	t.mu.Lock()
 	t.flights = append(t.flights, f)

@@ -127,7 +127,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 		f.call.req = httpcache.Directives{} // what this client wishes is for this client
 		f.call.from = ""
 	}
-	f.request = e.fetchHeader(c, header, r.RemoteAddr)
+	f.request = e.fetchHeader(c, header)
 	f.shared = len(header["Authorization"]) == 0 && !c.personal(header)
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	f.budget = budgetOf(r.Context())

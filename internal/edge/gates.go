@@ -143,13 +143,12 @@ func (e *Edge) clientOf(r *http.Request) (client netip.Addr, clear bool) {
 	client, clear = peer.Addr().Unmap(), r.TLS == nil
 	trusted := e.trusted.Load()
 	if err != nil || trusted == nil || !trusted.Has(client) {
+		delete(r.Header, forwarded.Proto) // anybody may write it
 		return client, clear
 	}
 	client = forwarded.Client(client, r.Header, *trusted)
-	clear = clear && !strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+	clear = clear && !strings.EqualFold(r.Header.Get(forwarded.Proto), "https")
 	r.RemoteAddr = netip.AddrPortFrom(client, 0).String()
-	delete(r.Header, "X-Forwarded-For") // the origin is told of the client alone
-	delete(r.Header, "Forwarded")
 	if rec := role.RecordOf(r); rec != nil {
 		rec.Client = client
 	}

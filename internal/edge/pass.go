@@ -5,13 +5,12 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"freshet/internal/edge/diskcache"
+	"freshet/internal/edge/forwarded"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 	"freshet/internal/role"
@@ -26,7 +25,7 @@ const via = "1.1 " + product
 //
 // Where only HTTP decides, most fields go on: answers may depend on any. Where
 // rules decide for others, unknown files get what clients negotiate with.
-func (e *Edge) fetchHeader(c *call, client http.Header, remote string) http.Header {
+func (e *Edge) fetchHeader(c *call, client http.Header) http.Header {
 	if c.policy.Ruled() {
 		h := http.Header{
 			"User-Agent":      {product + "-edge"},
@@ -50,53 +49,37 @@ func (e *Edge) fetchHeader(c *call, client http.Header, remote string) http.Head
 		c.site.mark(h, client)
 		return h
 	}
-	h := c.site.passHeader(client, remote)
+	h := c.site.passHeader(client)
 	for _, name := range [...]string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
 		delete(h, name)
-	}
-	for name := range h {
-		if changesAnswers(name) {
-			delete(h, name)
-		}
 	}
 	return h
 }
 
-// changesAnswers reports whether a request field, which is not part of the key,
-// is known to make servers answer otherwise. Only proxies send such fields for
-// good reasons, and what is kept is not for one of their clients.
-func changesAnswers(name string) bool {
-	switch name {
-	case "Forwarded", "X-Host", "X-Real-Ip", "True-Client-Ip", "X-Client-Ip", "X-Cluster-Client-Ip":
-		return true
-	}
-	for _, prefix := range [...]string{"X-Forwarded-", "X-Original-", "X-Rewrite-", "X-Http-Method", "X-Method-"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// passHeader makes the fields of a request that is passed on for one client.
-func (s *site) passHeader(client http.Header, remote string) http.Header {
+// passHeader makes the fields of a request of which most go on.
+func (s *site) passHeader(client http.Header) http.Header {
 	h := client.Clone()
 	httpcache.RemoveHopByHop(h)
+	forwarded.Strip(h)
 	h.Add("Via", via)
 	s.mark(h, client)
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = []string{""} // net/http would put its own
 	}
-	if host, _, err := net.SplitHostPort(remote); err == nil {
-		h.Add("X-Forwarded-For", host)
-	}
+	return h
+}
+
+// passHeaderOf makes the fields of a request that is passed on for one client.
+func (s *site) passHeaderOf(r *http.Request) http.Header {
+	h := s.passHeader(r.Header)
+	forwarded.Tell(h, r)
 	return h
 }
 
 // flyAlone makes a flight that only the caller, who leads it, and every purge
 // know.
 func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
-	f := &flight{call: *c, request: e.fetchHeader(c, r.Header, r.RemoteAddr), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{}), landed: make(chan struct{})}
+	f := &flight{call: *c, request: e.fetchHeader(c, r.Header), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{}), landed: make(chan struct{})}
 	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	e.flightsMu.Lock()
 	e.live[f] = struct{}{}
@@ -112,7 +95,7 @@ func (rp *reply) pass() {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	req := upstream.Request{
-		Method: r.Method, URI: c.uri, Header: c.site.passHeader(r.Header, r.RemoteAddr), ContentLength: r.ContentLength, Interim: before.add,
+		Method: r.Method, URI: c.uri, Header: c.site.passHeaderOf(r), ContentLength: r.ContentLength, Interim: before.add,
 		Key: c.id, Direct: c.hops > 0,
 	}
 	body := rp.newUpload(cancel)

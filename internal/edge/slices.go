@@ -198,7 +198,7 @@ func (e *Edge) runSlices(r *run, c *call, client http.Header) {
 // fetch asks for n bytes from off on of the very file that the assembly is of.
 func (a *assembly) fetch(ctx context.Context, c *call, client http.Header, off, n int64) (*http.Response, error) {
 	e := a.e
-	h := e.fetchHeader(c, anonymous(client), "")
+	h := e.fetchHeader(c, anonymous(client))
 	want := httpcache.Range{Start: off, Length: n}
 	h["Range"] = []string{"bytes=" + strconv.FormatInt(off, 10) + "-" + strconv.FormatInt(off+n-1, 10)}
 	h["If-Range"] = []string{a.ifRange}

@@ -1,6 +1,7 @@
 package forwarded
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -66,4 +67,51 @@ func parseNode(s string) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	return addr.Unmap().WithZone(""), true
+}
+
+// Proto is the field by which a proxy says whether the client used TLS.
+const Proto = "X-Forwarded-Proto"
+
+// Tell says in h, which goes to an origin, who made the request r, by its
+// RemoteAddr; which host it asked for; and whether it used TLS. Its field
+// [Proto] is believed: it is to be taken from requests of others before.
+func Tell(h http.Header, r *http.Request) {
+	if addr, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		h["X-Forwarded-For"] = []string{addr}
+	}
+	if r.Host != "" {
+		h["X-Forwarded-Host"] = []string{r.Host}
+	}
+	scheme := "http"
+	if r.TLS != nil || strings.EqualFold(r.Header.Get(Proto), "https") {
+		scheme = "https"
+	}
+	h[Proto] = []string{scheme}
+}
+
+// Strip takes out of h what only proxies have good reasons to say: who the
+// client is, and that the request is for another host, path or method than it
+// says. It is no part of what answers are stored by, and it would pass by the
+// rules of access.
+func Strip(h http.Header) {
+	for name := range h {
+		if strips(name) {
+			delete(h, name)
+		}
+	}
+}
+
+func strips(name string) bool {
+	switch name {
+	case "Forwarded", "X-Forwarded", "X-Host", "X-Scheme", "X-Url-Scheme", "Front-End-Https",
+		"X-Real-Ip", "True-Client-Ip", "X-Client-Ip", "Client-Ip", "X-Cluster-Client-Ip", "X-Remote-Ip", "X-Remote-Addr",
+		"X-Originating-Ip", "Cf-Connecting-Ip", "Cf-Connecting-Ipv6", "Fastly-Client-Ip":
+		return true
+	}
+	for _, prefix := range [...]string{"X-Forwarded-", "X-Original-", "X-Rewrite-", "X-Http-Method", "X-Method-", "X-Envoy-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,7 +1,7 @@
 // Package forwarded finds out who a client is when proxies stand between: by
 // the PROXY protocol, which says it once for a connection, or by the fields
 // X-Forwarded-For and Forwarded (RFC 7239), which say it with each request.
-// Only listed networks are believed.
+// Only listed networks are believed. It also says what origins are told of it.
 package forwarded
 
 import (
