@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -220,13 +219,10 @@ func (t *candidate) fly(path string, n int, old *diskcache.Entry) *flight {
 		ready: make(chan struct{}), landed: make(chan struct{}),
 	}
 	f.request = e.fetchHeader(&c, http.Header{})
-	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	t.mu.Lock()
 	t.flights = append(t.flights, f)
 	t.mu.Unlock()
-	e.flightsMu.Lock()
-	e.live[f] = struct{}{}
-	e.flightsMu.Unlock()
+	e.enlive(f)
 	e.wg.Go(func() { e.fly(f, http.Header{}) })
 	return f
 }

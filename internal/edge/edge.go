@@ -65,7 +65,8 @@ type Edge struct {
 	buffers bufferPool      // of bufferSize
 	small   bufferPool      // of streamBuffer
 	spare   allowance       // for windows
-	ctx     context.Context //nolint:containedctx // ends the flights, which outlive requests
+	ctx     context.Context //nolint:containedctx // ends what outlives requests
+	values  context.Context //nolint:containedctx // that of ctx, without its end
 	stop    context.CancelCauseFunc
 	wg      sync.WaitGroup
 }
@@ -87,7 +88,8 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	e.solo.max, e.failing.max, e.negatives.max, e.wrong.max = 1<<16, 1<<16, 1<<12, 1<<12
 	e.unsliced.max, e.altered.max, e.assemblies = 1<<12, 1<<12, make(map[*diskcache.Partial]*assembly)
 	e.negatives.weigh, e.negatives.maxWeight = (*memory).weight, negativeBytes
-	e.ctx, e.stop = context.WithCancelCause(context.WithoutCancel(ctx))
+	e.values = context.WithoutCancel(ctx)
+	e.ctx, e.stop = context.WithCancelCause(e.values)
 	if err := e.addSites(); err != nil {
 		return nil, err
 	}
@@ -222,6 +224,7 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 			Waiting: e.cfg.Limits.FetchesWaiting, Patience: e.cfg.Limits.FetchWait,
 		},
 	}
+	s.fetch = s.ownFields()
 	for _, text := range cfg.PurgeFrom {
 		network, err := gate.ParseNetwork(text)
 		if err != nil {
@@ -272,6 +275,7 @@ func (e *Edge) site(host string) *site {
 // Close ends the fetches that are still going on, and gives the store up.
 func (e *Edge) Close() error {
 	e.stop(&upstream.Error{Reason: upstream.Stopping, Err: errors.New("the edge is ending")})
+	e.endFlights()
 	e.wg.Wait()
 	for _, s := range e.all {
 		s.origin.Close()

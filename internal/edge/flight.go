@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"freshet/internal/cancel"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
@@ -35,8 +36,7 @@ type flight struct {
 	// shared: it can be joined and carries no credentials. Only what such a
 	// flight learns about the origin is true for others.
 	shared bool
-	ctx    context.Context //nolint:containedctx // the flight outlives every request
-	cancel context.CancelCauseFunc
+	ctx    *cancel.Context
 
 	ready chan struct{}
 	// landed is closed when the flight has ended, with its body.
@@ -129,9 +129,9 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	}
 	f.request = e.fetchHeader(c, header)
 	f.shared = len(header["Authorization"]) == 0 && !c.personal(header)
-	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
 	f.budget = budgetOf(r.Context())
-	e.flights[id], e.live[f] = f, struct{}{}
+	e.flights[id] = f
+	e.enliveLocked(f)
 	if background {
 		e.wg.Go(func() { e.fly(f, header) })
 	}
@@ -247,7 +247,8 @@ func (e *Edge) advance(f *flight, client http.Header, wait bool) {
 		if rest(); !f.anew {
 			return
 		}
-		f.begin(e.ctx)
+		f.anew = false
+		e.enlive(f)
 	}
 }
 
@@ -266,7 +267,7 @@ func (e *Edge) landed(f *flight) {
 	}
 	e.land(f)
 	if f.background || !f.lent {
-		f.cancel(nil)
+		f.ctx.Cancel(nil)
 	}
 	if !f.lent {
 		e.retire(f)
@@ -274,10 +275,29 @@ func (e *Edge) landed(f *flight) {
 	close(f.landed)
 }
 
-// begin prepares to ask an origin, until ctx ends or the answer is read.
-func (f *flight) begin(ctx context.Context) {
-	f.anew = false
-	f.ctx, f.cancel = context.WithCancelCause(ctx)
+// enlive gives a flight its context, which ends with the edge or when the answer
+// is read, and lets purges know of it.
+func (e *Edge) enlive(f *flight) {
+	e.flightsMu.Lock()
+	defer e.flightsMu.Unlock()
+	e.enliveLocked(f)
+}
+
+func (e *Edge) enliveLocked(f *flight) {
+	f.ctx = cancel.New(e.values)
+	if e.ctx.Err() != nil {
+		f.ctx.Cancel(context.Cause(e.ctx))
+	}
+	e.live[f] = struct{}{}
+}
+
+// endFlights ends those under way; the context of the edge has ended.
+func (e *Edge) endFlights() {
+	e.flightsMu.Lock()
+	defer e.flightsMu.Unlock()
+	for f := range e.live {
+		f.ctx.Cancel(context.Cause(e.ctx))
+	}
 }
 
 // ascend asks an origin, and settles what its answer means. If there is more to
@@ -325,7 +345,7 @@ func (e *Edge) ascend(f *flight, client http.Header) {
 
 // adopt makes the flight end with the body, which comes within its budget.
 func (f *flight) adopt(resp *http.Response) {
-	resp.Body = &flightBody{ReadCloser: resp.Body, cancel: f.cancel}
+	resp.Body = &flightBody{resp.Body, f.ctx}
 	if f.budget != nil {
 		resp.Body = &pacedBody{resp.Body, f, f.budget}
 	}
@@ -369,7 +389,7 @@ func goesBack(notModified, stored http.Header) bool {
 // flightBody ends its flight's context with the body.
 type flightBody struct {
 	io.ReadCloser
-	cancel context.CancelCauseFunc
+	ctx *cancel.Context
 }
 
 // AtHand is for [upstream.AtHand].
@@ -378,7 +398,7 @@ func (b *flightBody) AtHand(n int64) bool { return upstream.AtHand(b.ReadCloser,
 // Close implements [io.Closer].
 func (b *flightBody) Close() error {
 	err := b.ReadCloser.Close()
-	b.cancel(nil)
+	b.ctx.Cancel(nil)
 	return err
 }
 

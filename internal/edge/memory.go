@@ -65,7 +65,7 @@ var errSlowBody = &upstream.Error{Reason: upstream.IdleTimeout, Err: errors.New(
 // remember reads a small answer into memory and closes it. A body that is
 // longer, or not there in time, is left out.
 func remember(f *flight, resp *http.Response, cc httpcache.Directives, got time.Time) (*memory, error) {
-	late := time.AfterFunc(memoryWithin, func() { f.cancel(errSlowBody) })
+	late := time.AfterFunc(memoryWithin, func() { f.ctx.Cancel(errSlowBody) })
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMemory+1))
 	slow := !late.Stop()
 	_ = resp.Body.Close() // read to the end, or given up

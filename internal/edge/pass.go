@@ -27,16 +27,13 @@ const via = "1.1 " + product
 // rules decide for others, unknown files get what clients negotiate with.
 func (e *Edge) fetchHeader(c *call, client http.Header) http.Header {
 	if c.policy.Ruled() {
-		h := http.Header{
-			"User-Agent":      {product + "-edge"},
-			"Accept":          {"*/*"},
-			"Accept-Encoding": {"identity"},
-			"Via":             {via},
-		}
+		h := maps.Clone(c.site.fetch)
 		if v := client["Authorization"]; len(v) > 0 { // flights with one are not shared
 			h["Authorization"] = v
 		}
-		c.site.mark(h, client)
+		if len(client[loopField]) > 0 {
+			c.site.mark(h, client)
+		}
 		return h
 	}
 	if c.site.ruled {
@@ -53,6 +50,18 @@ func (e *Edge) fetchHeader(c *call, client http.Header) http.Header {
 	for _, name := range [...]string{"Range", "If-Range", "If-None-Match", "If-Modified-Since"} {
 		delete(h, name)
 	}
+	return h
+}
+
+// ownFields are those of a request whose answer is for many.
+func (s *site) ownFields() http.Header {
+	h := http.Header{
+		"User-Agent":      {product + "-edge"},
+		"Accept":          {"*/*"},
+		"Accept-Encoding": {"identity"},
+		"Via":             {via},
+	}
+	s.mark(h, nil)
 	return h
 }
 
@@ -80,10 +89,7 @@ func (s *site) passHeaderOf(r *http.Request) http.Header {
 // know.
 func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
 	f := &flight{call: *c, request: e.fetchHeader(c, r.Header), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{}), landed: make(chan struct{})}
-	f.ctx, f.cancel = context.WithCancelCause(e.ctx)
-	e.flightsMu.Lock()
-	e.live[f] = struct{}{}
-	e.flightsMu.Unlock()
+	e.enlive(f)
 	return f
 }
 
@@ -160,9 +166,9 @@ func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
 func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 	defer func() { _ = resp.Body.Close() }() // read to its end, or cut
 	rp.fwdStatus = resp.StatusCode
-	h := rp.w.Header()
 	httpcache.RemoveHopByHop(resp.Header)
-	maps.Copy(h, resp.Header)
+	role.SetHeader(rp.w, resp.Header)
+	h := rp.w.Header()
 	if resp.ContentLength >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(resp.ContentLength, 10)}
 	}

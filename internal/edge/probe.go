@@ -121,7 +121,7 @@ func (e *Edge) takePart(f *flight, client http.Header, resp *http.Response, aske
 	if run == nil {
 		if taken {
 			_ = resp.Body.Close() // not what the client asked for
-			f.cancel(nil)
+			f.ctx.Cancel(nil)
 			return partTaken
 		}
 		return partUnfit

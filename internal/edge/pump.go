@@ -41,7 +41,7 @@ func (e *Edge) begin(f *flight, client http.Header, resp *http.Response, cc http
 	}
 	fl := &fill{w: w, size: resp.ContentLength, keep: f.background, release: w.Retain()}
 	fl.idle = func() {
-		f.cancel(&upstream.Error{Reason: upstream.ClientGone, Err: errors.New("nobody reads along")})
+		f.ctx.Cancel(&upstream.Error{Reason: upstream.ClientGone, Err: errors.New("nobody reads along")})
 	}
 	f.early = f.call.policy.Digest.Kind != layout.NoDigest && fl.size >= 0 && fl.size <= verifyFirst
 	f.mu.Lock()

@@ -22,9 +22,10 @@ import (
 type site struct {
 	name    string // "" for the default site
 	origin  *upstream.Group
-	line    turns.Line // of fetches
-	loopID  string     // tells requests that come back; see loop.go
-	ruled   bool       // path rules apply
+	line    turns.Line  // of fetches
+	loopID  string      // tells requests that come back; see loop.go
+	fetch   http.Header // what [site.ownFields] made; it is cloned
+	ruled   bool        // path rules apply
 	follow  string
 	keys    *sign.Verifier // that sign the roots of sets, nil if none are known
 	gate    atomic.Pointer[gate.Gate]

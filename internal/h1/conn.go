@@ -113,6 +113,7 @@ type conn struct {
 	remote   string // address of the client, as in Request
 	protocol protocol
 	tls      *tls.ConnectionState // once a handler wanted it
+	base     context.Context      //nolint:containedctx // of all requests, once a handler had one
 	state    atomic.Uint32        // connState…
 
 	w      *work     // nil while idle

@@ -18,22 +18,24 @@ import (
 // come, mine that the connection is still ours.
 func (c *conn) exchange(n int) (ok, mine bool) {
 	w := c.w
-	req := c.httpRequest(n)
+	wr := &writer{c: c, head: w.req.Head, closing: w.req.Close, length: -1}
+	wr.ctx.Begin(c.values())
+	req := c.httpRequest(n, &wr.ctx)
 	if req == nil {
 		return c.gift(oddTarget)
 	}
 	c.s.Metrics.Other()
-	ctx, cancel := context.WithCancel(context.WithValue(c.s.base, http.LocalAddrContextKey, c.rwc.LocalAddr()))
-	defer cancel()
-	wr := &writer{
-		c: c, cancel: cancel, head: w.req.Head, closing: w.req.Close, length: -1, room: c.s.buffers.getRoom(),
+	wr.room = c.s.buffers.getRoom()
+	defer wr.ctx.Cancel(nil)
+	if base := c.s.base; base.Done() != nil {
+		defer context.AfterFunc(base, func() { wr.ctx.Cancel(context.Cause(base)) })()
 	}
 	wr.buf, wr.out = wr.room.body[:0], wr.room.out[:0]
 	w.n = copy(w.in[:], w.in[n:w.n])
 	w.seen = 0
 	watch := c.s.buffers.getWatch()
-	watch.begin(c, cancel)
-	whole := wr.run(c.s.handler, req.WithContext(ctx))
+	watch.begin(c, &wr.ctx)
+	whole := wr.run(c.s.handler, req)
 	if read, used := watch.end(); used {
 		w.n += copy(w.in[w.n:], read) // there is room: n bytes became free
 		c.setRead(time.Time{})
@@ -46,6 +48,14 @@ func (c *conn) exchange(n int) (ok, mine bool) {
 		c.s.Metrics.Rejected(RejectSlow)
 	}
 	return whole && !wr.closing, true
+}
+
+// values is what the contexts of the connection's requests hold.
+func (c *conn) values() context.Context {
+	if c.base == nil {
+		c.base = context.WithoutCancel(context.WithValue(c.s.base, http.LocalAddrContextKey, c.rwc.LocalAddr()))
+	}
+	return c.base
 }
 
 // run runs the handler and sends the rest of its answer. It reports whether the
@@ -70,7 +80,7 @@ func (w *writer) run(h http.Handler, r *http.Request) (whole bool) {
 
 // httpRequest makes a request of the header in the first n bytes, as net/http
 // would. It returns nil if that cannot be.
-func (c *conn) httpRequest(n int) *http.Request {
+func (c *conn) httpRequest(n int, ctx context.Context) *http.Request {
 	r := &c.w.req
 	if most := c.s.HTTP.MaxHeaderBytes; most > 0 && n > most {
 		return nil
@@ -112,10 +122,13 @@ func (c *conn) httpRequest(n int) *http.Request {
 	if r.Head {
 		method = http.MethodHead
 	}
-	return &http.Request{
-		Method: method, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: http.NoBody,
-		Host: of(r.Host), RemoteAddr: c.remote, RequestURI: target, Close: r.Close, TLS: c.tlsState(),
-	}
+	var none http.Request
+	req := none.WithContext(ctx) // before it is filled in: this copies it
+	req.Method, req.URL, req.RequestURI, req.Host = method, u, target, of(r.Host)
+	req.Proto, req.ProtoMajor, req.ProtoMinor = "HTTP/1.1", 1, 1
+	req.Header, req.Body, req.Close = header, http.NoBody, r.Close
+	req.RemoteAddr, req.TLS = c.remote, c.tlsState()
+	return req
 }
 
 // tlsState is what was agreed on, nil without TLS.

@@ -1,9 +1,10 @@
 package h1
 
 import (
-	"context"
 	"sync"
 	"time"
+
+	"freshet/internal/cancel"
 )
 
 // watchAfter is how long a handler may take before someone looks whether the
@@ -13,10 +14,10 @@ const watchAfter = 50 * time.Millisecond
 // watch sees a client leave while a handler works for it. Most handlers are
 // done before it begins to look, and cost a timer.
 type watch struct {
-	timer  *time.Timer
-	c      *conn
-	cancel context.CancelFunc
-	ended  chan struct{} // told when a look that was begun is over
+	timer *time.Timer
+	c     *conn
+	ctx   *cancel.Context
+	ended chan struct{} // told when a look that was begun is over
 
 	mu      sync.Mutex
 	over    bool // nobody wants to know any more
@@ -25,9 +26,9 @@ type watch struct {
 	n       int
 }
 
-// begin calls cancel when the client of c leaves, until end is called.
-func (x *watch) begin(c *conn, cancel context.CancelFunc) {
-	x.c, x.cancel = c, cancel
+// begin cancels ctx when the client of c leaves, until end is called.
+func (x *watch) begin(c *conn, ctx *cancel.Context) {
+	x.c, x.ctx = c, ctx
 	x.over, x.reading, x.n = false, false, 0
 	if x.timer == nil {
 		x.ended = make(chan struct{}, 1)
@@ -54,7 +55,7 @@ func (x *watch) look() {
 	defer x.mu.Unlock()
 	x.n = n
 	if err != nil && !x.over {
-		x.cancel()
+		x.ctx.Cancel(nil)
 	}
 }
 
@@ -70,6 +71,6 @@ func (x *watch) end() (read []byte, used bool) {
 		x.mu.Unlock()
 		<-x.ended
 	}
-	x.c, x.cancel = nil, nil
+	x.c, x.ctx = nil, nil
 	return x.one[:x.n], used
 }

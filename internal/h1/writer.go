@@ -1,7 +1,6 @@
 package h1
 
 import (
-	"context"
 	"errors"
 	"io"
 	"maps"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"freshet/internal/cancel"
 )
 
 const (
@@ -35,7 +36,7 @@ type room struct {
 // would, but for the sizes of chunks. It belongs to the handler.
 type writer struct {
 	c      *conn
-	cancel context.CancelFunc
+	ctx    cancel.Context // of the request
 	header http.Header
 	head   bool // answers a HEAD request
 	room   *room
@@ -69,6 +70,17 @@ func (w *writer) Header() http.Header {
 		w.header = make(http.Header)
 	}
 	return w.header
+}
+
+// SetHeader makes h, which becomes the writer's, the header: with what is in the
+// header already and not in h. It spares copying a long one.
+func (w *writer) SetHeader(h http.Header) {
+	for name, values := range w.header {
+		if _, known := h[name]; !known {
+			h[name] = values
+		}
+	}
+	w.header = h
 }
 
 // WriteHeader implements [http.ResponseWriter]. Those of 1xx are sent at once.
@@ -399,7 +411,7 @@ func (w *writer) emit(p []byte) error {
 // fail notes that nothing can be sent any more.
 func (w *writer) fail(err error) {
 	w.err = err
-	w.cancel()
+	w.ctx.Cancel(nil)
 }
 
 // resume and pause stand around what is sent: that the handler had nothing to

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/accesslog"
+	"freshet/internal/cancel"
 	"freshet/internal/histogram"
 )
 
@@ -92,7 +94,10 @@ func (a *Access) Wrap(next http.Handler) http.Handler {
 				panic(p) // net/http cuts the connection and, if it is not ErrAbortHandler, logs the stack
 			}
 		}()
-		next.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), recordKey{}, rec)))
+		if c, ok := r.Context().(*cancel.Context); !ok || !c.Carry(recordKey{}, rec) {
+			r = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+		}
+		next.ServeHTTP(rec, r)
 	})
 }
 
@@ -201,6 +206,19 @@ func (w *record) begin(status int) {
 		w.Status = status
 		w.FirstByte = max(time.Since(w.Begun), 1)
 	}
+}
+
+// SetHeader puts h into the header of the answer; h is not used otherwise any
+// more. A ResponseWriter that has such a method takes it over as it is.
+func SetHeader(w http.ResponseWriter, h http.Header) {
+	if rec, ok := w.(*record); ok {
+		w = rec.ResponseWriter
+	}
+	if taker, ok := w.(interface{ SetHeader(h http.Header) }); ok {
+		taker.SetHeader(h)
+		return
+	}
+	maps.Copy(w.Header(), h)
 }
 
 func (w *record) WriteHeader(status int) {

@@ -29,7 +29,6 @@ type body struct {
 	client *Client
 	conn   *conn           // nil when it is given back
 	ctx    context.Context //nolint:containedctx // the request's, which the body ends
-	unhook func() bool     // of the context
 	upload *upload         // nil: the request had no body
 	idle   time.Duration
 	keep   bool // the connection may be used again
@@ -245,7 +244,7 @@ func (b *body) release() {
 		return
 	}
 	b.conn = nil
-	keep := b.unhook() && b.keep && c.r == c.w && b.upload.sent()
+	keep := c.hook.Drop() && b.keep && c.r == c.w && b.upload.sent()
 	b.client.buffers.put(c.buf)
 	c.buf, c.r, c.w = nil, 0, 0
 	if !keep {

@@ -190,7 +190,7 @@ func within[T any](ctx context.Context, limit time.Duration, r *Request, f func(
 func (c *Client) exchange(ctx context.Context, cn *conn, r *Request) (resp *http.Response, untouched bool, err error) {
 	cn.used++
 	cn.buf = c.buffers.get()
-	unhook := context.AfterFunc(ctx, cn.close)
+	cn.hook.Set(ctx, cn.cut)
 	up, err := c.write(cn, r)
 	var h head
 	if err == nil {
@@ -202,7 +202,7 @@ func (c *Client) exchange(ctx context.Context, cn *conn, r *Request) (resp *http
 		untouched = true
 	}
 	if err != nil {
-		unhook()
+		cn.hook.Drop()
 		cn.close()
 		c.buffers.put(cn.buf)
 		cn.buf = nil
@@ -223,7 +223,7 @@ func (c *Client) exchange(ctx context.Context, cn *conn, r *Request) (resp *http
 			Header: h.header, ContentLength: h.length, Close: h.closing,
 		},
 		body: body{
-			client: c, conn: cn, ctx: ctx, unhook: unhook, upload: up, idle: r.Idle, keep: !h.closing, mode: h.framing, left: h.length,
+			client: c, conn: cn, ctx: ctx, upload: up, idle: r.Idle, keep: !h.closing, mode: h.framing, left: h.length,
 		},
 	}
 	if h.minor == 0 {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"freshet/internal/cancel"
 )
 
 const (
@@ -29,6 +31,9 @@ type conn struct {
 	peek  func(fd uintptr) bool
 	quiet bool // result of peek
 
+	cut  func()      // close
+	hook cancel.Hook // cuts it with the context of the request
+
 	buf  *[]byte // nil while idle
 	r, w int     // buf[r:w] is read and not yet used
 
@@ -42,6 +47,7 @@ type conn struct {
 
 func newConn(nc, under net.Conn, now time.Time) *conn {
 	c := &conn{nc: nc, under: under, made: now, maxMore: -1}
+	c.cut = c.close
 	if sc, ok := under.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
