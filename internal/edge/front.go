@@ -90,7 +90,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 		key = append(append(append(stack[:0], req.Host...), '\n'), req.Target...)
 	}
 	h, st := f.find(key, req)
-	if h == nil || w.cache && !h.call.policy.Ruled() || !f.open(h, req) {
+	if h == nil || w.cache && !h.ruled || !f.open(h, req) {
 		return false
 	}
 	var g *generation
@@ -100,7 +100,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 		}
 	}
 	fresh := h.call.freshness(st, httpcache.Freshness{Age: st.Age(req.Begun)})
-	fresh = g.bound(fresh, req.Begun, h.call.policy)
+	fresh = g.bound(fresh, req.Begun, h.call.policy.Fresh)
 	if fresh.Decide(httpcache.Directives{}) != httpcache.Fresh {
 		return false
 	}
@@ -133,11 +133,12 @@ func (f *front) find(key []byte, req *h1.Request) (*hot, diskcache.State) {
 			return h, st
 		}
 	}
-	h := f.e.heat(string(req.Host), string(req.Target))
+	name := string(key) // what h keeps of the target is a part of it
+	h := f.e.heat(string(req.Host), name[len(name)-len(req.Target):])
 	if h == nil {
 		return nil, diskcache.State{}
 	}
-	f.hots.put(key, h)
+	f.hots.put(name, h)
 	if st, ok := f.e.look(h); ok {
 		return h, st
 	}
@@ -152,7 +153,7 @@ func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response, head 
 	if w.header != nil {
 		if httpcache.Evaluate(w.header, h.meta.Header) == httpcache.NotModified {
 			res.Status = http.StatusNotModified
-			head.of(h, res.Status, -1)
+			head.notModified(h)
 			return 0, 0, true
 		}
 		if lines := w.header["Range"]; w.ranged && len(lines) == 1 && !req.Head && httpcache.IfRange(w.header, h.meta.Header) {
@@ -162,13 +163,13 @@ func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response, head 
 				return 0, 0, false
 			case len(ranges) == 1:
 				res.Status = http.StatusPartialContent
-				head.of(h, res.Status, ranges[0].Length)
+				head.partial(h, ranges[0].Length)
 				head.field("Content-Range", "content-range", []byte(ranges[0].ContentRange(size)))
 				return ranges[0].Start, ranges[0].Length, true
 			}
 		}
 	}
-	head.of(h, res.Status, size)
+	head.whole(h)
 	if req.Head {
 		return 0, 0, true
 	}

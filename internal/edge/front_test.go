@@ -435,7 +435,7 @@ func TestHotsAreBounded(t *testing.T) {
 	const total = 3 * hotBytes / weight
 	for i := range total {
 		h := &hot{path: fmt.Sprint(i), weight: weight}
-		hots.put([]byte(h.path), h)
+		hots.put(h.path, h)
 		if hots.get([]byte("0")) == nil {
 			t.Fatalf("what is used again and again was forgotten after %d", i)
 		}

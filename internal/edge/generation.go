@@ -284,9 +284,9 @@ func (g *generation) list(e *Edge, s *set) *roots.Listing {
 
 // bound applies the publisher's own limit: what is not to be believed any more
 // is not used when the origin cannot be asked.
-func (g *generation) bound(f httpcache.Freshness, now time.Time, p layout.Policy) httpcache.Freshness {
+func (g *generation) bound(f httpcache.Freshness, now time.Time, least time.Duration) httpcache.Freshness {
 	if g != nil && !g.validUntil.IsZero() && !now.Before(g.validUntil) {
-		f.Lifetime, f.Revalidate, f.OnError = min(f.Lifetime, p.Fresh), 0, 0
+		f.Lifetime, f.Revalidate, f.OnError = min(f.Lifetime, least), 0, 0
 	}
 	return f
 }

@@ -16,38 +16,45 @@ type head struct {
 
 func newHead(req *h1.Request, res *h1.Response) head { return head{res.Head, req.H2} }
 
-// of begins the head of an answer with what is known of h; length is negative
-// for none.
-func (w *head) of(h *hot, status int, length int64) {
-	fields := &h.h1
+// status200 begins the head of most answers.
+const status200 = "HTTP/1.1 200 OK\r\n"
+
+// whole begins the head of an answer with the whole body.
+func (w *head) whole(h *hot) { w.b = append(w.b, w.fields(h).whole...) }
+
+// partial begins the head of an answer with length bytes of the body.
+func (w *head) partial(h *hot, length int64) {
+	w.status(http.StatusPartialContent, "HTTP/1.1 206 Partial Content\r\n")
+	w.b = append(append(w.b, w.fields(h).common...), w.fields(h).repr...)
+	w.number("Content-Length", "content-length", length)
+}
+
+// notModified begins the head of an answer without the body.
+func (w *head) notModified(h *hot) {
+	w.status(http.StatusNotModified, "HTTP/1.1 304 Not Modified\r\n")
+	w.b = append(w.b, w.fields(h).common...)
+}
+
+// fields are those of h as the protocol has them.
+func (w *head) fields(h *hot) *rendered {
 	if w.h2 {
-		fields = &h.h2
+		return &h.h2
+	}
+	return &h.h1
+}
+
+// status begins the head; line is what HTTP/1.1 has for it.
+func (w *head) status(status int, line string) {
+	if w.h2 {
 		w.b = h2.AppendStatus(w.b, status)
 	} else {
-		switch status {
-		case http.StatusNotModified:
-			w.b = append(w.b, "HTTP/1.1 304 Not Modified\r\n"...)
-		case http.StatusPartialContent:
-			w.b = append(w.b, "HTTP/1.1 206 Partial Content\r\n"...)
-		default:
-			w.b = append(w.b, "HTTP/1.1 200 OK\r\n"...)
-		}
+		w.b = append(w.b, line...)
 	}
-	w.b = append(w.b, fields.common...)
-	if status == http.StatusNotModified {
-		return
-	}
-	w.b = append(w.b, fields.repr...)
-	w.number("Content-Length", "content-length", length)
 }
 
 // sniffed adds the type that the body shows.
 func (w *head) sniffed(h *hot) {
-	if w.h2 {
-		w.b = append(w.b, h.h2.sniffed...)
-	} else {
-		w.b = append(w.b, h.h1.sniffed...)
-	}
+	w.b = append(w.b, w.fields(h).sniffed...)
 }
 
 // number adds a field with a number; lower is its name in lower case.
@@ -56,8 +63,13 @@ func (w *head) number(name, lower string, n int64) {
 		w.b = h2.AppendNumber(w.b, lower, n)
 		return
 	}
-	w.b = append(append(w.b, name...), ": "...)
-	w.b = append(strconv.AppendInt(w.b, n, 10), "\r\n"...)
+	w.b = lineOf(w.b, name, n)
+}
+
+// lineOf appends a field with a number as HTTP/1.1 has it.
+func lineOf(b []byte, name string, n int64) []byte {
+	b = append(append(b, name...), ": "...)
+	return append(strconv.AppendInt(b, n, 10), "\r\n"...)
 }
 
 // field adds a field; lower is its name in lower case.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,27 +17,37 @@ import (
 )
 
 // hot is what is needed to answer for a stored 200 response without working
-// it out anew: whom a target means, and the fields as they are sent.
+// it out anew: whom a target means, and the fields as they are sent. What every
+// hit needs comes first, because there are more of them than a processor keeps
+// at hand.
 type hot struct {
-	call  call
-	path  string // as asked for, decoded, for the record
 	entry *diskcache.Entry
-	set   *set // nil if it belongs to none
 	meta  *diskcache.Meta
-	// h1 and h2 are the fields as each protocol has them.
-	h1, h2 rendered
-	// sniffed is the Content-Type that net/http adds to a body without one.
-	sniffed string
+	set   *set // nil if it belongs to none
+	ruled bool // a rule of an ecosystem applies
+	fixed bool // as [isFixed]
 	// before are the members of Cache-Status of the caches nearer to the
 	// origin, with a comma behind.
 	before string
+	// sniffed is the Content-Type that net/http adds to a body without one.
+	sniffed string
+	// h1 and h2 are the fields as each protocol has them.
+	h1   rendered
+	path string // as asked for, decoded, for the record
+	call call
+
+	h2     rendered
 	weight int64 // bytes of memory, about
 }
 
 // rendered are fields as a protocol has them.
 type rendered struct {
-	// common are those of every answer, repr those that describe the
-	// representation and do not belong into a 304, but for its length.
+	// whole is the head of an answer with all of the body, as far as it is the
+	// same each time.
+	whole []byte
+	// common are the fields of every answer, repr those that describe the
+	// representation and do not belong into a 304, but for its length. Both are
+	// parts of whole.
 	common, repr []byte
 	// sniffed is the field for [hot.sniffed].
 	sniffed []byte
@@ -83,22 +94,22 @@ func (t *hots) get(key []byte) *hot {
 	}
 	s.mu.RUnlock()
 	if old != nil {
-		t.put(key, old)
+		t.put(string(key), old)
 		return old
 	}
 	return h
 }
 
 // put enters h. A short body is in memory with its entry.
-func (t *hots) put(key []byte, h *hot) {
+func (t *hots) put(key string, h *hot) {
 	cost := int64(hotCost+2*len(key)) + h.weight
-	s := t.shard(key)
+	s := &t.shards[maphash.String(t.seed, key)%hotShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bytes+cost > hotBytes/hotShards/2 || s.new == nil {
 		s.old, s.new, s.bytes = s.new, make(map[string]*hot), 0
 	}
-	s.new[string(key)] = h
+	s.new[key] = h
 	s.bytes += cost
 }
 
@@ -117,7 +128,7 @@ func (e *Edge) heat(host, target string) *hot {
 	if !ok || c.policy.Pass {
 		return nil
 	}
-	h := &hot{call: c, path: u.Path}
+	h := &hot{call: c, path: u.Path, ruled: c.policy.Ruled(), fixed: isFixed(c.policy)}
 	if !e.bind(h) || !h.render() {
 		return nil
 	}
@@ -146,12 +157,11 @@ func (e *Edge) bind(h *hot) bool {
 // now. While a purge of several paths is going on it does not tell: they are to
 // change in one step.
 func (e *Edge) look(h *hot) (diskcache.State, bool) {
-	c := &h.call
-	if !c.policy.Ruled() && e.names.varies(c.id) || !isFixed(c.policy) && e.purgeMu.held.Load() {
+	if !h.ruled && e.names.varies(h.call.id) || !h.fixed && e.purgeMu.held.Load() {
 		return diskcache.State{}, false
 	}
 	if s := h.set; s != nil {
-		if g := s.current.Load(); s.gone.Load() || g == nil || g.files[c.path] != h.entry.ID() {
+		if g := s.current.Load(); s.gone.Load() || g == nil || g.files[h.call.path] != h.entry.ID() {
 			return diskcache.State{}, false
 		}
 	}
@@ -213,10 +223,21 @@ func (h *hot) render() bool {
 	if h.sniffed != "" {
 		sniffed.Set("Content-Type", h.sniffed)
 	}
-	h.h1 = rendered{common: linesOf(fields), repr: linesOf(repr), sniffed: linesOf(sniffed)}
-	h.h2 = rendered{common: h2.AppendHeader(nil, fields), repr: h2.AppendHeader(nil, repr), sniffed: h2.AppendHeader(nil, sniffed)}
-	h.weight = int64(2*(len(h.h1.common)+len(h.h2.common))+len(h.h1.repr)+len(h.h2.repr)) + min(h.entry.Size(), hotBody)
+	size := h.entry.Size()
+	h.h1 = newRendered([]byte(status200), linesOf(fields), linesOf(repr), lineOf(nil, "Content-Length", size), linesOf(sniffed))
+	h.h2 = newRendered(h2.AppendStatus(nil, http.StatusOK), h2.AppendHeader(nil, fields), h2.AppendHeader(nil, repr),
+		h2.AppendNumber(nil, "content-length", size), h2.AppendHeader(nil, sniffed))
+	h.weight = int64(len(h.h1.whole)+len(h.h2.whole)) + min(size, hotBody)
 	return true
+}
+
+// newRendered puts the fields into one piece of memory.
+func newRendered(status, common, repr, length, sniffed []byte) (r rendered) {
+	r.whole = slices.Concat(status, common, repr, length)
+	r.common = r.whole[len(status):][:len(common)]
+	r.repr = r.whole[len(status)+len(common):][:len(repr)]
+	r.sniffed = sniffed
+	return r
 }
 
 // linesOf writes fields as HTTP/1.1 has them.

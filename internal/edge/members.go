@@ -292,7 +292,7 @@ func (rp *reply) rootUsable(s *set, g *generation) (again bool, err error) {
 	}
 	c := s.site.call(path)
 	fresh, st := e.freshnessOf(&c, entry, rp.now())
-	fresh = g.bound(fresh, rp.now(), c.policy)
+	fresh = g.bound(fresh, rp.now(), c.policy.Fresh)
 	why, failing := s.failing(rp.now())
 	switch fresh.Decide(c.req) {
 	case httpcache.Fresh:

@@ -42,7 +42,7 @@ func (rp *reply) fromSet() bool {
 					e.refresh(s, c.path)
 				}
 			}
-			if rp.shown(s, g, entry, g.bound(fresh, rp.now(), c.policy)) {
+			if rp.shown(s, g, entry, g.bound(fresh, rp.now(), c.policy.Fresh)) {
 				return true
 			}
 		case entry != nil:
@@ -99,7 +99,7 @@ func (rp *reply) shown(s *set, g *generation, entry *diskcache.Entry, fresh http
 func (rp *reply) fromShown(s *set, g *generation, entry *diskcache.Entry) bool {
 	e, c := rp.e, rp.c
 	fresh, st := e.freshnessOf(c, entry, rp.now())
-	fresh = g.bound(fresh, rp.now(), c.policy)
+	fresh = g.bound(fresh, rp.now(), c.policy.Fresh)
 	err, failing := s.failing(rp.now())
 	switch fresh.Decide(c.req) {
 	case httpcache.Fresh:
@@ -181,7 +181,7 @@ func (rp *reply) awaitSet(s *set, old *diskcache.Entry) turn {
 	rp.stored = rp.fwdStatus != http.StatusNotModified
 	fresh, _ := e.freshnessOf(c, entry, time.Now())
 	e.readers.note(r.RemoteAddr, s, t.gen, c.path, time.Now())
-	if rp.fromEntry(entry, t.gen.bound(fresh, time.Now(), c.policy)) {
+	if rp.fromEntry(entry, t.gen.bound(fresh, time.Now(), c.policy.Fresh)) {
 		return answered
 	}
 	return lookAgain
@@ -192,7 +192,7 @@ func (rp *reply) refused(s *set, t *candidate, old *diskcache.Entry) turn {
 	if old != nil {
 		g := s.current.Load()
 		fresh, st := rp.e.freshnessOf(rp.c, old, time.Now())
-		fresh = g.bound(fresh, time.Now(), rp.c.policy)
+		fresh = g.bound(fresh, time.Now(), rp.c.policy.Fresh)
 		if rp.usableOn(t.err, fresh, st) {
 			rp.staleBecause(t.err)
 			rp.hit = false // it went forward, in vain

@@ -169,7 +169,7 @@ const (
 
 // freshness says how a stored response stands at the age it has.
 func (c *call) freshness(st diskcache.State, f httpcache.Freshness) httpcache.Freshness {
-	p := c.policy
+	p := &c.policy
 	switch {
 	case !p.Ruled():
 		f.Lifetime, f.Revalidate, f.OnError = st.Lifetime, st.Revalidate, st.OnError

@@ -18,8 +18,9 @@ import (
 const (
 	// inSize is the longest header that is looked at here.
 	inSize = 8 << 10
-	// headSize is the room for most heads of answers.
-	headSize = 2 << 10
+	// headSize is the room for most heads of answers, and for short bodies: to
+	// copy those costs less than to send two pieces.
+	headSize = 4 << 10
 	// slack is how much later than it should a read deadline may come: setting
 	// one costs, so it is set only now and then.
 	slack = 5 * time.Second

@@ -82,7 +82,11 @@ func (e *FileError) Unwrap() error { return e.Err }
 // out.
 func (c *conn) sendMemory(head, body []byte) (int64, error) {
 	if c.sock != nil {
-		n, err := c.sock.writeAll(head, body, false)
+		first := head
+		if len(body) <= cap(head)-len(head) {
+			first, body = append(head, body...), nil
+		}
+		n, err := c.sock.writeAll(first, body, false)
 		return int64(max(0, n-len(head))), err
 	}
 	if len(head) > 0 && len(body) > 0 && len(head)+len(body) <= outSize {

@@ -58,9 +58,9 @@ func (s *socket) read(fd uintptr) bool {
 	if idle {
 		c.w = c.s.buffers.getWork()
 	}
-	s.n, s.err = read(fd, c.w.in[c.w.n:])
+	s.n, s.err = receive(fd, c.w.in[c.w.n:])
 	for errors.Is(s.err, unix.EINTR) {
-		s.n, s.err = read(fd, c.w.in[c.w.n:])
+		s.n, s.err = receive(fd, c.w.in[c.w.n:])
 	}
 	if s.err == nil {
 		return true
@@ -85,13 +85,13 @@ func (s *socket) write(fd uintptr) bool {
 	var err error
 	switch {
 	case len(s.out[1]) > 0 && len(s.out[0]) > 0:
-		s.n, err = writev(fd, &s.out)
+		s.n, err = sendBoth(fd, &s.out)
 	case s.more:
-		s.n, err = unix.SendmsgN(int(fd), s.out[0], nil, nil, unix.MSG_MORE|unix.MSG_NOSIGNAL)
+		s.n, err = send(fd, s.out[0], unix.MSG_MORE)
 	case len(s.out[0]) > 0:
-		s.n, err = unix.Write(int(fd), s.out[0])
+		s.n, err = send(fd, s.out[0], 0)
 	default:
-		s.n, err = unix.Write(int(fd), s.out[1])
+		s.n, err = send(fd, s.out[1], 0)
 	}
 	return s.did(err)
 }
