@@ -57,7 +57,7 @@ the configuration file (freshet config default).`,
 		},
 	}
 	flags.register(cmd)
-	cmd.AddCommand(newHubNodesCommand())
+	cmd.AddCommand(newHubNodesCommand(), newHubKeysCommand())
 	f := cmd.Flags()
 	f.StringVar(&set.Dir, "dir", "", "folder that holds everything the hub keeps")
 	f.StringVar(&set.Listen, "listen", "", `address to serve on (default ":8080")`)

@@ -52,17 +52,22 @@ type Config struct {
 	// well. Default: none.
 	TokenPrefix string `toml:"token-prefix"`
 
-	// GPGKeys are files with the OpenPGP secret keys that sign commits and
-	// summaries, for repositories that name no others. Several keys give
-	// several signatures. Default: "signing-key.asc" in Dir, made at the first
-	// start.
+	// GPGKeys are the OpenPGP keys that sign commits and summaries, for
+	// repositories that name no others: each a table of keys, or a file with
+	// the secret key. Several keys give several signatures. Default:
+	// "signing-key.asc" in Dir, made at the first start.
 	GPGKeys []string `toml:"gpg-keys"`
 
-	// BuildGPGKeys are files with the OpenPGP secret keys that sign builds that
+	// BuildGPGKeys are the OpenPGP keys, named like GPGKeys, that sign builds that
 	// were not published yet, so that testers can install them. They should not
 	// be those of GPGKeys: what those sign counts as published. Default: builds
 	// are not signed.
 	BuildGPGKeys []string `toml:"build-gpg-keys"`
+
+	// Keys are OpenPGP keys of which more is to be said than a file name, by the
+	// names that gpg-keys and build-gpg-keys use: keys in gpg-agent, on cards
+	// and in PKCS #11 tokens.
+	Keys map[string]KeyConfig `toml:"keys"`
 
 	// BuildRetention is how long after its creation an unpublished build is
 	// kept before it is purged. Default "30d".
@@ -151,7 +156,8 @@ type RepoConfig struct {
 	// read when it exceeds 10 MiB, to these architectures. Default: all.
 	SummaryArches []string `toml:"summary-arches"`
 
-	// GPGKeys are the secret keys of this repository. Default: the hub's.
+	// GPGKeys are the keys of this repository, named like those of the hub.
+	// Default: the hub's.
 	GPGKeys []string `toml:"gpg-keys"`
 }
 
@@ -241,6 +247,9 @@ func (c Config) Validate() []config.Problem {
 	}
 	v.files("gpg-keys", c.GPGKeys)
 	v.files("build-gpg-keys", c.BuildGPGKeys)
+	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
+		v.key(name, c.Keys[name])
+	}
 	v.notNegative("build-retention", int64(c.BuildRetention))
 	v.notNegative("commit-workers", int64(c.CommitWorkers))
 	v.notNegative("limits.upload-body", int64(c.Limits.UploadBody))
@@ -264,10 +273,11 @@ func (c Config) CheckFiles() []config.Problem {
 	if c.SecretFile != "" && filepath.Clean(c.SecretFile) != filepath.Join(c.Dir, "secret") {
 		v.readable("secret-file", c.SecretFile)
 	}
-	v.allReadable("gpg-keys", c.GPGKeys)
-	v.allReadable("build-gpg-keys", c.BuildGPGKeys)
+	v.keysReadable(c)
+	v.entriesReadable("gpg-keys", c.GPGKeys, c)
+	v.entriesReadable("build-gpg-keys", c.BuildGPGKeys, c)
 	for _, name := range slices.Sorted(maps.Keys(c.Repos)) {
-		v.allReadable("repos."+name+".gpg-keys", c.Repos[name].GPGKeys)
+		v.entriesReadable("repos."+name+".gpg-keys", c.Repos[name].GPGKeys, c)
 	}
 	return v.problems
 }
@@ -332,12 +342,6 @@ func (v *validation) files(key string, list []string) {
 		if s == "" {
 			v.problem(fmt.Sprintf("%s[%d]", key, i), "must name a file")
 		}
-	}
-}
-
-func (v *validation) allReadable(key string, list []string) {
-	for i, s := range list {
-		v.readable(fmt.Sprintf("%s[%d]", key, i), s)
 	}
 }
 

@@ -2,10 +2,11 @@ package hub
 
 import (
 	"context"
-	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
+	"freshet/internal/hub/repository"
 	"freshet/internal/sign"
 )
 
@@ -118,7 +119,7 @@ func (q *queue) waiting() string {
 // waitReason returns the reason word of an error that is not the fault of the
 // job that met it and passes without it; "" for others.
 func waitReason(err error) string {
-	if _, key := errors.AsType[*sign.KeyError](err); key {
+	if _, away := sign.Away(err); away {
 		return waitsForKey
 	}
 	if noSpace(err) {
@@ -130,14 +131,42 @@ func waitReason(err error) string {
 // waiting says what the queue of a repository waits for; "" when it goes on.
 func (s *server) waiting(repo string) string { return s.queues[repo].waiting() }
 
-// newQueue is the queue of a repository.
-func (s *server) newQueue(repo string, signer sign.Signer) *queue {
-	q := &queue{show: func(reason string) { s.metrics.repoWaits(repo, reason) }}
+// newQueue is the queue of a repository, or that of commits.
+func (s *server) newQueue(repo string, ready func(context.Context) error) *queue {
+	q := &queue{show: func(reason string) { s.metrics.repoWaits(repo, reason) }, ready: ready}
+	q.show("")
+	return q
+}
+
+// readyWith asks whether the keys of a signer are there; nil when there is
+// nothing to ask.
+func readyWith(signer sign.Signer) func(context.Context) error {
 	if w, ok := signer.(interface {
 		Ready(ctx context.Context) error
 	}); ok {
-		q.ready = w.Ready
+		return w.Ready
 	}
-	q.show("")
-	return q
+	return nil
+}
+
+// readyRepo asks the same for a repository, and signs what could not be signed
+// when it was opened.
+func (s *server) readyRepo(name string, keys func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if keys != nil {
+			if err := keys(ctx); err != nil {
+				return err
+			}
+		}
+		if !s.repos[name].Stale() {
+			return nil
+		}
+		p := publish{server: s, repo: name, log: s.logOf()}
+		err := s.repos[name].Refresh(ctx, func(result repository.Result) error { return p.record(ctx, result, false) })
+		if err != nil && waitReason(err) == "" && ctx.Err() == nil {
+			s.log.ErrorContext(ctx, "a repository could not be brought up to date", slog.String("repo", name), slog.Any("error", err))
+			return nil // what is published stays as it is
+		}
+		return err
+	}
 }

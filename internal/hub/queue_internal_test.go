@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -42,7 +41,7 @@ func TestQueueWaitsInOrder(t *testing.T) {
 		q := s.newQueue("stable", nil)
 		q.ready = func(context.Context) error {
 			if unplugged.Load() {
-				return &sign.KeyError{Key: "abc", Reason: "is unplugged"}
+				return &sign.KeyError{Key: "abc", Reason: "is unplugged", Away: true}
 			}
 			return nil
 		}
@@ -118,9 +117,9 @@ func TestQueueWaitsInOrder(t *testing.T) {
 
 func TestWaitReason(t *testing.T) {
 	for want, err := range map[string]error{
-		waitsForKey:   fmt.Errorf("sign: %w", &sign.KeyError{}),
+		waitsForKey:   fmt.Errorf("sign: %w", &sign.KeyError{Away: true}),
 		waitsForSpace: fmt.Errorf("write: %w", syscall.EDQUOT),
-		"":            errors.New("object missing"),
+		"":            fmt.Errorf("sign: %w", &sign.KeyError{Reason: "has expired"}),
 	} {
 		if got := waitReason(err); got != want {
 			t.Errorf("%v: %q, want %q", err, got, want)

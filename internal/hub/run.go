@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -111,7 +109,7 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 		group.Go(func() error { s.work(jobs, stop, filter, q, run); return nil })
 	}
 	for range s.cfg.CommitWorkers {
-		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, nil, s.runCommit)
+		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, s.commits, s.runCommit)
 	}
 	for name := range s.repos {
 		worker(catalog.JobFilter{Kinds: catalog.SerialKinds(), Repo: name}, s.queues[name], s.runSerial)
@@ -151,20 +149,20 @@ func (s *server) openAll(ctx context.Context, open *closers) error {
 	if err != nil {
 		return err
 	}
-	keys, err := s.hubKeys()
+	if err := s.makeKey(); err != nil {
+		return err
+	}
+	keys := newKeyrings(&s.cfg)
+	open.add(keys)
+	builds, err := keys.of(s.cfg.keysOf(buildsName))
 	if err != nil {
 		return err
 	}
-	builds, err := openKeys(s.cfg.BuildGPGKeys)
-	if err != nil {
-		return err
-	}
+	s.commits = s.newQueue(buildsName, readyWith(builds))
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Repos)) {
-		signer := keys
-		if own := s.cfg.Repos[name].GPGKeys; len(own) > 0 {
-			if signer, err = openKeys(own); err != nil {
-				return fmt.Errorf("repository %s: %w", name, err)
-			}
+		signer, err := keys.of(s.cfg.keysOf(name))
+		if err != nil {
+			return fmt.Errorf("repository %s: %w", name, err)
 		}
 		if err := s.openRepo(ctx, name, signer, builds, open); err != nil {
 			return fmt.Errorf("repository %s: %w", name, err)
@@ -209,6 +207,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 		Subsets:            cfg.Subsets,
 		Signer:             signer,
 		BuildSigner:        builds,
+		RefreshLater:       isRemote(signer), // it may be away, or take its time
 		Log:                s.log.With(slog.String("repo", name)),
 	}, refCache{s.catalog})
 	if err != nil {
@@ -216,7 +215,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	}
 	open.add(repo)
 	s.repos[name] = repo
-	s.queues[name] = s.newQueue(name, signer)
+	s.queues[name] = s.newQueue(name, s.readyRepo(name, readyWith(signer)))
 	for _, p := range pending {
 		s.log.InfoContext(ctx, "recording what the repository's files say already", slog.String("repo", name), slog.Any("requests", p.Keys))
 		if err := s.resume(ctx, name, p); err != nil {
@@ -248,35 +247,6 @@ func (c refCache) Load(ctx context.Context, repo string) ([]repository.RefInfo, 
 		infos = append(infos, repository.RefInfo{Ref: ref.Ref, Commit: ref.Commit, Blob: ref.Info})
 	}
 	return infos, nil
-}
-
-// hubKeys opens the keys that sign what is published. The hub makes itself one
-// when none is configured.
-func (s *server) hubKeys() (sign.Signer, error) {
-	if len(s.cfg.GPGKeys) > 0 {
-		return openKeys(s.cfg.GPGKeys)
-	}
-	path := filepath.Join(s.cfg.Dir, signingKey)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		key, err := sign.Generate(path, keyUser)
-		if err != nil {
-			return nil, err
-		}
-		s.log.Info("signing key made", slog.String("file", path), slog.String("key", key.String()))
-	}
-	return openKeys([]string{path})
-}
-
-// openKeys opens key files; none give no signer.
-func openKeys(paths []string) (sign.Signer, error) {
-	if len(paths) == 0 {
-		return nil, nil //nolint:nilnil // no keys, no signer
-	}
-	files := make([]sign.KeyFile, len(paths))
-	for i, path := range paths {
-		files[i].Path = path
-	}
-	return sign.Open(files...)
 }
 
 func (s *server) buildsDir() string { return filepath.Join(s.cfg.Dir, buildsFolder) }

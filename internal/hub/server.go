@@ -20,6 +20,7 @@ type server struct {
 	authority *auth.Authority
 	repos     map[string]*repository.Repository
 	queues    map[string]*queue // by repository
+	commits   *queue            // of all commits
 	trees     *tree.Trees
 	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.

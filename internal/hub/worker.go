@@ -87,10 +87,10 @@ func (s *server) settle(ctx context.Context, job *catalog.Job, cause error) {
 	case stopped:
 		s.log.InfoContext(ctx, "job interrupted; it goes on at the next start", attrs...)
 		s.conclude(ctx, job, "", func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{}) })
-	case waitReason(cause) != "" && s.queueOf(job) != nil:
+	case waitReason(cause) != "" && s.queueOf(job, cause) != nil:
 		s.log.WarnContext(ctx, "queue waits", append(attrs, slog.String("repo", job.Repo))...)
 		line := ""
-		if s.queueOf(job).hold(waitReason(cause), cause) {
+		if s.queueOf(job, cause).hold(waitReason(cause), cause) {
 			line = fmt.Sprintf("Waiting for %s: %s\n", waitReason(cause), reason(cause))
 		}
 		s.conclude(ctx, job, line, func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{}) })
@@ -158,13 +158,17 @@ const (
 	maxSpacePause = 5 * time.Minute
 )
 
-// queueOf returns the queue that a job has its place in; nil for jobs that may
-// overtake one another.
-func (s *server) queueOf(job *catalog.Job) *queue {
-	if !catalog.Serial(job.Kind) {
-		return nil
+// queueOf returns the queue that waits because of what came in the way of a job;
+// nil for jobs that may overtake one another, which try again alone. But where
+// no commit can be signed, no other is begun.
+func (s *server) queueOf(job *catalog.Job, cause error) *queue {
+	switch {
+	case catalog.Serial(job.Kind):
+		return s.queues[job.Repo]
+	case job.Kind == hubapi.JobCommit && waitReason(cause) == waitsForKey:
+		return s.commits
 	}
-	return s.queues[job.Repo]
+	return nil
 }
 
 // retriesForSpace reports whether a job is to be tried again alone when there

@@ -92,6 +92,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 	active = regexp.MustCompile(`(?m)^(\[.*)\.NAME\b`).ReplaceAll(active, []byte("$1.name"))
 	for _, required := range []struct{ empty, example string }{
 		{`dir = ""`, `dir = "/srv/hub"`},
+		{`file = ""`, `file = "/srv/hub/key.asc"`},
 		{`store = ""`, `store = "/srv/edge"`},
 		{`origin = ""`, `origin = "http://127.0.0.1:1"`},
 		{`hosts = []`, `hosts = ["dl.example.org"]`},

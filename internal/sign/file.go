@@ -92,6 +92,24 @@ func (r *Keyring) Remote() bool {
 	return slices.ContainsFunc(r.members, func(m member) bool { return m.remote != nil })
 }
 
+// Ready tells whether the keys are there, as far as that is known without asking
+// somebody for a PIN: it is nil until a key was found to be away, and from then
+// on what comes of another signature. An error is as that of Sign.
+func (r *Keyring) Ready(ctx context.Context) error {
+	for _, m := range r.members {
+		if m.remote == nil || !m.remote.missed.Load() {
+			continue
+		}
+		if _, err := m.remote.sign(ctx, []byte(probeText), r.time()); err != nil {
+			if _, away := Away(err); away {
+				return err
+			}
+			return nil // who signs will be told
+		}
+	}
+	return nil
+}
+
 // Close leaves the agents and tokens alone again.
 func (r *Keyring) Close() error {
 	var errs []error

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"sync/atomic"
 	"time"
 
 	pgpecdsa "github.com/ProtonMail/go-crypto/openpgp/ecdsa"
@@ -39,6 +40,8 @@ type remote struct {
 	public  *packet.PublicKey
 	secret  secret
 	timeout time.Duration
+	// missed is set while the key is known to be away.
+	missed atomic.Bool
 }
 
 func newRemote(file *KeyFile, public *packet.PublicKey) (*remote, error) {
@@ -91,8 +94,10 @@ func (r *remote) sign(ctx context.Context, data []byte, now time.Time) ([]byte, 
 		if wrong {
 			reason = "is not the one in the token"
 		}
+		r.missed.Store(!wrong)
 		return nil, &KeyError{Key: id, Reason: reason, Err: err, Away: !wrong}
 	}
+	r.missed.Store(false)
 	if err := r.verify(data, signature); err != nil {
 		return nil, &KeyError{Key: id, Reason: "is another one than the one that signed", Err: err}
 	}

@@ -87,6 +87,32 @@ func (e *KeyError) Error() string {
 
 func (e *KeyError) Unwrap() error { return e.Err }
 
+// probeText is signed to find out whether a key signs. It means nothing.
+const probeText = "Freshet tries whether this key signs.\n"
+
+// Probe has all keys of a signer sign something, and verifies that as a client
+// would.
+func Probe(ctx context.Context, signer Signer) error {
+	signatures, err := signer.Sign(ctx, []byte(probeText))
+	if err != nil {
+		return err
+	}
+	public, err := signer.PublicKeys()
+	if err != nil {
+		return err
+	}
+	verifier, err := NewVerifier(public)
+	if err != nil {
+		return err
+	}
+	for i, key := range signer.Keys() {
+		if _, err := verifier.Verify([]byte(probeText), signatures[i]); err != nil {
+			return &KeyError{Key: key.ID, Reason: "makes bad signatures", Err: err}
+		}
+	}
+	return nil
+}
+
 // All signs many messages at once and returns the signatures of each, in the
 // order of the messages. It keeps several messages in work, so that each
 // processor has one and a token always has the next; after the first error it

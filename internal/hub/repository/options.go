@@ -80,6 +80,10 @@ type Options struct {
 	// published.
 	BuildSigner sign.Signer
 
+	// RefreshLater has Open leave to Refresh what may have to be signed: for signers
+	// that may be away, or that take their time.
+	RefreshLater bool
+
 	// Log takes what is not about a single job; nil drops it.
 	Log *slog.Logger
 }

@@ -11,24 +11,64 @@ import (
 	"freshet/internal/flatpak"
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
+	"freshet/internal/sign"
 )
 
-// refresh brings summaries, catalogue, signatures and what people find the
-// repository by up to date with the refs and the options when the repository is
-// opened. Usually nothing changes.
-func (r *Repository) refresh(ctx context.Context, reconfigured, damaged bool) error {
-	p := r.begin(ctx, newJournal(nil))
-	lock, err := lockShared(ctx, r.root)
+// staleness says what Open found out, for the refresh.
+type staleness struct {
+	reconfigured bool // the options are others than those that were published
+	damaged      bool // the summary cannot be read
+}
+
+// Stale tells whether Refresh is to be called: because of
+// [Options.RefreshLater], or because the key was away when it was opened.
+func (r *Repository) Stale() bool { return r.stale.Load() != nil }
+
+// Refresh does what Open had to leave: it brings summaries, catalogue, signatures
+// and what people find the repository by up to date with the refs and the
+// options. It calls commit, as Publish does, when that changed something. While
+// the key is away (sign.Away) the repository stays stale; after other errors it
+// does not, and what is published remains as it is.
+func (r *Repository) Refresh(ctx context.Context, commit func(Result) error) error {
+	release, err := r.acquire(ctx)
 	if err != nil {
 		return err
+	}
+	defer release()
+	if !r.Stale() {
+		return nil
+	}
+	p, err := r.refresh(ctx)
+	if err == nil && p.tx != nil {
+		err = p.tell(commit)
+	}
+	if err != nil {
+		return fmt.Errorf("bring %s up to date: %w", r.opt.Name, err)
+	}
+	return nil
+}
+
+// refresh is the same for Open, which tells of a change as [Pending]. Usually
+// there is none, and what it returns has no transaction.
+func (r *Repository) refresh(ctx context.Context) (p *publication, err error) {
+	p = r.begin(ctx, newJournal(nil))
+	defer func() {
+		if _, away := sign.Away(err); !away && ctx.Err() == nil {
+			r.stale.Store(nil)
+		}
+	}()
+	lock, err := lockShared(ctx, r.root)
+	if err != nil {
+		return p, err
 	}
 	defer lock.release() //nolint:errcheck // nothing was written
 	p.result.Keys = []string{fmt.Sprintf("refresh-%d", time.Now().UnixNano())}
-	err = p.change(func() (*flatpak.Files, error) { return p.stageRefresh(reconfigured, damaged) })
+	stale := r.stale.Load()
+	err = p.change(func() (*flatpak.Files, error) { return p.stageRefresh(stale.reconfigured, stale.damaged) })
 	if err != nil {
-		return err
+		return p, err
 	}
-	return r.rememberSigners()
+	return p, r.rememberSigners()
 }
 
 func (p *publication) stageRefresh(reconfigured, damaged bool) (*flatpak.Files, error) {

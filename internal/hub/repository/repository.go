@@ -35,6 +35,8 @@ type Repository struct {
 
 	owed []owed // publishes that commit functions did not take
 
+	stale atomic.Pointer[staleness] // nil: it is up to date with the options
+
 	known atomic.Pointer[flatpak.Snapshot] // what index knows of what is published, for others
 
 	buildsMu sync.Mutex
@@ -129,7 +131,10 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := r.refresh(ctx, reconfigured, damaged); err != nil {
+	r.stale.Store(&staleness{reconfigured, damaged})
+	if opt.RefreshLater {
+		r.log.DebugContext(ctx, "the repository is brought up to date later")
+	} else if _, err := r.refresh(ctx); err != nil {
 		// What is published stays as it is, and so it can be served.
 		r.log.ErrorContext(ctx, "the summaries could not be brought up to date", slog.Any("error", err))
 	}

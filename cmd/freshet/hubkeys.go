@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"freshet/internal/config"
+	"freshet/internal/hub"
+	"freshet/internal/node"
+	"freshet/internal/sign"
+)
+
+// errKeys ends "hub keys" when a key does not sign.
+var errKeys = errors.New("not every key signs")
+
+func newHubKeysCommand() *cobra.Command {
+	var (
+		file   string
+		set    hub.Config
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "keys",
+		Short: "Try every signing key of a hub",
+		Long: `Keys has each OpenPGP key that a hub is configured with sign something, verifies
+the signature as a client would, and tells where the key is and which
+repositories it signs. It fails when one does not sign: its agent does not run,
+its token is not plugged in, nobody has entered the PIN, or it is another key
+than the one that is meant.
+
+It reads the hub's configuration and needs no running hub. Run it as the hub's
+user: an agent belongs to its user, and so do files with PINs.`,
+		Example: `  freshet hub keys --config /etc/freshet.toml
+  sudo -u freshet freshet hub keys --config /etc/freshet.toml --json | jq '.[] | select(.problem)'`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := hubConfig(cmd, file, set)
+			if err != nil {
+				return err
+			}
+			checks := hub.CheckKeys(cmd.Context(), *cfg)
+			if asJSON {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(checks)
+			} else {
+				err = printKeys(cmd, checks)
+			}
+			for _, check := range checks {
+				if check.Problem != "" {
+					return errors.Join(err, errKeys)
+				}
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&file, "config", "c", "", "configuration file of the hub")
+	f.StringVar(&set.Dir, "dir", "", "the hub's folder, when it has no configuration file")
+	f.StringSliceVar(&set.GPGKeys, "gpg-key", nil, "as the hub's --gpg-key")
+	f.BoolVar(&asJSON, "json", false, "print a list of objects")
+	cmd.AddCommand(newHubKeysCertifyCommand())
+	return cmd
+}
+
+// hubConfig reads the table [hub].
+func hubConfig(cmd *cobra.Command, file string, set hub.Config) (*hub.Config, error) {
+	cfg := node.Config{Hub: new(hub.Config)}
+	if file != "" {
+		cfg.Hub = nil
+		if err := config.Load(file, &cfg); err != nil {
+			return nil, err
+		}
+		if cfg.Hub == nil {
+			return nil, fmt.Errorf("%s has no table [hub]", file)
+		}
+	}
+	override(&cfg.Hub.Dir, set.Dir)
+	if len(set.GPGKeys) > 0 {
+		cfg.Hub.GPGKeys = set.GPGKeys
+	}
+	if cfg.Hub.Dir == "" {
+		return nil, usageError(cmd, "one of --config and --dir is needed, to know the hub")
+	}
+	return cfg.Hub, nil
+}
+
+func printKeys(cmd *cobra.Command, checks []hub.KeyCheck) error {
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintf(w, "KEY\tWHERE\tFINGERPRINT\tALGORITHM\tSIGNS\tRESULT\n") // Flush tells
+	for _, check := range checks {
+		result := fmt.Sprintf("signs, in %v", check.Took.Round(time.Millisecond/10))
+		switch {
+		case check.Away:
+			result = "away: " + check.Problem
+		case check.Problem != "":
+			result = "fails: " + check.Problem
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", check.Entry, check.Where, orDash(check.Key.Fingerprint), orDash(check.Key.Algorithm),
+			orDash(strings.Join(check.Signs, ", ")), printable(result))
+	}
+	return w.Flush()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func newHubKeysCertifyCommand() *cobra.Command {
+	var (
+		key                sign.KeyFile
+		user, out, created string
+	)
+	cmd := &cobra.Command{
+		Use:   "certify",
+		Short: "Make the OpenPGP public key of a key in a PKCS #11 token",
+		Long: `Certify asks a PKCS #11 token for a public key, binds a user id and a time to it,
+has the token sign that, and writes the result to a new file: the public key
+for file in [hub.keys.NAME], and for clients.
+
+Do it once for each key and keep the file: the time is part of the fingerprint,
+so that certifying again makes another key for clients (--created with the
+time of the first makes the same).`,
+		Example: `  freshet-pkcs11 list /usr/lib/softhsm/libsofthsm2.so
+  freshet hub keys certify --pkcs11 'pkcs11:token=Releases;object=stable?module-path=/usr/lib/softhsm/libsofthsm2.so' \
+    --passphrase-file /etc/freshet/pin --user-id 'Example Releases <releases@example.org>' --out /etc/freshet/stable.asc`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case key.PKCS11 == "":
+				return usageError(cmd, `--pkcs11 wants the URI of a key: "freshet-pkcs11 list MODULE.so" prints them`)
+			case user == "" || out == "":
+				return usageError(cmd, "--user-id and --out are needed")
+			}
+			return certify(cmd.Context(), cmd, key, user, out, created)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&key.PKCS11, "pkcs11", "", "URI of the key (RFC 7512)")
+	f.StringVar(&key.Helper, "pkcs11-helper", "", `program that loads the token's library (default "freshet-pkcs11")`)
+	f.StringVar(&key.Passphrase, "passphrase-file", "", "file whose first line is the PIN")
+	f.StringVar(&user, "user-id", "", `"Name <address>", which clients show`)
+	f.StringVar(&created, "created", "", "time of creation, such as 2026-01-02T03:04:05Z (default: now)")
+	f.StringVar(&out, "out", "", "new file for the public key")
+	return cmd
+}
+
+func certify(ctx context.Context, cmd *cobra.Command, key sign.KeyFile, user, out, created string) error {
+	// A second in the past, for clients whose clock is slightly behind.
+	at := time.Now().Add(-time.Second).Truncate(time.Second)
+	if created != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, created); err != nil {
+			return usageError(cmd, "--created: %w", err)
+		}
+	}
+	made, certificate, err := sign.Certify(ctx, key, user, at)
+	if err != nil {
+		return err
+	}
+	text, err := sign.Armor(certificate)
+	if err != nil {
+		return err
+	}
+	if err := writeNewFile(out, text); err != nil {
+		return fmt.Errorf("keys certify: %w", err)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s %s, made %s\n", out, made.Algorithm, made.Fingerprint, at.UTC().Format(time.RFC3339))
+	return err
+}
