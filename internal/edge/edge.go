@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"freshet/internal/config"
 	"freshet/internal/durable"
 	"freshet/internal/edge/control"
 	"freshet/internal/edge/diskcache"
@@ -122,9 +123,30 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	e.metrics = newMetrics(env.Metrics, e.store, e.all)
 	e.watchOrigins()
 	e.openStore()
-	stat := e.store.Stat()
-	e.log.InfoContext(ctx, "store is open", slog.String("dir", cfg.Store), slog.Int("entries", stat.Entries), slog.Int64("bytes", stat.Used))
+	e.tellStore(ctx)
 	return e, nil
+}
+
+// tellStore logs what the store has, and whether the disk has room for the rest.
+func (e *Edge) tellStore(ctx context.Context) {
+	stat := e.store.Stat()
+	e.log.InfoContext(ctx, "store is open", slog.String("dir", e.cfg.Store), slog.Int("entries", stat.Entries), slog.Int64("bytes", stat.Used))
+	total, free, err := e.store.Disk()
+	if err != nil || stat.Size <= stat.Used+free {
+		return // without a disk, its failure is told of
+	}
+	e.log.WarnContext(ctx, "the size of the store is more than its disk has: when the disk is full, the store stays that small, and evicts sooner; give it a size below, or a larger disk",
+		slog.Any("size", e.cfg.Size), slog.Any("disk", rounded(total)), slog.Any("free", rounded(free)), slog.Any("used", rounded(stat.Used)))
+}
+
+// rounded is n with as many digits as anybody wants to read.
+func rounded(n int64) config.Size {
+	for unit := int64(1 << 40); unit > 1<<10; unit >>= 10 {
+		if n >= 10*unit {
+			return config.Size(n - n%unit)
+		}
+	}
+	return config.Size(n)
 }
 
 // openStore takes note of what is in the store.

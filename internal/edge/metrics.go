@@ -130,6 +130,19 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		gauge("freshet_edge_store_bans", "Purges by key, prefix or site that are still compared with stored answers.", func() float64 { return float64(store.Bans()) }),
 		gauge("freshet_edge_store_entries", "Answers in the store.", func() float64 { return float64(store.Stat().Entries) }),
 	)
+	for i, pool := range store.Stat().Pools {
+		labels := prometheus.Labels{"pool": pool.Name}
+		reg.MustRegister(
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "freshet_edge_store_pool_bytes", ConstLabels: labels,
+				Help: "Bytes of stored answers, by pool: payload (named by content) and metadata (everything else).",
+			}, func() float64 { return float64(store.Stat().Pools[i].Used) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "freshet_edge_store_pool_share_bytes", ConstLabels: labels,
+				Help: "Bytes that a pool may take however much the other wants; while that has less, it takes more.",
+			}, func() float64 { return float64(store.Stat().Pools[i].Share) }),
+		)
+	}
 	for _, s := range sites {
 		labels := prometheus.Labels{"site": s.label()}
 		reg.MustRegister(

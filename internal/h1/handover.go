@@ -57,6 +57,7 @@ type given struct {
 	client  netip.Addr
 	referee referee
 	body    atomic.Pointer[Malformed] // a body that is refused
+	ended   sync.Once
 }
 
 // give leaves the connection to the standard server; b was read from it.
@@ -66,6 +67,7 @@ func (s *Server) give(c *conn, b []byte) {
 		most = http.DefaultMaxHeaderBytes
 	}
 	most += 4 << 10 // as net/http has it
+	s.given.Add(1)
 	s.slow.give(fit(&given{Conn: c.rwc, s: s, client: c.client, referee: referee{from: c.rwc, most: most, buf: b}}))
 }
 
@@ -77,6 +79,12 @@ func (g *given) Read(p []byte) (int, error) {
 		g.s.Metrics.Rejected(bad.Why) // its handler says so to the client
 	}
 	return n, err
+}
+
+// Close implements [net.Conn].
+func (g *given) Close() error {
+	g.ended.Do(func() { g.s.given.Add(-1) })
+	return g.Conn.Close()
 }
 
 // BodyFault returns what is wrong with the body of a request, once reading it

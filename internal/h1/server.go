@@ -48,6 +48,7 @@ type Server struct {
 	base     context.Context //nolint:containedctx // of all requests, as net/http has it
 	buffers  buffers
 	draining atomic.Bool
+	given    atomic.Int64 // connections that HTTP has
 
 	handshakes chan struct{} // a place for each that is under way; nil: no limit
 
@@ -194,8 +195,8 @@ func (s *Server) forget(c *conn) {
 }
 
 // drain ends the connections: idle ones now, the others after their answers.
-func (s *Server) drain(ctx context.Context, served <-chan error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Drain)
+func (s *Server) drain(stopped context.Context, served <-chan error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), s.Drain)
 	defer cancel()
 	s.draining.Store(true)
 	s.HTTP.SetKeepAlivesEnabled(false)
@@ -206,7 +207,11 @@ func (s *Server) drain(ctx context.Context, served <-chan error) error {
 	for c := range s.conns {
 		c.wakeIdle()
 	}
+	open := len(s.conns) + int(s.given.Load())
 	s.mu.Unlock()
+	begun := time.Now()
+	s.Log.InfoContext(ctx, "stop serving: requests in flight are answered, idle connections closed",
+		slog.Any("why", context.Cause(stopped)), slog.Int("connections", open), slog.Duration("at_most", s.Drain))
 	ended := make(chan struct{})
 	go func() { s.wg.Wait(); close(ended) }()
 	cut := false
@@ -227,6 +232,7 @@ func (s *Server) drain(ctx context.Context, served <-chan error) error {
 		err = s.HTTP.Close()
 	}
 	<-ended
+	s.Log.InfoContext(ctx, "stopped serving", slog.Duration("took", time.Since(begun)), slog.Bool("cut", cut))
 	if cut {
 		s.Log.WarnContext(ctx, "connections cut after the drain time", slog.Duration("drain", s.Drain))
 	}

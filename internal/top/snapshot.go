@@ -128,10 +128,10 @@ func between(before, now *sample) *snapshot {
 	s.store = fill{"", now.total("freshet_edge_store_bytes"), now.total("freshet_edge_store_limit_bytes")}
 	s.entries = now.total("freshet_edge_store_entries")
 	s.failing = now.total("freshet_edge_store_failing") > 0
-	limits := now.sum("freshet_edge_store_pool_limit_bytes", "pool")
+	shares := now.sum("freshet_edge_store_pool_share_bytes", "pool")
 	for _, m := range now.metrics("freshet_edge_store_pool_bytes") {
 		name := label(m, "pool")
-		s.pools = append(s.pools, fill{name, value(m), limits[name]})
+		s.pools = append(s.pools, fill{name, value(m), shares[name]})
 	}
 	lag := now.sum("freshet_edge_event_lag", "site")
 	following := now.sum("freshet_edge_following", "site")

@@ -79,7 +79,7 @@ func newFakeEdge() *fakeEdge {
 	gauges("freshet_edge_store_limit_bytes", map[string]float64{"": 100e9})
 	gauges("freshet_edge_store_entries", map[string]float64{"": 1234567})
 	gauges("freshet_edge_store_pool_bytes", map[string]float64{"payload": 70e9, "metadata": 5e9}, "pool")
-	gauges("freshet_edge_store_pool_limit_bytes", map[string]float64{"payload": 80e9, "metadata": 20e9}, "pool")
+	gauges("freshet_edge_store_pool_share_bytes", map[string]float64{"payload": 80e9, "metadata": 20e9}, "pool")
 	gauges("freshet_edge_event_lag", map[string]float64{"main": 0, "rpm": 12}, "site")
 	gauges("freshet_edge_following", map[string]float64{"main": 1, "rpm": 1}, "site")
 	gauges("freshet_edge_origin_in_flight", map[string]float64{"main hub.example.org": 3, "rpm rpm.example.org": 0}, "site", "origin")

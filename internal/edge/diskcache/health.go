@@ -138,13 +138,27 @@ func (s *Store) probe() error {
 	return nil
 }
 
+// Disk returns how large the file system of the store is, and how much of it is
+// free, in bytes.
+func (s *Store) Disk() (total, free int64, err error) {
+	h := s.home.Load()
+	if h == nil {
+		return 0, 0, ErrUnavailable
+	}
+	var st unix.Statfs_t
+	if err := h.control(func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
+		return 0, 0, fmt.Errorf("look at the disk of %s: %w", s.dir, err)
+	}
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil //nolint:gosec // no disk is that large
+}
+
 // regain raises the limit to what the disk has.
 func (s *Store) regain() {
-	var st unix.Statfs_t
-	if err := s.home.Load().control(func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
+	_, room, err := s.Disk()
+	if err != nil {
 		return
 	}
-	room := int64(st.Bavail)*st.Bsize - s.space.margin - s.opts.Size/64
+	room -= s.space.margin + s.opts.Size/64
 	used, limit := s.space.stat()
 	if used+room > limit {
 		s.space.setLimit(used + room)

@@ -149,6 +149,16 @@ func (sp *space) stat() (used, limit int64) {
 	return sp.used, sp.limit
 }
 
+// statPools returns what each pool has.
+func (sp *space) statPools() (out [pools]Pool) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	for p, name := range [pools]string{poolFixed: "payload", poolChangeable: "metadata"} {
+		out[p] = Pool{name, sp.pools[p], sp.shareLocked(uint8(p))}
+	}
+	return out
+}
+
 // setLimit changes the limit, within the size.
 func (sp *space) setLimit(n int64) {
 	sp.mu.Lock()

@@ -361,6 +361,9 @@ type Stat struct {
 	// Used are the bytes on disk, with what writers have reserved. Limit is
 	// what they may be; it is less than Size while the disk has less.
 	Used, Limit, Size int64
+	// Pools are the parts of Used that hold answers: files that never change,
+	// and all others.
+	Pools [pools]Pool
 	// Memory is what the index takes of it.
 	Memory int64
 	// Segments is the number of segment files.
@@ -370,14 +373,21 @@ type Stat struct {
 	Evicted, Damaged, Refused int64
 }
 
+// Pool is a part of a store. Share is what it may take however much the other
+// wants; while that has less than its own, it takes more.
+type Pool struct {
+	Name        string
+	Used, Share int64
+}
+
 // Stat returns the present fill.
 func (s *Store) Stat() Stat {
 	if s.away.loading.Load() {
-		return Stat{Limit: s.opts.Size, Size: s.opts.Size}
+		return Stat{Limit: s.opts.Size, Size: s.opts.Size, Pools: s.space.statPools()}
 	}
 	used, limit := s.space.stat()
 	return Stat{
-		Entries: s.index.Len(), Used: used, Limit: limit, Size: s.opts.Size, Memory: s.index.Bytes(), Segments: len(s.segs.all()),
+		Entries: s.index.Len(), Used: used, Limit: limit, Size: s.opts.Size, Pools: s.space.statPools(), Memory: s.index.Bytes(), Segments: len(s.segs.all()),
 		Evicted: s.counts.evicted.Load(), Damaged: s.counts.damaged.Load(), Refused: s.counts.refused.Load(),
 	}
 }
