@@ -48,6 +48,7 @@ type candidate struct {
 	times   map[string]*asking // of the requests to it
 	missing map[string]*memory // files that do not exist
 	err     error
+	wrong   bool    // err is about what the origins of the last round sent
 	memory  *memory // the origin's own error
 	plain   bool    // the files cannot be kept, or not shared
 	changed bool    // something new is shown
@@ -58,13 +59,6 @@ const (
 	// files that belong together, warmPatience who refreshes one that is.
 	coldPatience = 10 * time.Second
 	warmPatience = 2 * time.Second
-	// settled is how long files that do not look as if they belonged together,
-	// and cannot be told, stay as they are until they are believed.
-	settledAfter = time.Minute
-	// believedAfter is how long files that do not belong together stay as they
-	// are until they are shown anyway: a signature that was forgotten must not
-	// hold a repository for good.
-	believedAfter = 10 * time.Minute
 	// conflictPause is how long the origin is left alone after files that did not
 	// belong together, at first and at most.
 	conflictPause    = time.Second
@@ -72,9 +66,6 @@ const (
 	// plainFor is how long files that cannot be kept are had like any other.
 	plainFor = time.Minute
 )
-
-// errOlder says that the origin has gone back in time.
-var errOlder = errors.New("older than what is held")
 
 // refresh begins a candidate for the set, or returns the one under way, unless
 // that began before a purge. path is the root file that is asked for, "" for
@@ -137,20 +128,6 @@ func (t *candidate) run() {
 	close(t.done)
 }
 
-// withoutSet reports whether the files are had like any others because of err:
-// they cannot be kept; or they do not belong together and nobody is about to
-// mend that, or are not what their names say, and there is nothing better to
-// show, nor keys to tell by. Clients compare for themselves.
-func (t *candidate) withoutSet(err error) bool {
-	switch {
-	case upstream.ReasonOf(err) == upstream.StoreFull:
-		return true
-	case !errors.Is(err, roots.ErrMismatch) || t.old != nil || t.set.site.keys != nil:
-		return false
-	}
-	return errors.Is(err, roots.ErrUnreadable) || t.set.doubted(validators(t.entries)) >= coldPatience/2
-}
-
 // fetchUntilWhole fetches the root files until they belong together.
 func (t *candidate) fetchUntilWhole() error {
 	patience := warmPatience
@@ -159,6 +136,9 @@ func (t *candidate) fetchUntilWhole() error {
 	}
 	for round := 0; ; round++ {
 		err := t.round(round)
+		if round < maxTries && t.disbelieved(err) {
+			continue
+		}
 		wait := min(50*time.Millisecond<<round, time.Second)
 		if !errors.Is(err, roots.ErrMismatch) || errors.Is(err, roots.ErrUnreadable) && round > 0 || time.Since(t.begun)+wait > patience {
 			return err
@@ -212,7 +192,7 @@ func (t *candidate) known(before map[string]*diskcache.Entry, path string) *disk
 func (t *candidate) fly(path string, n int, old *diskcache.Entry) *flight {
 	e, s := t.e, t.set
 	c := s.site.call(path)
-	c.candidate = true
+	c.candidate, c.set = true, s.id
 	c.id = keyID(s.site.name, c.uri, "generation "+strconv.FormatInt(t.begun.UnixNano(), 36)+"."+strconv.Itoa(n)+strconv.FormatUint(rand.Uint64(), 36))
 	f := &flight{
 		call: c, id: c.id, old: old, begun: time.Now(), epoch: e.store.Epoch(), background: true, leaderGone: true, lent: true,
@@ -292,7 +272,7 @@ func (t *candidate) compare() error {
 	if first := t.entries[roots.Groups(t.set.key)[0].File]; first != nil {
 		g.modified, _ = http.ParseTime(first.Meta().Header.Get("Last-Modified"))
 	}
-	if t.isOlder(g) {
+	if t.wrong = t.isOlder(g); t.wrong {
 		return &upstream.Error{Reason: upstream.GenerationConflict, Err: errOlder}
 	}
 	proof, err := roots.Check(t.set.key, files, t.set.site.keys)
@@ -300,6 +280,7 @@ func (t *candidate) compare() error {
 		t.set.site.keys == nil && !errors.Is(err, roots.ErrUnreadable) {
 		proof, err = roots.Single, nil // nobody will mend them
 	}
+	t.wrong = err != nil
 	if err == nil && proof == roots.Unproven {
 		err = t.confirmFirst()
 	}
@@ -308,6 +289,7 @@ func (t *candidate) compare() error {
 	}
 	if err == nil {
 		g.listing, err = roots.List(t.set.key, files)
+		t.wrong = err != nil
 	}
 	if err != nil {
 		return notOneSet(err)
@@ -315,84 +297,6 @@ func (t *candidate) compare() error {
 	g.validUntil = g.listing.ValidUntil
 	t.gen = g
 	return nil
-}
-
-// notOneSet is the error of files that are there and not good.
-func notOneSet(err error) error {
-	reason := upstream.VerifyMismatch
-	if errors.Is(err, roots.ErrMismatch) {
-		reason = upstream.GenerationConflict
-	}
-	return &upstream.Error{Reason: reason, Err: err}
-}
-
-// isOlder reports whether the origin, a mirror that lags behind the one asked
-// before, has gone back in time. Only pacman's clients take what is older.
-func (t *candidate) isOlder(g *generation) bool {
-	if t.set.key.Kind != "pacman" || t.old == nil || t.force || t.old.modified.IsZero() || g.modified.IsZero() || !g.modified.Before(t.old.modified) {
-		return false
-	}
-	for _, entry := range t.old.entries(t.e) {
-		if entry.State().Flags&flagPurged != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// confirmFirst asks again for the first of the files: if it changed while the
-// others came, they may be of another publish.
-func (t *candidate) confirmFirst() error {
-	first := roots.Groups(t.set.key)[0].File
-	entry := t.entries[first]
-	if entry == nil || t.old != nil && t.old.files[first] == entry.ID() {
-		return nil
-	}
-	f := t.fly(first, -1, entry)
-	<-f.landed
-	switch {
-	case f.verdict == verdictError:
-		return f.err
-	case f.verdict == verdictEntry && f.entry.Is(entry), f.verdict == verdictFill && f.kept != nil && sameBody(f.kept, entry):
-		return nil
-	}
-	return fmt.Errorf("%w: %s changed while the others were fetched", roots.ErrMismatch, first)
-}
-
-// plausible reports files that cannot be told to belong together, and of which
-// only one is new: its fellow will follow. If it does not for a while, they are
-// believed.
-func (t *candidate) plausible(g *generation) error {
-	if t.old == nil {
-		return nil
-	}
-	half := ""
-	for _, group := range roots.Groups(t.set.key) {
-		oldFile, oldSig := t.old.files[group.File], t.old.files[group.Signature]
-		file, sig := g.files[group.File], g.files[group.Signature]
-		none := diskcache.ID{}
-		if group.Signature == "" || oldFile == none || oldSig == none {
-			continue // there was no pair
-		}
-		if (oldFile != file) != (oldSig != sig) || sig == none { // many publishers remove it first
-			half = group.File
-		}
-	}
-	if half == "" || t.set.doubted(validators(t.entries)) >= settledAfter {
-		return nil
-	}
-	return fmt.Errorf("%w: of %s and its signature only one is new", roots.ErrMismatch, half)
-}
-
-// doubted returns for how long just these files, by their validators, have not
-// looked as if they belonged together.
-func (s *set) doubted(files string) time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.suspect != files {
-		s.suspect, s.since = files, time.Now()
-	}
-	return time.Since(s.since)
 }
 
 // show makes the generation the one that is shown, in one step, and durable.

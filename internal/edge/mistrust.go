@@ -13,6 +13,9 @@ const (
 	// mistrustFor is how long an origin is avoided for a file of which it sent
 	// wrong content.
 	mistrustFor = 10 * time.Minute
+	// conflictFor is the same for root files that did not belong together, or
+	// were older than those held: it will have mended them soon.
+	conflictFor = time.Minute
 	// maxTries bounds how many origins are asked for a file until one sends the
 	// right content.
 	maxTries = 3
@@ -27,13 +30,23 @@ func (e *Edge) avoided(s *site, id diskcache.ID) []string {
 	return names
 }
 
-// mistrust notes that what an origin sent is not what its name says. Until it
-// is forgotten, others are asked for the same; without others, nothing changes.
-func (e *Edge) mistrust(s *site, id diskcache.ID, origin string) {
-	s.origin.Blame(origin, upstream.VerifyMismatch)
-	if names := e.avoided(s, id); len(s.origin.Origins) > 1 && !slices.Contains(names, origin) {
-		e.wrong.put(id, append(slices.Clip(names), origin), time.Now(), mistrustFor)
+// mistrust notes that what an origin sent is wrong: not what its name says, or
+// not of one publish. Until it is forgotten, others are asked for the same;
+// without others, nothing changes.
+func (e *Edge) mistrust(s *site, id diskcache.ID, origin string, reason upstream.Reason) {
+	s.origin.Blame(origin, reason)
+	d := mistrustFor
+	if reason == upstream.GenerationConflict {
+		d = conflictFor
 	}
+	if names := e.avoided(s, id); len(s.origin.Origins) > 1 && !slices.Contains(names, origin) {
+		e.wrong.put(id, append(slices.Clip(names), origin), time.Now(), d)
+	}
+}
+
+// another reports whether there is an origin that is trusted under this key.
+func (e *Edge) another(s *site, id diskcache.ID) bool {
+	return len(e.avoided(s, id)) < len(s.origin.Origins)
 }
 
 // disbelieved handles wrong content of a flight. It reports whether the flight
@@ -44,7 +57,7 @@ func (e *Edge) disbelieved(f *flight, err error) (anew bool) {
 		return false
 	}
 	s := f.call.site
-	e.mistrust(s, f.call.id, f.times.trace.Origin)
+	e.mistrust(s, f.call.id, f.times.trace.Origin, upstream.VerifyMismatch)
 	f.tries++
-	return f.early && f.tries < min(maxTries, len(s.origin.Origins)) && len(e.avoided(s, f.call.id)) < len(s.origin.Origins)
+	return f.early && f.tries < min(maxTries, len(s.origin.Origins)) && e.another(s, f.call.id)
 }

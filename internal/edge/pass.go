@@ -102,7 +102,7 @@ func (rp *reply) pass() {
 	defer cancel(nil)
 	req := upstream.Request{
 		Method: r.Method, URI: c.uri, Header: c.site.passHeaderOf(r), ContentLength: r.ContentLength, Interim: before.add,
-		Key: c.id, Direct: c.hops > 0,
+		Key: c.id, Avoid: e.avoided(c.site, c.id), Direct: c.hops > 0,
 	}
 	body := rp.newUpload(cancel)
 	if body != nil {
@@ -232,7 +232,7 @@ func (rp *reply) verify(check *verifier) {
 		return
 	}
 	if rp.asked != nil {
-		rp.e.mistrust(rp.c.site, rp.c.id, rp.asked.trace.Origin)
+		rp.e.mistrust(rp.c.site, rp.c.id, rp.asked.trace.Origin, upstream.VerifyMismatch)
 	}
 	rp.cut(&upstream.Error{Reason: upstream.VerifyMismatch, Err: err})
 }

@@ -73,8 +73,19 @@ type call struct {
 	head      bool
 	hops      int    // caches of ours that it came through
 	from      string // on whose behalf, as [http.Request.RemoteAddr]; "" for nobody in particular
-	// candidate: the answer is shown only together with others.
+	// candidate: the answer is shown only together with others, those of the set
+	// with this ID.
 	candidate bool
+	set       diskcache.ID
+}
+
+// among is the key by which one of several origins is chosen. The root files of
+// a set have the same: they are to be of one publish.
+func (c *call) among() diskcache.ID {
+	if c.candidate {
+		return c.set
+	}
+	return c.id
 }
 
 // target works out what a request asks for. ok is false for a path that could
