@@ -108,9 +108,15 @@ const (
 	JobRepublish
 	JobCheck
 	JobPrune
+
+	// Those below are the hub's own; flat-manager's clients meet them nowhere.
+
+	// JobRollback puts refs back, JobUnpublish takes them away.
+	JobRollback
+	JobUnpublish
 )
 
-var jobKindNames = [...]string{"commit", "publish", "update-repo", "republish", "check", "prune"}
+var jobKindNames = [...]string{"commit", "publish", "update-repo", "republish", "check", "prune", "rollback", "unpublish"}
 
 func (k JobKind) String() string { return stateName(int(k), jobKindNames[:]) }
 
@@ -344,9 +350,11 @@ type Event struct {
 	Changed []string `json:"changed"`
 	// Refs are the new commits by ref ("" means the ref is gone). Publish only.
 	Refs map[string]string `json:"refs,omitempty"`
+	// Publish is the number of the publish, see [Publish]. Publish only.
+	Publish int64 `json:"publish,omitempty"`
 	// Generation is the new generation. Tree only.
 	Generation int64 `json:"generation,omitempty"`
-	// Publish is the id of the build that was published, if one was.
+	// Build is the id of the build that was published, if one was.
 	Build int64 `json:"build,omitempty"`
 }
 

@@ -74,6 +74,13 @@ func (s *server) jobFrom(ctx context.Context, id, offset int64) (hubapi.Job, err
 	job, err := s.catalog.JobWithLog(ctx, id, offset)
 	if err == nil && job.Status == hubapi.JobNew && job.Repo != nil && catalog.Serial(job.Kind) {
 		job.WaitsFor = s.waiting(*job.Repo)
+		hold, err := s.catalog.HeldBy(ctx, id)
+		if err != nil {
+			return job, err
+		}
+		if hold != nil {
+			job.WaitsFor = fmt.Sprintf("hold %d by %s: %s", hold.ID, hold.Actor, hold.Reason)
+		}
 	}
 	return job, err
 }

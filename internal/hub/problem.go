@@ -75,6 +75,9 @@ func asProblem(err error) *hubapi.Error {
 		p.CurrentState, p.ExpectedState = e.Current, e.Expected
 		return p
 	}
+	if e, ok := errors.AsType[*catalog.FrozenError](err); ok {
+		return problem(hubapi.ErrConflict, "%s", e)
+	}
 	switch {
 	case errors.Is(err, tree.ErrRefused):
 		return problem(hubapi.ErrGeneric, "%s", err)

@@ -93,7 +93,7 @@ func (p *publish) run(ctx context.Context, jobs []*catalog.Job) (failed map[int6
 		return failed
 	}
 	if len(requests) > 1 {
-		_, _ = fmt.Fprintf(p.log, "Publishing %d builds together\n", len(requests))
+		_, _ = fmt.Fprintf(p.log, "Doing %d %s jobs together\n", len(requests), jobs[0].Kind)
 	}
 	result, err := repo.Publish(ctx, requests, p.log, func(result repository.Result) error {
 		for key, cause := range result.Failed {
@@ -114,7 +114,7 @@ func (p *publish) run(ctx context.Context, jobs []*catalog.Job) (failed map[int6
 	if err == nil {
 		p.metrics.publish.WithLabelValues(p.repo).Observe(time.Since(begin).Seconds())
 		for _, request := range requests {
-			if job := p.jobs[request.Key]; failed[job.ID] == nil {
+			if job := p.jobs[request.Key]; failed[job.ID] == nil && job.Build != 0 {
 				p.discard(ctx, job.Build)
 			}
 		}
@@ -125,6 +125,10 @@ func (p *publish) run(ctx context.Context, jobs []*catalog.Job) (failed map[int6
 // request is what the repository is asked for a job.
 func (p *publish) request(ctx context.Context, repo *repository.Repository, job *catalog.Job) (repository.PublishRequest, error) {
 	request := repository.PublishRequest{Key: publishKey(job.ID)}
+	if job.Kind == hubapi.JobRollback || job.Kind == hubapi.JobUnpublish {
+		err := moveRequest(job, &request)
+		return request, err
+	}
 	build, err := p.catalog.Build(ctx, job.Build)
 	if err != nil {
 		return request, err
@@ -201,6 +205,7 @@ func (p *publish) recordOnce(ctx context.Context, result repository.Result, jobs
 		Key:  p.repo + ":" + key,
 		Repo: p.repo, Base: hubapi.RepoPath(p.repo),
 		Removed: result.Removed, Changed: result.Changed,
+		Number: int64(result.Serial), Before: result.Before,
 		Infos: make([]catalog.RefInfo, len(result.Infos)),
 		Refs:  make(map[string]string),
 	}

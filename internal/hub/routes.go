@@ -45,6 +45,15 @@ func (s *server) routes() http.Handler {
 	api("POST /tokens/get_list", s.with(grant{scopes: []auth.Scope{tokens}}, s.listTokens))
 	api("POST /tokens/revoke", s.with(grant{scopes: []auth.Scope{tokens}}, s.revokeTokens))
 
+	// The history of a repository, and what may be published now.
+	api("GET /repo/{repo}/publishes", s.withRepo(all(jobs), s.listPublishes))
+	api("POST /repo/{repo}/rollback", s.withRepo(all(publish), s.rollback))
+	api("POST /repo/{repo}/unpublish", s.withRepo(all(publish), s.unpublish))
+	api("GET /repo/{repo}/holds", s.withRepo(all(jobs), s.listHolds))
+	api("POST /repo/{repo}/holds", s.withRepo(all(publish), s.placeHold))
+	api("DELETE /repo/{repo}/holds/{id}", s.withRepo(all(publish), s.releaseHold))
+	api("GET /audit", s.with(grant{scopes: []auth.Scope{tokens}}, s.getAudit))
+
 	// Plain trees.
 	api("GET /tree/{name}", s.withTree(all(upload, download), s.getTree))
 	api("POST /tree/{name}/push", s.withTree(all(upload), s.beginPush))

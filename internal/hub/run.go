@@ -186,7 +186,12 @@ func (s *server) openAll(ctx context.Context, open *closers) error {
 
 func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.Signer, open *closers) error {
 	cfg := s.cfg.Repos[name]
+	last, err := s.catalog.LastPublish(ctx, name)
+	if err != nil {
+		return err
+	}
 	repo, pending, err := repository.Open(ctx, repository.Options{
+		AfterSerial:        uint64(last),
 		Name:               name,
 		Dir:                filepath.Join(s.cfg.Dir, reposFolder, name),
 		BuildsDir:          s.buildsDir(),

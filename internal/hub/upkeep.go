@@ -58,7 +58,7 @@ func (s *server) endOrphans(ctx context.Context) error {
 		return err
 	}
 	for _, count := range counts {
-		if _, exists := s.repos[count.Repo]; exists || count.Kind != hubapi.JobPublish || count.Status != hubapi.JobNew {
+		if _, exists := s.repos[count.Repo]; exists || !catalog.Serial(count.Kind) || count.Status != hubapi.JobNew {
 			continue
 		}
 		for {

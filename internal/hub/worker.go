@@ -53,7 +53,7 @@ func (s *server) work(ctx, stop context.Context, filter catalog.JobFilter, q *qu
 // runSerial does a job of a repository's queue.
 func (s *server) runSerial(ctx context.Context, job *catalog.Job) error {
 	switch job.Kind {
-	case hubapi.JobPublish:
+	case hubapi.JobPublish, hubapi.JobRollback, hubapi.JobUnpublish:
 		return s.runPublish(ctx, job)
 	case hubapi.JobCommit, hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune:
 	}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -45,18 +46,17 @@ func (c *Catalog) Audit(ctx context.Context, before int64, limit int) (entries [
 	return entries, nil
 }
 
+// by is who does what is done through this view.
+func (c *Catalog) by() string { return cmp.Or(c.actor, "hub") }
+
 // audit writes an entry in the transaction of what it tells of.
 func (c *Catalog) audit(ctx context.Context, tx *sqldb.Tx, action, object, detail string) error {
 	id, err := next(ctx, tx, "audit")
 	if err != nil {
 		return err
 	}
-	actor := c.actor
-	if actor == "" {
-		actor = "hub"
-	}
 	_, err = tx.Exec(ctx, `INSERT INTO audit (id, created, actor, action, object, detail) VALUES (?, ?, ?, ?, ?, ?)`,
-		id, c.now().UnixMicro(), clean(actor), action, clean(object), clean(detail))
+		id, c.now().UnixMicro(), clean(c.by()), action, clean(object), clean(detail))
 	if err != nil {
 		return fmt.Errorf("write audit log: %w", err)
 	}

@@ -17,6 +17,8 @@
 //   - A job under way when its process dies is queued again by [Catalog.Recover],
 //     with its build still Committing or Publishing; it fails only after
 //     [MaxInterruptions].
+//   - What is held waits and is overtaken by what is not; the jobs of one
+//     application keep their order.
 //   - [Catalog.FinishPublish] and [Catalog.RecordTree] take a key and do their
 //     work once for it, so that they can be called again after a crash.
 //

@@ -219,7 +219,7 @@ func TestLifeOfABuild(t *testing.T) {
 		job := claim(t, c)
 		equal(t, job, &catalog.Job{
 			ID: commit.ID, Kind: hubapi.JobCommit, Status: hubapi.JobStarted, Repo: "stable", Build: build,
-			Contents: `{"build":1}`, Attempt: 1, Created: w.Now(), Started: w.Now(),
+			Contents: `{"build":1}`, Actor: "hub", Attempt: 1, Created: w.Now(), Started: w.Now(),
 		})
 		must(t, c.FinishCommit(ctx, job.Claim(), map[string]string{"app/org.a/x86_64/stable": "c1"}))
 		equal(t, value(c.JobWithLog(ctx, job.ID, 0))(t), hubapi.Job{

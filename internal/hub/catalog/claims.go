@@ -65,18 +65,13 @@ func (c *Catalog) candidate(ctx context.Context, tx *sqldb.Tx, filter JobFilter)
 			WHERE d.job_id = j.id AND p.status IN (?, ?))
 		AND (j.kind NOT IN (` + placeholders(len(serial)) + `) OR NOT EXISTS (SELECT 1 FROM jobs r
 			WHERE r.status = ? AND r.repo = j.repo AND r.kind IN (` + placeholders(len(serial)) + `)))
-		ORDER BY CASE WHEN j.kind = ? AND j.created > ? THEN 1 ELSE 0 END, j.id LIMIT 1`
+		ORDER BY CASE WHEN j.kind = ? AND j.created > ? THEN 1 ELSE 0 END, j.id`
 	args = append(args, hubapi.JobNew, hubapi.JobStarted)
 	args = append(args, serial...)
 	args = append(args, hubapi.JobStarted)
 	args = append(args, serial...)
 	args = append(args, hubapi.JobPrune, now.Add(-pruneGrace).UnixMicro())
-	var id int64
-	err := tx.QueryRow(ctx, query, args...).Scan(&id)
-	if sqldb.NoRows(err) {
-		return 0, nil
-	}
-	return id, err
+	return firstFree(ctx, tx, query, args)
 }
 
 func (c *Catalog) claim(ctx context.Context, tx *sqldb.Tx, id int64) (*Job, error) {
@@ -107,6 +102,9 @@ func (c *Catalog) ClaimAlike(ctx context.Context, like *Job, limit int) (jobs []
 			AND NOT EXISTS (SELECT 1 FROM jobs o WHERE o.status = ? AND o.repo = jobs.repo AND o.id < jobs.id
 				AND o.kind <> jobs.kind AND o.kind IN (`+placeholders(len(serial))+`))`,
 			append([]any{hubapi.JobNew, like.Kind, like.Repo, c.now().UnixMicro(), hubapi.JobNew, hubapi.JobStarted, hubapi.JobNew}, serial...)...)
+		if err == nil {
+			waiting, err = free(ctx, tx, waiting)
+		}
 		if err != nil {
 			return err
 		}
@@ -250,7 +248,7 @@ func (c *Catalog) fail(ctx context.Context, tx *sqldb.Tx, job *Job, reason strin
 			err = setRepoState(ctx, tx, job.Build, hubapi.RepoFailed, reason)
 		case hubapi.JobPublish:
 			err = setPublishedState(ctx, tx, job.Build, hubapi.PublishFailed, reason)
-		case hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune:
+		case hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune, hubapi.JobRollback, hubapi.JobUnpublish:
 		}
 		if err != nil {
 			return err

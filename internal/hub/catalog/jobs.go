@@ -39,6 +39,8 @@ type Job struct {
 	// Contents says what to do, in JSON. Results is what came of it, in JSON;
 	// empty until the job has ended.
 	Contents, Results string
+	// Actor is who asked for it, see [Catalog.By].
+	Actor string
 	// Attempt counts how often the job was started, and Interrupted how often
 	// the process died that worked on it.
 	Attempt, Interrupted int64
@@ -69,16 +71,18 @@ type NewJob struct {
 	StartAfter time.Time
 	// DependsOn are jobs that must have ended before, well or not.
 	DependsOn []int64
+	// Detail is for the audit log.
+	Detail string
 }
 
 // EnqueueJob queues a job. Commits and publishes of builds have their own
-// verbs.
+// verbs. A republish of what is frozen is a [*FrozenError].
 func (c *Catalog) EnqueueJob(ctx context.Context, j NewJob) (job *Job, err error) {
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
 		if job, err = c.enqueue(ctx, tx, j); err != nil {
 			return err
 		}
-		return c.audit(ctx, tx, "job."+j.Kind.String(), jobName(job.ID), j.Repo)
+		return c.audit(ctx, tx, "job."+j.Kind.String(), jobName(job.ID), strings.TrimSpace(j.Repo+" "+j.Detail))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("queue %s job: %w", j.Kind, err)
@@ -92,12 +96,19 @@ func (c *Catalog) enqueue(ctx context.Context, tx *sqldb.Tx, j NewJob) (*Job, er
 	if err != nil {
 		return nil, err
 	}
+	hold, err := heldBy(ctx, tx, j.Kind, j.Repo, j.Build, contents)
+	if err != nil {
+		return nil, err
+	}
+	if hold != nil && hold.Kind == hubapi.HoldFreeze {
+		return nil, &FrozenError{*hold}
+	}
 	id, err := next(ctx, tx, "job")
 	if err != nil {
 		return nil, err
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO jobs (id, kind, status, repo, build_id, contents, created, start_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		id, j.Kind, hubapi.JobNew, j.Repo, j.Build, clean(contents), c.now().UnixMicro(), micros(j.StartAfter))
+	_, err = tx.Exec(ctx, `INSERT INTO jobs (id, kind, status, repo, build_id, contents, created, start_after, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		id, j.Kind, hubapi.JobNew, j.Repo, j.Build, clean(contents), c.now().UnixMicro(), micros(j.StartAfter), clean(c.by()))
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +145,8 @@ func (c *Catalog) StartCommit(ctx context.Context, build int64, contents any) (*
 
 // StartPublish queues the publish job of a build: it becomes Publishing. It
 // fails with a [*WrongStateError] unless the build is Ready and was not
-// published; a publish that failed may be started again. contents is written
+// published; a publish that failed may be started again. What is frozen is a
+// [*FrozenError]. contents is written
 // in JSON for the job.
 func (c *Catalog) StartPublish(ctx context.Context, build int64, contents any) (*Job, error) {
 	return c.start(ctx, build, "publish", func(tx *sqldb.Tx, b hubapi.Build) (*Job, error) {
@@ -314,7 +326,7 @@ func (c *Catalog) JobCounts(ctx context.Context) (counts []JobCount, err error) 
 // which a repository does one after the other, in the order in which they were
 // asked for.
 func SerialKinds() []hubapi.JobKind {
-	return []hubapi.JobKind{hubapi.JobPublish, hubapi.JobUpdateRepo, hubapi.JobRepublish}
+	return []hubapi.JobKind{hubapi.JobPublish, hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobRollback, hubapi.JobUnpublish}
 }
 
 // Serial tells whether a kind is one of SerialKinds.
@@ -351,12 +363,12 @@ func readJob(ctx context.Context, tx *sqldb.Tx, id int64) (*Job, error) {
 }
 
 func queryJobs(ctx context.Context, tx *sqldb.Tx, where string, args ...any) ([]*Job, error) {
-	rows, err := tx.Query(ctx, `SELECT id, kind, status, repo, build_id, contents, COALESCE(results, ''), attempt, interrupted,
+	rows, err := tx.Query(ctx, `SELECT id, kind, status, repo, build_id, contents, COALESCE(results, ''), attempt, interrupted, actor,
 		created, start_after, started, ended FROM jobs WHERE `+where+` ORDER BY id`, args...)
 	return collect(rows, err, func(rows *sql.Rows) (*Job, error) {
 		var j Job
 		var created, startAfter, started, ended int64
-		err := rows.Scan(&j.ID, &j.Kind, &j.Status, &j.Repo, &j.Build, &j.Contents, &j.Results, &j.Attempt, &j.Interrupted,
+		err := rows.Scan(&j.ID, &j.Kind, &j.Status, &j.Repo, &j.Build, &j.Contents, &j.Results, &j.Attempt, &j.Interrupted, &j.Actor,
 			&created, &startAfter, &started, &ended)
 		j.Created, j.StartAfter, j.Started, j.Ended = timeOf(created), timeOf(startAfter), timeOf(started), timeOf(ended)
 		return &j, err

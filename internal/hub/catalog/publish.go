@@ -34,6 +34,11 @@ type Publish struct {
 	Removed []string
 	// Infos is what is remembered from now on, of these refs or others.
 	Infos []RefInfo
+	// Number is that of the publish among all of the repository, 0 when there was
+	// nothing to publish; Before is what the refs that moved pointed at, "" for
+	// new ones.
+	Number int64
+	Before map[string]string
 	// Changed are the files whose content changed, relative to Base. Without
 	// any, and without refs new or gone, there is nothing to tell, and no
 	// event.
@@ -71,7 +76,7 @@ func (c *Catalog) FinishPublish(ctx context.Context, p Publish) (event hubapi.Ev
 
 func (c *Catalog) finishPublish(ctx context.Context, tx *sqldb.Tx, p Publish) (hubapi.Event, error) {
 	event := hubapi.Event{
-		Kind: hubapi.EventPublish, Repo: p.Repo, Base: p.Base, Changed: p.Changed, Refs: map[string]string{},
+		Kind: hubapi.EventPublish, Repo: p.Repo, Base: p.Base, Changed: p.Changed, Refs: map[string]string{}, Publish: p.Number,
 	}
 	maps.Copy(event.Refs, p.Refs)
 	jobs := make([]*Job, len(p.Jobs))
@@ -100,6 +105,9 @@ func (c *Catalog) finishPublish(ctx context.Context, tx *sqldb.Tx, p Publish) (h
 		if event, err = c.appendEvent(ctx, tx, event); err != nil {
 			return event, err
 		}
+	}
+	if err := c.recordHistory(ctx, tx, p, event, jobs); err != nil {
+		return event, err
 	}
 	for i, job := range jobs {
 		if job.Build != 0 && job.Kind == hubapi.JobPublish {

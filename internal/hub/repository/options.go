@@ -304,7 +304,8 @@ type PublishRequest struct {
 	Build *Build
 
 	// Refs are the refs to publish with the commits that Build.Commit returned. With a
-	// nil Build an empty commit is the current one.
+	// nil Build they are commits that were published as that ref before, and an
+	// empty one is the current one.
 	Refs map[string]string
 
 	// Remove are refs to take out of the repository; of each its mirrors in other
@@ -313,6 +314,11 @@ type PublishRequest struct {
 	// they are pruned, and can be published again. With a nil Build, Refs may then be
 	// empty.
 	Remove []string
+
+	// Expect are the commits that refs must have for the request to make sense, by
+	// ref; empty for none at all. Where one has another commit, the request fails with
+	// ErrMoved.
+	Expect map[string]string
 
 	// ExtraCollections are further collection ids under which the refs are
 	// published.

@@ -100,6 +100,9 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 		return p.planMedia(c, source)
 	}
 	base, err := p.head(c, ref)
+	if err == nil {
+		err = req.expected(ref, c.before)
+	}
 	if err != nil {
 		return err
 	}
@@ -116,6 +119,9 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 	walk := reach{ref: ref, in: c.in, visit: c.visit(p.r.objects)}
 	commit, err := walk.commit(p.ctx, c.source, base)
 	if err != nil {
+		return err
+	}
+	if err := req.checkOld(ref, commit); err != nil {
 		return err
 	}
 	sizes := downloadSize{in: c.in}

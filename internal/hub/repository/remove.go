@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,6 +13,33 @@ import (
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
 )
+
+// ErrMoved says that a ref does not have the commit that it was expected to have.
+var ErrMoved = errors.New("it has moved meanwhile")
+
+// expected tells whether a ref has the commit that the request wants it to have.
+func (req *PublishRequest) expected(ref string, has ostree.Checksum) error {
+	want, ok := req.Expect[ref]
+	switch {
+	case !ok, want == "" && has.IsZero(), want == has.String():
+		return nil
+	case has.IsZero():
+		return fmt.Errorf("%s: %w: it is gone, not at %s", ref, ErrMoved, short(want))
+	}
+	return fmt.Errorf("%s: %w: it is at %s, not at %s", ref, ErrMoved, short(has.String()), short(want))
+}
+
+// checkOld tells whether a commit of the repository was published as a ref: what is
+// published is bound to its ref, and a client would refuse it as another one.
+func (req *PublishRequest) checkOld(ref string, commit *ostree.Commit) error {
+	if req.Build != nil {
+		return nil
+	}
+	if bound, _ := commit.Metadata.Strings("ostree.ref-binding"); !slices.Contains(bound, ref) {
+		return fmt.Errorf("%s: %w: the commit was published as %q", ref, flatpak.ErrRef, bound)
+	}
+	return nil
+}
 
 // ErrNotPublished says that a ref that is to be removed is not in the repository.
 var ErrNotPublished = errors.New("it is not published")
@@ -48,6 +76,9 @@ func (p *publication) planRemovals(req *PublishRequest) (map[string]ostree.Check
 			sum, err = known.Checksum, nil
 		}
 		if err != nil {
+			return nil, err
+		}
+		if err := req.expected(ref, sum); err != nil {
 			return nil, err
 		}
 		taken[ref] = sum
