@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Format is how lines look.
@@ -94,7 +95,7 @@ func (e *encoder) combined(b []byte, r *Record) []byte {
 	b = appendQuoted(b, r.Referer)
 	b = append(b, ' ')
 	b = appendQuoted(b, r.UserAgent)
-	// These three are always there, so that a reader can count on their place.
+	// These four are always there, so that a reader can count on their place.
 	b = append(b, ` outcome=`...)
 	b = appendQuoted(b, r.Outcome)
 	b = append(b, ` took="`...)
@@ -105,7 +106,8 @@ func (e *encoder) combined(b []byte, r *Record) []byte {
 	} else {
 		b = append(b, '-')
 	}
-	b = append(b, '"')
+	b = append(b, `" host=`...)
+	b = appendQuoted(b, r.Host)
 	text := func(name, value string) {
 		if value != "" {
 			b = append(b, name...)
@@ -249,6 +251,7 @@ func (e *encoder) slog(b []byte, r *Record, f fields) []byte {
 	text("reason", r.Reason)
 	text("error", r.Detail)
 	text("outcome", r.Outcome)
+	text("host", unsafe.String(unsafe.SliceData(r.Host), len(r.Host)))
 	text("site", r.Site)
 	text("because", r.Because)
 	span("ttfb", r.FirstByte)

@@ -19,7 +19,7 @@ func sample() *Record {
 		Client: netip.MustParseAddr("203.0.113.77"), Method: "GET", Path: "/repo/objects/ab/cd e.filez",
 		Target: []byte("/repo/objects/ab/cd%20e.filez?x=1"), Status: 200, Bytes: 4711,
 		Took: 1234567 * time.Nanosecond, FirstByte: 890 * time.Microsecond,
-		Referer: []byte("https://example.org/"), UserAgent: []byte("libostree/2026.1 flatpak/1.16"),
+		Host: []byte("dl.example.org"), Referer: []byte("https://example.org/"), UserAgent: []byte("libostree/2026.1 flatpak/1.16"),
 		Outcome: "miss", Site: "main", Key: 0x0123456789abcdef,
 		Upstream: Upstream{Origin: "hub.example.org", Connect: time.Millisecond, TLS: 2 * time.Millisecond, FirstByte: 5 * time.Millisecond, Total: 1500 * time.Millisecond},
 	}
@@ -32,13 +32,13 @@ func line(f Format, a Addresses, r *Record) string {
 
 func TestCombined(t *testing.T) {
 	const want = `203.0.113.0 - - [21/Nov/2026:04:46:27 +0000] "GET /repo/objects/ab/cd%20e.filez?x=1 HTTP/1.1" 200 4711 ` +
-		`"https://example.org/" "libostree/2026.1 flatpak/1.16" outcome="miss" took="0.001235" ttfb="0.000890" site="main" ` +
+		`"https://example.org/" "libostree/2026.1 flatpak/1.16" outcome="miss" took="0.001235" ttfb="0.000890" host="dl.example.org" site="main" ` +
 		`key="0123456789abcdef" upstream="hub.example.org" upstream_connect="0.001000" upstream_tls="0.002000" ` +
 		`upstream_ttfb="0.005000" upstream_took="1.500000"` + "\n"
 	if got := line(Combined, AddressPrefix, sample()); got != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
-	const bare = `0.0.0.0 - - [01/Jan/1970:00:00:00 +0000] "GET /x HTTP/2.0" 499 0 "-" "-" outcome="error" took="0.000000" ttfb="-" reason="client_gone"` + "\n"
+	const bare = `0.0.0.0 - - [01/Jan/1970:00:00:00 +0000] "GET /x HTTP/2.0" 499 0 "-" "-" outcome="error" took="0.000000" ttfb="-" host="-" reason="client_gone"` + "\n"
 	if got := line(Combined, AddressNone, &Record{
 		Begun: time.Unix(0, 0).UTC(), Client: netip.MustParseAddr("::1"), Method: "GET", Path: "/x", Proto: "HTTP/2.0",
 		Status: 499, Outcome: "error", Reason: "client_gone",
@@ -133,7 +133,7 @@ func FuzzEncode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, path, detail string, n, took int64, status int) {
 		r := sample()
 		r.Method, r.Path, r.Detail, r.Bytes, r.Took, r.Status = method, path, detail, n, time.Duration(took%int64(1e18)), status
-		r.Target, r.UserAgent, r.Site = []byte(path), []byte(detail), method
+		r.Target, r.UserAgent, r.Host, r.Site = []byte(path), []byte(detail), []byte(path), method
 		check(t, r)
 	})
 }

@@ -48,6 +48,9 @@ type Record struct {
 	// FirstByte that to the answer's header; zero if there was none.
 	Took, FirstByte time.Duration
 
+	// Host is the one that was asked for, as it was sent.
+	Host []byte
+
 	Referer, UserAgent []byte
 
 	// Reason is the word for a failure, Detail free text about it.
@@ -139,6 +142,7 @@ func (r *Record) Attrs(to []slog.Attr, a Addresses) []slog.Attr {
 	text("reason", r.Reason)
 	text("error", r.Detail)
 	text("outcome", r.Outcome)
+	text("host", string(r.Host))
 	text("site", r.Site)
 	text("because", r.Because)
 	span("ttfb", r.FirstByte)

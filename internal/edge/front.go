@@ -221,7 +221,7 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	}
 	defer f.record.Put(rec)
 	*rec = accesslog.Record{
-		Begun: req.Begun, Client: req.Client, Method: http.MethodGet, Path: h.path, Target: req.Target,
+		Begun: req.Begun, Client: req.Client, Method: http.MethodGet, Path: h.path, Target: req.Target, Host: req.Host,
 		Status: res.Status, Bytes: sent, Took: took, FirstByte: max(took, 1),
 		Outcome: outcomeHit.String(), Site: h.call.site.name, Key: h.call.id.Short(),
 	}

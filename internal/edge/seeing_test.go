@@ -241,7 +241,7 @@ func (o *mixOrigin) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, body)
 }
 
-var combined = regexp.MustCompile(`^(\S+) - - \[([^]]+)\] "([^"]*)" ([0-9]+) ([0-9]+) "([^"]*)" "([^"]*)" outcome="([^"]*)" took="([0-9.]+)" ttfb="([0-9.]+|-)"(.*)$`)
+var combined = regexp.MustCompile(`^(\S+) - - \[([^]]+)\] "([^"]*)" ([0-9]+) ([0-9]+) "([^"]*)" "([^"]*)" outcome="([^"]*)" took="([0-9.]+)" ttfb="([0-9.]+|-)" host="(?:h|-)"(.*)$`)
 
 // tally is what the log and the metrics both say.
 type tally struct {
@@ -406,7 +406,53 @@ func TestLogAndMetricsAgree(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("statuses in the log (-), as GoAccess read them (+):\n%s", diff)
 		}
+		s.hostsByGoAccess(logged.Total)
 	})
+}
+
+// hostsByGoAccess reads the log with the format that docs/monitoring.md has for
+// hosts: all requests are of one.
+func (s *seeing) hostsByGoAccess(requests float64) {
+	s.t.Helper()
+	guide, err := os.ReadFile("../../docs/monitoring.md")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	format := regexp.MustCompile(`--log-format='([^']+)'`).FindSubmatch(guide)
+	if format == nil {
+		s.t.Fatal("docs/monitoring.md has no format for hosts")
+	}
+	report := filepath.Join(s.t.TempDir(), "hosts.json")
+	out, err := exec.CommandContext(s.t.Context(), "goaccess", s.log, "--no-global-config", "--date-format=%d/%b/%Y", "--time-format=%T",
+		"--log-format="+string(format[1]), "--no-progress", "-o", report).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%v: %s", err, out)
+	}
+	data, err := os.ReadFile(report)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var read struct {
+		General struct {
+			Valid float64 `json:"valid_requests"`
+		}
+		Hosts struct {
+			Data []struct {
+				Hits struct{ Count float64 }
+				Data string
+			}
+		} `json:"vhosts"`
+	}
+	if err := json.Unmarshal(data, &read); err != nil {
+		s.t.Fatal(err)
+	}
+	byHost := make(map[string]float64)
+	for _, host := range read.Hosts.Data {
+		byHost[host.Data] = host.Hits.Count
+	}
+	if read.General.Valid != requests || byHost["h"] < requests/2 || byHost["h"]+byHost["-"] != requests {
+		s.t.Errorf("GoAccess read %v requests of %v, by host %v", read.General.Valid, requests, byHost)
+	}
 }
 
 // A whole answer is as long in the log as it was for the client.

@@ -193,7 +193,7 @@ func (w *record) about(r *http.Request, begin time.Time) {
 		w.Client = addr.Addr()
 	}
 	w.Method, w.Path = r.Method, r.URL.Path
-	w.Target = []byte(r.RequestURI)
+	w.Target, w.Host = []byte(r.RequestURI), []byte(r.Host)
 	if r.Proto != "HTTP/1.1" {
 		w.Proto = r.Proto
 	}
