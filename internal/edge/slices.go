@@ -27,12 +27,14 @@ type assembly struct {
 	ifRange string      // of a request for more
 	refs    int         // under assembliesMu
 
-	mu   sync.Mutex
-	runs map[int64]*run // by slice, of those that are coming
+	mu      sync.Mutex
+	runs    map[int64]*run // by slice, of those that are coming
+	readers int
 }
 
 // run is one request to the origin for slices that follow each other. It lives
-// in a goroutine of its own, so that no client's leaving ends it.
+// in a goroutine of its own, so that no client's leaving ends it; but when nobody
+// reads of the file any more, it ends soon.
 type run struct {
 	of *assembly
 	// first is its first slice, end the one behind its last.
@@ -97,6 +99,25 @@ func (a *assembly) release() {
 	}
 }
 
+// read adds a reader, who calls unread in the end.
+func (a *assembly) read() {
+	a.mu.Lock()
+	a.readers++
+	a.mu.Unlock()
+}
+
+func (a *assembly) unread() {
+	a.mu.Lock()
+	a.readers--
+	a.mu.Unlock()
+}
+
+func (a *assembly) isRead() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.readers > 0
+}
+
 // first makes a run of the whole slices of a part. It has the caller's place in
 // the assembly.
 func (a *assembly) first(part httpcache.Range) *run {
@@ -153,7 +174,11 @@ func (a *assembly) await(done <-chan struct{}, c *call, client http.Header, off,
 		if r.done {
 			err := r.err
 			a.mu.Unlock()
-			return err
+			if err != nil {
+				return err
+			}
+			r = a.claim(c, client, off, n) // it ended before, for want of readers
+			continue
 		}
 		if r.wake == nil {
 			r.wake = make(chan struct{})
@@ -241,7 +266,11 @@ func (a *assembly) judge(resp *http.Response, want httpcache.Range) error {
 	return nil
 }
 
-// take writes a run's slices, which come behind skip other bytes.
+// unreadSlices is how many slices a run goes on with when nobody reads.
+const unreadSlices = 1
+
+// take writes a run's slices, which come behind skip other bytes. If nobody
+// reads any more, what it has not begun is left to who wants it.
 func (a *assembly) take(r *run, body io.Reader, skip int64) error {
 	buf := a.e.buffers.get(bufferSize)
 	defer a.e.buffers.put(buf)
@@ -254,7 +283,14 @@ func (a *assembly) take(r *run, body io.Reader, skip int64) error {
 			return cutShort(err)
 		}
 	}
+	unread := 0
 	for i := r.first; i < r.end; i++ {
+		if unread++; a.isRead() {
+			unread = 0
+		}
+		if unread > unreadSlices {
+			return nil
+		}
 		if err := a.takeSlice(i, body, *buf); err != nil {
 			return err
 		}
@@ -347,6 +383,8 @@ func (rp *reply) fromPartial(entry *diskcache.Entry, fresh httpcache.Freshness) 
 		return false
 	}
 	defer a.release()
+	a.read()
+	defer a.unread()
 	parts := rp.parts(entry)
 	if !a.has(parts) {
 		if rp.c.req.OnlyIfCached { // RFC 9111 §5.2.1.7
