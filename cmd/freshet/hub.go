@@ -58,6 +58,8 @@ the configuration file (freshet config default).`,
 	}
 	flags.register(cmd)
 	cmd.AddCommand(newHubNodesCommand(), newHubKeysCommand())
+	cmd.AddCommand(newHubPublishesCommand(), newHubRollbackCommand(), newHubUnpublishCommand(),
+		newHubHoldCommand(), newHubHoldsCommand(), newHubReleaseCommand(), newHubAuditCommand())
 	f := cmd.Flags()
 	f.StringVar(&set.Dir, "dir", "", "folder that holds everything the hub keeps")
 	f.StringVar(&set.Listen, "listen", "", `address to serve on (default ":8080")`)

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -20,10 +18,9 @@ var errBehind = errors.New("not every node has applied it")
 
 func newHubNodesCommand() *cobra.Command {
 	var (
-		hub, tokenFile string
-		past           int64
-		asJSON         bool
-		within         time.Duration
+		c      hubClient
+		past   int64
+		within time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "nodes",
@@ -40,33 +37,22 @@ Edges report when they have a token of the hub with the scope "node"
 			if past < 0 {
 				return usageError(cmd, "--past: want a serial, got %d", past)
 			}
-			url := cmp.Or(hub, os.Getenv("FRESHET_HUB"))
-			if !isHubURL(url) {
-				return usageError(cmd, "--hub wants a URL like https://hub.example.org, got %q", url)
-			}
-			token, err := readToken("", tokenFile)
+			client, err := c.client(cmd)
 			if err != nil {
-				return fmt.Errorf("hub nodes: %w", err)
+				return err
 			}
-			client := hubapi.Client{Base: strings.TrimSuffix(url, "/"), Token: token, RetryFor: -1}
 			list, err := client.Nodes(cmd.Context(), past)
 			if err != nil {
 				return fmt.Errorf("hub nodes: %w", err)
 			}
-			if asJSON {
-				err = json.NewEncoder(cmd.OutOrStdout()).Encode(list)
-			} else {
-				err = printNodes(cmd, list)
-			}
+			err = c.answer(cmd, list, func(out io.Writer) error { return printNodes(out, list) })
 			return errors.Join(err, behind(list, past, within))
 		},
 	}
+	c.register(cmd, `"node" or "jobs"`)
 	f := cmd.Flags()
-	f.StringVar(&hub, "hub", "", "URL of the hub (default $FRESHET_HUB)")
-	f.StringVar(&tokenFile, "token-file", "", `file with a token that has the scope "node" or "jobs" (default: $`+tokenVariable+")")
 	f.Int64Var(&past, "past", 0, "fail unless every node has applied the event of this serial")
 	f.DurationVar(&within, "seen-within", 0, "leave out of --past the nodes that have not reported for so long (default: none)")
-	f.BoolVar(&asJSON, "json", false, "print the hub's answer")
 	return cmd
 }
 
@@ -87,8 +73,8 @@ func behind(list hubapi.NodeList, past int64, within time.Duration) error {
 	return fmt.Errorf("event %d: %w: %d of %d", past, errBehind, n, len(list.Nodes))
 }
 
-func printNodes(cmd *cobra.Command, list hubapi.NodeList) error {
-	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+func printNodes(out io.Writer, list hubapi.NodeList) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintf(w, "NODE\tSITE\tSERIAL\tOF\tSEEN\tPAST\n") // Flush tells
 	for _, node := range list.Nodes {
 		past, serial := "no", fmt.Sprint(node.Serial)

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"freshet/internal/archive"
+	"freshet/internal/flatpak"
 )
 
 func TestMain(m *testing.M) {
@@ -23,7 +26,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: false,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses, "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses, "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository},
 	})
 }
 
@@ -89,4 +92,19 @@ func scriptDamage(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("damage: %q is in none of %q", args[1], names)
+}
+
+// scriptRepository makes a repository with a version of an application in the new
+// folder.
+func scriptRepository(ts *testscript.TestScript, _ bool, args []string) {
+	dir, id, version := ts.MkAbs(args[0]), args[1], args[2]
+	ts.Check(os.Mkdir(dir, 0o755))
+	repo, err := archive.Create(dir)
+	ts.Check(err)
+	meta := flatpak.Metadata{
+		Kind: flatpak.App, Name: id, Command: "hello",
+		Runtime: "org.example.Platform/x86_64/stable", SDK: "org.example.Sdk/x86_64/stable",
+	}
+	files := []archive.File{{Path: "files/bin/hello", Content: []byte("#!/bin/sh\necho " + version + "\n"), Executable: true}}
+	ts.Check(repo.CommitFlatpak("app/"+id+"/x86_64/stable", meta, files, []string{"export"}, time.Unix(1_700_000_000, 0)))
 }

@@ -354,7 +354,7 @@ func (p *buildPush) commit(ctx context.Context) error {
 	}
 	if build.RepoState == hubapi.RepoCommitting {
 		p.cfg.Progress.Line(fmt.Sprintf("committing build %d", build.ID))
-		_, err := waitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
+		_, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
 			return p.cfg.Client.CommitJob(ctx, build.ID, offset)
 		})
 		if err != nil {
@@ -410,7 +410,7 @@ func (p *buildPush) publish(ctx context.Context) error {
 	}
 	p.cfg.Progress.Line(fmt.Sprintf("publishing build %d", build.ID))
 	started := time.Now()
-	job, err := waitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
+	job, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
 		return p.cfg.Client.PublishJob(ctx, build.ID, offset)
 	})
 	if err != nil {
@@ -451,7 +451,7 @@ func (p *buildPush) unchanged(ctx context.Context, job hubapi.Job, published hub
 // waitUpdate waits for a job of its own that updates the repository's
 // summaries, as flat-manager has it. Reading it needs a scope of its own.
 func (p *buildPush) waitUpdate(ctx context.Context, id int64) error {
-	_, err := waitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
+	_, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
 		return p.cfg.Client.Job(ctx, id, offset)
 	})
 	if e, ok := errors.AsType[*hubapi.Error](err); ok && e.Kind == hubapi.ErrInsufficient {

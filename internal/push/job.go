@@ -39,11 +39,13 @@ func poll(ctx context.Context, ask func() (done, moved bool, err error)) error {
 	}
 }
 
-// waitJob prints the job's log while it runs and returns the job when it has
-// ended. A broken job is an error with the hub's reason.
-func waitJob(ctx context.Context, p Progress, read func(ctx context.Context, logOffset int64) (hubapi.Job, error)) (hubapi.Job, error) {
+// WaitJob tells the lines of a job's log, and what it waits for, and returns the job
+// when it has ended. Read returns the job with its log from an offset in bytes
+// on. A broken job is an error with the hub's reason.
+func WaitJob(ctx context.Context, p Progress, read func(ctx context.Context, logOffset int64) (hubapi.Job, error)) (hubapi.Job, error) {
 	var job hubapi.Job
 	var offset int64
+	waits := ""
 	var line strings.Builder
 	flush := func() {
 		if line.Len() > 0 {
@@ -56,6 +58,10 @@ func waitJob(ctx context.Context, p Progress, read func(ctx context.Context, log
 		if err != nil {
 			return false, false, err
 		}
+		if job.WaitsFor != waits && job.WaitsFor != "" {
+			p.Line("  waits for " + printable(job.WaitsFor))
+		}
+		waits = job.WaitsFor
 		offset += int64(len(job.Log))
 		for text := range strings.Lines(job.Log) {
 			line.WriteString(strings.TrimSuffix(text, "\n"))
