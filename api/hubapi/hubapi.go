@@ -172,12 +172,12 @@ type BuildRef struct {
 
 // Check is the outcome of one configured check of a build.
 type Check struct {
-	CheckName    string  `json:"check_name"`
-	BuildID      int64   `json:"build_id"`
-	JobID        int64   `json:"job_id"`
-	Status       int     `json:"status"`
-	StatusReason *string `json:"status_reason"`
-	Results      *string `json:"results"`
+	CheckName    string      `json:"check_name"`
+	BuildID      int64       `json:"build_id"`
+	JobID        int64       `json:"job_id"`
+	Status       CheckStatus `json:"status"`
+	StatusReason *string     `json:"status_reason"`
+	Results      *string     `json:"results"`
 }
 
 // BuildExtended is a build with all that belongs to it.

@@ -77,6 +77,9 @@ type Config struct {
 	// Default 2.
 	CommitWorkers int `toml:"commit-workers"`
 
+	// CheckWorkers is how many checks are run at the same time. Default 2.
+	CheckWorkers int `toml:"check-workers"`
+
 	// Limits bound what a request may bring.
 	Limits Limits `toml:"limits"`
 
@@ -159,6 +162,9 @@ type RepoConfig struct {
 	// GPGKeys are the keys of this repository, named like those of the hub.
 	// Default: the hub's.
 	GPGKeys []string `toml:"gpg-keys"`
+
+	// Hooks are commands that check builds, edit them and tell of publishes.
+	Hooks HooksConfig `toml:"hooks"`
 }
 
 // TreeConfig is a table [hub.trees.NAME], a plain tree.
@@ -173,6 +179,7 @@ const (
 	defaultListen         = ":8080"
 	defaultBuildRetention = 30 * 24 * time.Hour
 	defaultCommitWorkers  = 2
+	defaultCheckWorkers   = 2
 	defaultUploadBody     = 4 << 30
 	defaultObject         = 4 << 30
 	defaultJSONBody       = 10 << 20
@@ -190,6 +197,7 @@ func (c Config) WithDefaults() Config {
 	}
 	c.BuildRetention = cmp.Or(c.BuildRetention, defaultBuildRetention)
 	c.CommitWorkers = cmp.Or(c.CommitWorkers, defaultCommitWorkers)
+	c.CheckWorkers = cmp.Or(c.CheckWorkers, defaultCheckWorkers)
 	c.Limits.UploadBody = cmp.Or(c.Limits.UploadBody, defaultUploadBody)
 	c.Limits.Object = cmp.Or(c.Limits.Object, defaultObject)
 	c.Limits.JSONBody = cmp.Or(c.Limits.JSONBody, defaultJSONBody)
@@ -252,6 +260,7 @@ func (c Config) Validate() []config.Problem {
 	}
 	v.notNegative("build-retention", int64(c.BuildRetention))
 	v.notNegative("commit-workers", int64(c.CommitWorkers))
+	v.notNegative("check-workers", int64(c.CheckWorkers))
 	v.notNegative("limits.upload-body", int64(c.Limits.UploadBody))
 	v.notNegative("limits.object", int64(c.Limits.Object))
 	v.notNegative("limits.json-body", int64(c.Limits.JSONBody))
@@ -306,6 +315,7 @@ func (v *validation) repo(name string, repo RepoConfig) {
 	v.matches(key+".subsets", repo.Subsets, subsetPattern)
 	v.matches(key+".summary-arches", repo.SummaryArches, archPattern)
 	v.files(key+".gpg-keys", repo.GPGKeys)
+	v.hooks(key+".hooks", repo.Hooks)
 }
 
 func (v *validation) name(key, name string) {

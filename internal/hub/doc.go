@@ -17,7 +17,8 @@
 //	                 the first start unless gpg-keys names others
 //	lock             held while a hub runs, so that there is one per directory
 //	repos/NAME/      an OSTree repository in archive mode (internal/hub/repository)
-//	builds/ID/       what was uploaded into a build, and its commits
+//	builds/ID/       what was uploaded into a build, and its commits; with a
+//	                 negative ID, that of its job, what a republish works on
 //	trees/           generations of plain trees (internal/hub/tree)
 //
 // # Promises

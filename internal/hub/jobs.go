@@ -99,11 +99,6 @@ func (s *server) getPublishJob(w http.ResponseWriter, r *http.Request, _ *auth.C
 	return s.showJob(w, r, *build.PublishJobID)
 }
 
-// getCheckJob finds nothing: this hub has no checks yet.
-func (s *server) getCheckJob(_ http.ResponseWriter, r *http.Request, _ *auth.Claims, build hubapi.Build) error {
-	return notFound(fmt.Sprintf("check of build %d:", build.ID), strconv.Quote(r.PathValue("name")))
-}
-
 func (s *server) getJob(w http.ResponseWriter, r *http.Request, claims *auth.Claims) error {
 	id, err := pathID(r, "id", "job")
 	if err != nil {

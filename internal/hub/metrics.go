@@ -15,6 +15,7 @@ type metrics struct {
 	jobsNow    *prometheus.GaugeVec
 	waits      *prometheus.GaugeVec
 	publish    *prometheus.HistogramVec
+	told       *prometheus.CounterVec
 	uploaded   prometheus.Counter
 	eventHead  prometheus.Gauge
 }
@@ -43,6 +44,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Time a publish takes, of however many builds or of a tree, by repository or tree.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 10),
 		}, []string{"repo"}),
+		told: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "freshet_hub_post_publish_total",
+			Help: "Runs of the post-publish command, by repository and result (ok or failed).",
+		}, []string{"repo", "result"}),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "freshet_hub_upload_bytes_total",
 			Help: "Bytes of files received in uploads, refused ones included.",
@@ -52,7 +57,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Serial of the newest event.",
 		}),
 	}
-	reg.MustRegister(m.jobs, m.jobSeconds, m.jobsNow, m.waits, m.publish, m.uploaded, m.eventHead)
+	reg.MustRegister(m.jobs, m.jobSeconds, m.jobsNow, m.waits, m.publish, m.told, m.uploaded, m.eventHead)
 	return m
 }
 

@@ -25,13 +25,16 @@ const (
 )
 
 // runPublish publishes a build, and with it those that wait for the same
-// repository.
+// repository, or what an application has published already.
 func (s *server) runPublish(ctx context.Context, first *catalog.Job) error {
-	more, err := s.catalog.ClaimAlike(ctx, first, maxMerged-1)
-	if err != nil {
-		return err
+	jobs := []*catalog.Job{first}
+	if first.Kind != hubapi.JobRepublish { // of two, the later would not see the earlier
+		more, err := s.catalog.ClaimAlike(ctx, first, maxMerged-1)
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, more...)
 	}
-	jobs := append([]*catalog.Job{first}, more...)
 	p := publish{server: s, repo: first.Repo, jobs: make(map[string]*catalog.Job, len(jobs)), log: s.logOf(jobs...)}
 	ended := make(map[int64]func(hubapi.JobStatus), len(jobs))
 	for _, job := range jobs {
@@ -83,6 +86,9 @@ func (p *publish) run(ctx context.Context, jobs []*catalog.Job) (failed map[int6
 		if !exists {
 			err = fmt.Errorf("there is no repository %q any more", p.repo)
 		}
+		if request.Build != nil && job.Build == 0 {
+			defer p.giveBack(ctx, request.Build)
+		}
 		if err != nil {
 			failed[job.ID] = err
 			continue
@@ -112,6 +118,7 @@ func (p *publish) run(ctx context.Context, jobs []*catalog.Job) (failed map[int6
 		}
 	}
 	if err == nil {
+		p.tellers[p.repo].published()
 		p.metrics.publish.WithLabelValues(p.repo).Observe(time.Since(begin).Seconds())
 		for _, request := range requests {
 			if job := p.jobs[request.Key]; failed[job.ID] == nil && job.Build != 0 {
@@ -124,6 +131,9 @@ func (p *publish) run(ctx context.Context, jobs []*catalog.Job) (failed map[int6
 
 // request is what the repository is asked for a job.
 func (p *publish) request(ctx context.Context, repo *repository.Repository, job *catalog.Job) (repository.PublishRequest, error) {
+	if repo != nil && job.Kind == hubapi.JobRepublish {
+		return p.republishRequest(ctx, repo, job)
+	}
 	request := repository.PublishRequest{Key: publishKey(job.ID)}
 	if job.Kind == hubapi.JobRollback || job.Kind == hubapi.JobUnpublish {
 		err := moveRequest(job, &request)
@@ -149,8 +159,21 @@ func (p *publish) request(ctx context.Context, repo *repository.Repository, job 
 		}
 	}
 	request.AppID = deref(build.AppID)
-	request.Build, err = repo.Build(build.ID)
+	if request.Build, err = repo.Build(build.ID); err != nil {
+		return request, err
+	}
+	edited, err := p.runHook(ctx, request.Build, job, envRepublish+"=false", envNumber(envBuild, build.ID))
+	if edited != nil {
+		request.Refs = edited
+	}
 	return request, err
+}
+
+// giveBack removes a build that was made for a job.
+func (p *publish) giveBack(ctx context.Context, build *repository.Build) {
+	if err := build.Remove(context.WithoutCancel(ctx)); err != nil {
+		p.server.log.WarnContext(ctx, "files of a republish remain", slog.String("repo", p.repo), slog.Any("error", err))
+	}
 }
 
 // record writes down what a publish did. The files are changed already, so it

@@ -20,8 +20,8 @@ func (s *server) routes() http.Handler {
 	all := func(scopes ...auth.Scope) grant { return grant{sub: "build", scopes: scopes} }
 	one := func(scopes ...auth.Scope) grant { return grant{sub: "build/{id}", scopes: scopes} }
 	const (
-		build, upload, publish, download, jobs, node, tokens = auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish,
-			auth.ScopeDownload, auth.ScopeJobs, auth.ScopeNode, auth.ScopeTokenManagement
+		build, upload, publish, download, jobs, node, tokens, review, again = auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish,
+			auth.ScopeDownload, auth.ScopeJobs, auth.ScopeNode, auth.ScopeTokenManagement, auth.ScopeReviewCheck, auth.ScopeRepublish
 	)
 
 	// The life of a build: flat-manager's API.
@@ -39,8 +39,10 @@ func (s *server) routes() http.Handler {
 	api("POST /build/{id}/publish", s.withBuild(one(publish), s.publishBuild))
 	api("GET /build/{id}/publish", s.withBuild(one(build), s.getPublishJob))
 	api("GET /build/{id}/check/{name}/job", s.withBuild(one(build), s.getCheckJob))
+	api("POST /build/{id}/check/{name}/job", s.withBuild(one(build), s.retryCheck))
 	api("POST /build/{id}/purge", s.withBuild(one(build), s.purgeBuild))
 	api("GET /job/{id}", s.with(all(jobs), s.getJob))
+	api("POST /job/{id}/check/review", s.with(all(review), s.reviewCheck))
 	api("POST /token_subset", handler(s.tokenSubset))
 	api("POST /tokens/get_list", s.with(grant{scopes: []auth.Scope{tokens}}, s.listTokens))
 	api("POST /tokens/revoke", s.with(grant{scopes: []auth.Scope{tokens}}, s.revokeTokens))
@@ -49,6 +51,7 @@ func (s *server) routes() http.Handler {
 	api("GET /repo/{repo}/publishes", s.withRepo(all(jobs), s.listPublishes))
 	api("POST /repo/{repo}/rollback", s.withRepo(all(publish), s.rollback))
 	api("POST /repo/{repo}/unpublish", s.withRepo(all(publish), s.unpublish))
+	api("POST /repo/{repo}/republish", s.withRepo(all(again), s.republish))
 	api("GET /repo/{repo}/holds", s.withRepo(all(jobs), s.listHolds))
 	api("POST /repo/{repo}/holds", s.withRepo(all(publish), s.placeHold))
 	api("DELETE /repo/{repo}/holds/{id}", s.withRepo(all(publish), s.releaseHold))

@@ -22,6 +22,7 @@ import (
 	"freshet/internal/config"
 	"freshet/internal/durable"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/hook"
 	"freshet/internal/hub/repository"
 	"freshet/internal/role"
 	"freshet/internal/sign"
@@ -51,7 +52,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	}
 	s := &server{
 		cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics),
-		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), stopping: ctx,
+		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), tellers: make(map[string]*teller), stopping: ctx,
 	}
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
@@ -111,10 +112,23 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 	for range s.cfg.CommitWorkers {
 		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, s.commits, s.runCommit)
 	}
+	for range s.cfg.CheckWorkers {
+		// A check is begun anew at the next start, so nobody waits for its end.
+		group.Go(func() error {
+			s.work(stop, stop, catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCheck}}, nil, s.runCheck)
+			return nil
+		})
+	}
 	for name := range s.repos {
 		worker(catalog.JobFilter{Kinds: catalog.SerialKinds(), Repo: name}, s.queues[name], s.runSerial)
 	}
+	for _, t := range s.tellers {
+		group.Go(func() error { s.tell(jobs, stop, t); return nil })
+	}
 	group.Go(func() error { s.upkeep(stop); return nil })
+	if s.hasHooks() && !hook.Confines() {
+		s.log.WarnContext(ctx, "this kernel has no Landlock: hooks may read and write what the hub may")
+	}
 	if s.cfg.Database != "" {
 		group.Go(func() error { return s.catalog.Watch(stop) })
 	}
@@ -193,7 +207,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	repo, pending, err := repository.Open(ctx, repository.Options{
 		AfterSerial:        uint64(last),
 		Name:               name,
-		Dir:                filepath.Join(s.cfg.Dir, reposFolder, name),
+		Dir:                s.repoDir(name),
 		BuildsDir:          s.buildsDir(),
 		BaseURL:            s.repoURL(name),
 		BuildsURL:          s.base + "/build-repo/",
@@ -221,6 +235,10 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	open.add(repo)
 	s.repos[name] = repo
 	s.queues[name] = s.newQueue(name, s.readyRepo(name, readyWith(signer)))
+	if len(cfg.Hooks.PostPublish) > 0 {
+		s.tellers[name] = newTeller(name)
+		s.tellers[name].published() // the last publish may not have been told of
+	}
 	for _, p := range pending {
 		s.log.InfoContext(ctx, "recording what the repository's files say already", slog.String("repo", name), slog.Any("requests", p.Keys))
 		if err := s.resume(ctx, name, p); err != nil {

@@ -19,8 +19,9 @@ type server struct {
 	catalog   *catalog.Catalog
 	authority *auth.Authority
 	repos     map[string]*repository.Repository
-	queues    map[string]*queue // by repository
-	commits   *queue            // of all commits
+	queues    map[string]*queue  // by repository
+	commits   *queue             // of all commits
+	tellers   map[string]*teller // by repository; none without a command
 	trees     *tree.Trees
 	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.

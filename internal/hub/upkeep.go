@@ -49,7 +49,7 @@ func (s *server) upkeep(stop context.Context) {
 	}
 }
 
-// endOrphans breaks the publishes queued for repositories that are no longer
+// endOrphans breaks the publishes and republishes queued for repositories that are no longer
 // configured: nobody would ever take them up, and their builds could not even
 // be purged.
 func (s *server) endOrphans(ctx context.Context) error {
@@ -147,6 +147,10 @@ func (s *server) sweepBuilds(ctx context.Context) error {
 		if parseErr != nil {
 			continue
 		}
+		if id < 0 {
+			err = errors.Join(err, s.sweepBorrowed(ctx, -id))
+			continue
+		}
 		build, buildErr := s.catalog.Build(ctx, id)
 		switch {
 		case errors.Is(buildErr, catalog.ErrNotFound):
@@ -159,6 +163,15 @@ func (s *server) sweepBuilds(ctx context.Context) error {
 				err = errors.Join(err, fmt.Errorf("remove files of build %d: %w", id, removeErr))
 			}
 		}
+	}
+	return err
+}
+
+// sweepBorrowed removes the files that a republish job left behind.
+func (s *server) sweepBorrowed(ctx context.Context, id int64) error {
+	job, err := s.catalog.Job(ctx, id)
+	if errors.Is(err, catalog.ErrNotFound) || err == nil && (job.Status == hubapi.JobEnded || job.Status == hubapi.JobBroken) {
+		return os.RemoveAll(s.buildDir(borrowedID(id)))
 	}
 	return err
 }

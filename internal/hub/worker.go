@@ -53,9 +53,9 @@ func (s *server) work(ctx, stop context.Context, filter catalog.JobFilter, q *qu
 // runSerial does a job of a repository's queue.
 func (s *server) runSerial(ctx context.Context, job *catalog.Job) error {
 	switch job.Kind {
-	case hubapi.JobPublish, hubapi.JobRollback, hubapi.JobUnpublish:
+	case hubapi.JobPublish, hubapi.JobRepublish, hubapi.JobRollback, hubapi.JobUnpublish:
 		return s.runPublish(ctx, job)
-	case hubapi.JobCommit, hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune:
+	case hubapi.JobCommit, hubapi.JobUpdateRepo, hubapi.JobCheck, hubapi.JobPrune:
 	}
 	return fmt.Errorf("this hub does no %s jobs", job.Kind)
 }
@@ -281,7 +281,7 @@ func (s *server) runCommit(ctx context.Context, job *catalog.Job) (err error) {
 	}
 	log.end(ctx) // whoever sees the end sees the whole log
 	ctx = context.WithoutCancel(ctx)
-	return s.insist(ctx, job, func() error { return s.catalog.FinishCommit(ctx, job.Claim(), commits) })
+	return s.insist(ctx, job, func() error { return s.catalog.FinishCommit(ctx, job.Claim(), commits, s.checksOf(build)...) })
 }
 
 func statusOfJob(err error) hubapi.JobStatus {

@@ -89,10 +89,13 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		t.Errorf("the default file itself: %v", err)
 	}
 	active := regexp.MustCompile(`(?m)^#([a-z\[])`).ReplaceAll(out.Bytes(), []byte("$1"))
-	active = regexp.MustCompile(`(?m)^(\[.*)\.NAME\b`).ReplaceAll(active, []byte("$1.name"))
+	active = regexp.MustCompile(`(?m)^\[.*`).ReplaceAllFunc(active, func(table []byte) []byte {
+		return bytes.ReplaceAll(table, []byte(".NAME"), []byte(".name"))
+	})
 	for _, required := range []struct{ empty, example string }{
 		{`dir = ""`, `dir = "/srv/hub"`},
 		{`file = ""`, `file = "/srv/hub/key.asc"`},
+		{`command = []`, `command = ["/bin/true"]`},
 		{`store = ""`, `store = "/srv/edge"`},
 		{`origin = ""`, `origin = "http://127.0.0.1:1"`},
 		{`hosts = []`, `hosts = ["dl.example.org"]`},

@@ -106,7 +106,7 @@ func (c *Catalog) listBuilds(ctx context.Context, where string, args ...any) (bu
 	return builds, nil
 }
 
-// ExtendedBuild returns a build with its refs, by name.
+// ExtendedBuild returns a build with its refs and checks, by name.
 func (c *Catalog) ExtendedBuild(ctx context.Context, id int64) (extended hubapi.BuildExtended, err error) {
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
 		build, err := readBuild(ctx, tx, id)
@@ -117,8 +117,9 @@ func (c *Catalog) ExtendedBuild(ctx context.Context, id int64) (extended hubapi.
 		if err != nil {
 			return err
 		}
-		extended = hubapi.BuildExtended{Build: build, BuildRefs: refs, Checks: []hubapi.Check{}}
-		return nil
+		checks, err := queryChecks(ctx, tx, `build_id = ?`, id)
+		extended = hubapi.BuildExtended{Build: build, BuildRefs: refs, Checks: checks}
+		return err
 	})
 	return extended, err
 }

@@ -188,9 +188,9 @@ func (c *Catalog) FinishJob(ctx context.Context, claim Claim, results any) error
 	})
 }
 
-// FinishCommit ends a commit job well: the build becomes Ready, and the results
-// hold the commits by ref.
-func (c *Catalog) FinishCommit(ctx context.Context, claim Claim, refs map[string]string) error {
+// FinishCommit ends a commit job well: the build becomes Ready, or Validating
+// when it has checks to pass, and the results hold the commits by ref.
+func (c *Catalog) FinishCommit(ctx context.Context, claim Claim, refs map[string]string, checks ...NewCheck) error {
 	return c.finish(ctx, claim, func(tx *sqldb.Tx, job *Job) error {
 		b, err := readBuild(ctx, tx, job.Build)
 		if err != nil {
@@ -199,7 +199,10 @@ func (c *Catalog) FinishCommit(ctx context.Context, claim Claim, refs map[string
 		if b.RepoState != hubapi.RepoCommitting {
 			return wrongRepoState("Build is not being committed", b.RepoState, hubapi.RepoCommitting)
 		}
-		if err := setRepoState(ctx, tx, job.Build, hubapi.RepoReady, ""); err != nil {
+		if err := c.addChecks(ctx, tx, b, checks); err != nil {
+			return err
+		}
+		if err := c.concludeChecks(ctx, tx, job.Build); err != nil {
 			return err
 		}
 		return c.end(ctx, tx, job, hubapi.CommitResults{Refs: refs})
@@ -207,7 +210,8 @@ func (c *Catalog) FinishCommit(ctx context.Context, claim Claim, refs map[string
 }
 
 // FailJob ends a job badly: it is broken, and its build, if it has one, becomes
-// Failed (commit) or publish-failed with the reason.
+// Failed (commit) or publish-failed with the reason. A check that could not be
+// made has failed, and its build becomes Failed with the end of the last one.
 func (c *Catalog) FailJob(ctx context.Context, claim Claim, reason string) error {
 	return c.finish(ctx, claim, func(tx *sqldb.Tx, job *Job) error {
 		return c.fail(ctx, tx, job, reason)
@@ -249,12 +253,16 @@ func (c *Catalog) fail(ctx context.Context, tx *sqldb.Tx, job *Job, reason strin
 		case hubapi.JobPublish:
 			err = setPublishedState(ctx, tx, job.Build, hubapi.PublishFailed, reason)
 		case hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune, hubapi.JobRollback, hubapi.JobUnpublish:
+			// A check is settled below, when its job has ended.
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return c.setEnd(ctx, tx, job, hubapi.JobBroken, text)
+	if err := c.setEnd(ctx, tx, job, hubapi.JobBroken, text); err != nil || job.Kind != hubapi.JobCheck {
+		return err
+	}
+	return c.settleCheck(ctx, tx, job, hubapi.CheckVerdict{Status: hubapi.CheckFailed, Reason: reason})
 }
 
 func (c *Catalog) setEnd(ctx context.Context, tx *sqldb.Tx, job *Job, status hubapi.JobStatus, results string) error {

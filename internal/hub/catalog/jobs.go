@@ -133,6 +133,9 @@ func (c *Catalog) StartCommit(ctx context.Context, build int64, contents any) (*
 		if b.RepoState != hubapi.RepoUploading && !again {
 			return nil, wrongRepoState("Build is not in the uploading state", b.RepoState, hubapi.RepoUploading)
 		}
+		if err := dropChecks(ctx, tx, build); err != nil {
+			return nil, err
+		}
 		job, err := c.enqueue(ctx, tx, NewJob{Kind: hubapi.JobCommit, Repo: b.Repo, Build: build, Contents: contents})
 		if err != nil {
 			return nil, err

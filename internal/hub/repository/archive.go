@@ -19,8 +19,9 @@ const (
 	groupFlatpak = "flatpak"
 )
 
-// archiveDirs are the folders that libostree expects in every repository.
-var archiveDirs = [...]string{"objects", "tmp", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"}
+// archiveDirs are the folders that libostree expects in every repository. It
+// makes what is missing when it opens one, and gives up where it may not.
+var archiveDirs = [...]string{"objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes"}
 
 // errMode says that a repository is not one that is served over HTTP.
 var errMode = errors.New("not an archive repository")

@@ -1,0 +1,98 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"freshet/api/hubapi"
+	"freshet/internal/auth"
+	"freshet/internal/flatpak"
+	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/repository"
+)
+
+// republish queues a new publish of what an application has published already.
+func (s *server) republish(w http.ResponseWriter, r *http.Request, claims *auth.Claims, repo string) error {
+	var request hubapi.RepublishRequest
+	if err := readJSON(w, r, &request, jsonBody); err != nil {
+		return err
+	}
+	if err := claims.AllowID(request.App); err != nil {
+		return tokenProblem(err)
+	}
+	if err := flatpak.CheckID(request.App); err != nil {
+		return problem(hubapi.ErrGeneric, "app: %s", err)
+	}
+	if id := deref(request.EndOfLifeRebase); id != "" {
+		if err := claims.AllowID(id); err != nil {
+			return tokenProblem(err)
+		}
+	}
+	refs, err := s.repos[repo].AppRefs(request.App)
+	if err != nil {
+		return err
+	}
+	if err := s.mayMove(r, claims, repo, refs); err != nil {
+		return err
+	}
+	job, err := s.by(claims).EnqueueJob(r.Context(), catalog.NewJob{Kind: hubapi.JobRepublish, Repo: repo, Contents: request})
+	if err != nil {
+		return err
+	}
+	return s.answerJob(w, r, hubapi.JobPath(job.ID), job.ID)
+}
+
+// republishRequest is what the repository is asked for a republish job. A build
+// of the request is the job's alone.
+func (p *publish) republishRequest(ctx context.Context, repo *repository.Repository, job *catalog.Job) (request repository.PublishRequest, err error) {
+	request = repository.PublishRequest{Key: publishKey(job.ID), Refs: make(map[string]string)}
+	var contents hubapi.RepublishRequest
+	if err := json.Unmarshal([]byte(job.Contents), &contents); err != nil {
+		return request, fmt.Errorf("contents of job %d: %w", job.ID, err)
+	}
+	refs, err := repo.AppRefs(contents.App)
+	if err != nil {
+		return request, err
+	}
+	if len(refs) == 0 {
+		return request, fmt.Errorf("%s has no ref app/%s", p.repo, contents.App)
+	}
+	request.AppID = contents.App
+	request.EndOfLife, request.EndOfLifeRebase = deref(contents.EndOfLife), deref(contents.EndOfLifeRebase)
+	if len(p.cfg.Repos[p.repo].Hooks.Publish) == 0 {
+		for _, ref := range refs {
+			request.Refs[ref] = ""
+		}
+		return request, nil
+	}
+	if request.Build, err = repo.Borrow(ctx, borrowedID(job.ID), refs); err != nil {
+		return request, err
+	}
+	request.Refs, err = p.runHook(ctx, request.Build, job, envRepublish+"=true")
+	return request, err
+}
+
+// borrowedID is the number of the build in which a republish job works. Those of
+// builds are positive.
+func borrowedID(job int64) int64 { return -job }
+
+// runHook lets the publish hook of the repository, if it has one, edit a build,
+// and returns the commits that the build's refs then have; nil without a hook.
+// Its output goes to the log of the job.
+func (p *publish) runHook(ctx context.Context, build *repository.Build, job *catalog.Job, env ...string) (map[string]string, error) {
+	args := p.cfg.Repos[p.repo].Hooks.Publish
+	if len(args) == 0 {
+		return nil, nil
+	}
+	p.log.end(ctx) // what was said before comes before
+	log := &jobLog{write: p.catalog.AppendLog, log: p.server.log, jobs: []int64{job.ID}}
+	defer log.end(ctx)
+	_, _ = fmt.Fprintln(log, "Running publish hook")
+	return build.Edit(ctx, func(dir string) error {
+		command := p.command(p.repo, args, env...)
+		command.Dir, command.Writable = dir, []string{dir}
+		return command.Run(ctx, log)
+	})
+}
