@@ -1,6 +1,8 @@
 // Command hub measures what publishing one changed app costs, in repositories
 // of growing size, beside flatpak build-update-repo on the same content. Both
-// are run in turn, and medians are compared, because machines are noisy.
+// are run in turn, and medians are compared, because machines are noisy. Then it
+// measures what generating static deltas costs, and how large they are, beside
+// ostree and flatpak.
 //
 // It prints one line a figure:
 //
@@ -72,6 +74,9 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		if err := measurePublish(ctx, cfg, out); err != nil {
 			return err
 		}
+	}
+	if cfg.deltas {
+		return measureDeltas(ctx, cfg, out)
 	}
 	return nil
 }

@@ -1,22 +1,17 @@
 package delta
 
 import (
-	"errors"
-	"fmt"
-	"hash"
-	"io"
-
 	"freshet/internal/ostree"
 	"freshet/internal/ostree/delta/bsdiff"
 )
 
 // recipe is how a file is made of one that the client has.
 type recipe struct {
-	source ostree.Checksum
-	size   uint64 // of the source
-	patch  bool   // a patch of bsdiff; otherwise, pieces are copied
-	// matches is what both have in common: for copies, equal bytes only.
-	matches []bsdiff.Match
+	source  ostree.Checksum
+	size    uint64 // of the source
+	patch   bool   // a patch of bsdiff; otherwise, pieces are copied
+	windows []window
+	payload uint64 // bytes in the part, about
 }
 
 // What things cost in a part once it is compressed, in sixteenths of a byte;
@@ -31,43 +26,67 @@ const (
 	minCopy = 32 // equal bytes that are worth copying
 )
 
-// compare finds the cheapest way to make new of old, or nil when neither helps.
-// stored is the size of new in the repository.
-func compare(m *bsdiff.Matcher, source ostree.Checksum, old, new []byte, stored uint64) *recipe {
-	matches := m.Matches(old, new)
-	copies, copied := equalPieces(old, new, matches)
-	matched, differ := 0, 0
-	for _, x := range matches {
-		matched += x.Len
+// comparison collects what two versions have in common, window by window.
+type comparison struct {
+	size    uint64 // of the new version
+	stored  uint64 // bytes that it takes in the repository
+	patches []window
+	copies  []window
+	// What is in common, in bytes and pieces.
+	matched, differ, copied uint64
+	steps, pieces           uint64
+}
+
+func (c *comparison) add(m *bsdiff.Matcher, w window, old, new []byte) {
+	w.matches = m.Matches(old, new)
+	c.patches = append(c.patches, w)
+	c.steps += uint64(len(w.matches)) + 1
+	for _, x := range w.matches {
+		c.matched += uint64(x.Len)
 		for i := range x.Len {
 			if old[x.Old+i] != new[x.New+i] {
-				differ++
+				c.differ++
 			}
 		}
 	}
+	pieces, copied := equalPieces(old, new, w.matches)
+	w.matches = pieces
+	c.copies = append(c.copies, w)
+	c.copied += uint64(copied)
+	c.pieces += uint64(len(pieces))
+}
+
+// best returns the cheapest recipe, or nil when none helps.
+func (c *comparison) best(source ostree.Checksum, size uint64) *recipe {
 	// Literal bytes compress as the whole does.
-	literal := func(n int) uint64 { return costWhole * stored * uint64(n) / uint64(len(new)) }
-	whole := costWhole * stored
-	byCopy := literal(len(new)-copied) + costCopy*uint64(len(copies)+1)
-	byPatch := literal(len(new)-matched) + costStep*uint64(len(matches)+1) + costDiffer*uint64(differ) + uint64(matched/freeMatched)
-	if bsdiff.PatchSize(len(new), matches) > patchLimit(len(new)) {
+	literal := func(n uint64) uint64 { return costWhole * c.stored * n / c.size }
+	whole := costWhole * c.stored
+	byCopy := literal(c.size-c.copied) + costCopy*(c.pieces+1)
+	byPatch := literal(c.size-c.matched) + costStep*c.steps + costDiffer*c.differ + c.matched/freeMatched
+	if c.size > maxPatch || size > maxPatch || uint64(bsdiff.MaxPatchSize(int(c.size), int(c.steps))) > patchLimit(c.size) {
 		byPatch = whole
 	}
-	r := &recipe{source: source, size: uint64(len(old))}
-	switch {
-	case min(byCopy, byPatch) > whole-whole/8:
+	r := &recipe{source: source, size: size, windows: c.copies, payload: c.size - c.copied}
+	if byPatch < byCopy {
+		r.patch, r.windows, r.payload = true, c.patches, c.size
+	}
+	if min(byCopy, byPatch) > whole-whole/8 || c.steps > maxSteps {
 		return nil
-	case byCopy <= byPatch:
-		r.matches = copies
-	default:
-		r.patch, r.matches = true, matches
 	}
 	return r
 }
 
+const (
+	// maxPatch bounds both versions of a file that is patched, because clients
+	// hold them in memory. Larger ones are put together of pieces.
+	maxPatch = 64 << 20
+	// maxSteps bounds what is kept of a comparison.
+	maxSteps = 1 << 20
+)
+
 // patchLimit bounds the patch of a file of this size, so that its part stays
 // below [PartLimit].
-func patchLimit(size int) int { return size + size/64 + 60_000 }
+func patchLimit(size uint64) uint64 { return size + size/64 + 60_000 }
 
 // equalPieces returns the pieces of matches that are equal and worth copying,
 // and their bytes in total.
@@ -83,57 +102,4 @@ func equalPieces(old, new []byte, matches []bsdiff.Match) (pieces []bsdiff.Match
 		}
 	}
 	return pieces, total
-}
-
-// load reads a whole file and verifies it.
-func load(repo Repo, sum ostree.Checksum, size uint64) ([]byte, error) {
-	content := make([]byte, size)
-	at := 0
-	err := stream(repo, sum, func(p []byte) error {
-		if len(p) > len(content)-at {
-			return fmt.Errorf("%w: content of more than %d bytes", ostree.ErrMalformed, size)
-		}
-		at += copy(content[at:], p)
-		return nil
-	})
-	if err == nil && at < len(content) {
-		err = &ostree.ObjectError{Name: ostree.ObjectName{Checksum: sum, Type: ostree.TypeFile}, Err: fmt.Errorf("%w: content of %d bytes, not %d", ostree.ErrMalformed, at, size)}
-	}
-	return content, err
-}
-
-// stream gives the content of a file to write, and verifies it.
-func stream(repo Repo, sum ostree.Checksum, write func([]byte) error) (err error) {
-	name := ostree.ObjectName{Checksum: sum, Type: ostree.TypeFile}
-	stored, err := repo.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stored.Close()) }()
-	z, err := ostree.NewFilezReader(stored)
-	if err != nil {
-		return &ostree.ObjectError{Name: name, Err: err}
-	}
-	defer func() { err = errors.Join(err, z.Close()) }()
-	w := hashing{sum: ostree.NewFileHash(*z.Header()), write: write}
-	if _, err := io.Copy(&w, z); err != nil {
-		return &ostree.ObjectError{Name: name, Err: err}
-	}
-	if actual := ostree.Checksum(w.sum.Sum(nil)); actual != sum {
-		return &ostree.MismatchError{Name: name, Actual: actual}
-	}
-	return nil
-}
-
-type hashing struct {
-	sum   hash.Hash
-	write func([]byte) error
-}
-
-func (h *hashing) Write(p []byte) (int, error) {
-	h.sum.Write(p)
-	if err := h.write(p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
 }

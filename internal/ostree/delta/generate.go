@@ -42,11 +42,12 @@ type Options struct {
 	// Fallback is the size above which a file is left out, to be fetched as it
 	// is, unless it is made of an earlier one. Default MaxPart.
 	Fallback int
-	// MaxCompared is the size, in bytes, up to which files are compared with an
-	// earlier version. Default 16 MiB, at most [MaxPatched].
-	MaxCompared int
+	// Window is the size, in bytes, up to which versions of a file are compared
+	// as a whole, and larger ones window by window. A comparison holds at most
+	// two of it. Default 16 MiB.
+	Window int
 	// Memory bounds the versions of files that are held at once, in bytes; one
-	// pair is always allowed. Default twice MaxCompared.
+	// comparison is always allowed. Default twice Window.
 	Memory int
 }
 
@@ -59,9 +60,8 @@ func (o Options) withDefaults() Options {
 	or(&o.Workers, 1)
 	or(&o.MaxPart, 32<<20)
 	or(&o.Fallback, o.MaxPart)
-	or(&o.MaxCompared, 16<<20)
-	o.MaxCompared = min(o.MaxCompared, MaxPatched)
-	or(&o.Memory, 2*o.MaxCompared)
+	or(&o.Window, 16<<20)
+	or(&o.Memory, 2*o.Window)
 	if o.Compress == nil {
 		o.Compress = func(context.Context, uint64, bool) xz.Method { return xz.Stored() }
 	}
@@ -89,6 +89,7 @@ type Stats struct {
 func Generate(ctx context.Context, repo Repo, req Request, files Files, opt Options) (*ostree.Superblock, Stats, error) {
 	name := ostree.DeltaName{From: req.From, To: req.To}
 	g := &generator{repo: repo, req: req, files: files, opt: opt.withDefaults()}
+	g.windows = newWindowSizes(g.opt.Window)
 	g.budget = int64(g.opt.Memory)
 	g.memory = semaphore.NewWeighted(g.budget)
 	block, err := g.run(ctx)
@@ -99,13 +100,14 @@ func Generate(ctx context.Context, repo Repo, req Request, files Files, opt Opti
 }
 
 type generator struct {
-	repo   Repo
-	req    Request
-	files  Files
-	opt    Options
-	memory *semaphore.Weighted
-	budget int64
-	stats  Stats
+	repo    Repo
+	req     Request
+	files   Files
+	opt     Options
+	memory  *semaphore.Weighted
+	budget  int64
+	windows windowSizes
+	stats   Stats
 }
 
 func (g *generator) run(ctx context.Context) (*ostree.Superblock, error) {

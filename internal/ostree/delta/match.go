@@ -3,18 +3,21 @@ package delta
 import (
 	"errors"
 	"path"
+	"slices"
+	"strings"
 
 	"freshet/internal/ostree"
 )
 
 // candidates finds, for a new file, the file of the earlier commit that it most
-// probably came from: the one at the same path, else one of the same name,
-// else one whose name differs by numbers only. Among several, the nearest in
-// size is taken.
+// probably came from: the one at the same path; else one whose path differs by
+// numbers only; else one of the same directory whose name begins alike; else
+// one of the same name, or a name that differs by numbers, anywhere. Among
+// several of the same rank, the nearest in size is taken.
 type candidates struct {
 	repo   Repo
 	byPath map[string]ostree.Checksum
-	byName map[string][]treeFile // by base name, and by stem
+	byKey  map[string][]ostree.Checksum
 	sizes  map[ostree.Checksum]uint64
 }
 
@@ -23,23 +26,24 @@ const maxCandidates = 16 // files of which the size is looked up
 func newCandidates(repo Repo, from *tree) *candidates {
 	c := &candidates{
 		repo: repo, byPath: make(map[string]ostree.Checksum, len(from.files)),
-		byName: make(map[string][]treeFile, len(from.files)), sizes: map[ostree.Checksum]uint64{},
+		byKey: map[string][]ostree.Checksum{}, sizes: map[ostree.Checksum]uint64{},
 	}
 	for _, f := range from.files {
 		c.byPath[f.path] = f.sum
-		base := path.Base(f.path)
-		c.add(base, f)
-		if s := stem(base); s != base {
-			c.add(s, f)
+		for _, key := range keys(f.path) {
+			if list := c.byKey[key]; len(list) < maxCandidates && !slices.Contains(list, f.sum) {
+				c.byKey[key] = append(list, f.sum)
+			}
 		}
 	}
 	return c
 }
 
-func (c *candidates) add(key string, f treeFile) {
-	if list := c.byName[key]; len(list) < maxCandidates {
-		c.byName[key] = append(list, f)
-	}
+// keys is what related files have in common, the strongest first.
+func keys(p string) []string {
+	dir, base := path.Split(p)
+	begin, _, _ := strings.Cut(base, ".")
+	return []string{"path " + stem(p), "dir " + stem(dir) + begin, "name " + base, "stem " + stem(base)}
 }
 
 // of returns the file that o came from, with its size; false when there is
@@ -54,18 +58,17 @@ func (c *candidates) of(o *object) (ostree.Checksum, uint64, bool, error) {
 			return sum, size, err == nil, err
 		}
 	}
-	base := path.Base(o.path)
-	for _, key := range []string{base, stem(base)} {
+	for _, key := range keys(o.path) {
 		var best ostree.Checksum
 		var bestSize, bestGap uint64
-		for _, f := range c.byName[key] {
-			size, err := c.size(f.sum)
+		for _, sum := range c.byKey[key] {
+			size, err := c.size(sum)
 			if err != nil {
 				return ostree.Checksum{}, 0, false, err
 			}
 			gap := max(size, o.size) - min(size, o.size)
-			if size > 0 && gap <= max(size, o.size)/2 && (bestSize == 0 || gap < bestGap) {
-				best, bestSize, bestGap = f.sum, size, gap
+			if size > 0 && gap <= max(size, o.size)*2/3 && (bestSize == 0 || gap < bestGap) {
+				best, bestSize, bestGap = sum, size, gap
 			}
 		}
 		if bestSize > 0 {

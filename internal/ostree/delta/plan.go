@@ -3,6 +3,7 @@ package delta
 import (
 	"cmp"
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -94,7 +95,7 @@ func (g *generator) findRecipes(ctx context.Context, from *tree, objects []*obje
 		if err != nil {
 			return err
 		}
-		if ok && max(size, o.size) <= uint64(g.opt.MaxCompared) {
+		if ok {
 			pairs = append(pairs, pair{o, source, size})
 		}
 	}
@@ -129,18 +130,23 @@ func (g *generator) findRecipes(ctx context.Context, from *tree, objects []*obje
 
 // compare sets the recipe of an object.
 func (g *generator) compare(ctx context.Context, m *bsdiff.Matcher, p pair) error {
-	return g.withMemory(ctx, p.size+p.o.size, func() error {
-		old, err := load(g.repo, p.source, p.size)
+	return g.withMemory(ctx, g.windows.memory(p.size, p.o.size), func() (err error) {
+		old, err := openContent(g.repo, p.source)
 		if err != nil {
 			return err
 		}
-		new, err := load(g.repo, p.o.name.Checksum, p.o.size)
+		defer func() { err = errors.Join(err, old.Close()) }()
+		new, err := openContent(g.repo, p.o.name.Checksum)
 		if err != nil {
 			return err
 		}
-		if p.o.recipe = compare(m, p.source, old, new, p.o.stored); p.o.recipe != nil {
-			p.o.kind = kindPlain
-			p.o.group = " recipe"
+		defer func() { err = errors.Join(err, new.Close()) }()
+		c := comparison{size: p.o.size, stored: p.o.stored}
+		if err := g.windows.compare(m, &slider{content: old}, &slider{content: new}, p.size, p.o.size, &c); err != nil {
+			return err
+		}
+		if p.o.recipe = c.best(p.source, p.size); p.o.recipe != nil {
+			p.o.kind, p.o.group = kindPlain, " recipe"
 		}
 		return nil
 	})

@@ -28,12 +28,16 @@ type tree struct {
 	has      map[ostree.ObjectName]struct{}
 }
 
-// treeFile is a file at its first path; a directory that comes twice is looked
-// into once.
+// treeFile is a file at a path. Not all paths of a file are listed, when there
+// are too many.
 type treeFile struct {
 	path string
 	sum  ostree.Checksum
 }
+
+// maxPaths is how many files a tree has at least when a directory that comes
+// once more is passed over.
+const maxPaths = 1 << 19
 
 // readTree walks the tree of a commit; without one, the tree is empty.
 func readTree(ctx context.Context, repo Repo, commit ostree.Checksum) (*tree, error) {
@@ -56,8 +60,9 @@ func (t *tree) walk(ctx context.Context, repo Repo, sum ostree.Checksum, dir str
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !t.add(ostree.ObjectName{Checksum: sum, Type: ostree.TypeDirTree}) {
-		return nil
+	first := t.add(ostree.ObjectName{Checksum: sum, Type: ostree.TypeDirTree})
+	if !first && len(t.files) > maxPaths {
+		return nil // trees of few objects can have any number of paths
 	}
 	d, err := repo.DirTree(sum)
 	if err != nil {

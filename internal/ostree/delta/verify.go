@@ -137,14 +137,21 @@ func (s *repoSources) OpenContent(c ostree.Checksum) (Content, error) {
 		return nil, fmt.Errorf("%w: source %s is not in the earlier commit", ostree.ErrMalformed, name)
 	}
 	var content bytes.Buffer
-	err := stream(s.repo, c, func(p []byte) error {
-		if content.Len()+len(p) > MaxSource {
-			return fmt.Errorf("%w: source of more than %d bytes", ostree.ErrTooLarge, MaxSource)
-		}
-		content.Write(p)
-		return nil
-	})
+	err := copyContent(&bounded{w: &content, left: MaxSource}, s.repo, c)
 	return memory{bytes.NewReader(content.Bytes())}, err
+}
+
+// bounded refuses to write more than so many bytes.
+type bounded struct {
+	w    io.Writer
+	left int
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.left -= len(p); b.left < 0 {
+		return 0, fmt.Errorf("%w: source of more than %d bytes", ostree.ErrTooLarge, MaxSource)
+	}
+	return b.w.Write(p)
 }
 
 // MaxSource bounds the files that a delta builds on when it is verified; they

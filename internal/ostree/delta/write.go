@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"slices"
 
 	"freshet/internal/ostree"
 	"freshet/internal/ostree/delta/bsdiff"
@@ -139,14 +140,10 @@ func (w *partWriter) content(ctx context.Context, objects []*object) error {
 
 // predict is about how many bytes of payload an object takes.
 func (o *object) predict() uint64 {
-	if o.recipe == nil || o.recipe.patch {
+	if o.recipe == nil {
 		return o.size
 	}
-	n := o.size
-	for _, m := range o.recipe.matches {
-		n -= uint64(m.Len)
-	}
-	return n
+	return o.recipe.payload
 }
 
 func (w *partWriter) op(o Op, t ostree.ObjectType) {
@@ -187,7 +184,7 @@ func (w *partWriter) object(ctx context.Context, o *object) error {
 	case o.header.IsSymlink():
 		return w.add([]byte(o.header.Symlink))
 	}
-	return stream(w.g.repo, o.name.Checksum, w.add)
+	return copyContent(w, w.g.repo, o.name.Checksum)
 }
 
 func (w *partWriter) metadata(o *object) (err error) {
@@ -209,67 +206,94 @@ func (w *partWriter) metadata(o *object) (err error) {
 // made writes a file that is made of an earlier one.
 func (w *partWriter) made(ctx context.Context, o *object) error {
 	r := o.recipe
-	return w.g.withMemory(ctx, r.size+o.size, func() error {
-		new, err := load(w.g.repo, o.name.Checksum, o.size)
-		if err != nil {
-			return err
-		}
-		source := w.payload
-		if err := w.add(r.source[:]); err != nil {
-			return err
-		}
-		w.op(Op{
-			Code: OpOpen, Mode: w.modes[modeOf(o.header)], Xattrs: w.xattrs[xattrKey(o.header.Xattrs)], Size: o.size,
-		}, ostree.TypeFile)
-		if r.patch {
-			err = w.patch(r, new, source)
-		} else {
-			err = w.copies(r, new, source)
-		}
-		w.op(Op{Code: OpClose}, ostree.TypeFile)
+	source := w.payload
+	if err := w.add(r.source[:]); err != nil {
 		return err
+	}
+	w.op(Op{
+		Code: OpOpen, Mode: w.modes[modeOf(o.header)], Xattrs: w.xattrs[xattrKey(o.header.Xattrs)], Size: o.size,
+	}, ostree.TypeFile)
+	err := w.g.withMemory(ctx, w.g.windows.memory(r.size, o.size), func() error {
+		if r.patch {
+			return w.patch(o, source)
+		}
+		return w.copies(o, source)
 	})
+	w.op(Op{Code: OpClose}, ostree.TypeFile)
+	return err
 }
 
-func (w *partWriter) patch(r *recipe, new []byte, source uint64) error {
-	old, err := load(w.g.repo, r.source, r.size)
+func (w *partWriter) patch(o *object, source uint64) (err error) {
+	r := o.recipe
+	before, err := openContent(w.g.repo, r.source)
 	if err != nil {
 		return err
 	}
-	start := w.payload
-	w.op(Op{Code: OpSource, Offset: source}, ostree.TypeFile)
-	if err := bsdiff.WritePatch(w, old, new, r.matches); err != nil {
+	defer func() { err = errors.Join(err, before.Close()) }()
+	after, err := openContent(w.g.repo, o.name.Checksum)
+	if err != nil {
 		return err
 	}
-	w.op(Op{Code: OpPatch, Offset: start, Size: w.payload - start}, ostree.TypeFile)
-	return nil
-}
-
-func (w *partWriter) copies(r *recipe, new []byte, source uint64) error {
-	at, set := 0, false
-	literal := func(end int) error {
-		if end == at {
-			return nil
-		}
-		if set {
-			w.op(Op{Code: OpUnset}, ostree.TypeFile)
-			set = false
-		}
-		w.op(Op{Code: OpWrite, Size: uint64(end - at), Offset: w.payload}, ostree.TypeFile)
-		return w.add(new[at:end])
-	}
-	for _, m := range r.matches {
-		if err := literal(m.New); err != nil {
+	defer func() { err = errors.Join(err, after.Close()) }()
+	start := w.payload
+	w.op(Op{Code: OpSource, Offset: source}, ostree.TypeFile)
+	at := 0 // in all of the source
+	old, new := slider{content: before}, slider{content: after}
+	for _, x := range r.windows {
+		o, err := old.show(x.old, x.old+uint64(x.oldLen))
+		if err != nil {
 			return err
 		}
-		if !set {
-			w.op(Op{Code: OpSource, Offset: source}, ostree.TypeFile)
-			set = true
+		n, err := new.show(x.new, x.new+uint64(x.newLen))
+		if err != nil {
+			return err
 		}
-		w.op(Op{Code: OpWrite, Size: uint64(m.Len), Offset: uint64(m.Old)}, ostree.TypeFile)
-		at = m.New + m.Len
+		end, err := bsdiff.WritePatch(w, o, n, x.matches, at-int(x.old))
+		if err != nil {
+			return err
+		}
+		at = int(x.old) + end
 	}
-	return literal(len(new))
+	w.op(Op{Code: OpPatch, Offset: start, Size: w.payload - start}, ostree.TypeFile)
+	return errors.Join(before.finish(), after.finish())
+}
+
+func (w *partWriter) copies(o *object, source uint64) (err error) {
+	after, err := openContent(w.g.repo, o.name.Checksum)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, after.Close()) }()
+	new := slider{content: after}
+	set := false
+	for _, x := range o.recipe.windows {
+		n, err := new.show(x.new, x.new+uint64(x.newLen))
+		if err != nil {
+			return err
+		}
+		at := 0
+		for _, m := range append(slices.Clip(x.matches), bsdiff.Match{New: len(n)}) {
+			if m.New > at {
+				if set {
+					w.op(Op{Code: OpUnset}, ostree.TypeFile)
+					set = false
+				}
+				w.op(Op{Code: OpWrite, Size: uint64(m.New - at), Offset: w.payload}, ostree.TypeFile)
+				if err := w.add(n[at:m.New]); err != nil {
+					return err
+				}
+			}
+			if at = m.New + m.Len; m.Len == 0 {
+				continue
+			}
+			if !set {
+				w.op(Op{Code: OpSource, Offset: source}, ostree.TypeFile)
+				set = true
+			}
+			w.op(Op{Code: OpWrite, Size: uint64(m.Len), Offset: x.old + uint64(m.Old)}, ostree.TypeFile)
+		}
+	}
+	return after.finish()
 }
 
 // measured counts and hashes what is written through it.

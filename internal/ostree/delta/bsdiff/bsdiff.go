@@ -233,38 +233,32 @@ func EqualPrefix(a, b []byte) int {
 
 const controlSize = 24
 
-// PatchSize returns the bytes that [WritePatch] writes for a new version of
-// this size.
-func PatchSize(size int, matches []Match) int {
-	n := len(matches)
-	if size > 0 && leads(matches) {
-		n++
-	}
-	return size + n*controlSize
-}
-
-// leads tells whether a patch begins with a step before the first match.
-func leads(matches []Match) bool {
-	return len(matches) == 0 || matches[0].New > 0 || matches[0].Old > 0
-}
+// MaxPatchSize bounds the bytes that [WritePatch] writes for a new version, or
+// window, of this size.
+func MaxPatchSize(size, matches int) int { return size + (matches+1)*controlSize }
 
 // WritePatch writes the patch that makes new of old, with matches as
 // [Matcher.Matches] gives them.
-func WritePatch(w io.Writer, old, new []byte, matches []Match) error {
+//
+// Versions that are too large to be held can be given in windows, one call after
+// the other: then all positions are relative to the windows, at is where the
+// patch so far has come to in old (0 at first), and so is what is returned.
+func WritePatch(w io.Writer, old, new []byte, matches []Match, at int) (int, error) {
 	if len(new) == 0 {
-		return nil
+		return at, nil
 	}
-	var m Match // nothing, at the beginning of both
-	if !leads(matches) {
+	m := Match{Old: at} // nothing, at the beginning
+	if len(matches) > 0 && matches[0].New == 0 && matches[0].Old == at {
 		m, matches = matches[0], matches[1:]
 	}
 	for _, next := range matches {
 		if err := writeStep(w, old, new, m, next); err != nil {
-			return err
+			return 0, err
 		}
 		m = next
 	}
-	return writeStep(w, old, new, m, Match{New: len(new), Old: m.Old + m.Len})
+	end := m.Old + m.Len
+	return end, writeStep(w, old, new, m, Match{New: len(new), Old: end})
 }
 
 // writeStep writes a match and what is new up to the next one.

@@ -24,11 +24,11 @@ func check(t testing.TB, m *bsdiff.Matcher, old, new []byte) []bsdiff.Match {
 		end = x.New + x.Len
 	}
 	var patch bytes.Buffer
-	if err := bsdiff.WritePatch(&patch, old, new, matches); err != nil {
+	if _, err := bsdiff.WritePatch(&patch, old, new, matches, 0); err != nil {
 		t.Fatal(err)
 	}
-	if patch.Len() != bsdiff.PatchSize(len(new), matches) {
-		t.Errorf("patch of %d bytes instead of %d", patch.Len(), bsdiff.PatchSize(len(new), matches))
+	if limit := bsdiff.MaxPatchSize(len(new), len(matches)); patch.Len() > limit {
+		t.Errorf("patch of %d bytes, more than %d", patch.Len(), limit)
 	}
 	got := make([]byte, len(new))
 	if err := bsdiff.Patch(got, old, patch.Bytes()); err != nil {
@@ -114,12 +114,35 @@ func TestAnyEdits(t *testing.T) {
 	})
 }
 
+// TestWindows writes a patch of versions that are seen in windows.
+func TestWindows(t *testing.T) {
+	var m bsdiff.Matcher
+	old := noise(1, 100_000)
+	new := bytes.Join([][]byte{old[20_000:50_000], noise(2, 900), old[:10_000], old[60_000:]}, nil)
+	var patch bytes.Buffer
+	at := 0 // in all of old
+	for start := 0; start < len(new); start += 7_000 {
+		from := max(0, start-30_000)
+		o, n := old[from:min(len(old), start+40_000)], new[start:min(len(new), start+7_000)]
+		end, err := bsdiff.WritePatch(&patch, o, n, m.Matches(o, n), at-from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = from + end
+	}
+	got := make([]byte, len(new))
+	if err := bsdiff.Patch(got, old, patch.Bytes()); err != nil || !bytes.Equal(got, new) {
+		t.Errorf("patched version differs: %v", err)
+	}
+}
+
 func patchBoth(t *rapid.T, m *bsdiff.Matcher, old, new []byte) {
 	matches := m.Matches(old, new)
 	var patch bytes.Buffer
 	got := make([]byte, len(new))
-	err := errors.Join(bsdiff.WritePatch(&patch, old, new, matches), bsdiff.Patch(got, old, patch.Bytes()))
-	if err != nil || !bytes.Equal(got, new) || patch.Len() != bsdiff.PatchSize(len(new), matches) {
+	_, err := bsdiff.WritePatch(&patch, old, new, matches, 0)
+	err = errors.Join(err, bsdiff.Patch(got, old, patch.Bytes()))
+	if err != nil || !bytes.Equal(got, new) || patch.Len() > bsdiff.MaxPatchSize(len(new), len(matches)) {
 		t.Fatalf("patched version differs: %v", err)
 	}
 }
@@ -128,7 +151,7 @@ func FuzzPatch(f *testing.F) {
 	var patch bytes.Buffer
 	old, new := []byte("an old version of some text"), []byte("a new version of some text")
 	var m bsdiff.Matcher
-	if err := bsdiff.WritePatch(&patch, old, new, m.Matches(old, new)); err != nil {
+	if _, err := bsdiff.WritePatch(&patch, old, new, m.Matches(old, new), 0); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(old, patch.Bytes(), uint16(len(new)))
