@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/accesslog"
+	"freshet/internal/edge/certs"
 	"freshet/internal/edge/gate"
 	"freshet/internal/peertest"
 	"freshet/internal/role"
@@ -37,6 +38,7 @@ type seeing struct {
 	log  string
 	reg  *prometheus.Registry
 	end  func() // stops the edge and closes the log
+	withTLS
 
 	answers, gone, bytes atomic.Int64 // answers read to the end, clients that left, bytes of bodies
 }
@@ -44,6 +46,8 @@ type seeing struct {
 func newSeeing(t *testing.T, format accesslog.Format, origin http.HandlerFunc) *seeing {
 	t.Helper()
 	s := &seeing{t: t, log: filepath.Join(t.TempDir(), "access.log"), reg: prometheus.NewRegistry()}
+	pair, roots := newPair(t, t.TempDir(), 1, "localhost")
+	s.roots, s.text = roots, new(lockedBuffer)
 	upstream := httptest.NewServer(origin)
 	lines, err := accesslog.Open(accesslog.Options{Format: format, Path: s.log, Addresses: accesslog.AddressFull})
 	if err != nil {
@@ -53,17 +57,11 @@ func newSeeing(t *testing.T, format accesslog.Format, origin http.HandlerFunc) *
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		ended <- Run(ctx, Config{
-			Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off", Listen: "127.0.0.1:0",
+			Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off",
+			Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", ListenH3: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}},
 			Gate: gate.Config{Robots: "disallow", Health: "/health", Rules: []gate.Rule{{Action: "deny", Paths: []string{"/secret/"}}}},
 		}, role.Env{
-			Metrics: s.reg, Access: lines, Log: slog.New(slog.DiscardHandler), Ready: func() { close(ready) },
-			Listen: func(ctx context.Context, addr string) (net.Listener, error) {
-				ln, err := role.ListenTCP(ctx, addr)
-				if err == nil {
-					s.addr = ln.Addr().String()
-				}
-				return ln, err
-			},
+			Metrics: s.reg, Access: lines, Log: slog.New(slog.NewTextHandler(s.text, nil)), Ready: func() { close(ready) },
 		})
 	}()
 	select {
@@ -71,6 +69,7 @@ func newSeeing(t *testing.T, format accesslog.Format, origin http.HandlerFunc) *
 	case err := <-ended:
 		t.Fatal(err)
 	}
+	s.addr = s.listening("http")
 	s.end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -95,6 +94,9 @@ func (s *seeing) ask(method, path string, fields ...string) int {
 // returned reads the rest.
 func (s *seeing) begin(method, path string, fields ...string) func() int {
 	s.t.Helper()
+	if s.client != nil {
+		return s.beginOver(method, path, fields...)
+	}
 	conn := s.send(method, path, fields...)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
@@ -105,7 +107,7 @@ func (s *seeing) begin(method, path string, fields ...string) func() int {
 	return func() int { return s.finish(conn, resp, method+" "+path) }
 }
 
-func (s *seeing) finish(conn net.Conn, resp *http.Response, what string) int {
+func (s *seeing) finish(conn io.Closer, resp *http.Response, what string) int {
 	s.t.Helper()
 	defer conn.Close()
 	n, err := io.Copy(io.Discard, resp.Body)
@@ -182,10 +184,17 @@ func (s *seeing) mix(o *mixOrigin) {
 		want(200, "GET", "/large.rpm")
 		s.leaves("/large.rpm", fields...) // then of the store
 	}
+	if s.client != nil { // nobody hears the answer
+		_, leave := s.open("GET", "/hang.rpm")
+		<-o.hanging
+		leave()
+		s.gone.Add(1)
+		return
+	}
 	for _, field := range []string{"Content-Length: 1\r\nTransfer-Encoding: chunked", "X : a", "X: a\n"} { // what is no request
 		want(400, "POST", "/form", field)
 	}
-	conn := s.send("GET", "/hang.rpm") // nobody hears the answer
+	conn := s.send("GET", "/hang.rpm")
 	<-o.hanging
 	_ = conn.(*net.TCPConn).SetLinger(0)
 	_ = conn.Close()
@@ -195,6 +204,10 @@ func (s *seeing) mix(o *mixOrigin) {
 // leaves begins to read, and goes.
 func (s *seeing) leaves(path string, fields ...string) {
 	s.t.Helper()
+	if s.client != nil {
+		s.leavesOver(path, fields...)
+		return
+	}
 	conn := s.send("GET", path, fields...)
 	_ = conn.(*net.TCPConn).SetReadBuffer(4096)
 	if _, err := io.ReadFull(conn, make([]byte, 1000)); err != nil {
@@ -338,8 +351,19 @@ func (s *seeing) counted() tally {
 // request and to the byte, by outcome, status and reason; and GoAccess reads the
 // log as what it is.
 func TestLogAndMetricsAgree(t *testing.T) {
+	for _, proto := range []string{"http/1.1", "h2", "h3"} {
+		t.Run(proto, func(t *testing.T) { logAndMetricsAgree(t, proto) })
+	}
+}
+
+func logAndMetricsAgree(t *testing.T, proto string) {
 	origin := newMixOrigin()
 	s := newSeeing(t, accesslog.Combined, origin.serve)
+	refused := []string{"error:ambiguous_length", "error:bad_field", "error:bad_line_end"}
+	if proto != "http/1.1" {
+		s.over(proto)
+		refused = nil
+	}
 	s.mix(origin)
 	s.end()
 	logged, counted := s.logged(), s.counted()
@@ -350,7 +374,7 @@ func TestLogAndMetricsAgree(t *testing.T) {
 	if logged.Total != float64(s.answers.Load()+s.gone.Load()) {
 		t.Errorf("%v lines for %d answers and %d clients that left", logged.Total, s.answers.Load(), s.gone.Load())
 	}
-	for _, outcome := range []string{"hit", "join", "miss", "pass", "error:status_5xx", "error:reset", "error:bad_path", "own", "error:access_denied", "error:only_if_cached", "error:client_gone", "error:ambiguous_length", "error:bad_field", "error:bad_line_end"} {
+	for _, outcome := range append(refused, "hit", "join", "miss", "pass", "error:status_5xx", "error:reset", "error:bad_path", "own", "error:access_denied", "error:only_if_cached", "error:client_gone") {
 		if logged.Requests[outcome] == 0 {
 			t.Errorf("no request of outcome %s: %v", outcome, logged.Requests)
 		}
