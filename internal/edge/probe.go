@@ -158,8 +158,7 @@ func (e *Edge) firstRun(f *flight, client http.Header, resp *http.Response, part
 	cc := httpcache.ParseResponse(resp.Header)
 	storable, shared := c.storable(client, &whole, cc, asked, got)
 	state := c.state(http.StatusOK, resp.Header, cc, asked, got)
-	if !storable || !shared || ifRange(c, resp.Header) == "" ||
-		!c.policy.Ruled() && (state.Flags&flagExplicit == 0 || len(resp.Header["Vary"]) > 0 || len(resp.Header["Set-Cookie"]) > 0 || len(cc.PrivateFields)+len(cc.NoCacheFields) > 0) {
+	if !storable || !shared || !c.sliceable(resp.Header, state) {
 		return nil, false
 	}
 	id, meta := newMeta(c, client, &whole, cc, got)
@@ -183,6 +182,38 @@ func (e *Edge) firstRun(f *flight, client http.Header, resp *http.Response, part
 	f.again, f.passOn, f.verdict = true, true, verdictAlone
 	e.settled(f)
 	return nil, true
+}
+
+// sliceable reports whether the rest of a long file may be added later to a part
+// of it that came with these fields.
+func (c *call) sliceable(h http.Header, st diskcache.State) bool {
+	p := c.policy
+	if p.Pass || p.Digest.Kind != layout.NoDigest || p.Set != (layout.Set{}) || ifRange(c, h) == "" {
+		return false
+	}
+	cc := httpcache.ParseResponse(h)
+	return p.Ruled() || st.Flags&flagExplicit != 0 && len(h["Vary"]) == 0 && len(h["Set-Cookie"]) == 0 && len(cc.PrivateFields)+len(cc.NoCacheFields) == 0
+}
+
+// keepPart keeps the whole slices of a long file whose last reader has left in
+// the middle, unless there is something better. It must come before the Abort of
+// the writer, and does nothing for a fill that was not given up.
+func (e *Edge) keepPart(f *flight) {
+	fl, c := f.fill, &f.call
+	if fl.size < slicedFrom || !fl.isClosing() || f.early || c.candidate || !c.sliceable(f.meta.Header, f.state) {
+		return
+	}
+	e.purgeMu.RLock() // a purge sees the flight or the entry
+	defer e.purgeMu.RUnlock()
+	st, drop := e.store.Since(f.epoch, f.state, f.meta)
+	if drop || st != f.state || f.isPurged() || e.store.Peek(fl.w.ID()) != nil {
+		return
+	}
+	if err := fl.w.CommitPart(fl.size, f.state); err != nil {
+		e.log.DebugContext(e.ctx, "answer not stored", slog.Any("error", err))
+		return
+	}
+	e.names.add(c, fl.w.ID(), nil)
 }
 
 // firstAssembly begins the entry. Nobody finds it before its first slices are

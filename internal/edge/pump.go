@@ -148,6 +148,7 @@ func (e *Edge) pump(f *flight, resp *http.Response) {
 func (e *Edge) copyBody(f *flight, resp *http.Response, check *verifier, early bool) (*diskcache.Entry, error) {
 	w := f.fill.w
 	defer w.Abort()
+	defer e.keepPart(f)
 	given := false
 	defer func() {
 		if !given {

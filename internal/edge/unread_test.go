@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"freshet/api/edgeapi"
 )
 
 // open begins to read a file; the caller closes it, or cancels.
@@ -72,4 +74,49 @@ func TestUnreadSlices(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of a whole file that was begun and left, what came is kept, and only the rest
+// is fetched.
+func TestUnreadWhole(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		o := newHuge(200 << 20)
+		o.pause = 10 * time.Millisecond
+		w := newWorld(t, Config{Size: 1 << 30}, o.serve)
+		w.skim(hugePath, 21<<20)
+		sent := o.sent.Load()
+		if sent > 30<<20 {
+			t.Fatalf("the origin sent %d bytes", sent)
+		}
+		o.pause = 0
+		w.wantPart(w.get(hugePath, rangeOf(5<<20, 10<<20)), o.file, 5<<20, 10<<20)
+		if more := o.sent.Load() - sent; more > 0 {
+			t.Errorf("the origin sent %d bytes again", more)
+		}
+		w.restart()
+		if a := w.get(hugePath); a.status != 200 || a.body != o.file.part(0, 200<<20) {
+			t.Errorf("the whole: %d, %d bytes, %v", a.status, len(a.body), a.err)
+		}
+		if all := o.sent.Load(); all > 200<<20+10<<20 {
+			t.Errorf("the origin sent %d bytes in all", all)
+		}
+	})
+	bubble(t, func(t *testing.T) { // which is not kept in place of a whole one, nor after a purge
+		o := newHuge(100 << 20)
+		cfg, boss, _ := clients(t)
+		w := newWorld(t, Config{Size: 1 << 30, Control: cfg}, o.serve)
+		old := o.file
+		w.get(hugePath)
+		o.pause = 10 * time.Millisecond
+		o.replace(huge{100 << 20, 2}, `"v2"`)
+		w.purge(boss, edgeapi.PurgeRequest{Paths: []string{hugePath}})
+		w.skim(hugePath, 10<<20)
+		o.answer = func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		if a := w.get(hugePath); a.status != 200 || a.body != old.part(0, 100<<20) {
+			t.Errorf("the old one while the origin is away: %d, %d bytes", a.status, len(a.body))
+		}
+	})
 }

@@ -64,6 +64,21 @@ func (s State) Age(now time.Time) time.Duration {
 // maxMeta bounds an encoded Meta: header fields are at most some 10 kB.
 const maxMeta = 48 << 10
 
+// flags are what of it stands in the head of a record.
+func (m *Meta) flags() uint8 {
+	var flags uint8
+	if m.Fixed {
+		flags |= flagFixed
+	}
+	if m.Listed {
+		flags |= flagListed
+	}
+	if m.Index {
+		flags |= flagIndex
+	}
+	return flags
+}
+
 // append encodes m: strings with their lengths before them, lists with their
 // counts, numbers as in [binary.AppendUvarint]. Fixed, Index and Listed are in the
 // record's head.

@@ -74,22 +74,10 @@ func (s *Store) createPartial(id ID, meta *Meta, size, expect int64, state State
 		s.counts.refused.Add(1)
 		return nil, nil, ErrFirstSight
 	}
-	p := &Partial{store: s, meta: meta, state: state, fresh: true, refs: 1}
-	p.head = record{id: id, num: uint64(s.run)<<32 | uint64(s.serial.Add(1)), bodyLen: size, flags: flagFile | flagPartial, shift: shiftFor(size)}
-	if meta.Fixed {
-		p.head.flags |= flagFixed
-	}
-	if meta.Listed {
-		p.head.flags |= flagListed
-	}
-	if meta.Index {
-		p.head.flags |= flagIndex
-	}
-	n := sliceCount(size, p.head.shift)
-	if n*5 > maxRecord/2 {
+	if n := sliceCount(size, shiftFor(size)); n*5 > maxRecord/2 {
 		return nil, nil, ErrFull
 	}
-	p.have, p.sums, p.left = make([]uint64, (n+63)/64), make([]byte, 4*n), n
+	p := newPartial(s, id, uint64(s.run)<<32|uint64(s.serial.Add(1)), meta, size, state)
 	var err error
 	if p.h, err = s.files.createSparse(p.head); err != nil {
 		s.fault("begin a body", err)
@@ -102,6 +90,16 @@ func (s *Store) createPartial(id ID, meta *Meta, size, expect int64, state State
 		return nil, nil, err
 	}
 	return p, e, nil
+}
+
+// newPartial begins an entry of which nothing is there, and which nobody knows.
+// It has no file yet.
+func newPartial(s *Store, id ID, num uint64, meta *Meta, size int64, state State) *Partial {
+	p := &Partial{store: s, meta: meta, state: state, fresh: true, refs: 1}
+	p.head = record{id: id, num: num, bodyLen: size, flags: flagFile | flagPartial | meta.flags(), shift: shiftFor(size)}
+	n := sliceCount(size, p.head.shift)
+	p.have, p.sums, p.left = make([]uint64, (n+63)/64), make([]byte, 4*n), n
+	return p
 }
 
 // shiftFor chooses slices for a body of n bytes.

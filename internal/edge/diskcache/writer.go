@@ -80,9 +80,7 @@ func (w *Writer) begin(expect int64) error {
 		return ErrFirstSight
 	}
 	w.num = uint64(s.run)<<32 | uint64(s.serial.Add(1))
-	for w.shift < 40 && expect>>w.shift > 4096 {
-		w.shift += 2
-	}
+	w.shift = shiftFor(expect)
 	long := w.base+expect > s.maxRecord || s.buffer.Load() > maxBuffered
 	size := w.base + max(expect, 0)
 	if expect < 0 {
@@ -297,16 +295,7 @@ func (w *Writer) Commit(state State) (*Entry, error) {
 	w.ended = true
 	s := w.store
 	s.space.promise(-w.reserved)
-	r := record{id: w.id, num: w.num, bodyLen: w.n, metaLen: uint32(w.base - metaOff)}
-	if w.meta.Fixed {
-		r.flags |= flagFixed
-	}
-	if w.meta.Listed {
-		r.flags |= flagListed
-	}
-	if w.meta.Index {
-		r.flags |= flagIndex
-	}
+	r := record{id: w.id, num: w.num, bodyLen: w.n, metaLen: uint32(w.base - metaOff), flags: w.meta.flags()}
 	var raw []byte
 	if w.h != nil {
 		r.flags, r.shift = r.flags|flagFile, w.shift
