@@ -50,14 +50,21 @@ const (
 	better = 12
 
 	maxTable = 1 << 21 // entries, 8 MiB
+
+	// reach is how far around the place of the first and last change seeds are
+	// entered, at least. Where little has changed, little has moved.
+	reach = 256 << 10
 )
 
 // Matches returns what new has in common with old, in the order of new and
 // without overlap. Each of both has at most [MaxSize] bytes.
 func (m *Matcher) Matches(old, new []byte) []Match {
-	m.fill(old)
+	prefix := EqualPrefix(old, new)
+	suffix := equalSuffix(old[prefix:], new[prefix:])
+	changed := len(new) - prefix - suffix
+	m.fill(old, prefix-reach-2*changed, len(old)-suffix+reach+2*changed)
 	s := scan{old: old, new: new}
-	for i := 0; i+seed <= len(new); {
+	for i := prefix; i+seed <= len(new); {
 		if run := s.run(i); run >= seed {
 			i += run
 			continue
@@ -79,18 +86,19 @@ func (m *Matcher) Matches(old, new []byte) []Match {
 	return s.matches
 }
 
-// fill enters the seeds of the old version, at every so many bytes that the
-// table is not larger than maxTable.
-func (m *Matcher) fill(old []byte) {
-	step := max(2, (len(old)+maxTable-1)/maxTable)
-	size := 1 << bits.Len(uint(len(old)/step))
+// fill enters the seeds of old[from:to], as far as that exists, at every so many
+// bytes that the table is not larger than maxTable.
+func (m *Matcher) fill(old []byte, from, to int) {
+	from, to = max(0, from), min(len(old), to)
+	step := max(2, (to-from+maxTable-1)/maxTable)
+	size := 1 << bits.Len(uint((to-from)/step))
 	if cap(m.table) < size {
 		m.table = make([]uint32, size)
 	}
 	m.table = m.table[:size]
 	clear(m.table)
 	m.shift = uint(64 - bits.Len(uint(size-1)))
-	for i := 0; i+seed <= len(old); i += step {
+	for i := from; i+seed <= to; i += step {
 		m.table[m.slot(binary.LittleEndian.Uint64(old[i:]))] = uint32(i) + 1
 	}
 }
@@ -232,6 +240,22 @@ func EqualPrefix(a, b []byte) int {
 }
 
 const controlSize = 24
+
+// equalSuffix returns how many bytes a and b have in common at their end.
+func equalSuffix(a, b []byte) int {
+	n := 0
+	for n+8 <= min(len(a), len(b)) {
+		x := binary.LittleEndian.Uint64(a[len(a)-n-8:]) ^ binary.LittleEndian.Uint64(b[len(b)-n-8:])
+		if x != 0 {
+			return n + bits.LeadingZeros64(x)/8
+		}
+		n += 8
+	}
+	for n < min(len(a), len(b)) && a[len(a)-n-1] == b[len(b)-n-1] {
+		n++
+	}
+	return n
+}
 
 // MaxPatchSize bounds the bytes that [WritePatch] writes for a new version, or
 // window, of this size.
