@@ -1,13 +1,11 @@
 package h1
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,6 +29,7 @@ type work struct {
 	in     [inSize]byte
 	n      int // in[:n] was read
 	seen   int // in[:seen] was looked at and holds no whole request
+	header int // with turnHandler: in[:header] is the header of the request
 	req    Request
 	res    Response
 	fields [maxFields]Field
@@ -38,6 +37,13 @@ type work struct {
 
 	waits time.Time // since when the client has to take of the answer what it can
 	moved int64     // what it took since then
+	out   sender
+}
+
+func newWork() *work {
+	w := new(work)
+	w.out.onWrite, w.out.onFile = w.out.write, w.out.sendfile
+	return w
 }
 
 // errSlow says that a client takes its answer too slowly.
@@ -69,15 +75,17 @@ type buffers struct {
 	watch sync.Pool // of *watch
 }
 
-func (b *buffers) getWork() *work {
-	if w, ok := b.work.Get().(*work); ok {
-		return w
+func (b *buffers) getWork(c *conn) *work {
+	w, ok := b.work.Get().(*work)
+	if !ok {
+		w = newWork()
 	}
-	return new(work)
+	w.out.c = c
+	return w
 }
 
 func (b *buffers) putWork(w *work) {
-	w.n, w.seen = 0, 0
+	w.n, w.seen, w.out.c = 0, 0, nil
 	b.work.Put(w)
 }
 
@@ -117,10 +125,13 @@ type conn struct {
 	base     context.Context      //nolint:containedctx // of all requests, once a handler had one
 	state    atomic.Uint32        // connState…
 
-	w      *work     // nil while idle
-	readBy time.Time // the read deadline that is set
-	strict bool      // it is that of a header
-	first  bool      // no request came yet
+	w      *work         // nil while idle
+	readBy time.Time     // the read deadline that is set
+	strict bool          // it is that of a header
+	first  bool          // no request came yet
+	odd    oddity        // with turnGift
+	busy   bool          // requests follow one another
+	last   time.Duration // when the last one came, from the begin of the server on
 
 	sock *socket // nil: not a bare socket
 	one  [1]byte // what the others wait with
@@ -149,23 +160,23 @@ func newConn(s *Server, rwc net.Conn) *conn {
 // serve answers requests until the connection ends or is given away.
 func (c *conn) serve() {
 	defer c.s.forget(c)
-	for c.await() {
-		n, odd := c.request()
-		if odd != plain {
-			c.gift(odd)
+	for {
+		switch t := c.turns(); t {
+		case turnHandler:
+			if whole, mine := c.exchange(); !mine {
+				return
+			} else if whole {
+				continue
+			}
+		case turnGift:
+			c.gift(c.odd)
 			return
+		case turnWait, turnEnd:
 		}
-		if n == 0 {
-			break
-		}
-		if ok, mine := c.answer(n); !mine {
-			return
-		} else if !ok {
-			break
-		}
+		c.release()
+		_ = c.rwc.Close() // every byte that mattered was acknowledged by the kernel, or sending failed
+		return
 	}
-	c.release()
-	_ = c.rwc.Close() // every byte that mattered was acknowledged by the kernel, or sending failed
 }
 
 // open lets the connection in, if its source has not too many, and begins with
@@ -246,58 +257,6 @@ func (c *conn) handshake(ctx context.Context, tc *tls.Conn) Rejection {
 	return ""
 }
 
-// await waits for the begin of a request. It reports false when the connection
-// is to be closed.
-func (c *conn) await() bool {
-	if c.w != nil && c.w.n > 0 {
-		return true
-	}
-	c.release()
-	c.state.Store(connIdle)
-	if c.s.draining.Load() {
-		return false
-	}
-	c.idleDeadline()
-	n, err := c.readFirst()
-	if c.state.Swap(connActive) == connWoken {
-		c.readBy = time.Time{} // it was changed
-	} else if c.first {
-		c.late(err)
-	}
-	return n > 0 && err == nil
-}
-
-// late counts a header that did not come in its time, if err says so.
-func (c *conn) late(err error) {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.s.Metrics.Rejected(RejectHeaderTime)
-	}
-}
-
-// idleDeadline bounds the time until the next request. The first one has no
-// more time than its header.
-func (c *conn) idleDeadline() {
-	d := c.s.idleTimeout()
-	if c.first {
-		d = c.s.headerTimeout()
-	}
-	if d == 0 {
-		if !c.readBy.IsZero() {
-			c.setRead(time.Time{})
-		}
-		return
-	}
-	by := time.Now().Add(d)
-	if c.first {
-		c.setRead(by)
-		c.strict = true
-		return
-	}
-	if c.readBy.Before(by) {
-		c.setRead(by.Add(slack))
-	}
-}
-
 func (c *conn) setRead(by time.Time) {
 	c.readBy = by
 	_ = c.rwc.SetReadDeadline(by) // fails only when the connection is closed
@@ -327,73 +286,12 @@ func (c *conn) release() {
 	}
 }
 
-// request reads until a whole header is there. n is its length, 0 if the
-// connection is to be closed.
-func (c *conn) request() (n int, odd oddity) {
-	w := c.w
-	for {
-		if bytes.IndexByte(w.in[w.seen:w.n], '\n') >= 0 {
-			w.req = Request{Fields: w.fields[:0]}
-			if n, odd = w.req.parse(w.in[:w.n]); n > 0 || odd != plain {
-				return n, odd
-			}
-		}
-		w.seen = w.n
-		if w.n == inSize {
-			return 0, oddSize
-		}
-		if !c.strict && c.s.headerTimeout() > 0 {
-			c.setRead(time.Now().Add(c.s.headerTimeout()))
-			c.strict = true
-		}
-		k, err := c.readMore()
-		w.n += k
-		if err != nil || k == 0 {
-			c.late(err)
-			return 0, plain
-		}
-	}
-}
-
-// answer answers the request whose header is the first n bytes. ok says that the
-// next one may come, mine that the connection is still ours.
-func (c *conn) answer(n int) (ok, mine bool) {
-	w := c.w
-	c.first, c.strict = false, false
-	w.req.Begun, w.req.Client, w.req.Remote = time.Now(), c.client, c.remote
-	_, secure := c.rwc.(*tls.Conn)
-	w.req.Clear = !secure
-	w.res = Response{Head: w.head[:0]}
-	if !c.s.Handler.Answer(&w.req, &w.res) {
-		return c.exchange(n)
-	}
-	closing := w.req.Close || c.s.draining.Load()
-	if closing {
-		w.res.Head = append(w.res.Head, "Connection: close\r\n"...)
-	}
-	w.res.Head = append(w.res.Head, "\r\n"...)
-	sent, err := c.send(&w.res)
-	w.waits = time.Time{}
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errSlow) {
-		c.s.Metrics.Rejected(RejectSlow)
-	}
-	c.s.Handler.Sent(&w.req, &w.res, sent, err)
-	w.res.Body, w.res.File, w.res.Tag = nil, nil, nil
-	if closing || err != nil {
-		return false, true
-	}
-	w.n = copy(w.in[:], w.in[n:w.n])
-	w.seen = 0
-	return true, true
-}
-
 // gift leaves the connection to net/http, with all that was read.
-func (c *conn) gift(why oddity) (ok, mine bool) {
+func (c *conn) gift(why oddity) {
 	c.s.Metrics.gave(why)
 	c.resetDeadlines()
 	c.s.give(c, slices.Clone(c.w.in[:c.w.n]))
 	c.release()
-	return false, false
 }
 
 // AddressOf is the IP address in addr, if there is one.

@@ -13,16 +13,18 @@ import (
 	"time"
 )
 
-// exchange answers the request whose header is the first n bytes by the general
-// handler, in the goroutine of the connection. ok says that the next one may
-// come, mine that the connection is still ours.
-func (c *conn) exchange(n int) (ok, mine bool) {
+// exchange answers the request in front by the general handler, in the goroutine
+// of the connection. ok says that the next one may come, mine that the connection
+// is still ours.
+func (c *conn) exchange() (ok, mine bool) {
 	w := c.w
+	n := w.header
 	wr := &writer{c: c, head: w.req.Head, closing: w.req.Close, length: -1}
 	wr.ctx.Begin(c.values())
 	req := c.httpRequest(n, &wr.ctx)
 	if req == nil {
-		return c.gift(oddTarget)
+		c.gift(oddTarget)
+		return false, false
 	}
 	c.s.Metrics.Other()
 	wr.room = c.s.buffers.getRoom()
@@ -31,8 +33,7 @@ func (c *conn) exchange(n int) (ok, mine bool) {
 		defer context.AfterFunc(base, func() { wr.ctx.Cancel(context.Cause(base)) })()
 	}
 	wr.buf, wr.out = wr.room.body[:0], wr.room.out[:0]
-	w.n = copy(w.in[:], w.in[n:w.n])
-	w.seen = 0
+	w.answered(n)
 	watch := c.s.buffers.getWatch()
 	watch.begin(c, &wr.ctx)
 	whole := wr.run(c.s.handler, req)

@@ -6,42 +6,17 @@ import (
 	"time"
 )
 
-// readFirst reads the first bytes of a request.
-func (c *conn) readFirst() (int, error) {
-	if c.sock != nil {
-		n, err := c.sock.readSome()
-		if c.w != nil {
-			c.w.n = n
-		}
-		return n, err
-	}
-	n, err := c.rwc.Read(c.one[:])
-	if n > 0 {
-		c.w = c.s.buffers.getWork()
-		c.w.in[0], c.w.n = c.one[0], 1
-	}
-	return n, err
-}
-
-// readMore reads behind what is there.
-func (c *conn) readMore() (int, error) {
-	if c.sock != nil {
-		return c.sock.readSome()
-	}
-	return c.rwc.Read(c.w.in[c.w.n:])
-}
-
 // send sends a response. It returns how much of the body went out.
 func (c *conn) send(r *Response) (int64, error) {
 	switch {
 	case r.File == nil:
 		return c.sendMemory(r.Head, r.Body)
 	case r.Length > sendfileFrom && c.sock != nil:
-		if _, err := c.sock.writeAll(r.Head, nil, true); err != nil {
+		if _, err := c.w.out.writeAll(r.Head, nil, true); err != nil {
 			return 0, err
 		}
 		r.Started = time.Now()
-		return c.sock.sendFile(r.File, r.Offset, r.Length)
+		return c.w.out.sendFile(r.File, r.Offset, r.Length)
 	}
 	out := c.s.buffers.getOut()
 	defer c.s.buffers.out.Put(out)
@@ -86,7 +61,7 @@ func (c *conn) sendMemory(head, body []byte) (int64, error) {
 		if len(body) <= cap(head)-len(head) {
 			first, body = append(head, body...), nil
 		}
-		n, err := c.sock.writeAll(first, body, false)
+		n, err := c.w.out.writeAll(first, body, false)
 		return int64(max(0, n-len(head))), err
 	}
 	if len(head) > 0 && len(body) > 0 && len(head)+len(body) <= outSize {

@@ -43,6 +43,7 @@ type Server struct {
 	// handler. It must not wait.
 	Refused func(r *Refused)
 
+	begun    time.Time
 	slow     *handover
 	handler  http.Handler    // of HTTP
 	base     context.Context //nolint:containedctx // of all requests, as net/http has it
@@ -91,6 +92,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.Limits.Handshakes > 0 {
 		s.handshakes = make(chan struct{}, s.Limits.Handshakes)
 	}
+	s.begun = time.Now()
 	s.conns = make(map[*conn]struct{})
 	s.sources = make(map[netip.Prefix]int)
 	s.slow = newHandover(ln.Addr())

@@ -20,19 +20,90 @@ const (
 	sendfileMax = 2 << 20
 )
 
-// socket does the reading and writing of a connection that is nothing but a
-// socket. The runtime's poller waits; the calls are made here, so that an idle
-// connection needs no buffer, and a deadline is set only for what has to wait.
+// socket does the reading of a connection that is nothing but a socket, and a
+// sender the writing. The runtime's poller waits; the calls are made here, so
+// that an idle connection needs no buffer, and a deadline is set only for what
+// has to wait.
 //
-// The callbacks are made once, and their arguments stand beside them, because
-// this is done for every request.
+// As long as requests are hits, all is done between two waits of one
+// [syscall.RawConn.Read]: nothing else of a connection costs as little.
 type socket struct {
-	c   *conn
-	raw syscall.RawConn
+	c      *conn
+	raw    syscall.RawConn
+	onRead func(fd uintptr) bool // read; made once
+	next   turn
+	// held is the descriptor while read runs, which keeps it from being closed;
+	// -1 at other times.
+	held int
+}
 
-	onRead  func(fd uintptr) bool
-	onWrite func(fd uintptr) bool
-	onFile  func(fd uintptr) bool
+func newSocket(c *conn, raw syscall.RawConn) *socket {
+	s := &socket{c: c, raw: raw, held: -1}
+	s.onRead = s.read
+	return s
+}
+
+// turns answers hits until something else is to be done than to wait.
+func (s *socket) turns() turn {
+	c := s.c
+	err := s.raw.Read(s.onRead)
+	if err == nil {
+		return s.next
+	}
+	if c.busy && errors.Is(err, os.ErrDeadlineExceeded) && c.state.CompareAndSwap(connIdle, connActive) {
+		c.busy = false
+		return c.pause() // and then look
+	}
+	c.woken(err)
+	return turnEnd
+}
+
+// read answers all that is there, and reports false when it has to wait for
+// more.
+func (s *socket) read(fd uintptr) bool {
+	s.held = int(fd)
+	s.next = s.turn(fd)
+	s.held = -1
+	return s.next != turnWait
+}
+
+func (s *socket) turn(fd uintptr) turn {
+	c := s.c
+	for {
+		if c.w == nil {
+			c.w = c.s.buffers.getWork(c)
+		}
+		room := c.w.in[c.w.n:]
+		n, err := receive(fd, room)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.EAGAIN):
+			return c.pause()
+		}
+		c.woken(err)
+		if err != nil || n == 0 {
+			return turnEnd
+		}
+		c.w.n += n
+		if t := c.hits(); t != turnWait {
+			return t
+		}
+		if c.busy && c.w.n == 0 && n < len(room) {
+			// If there were more, the poller would say so, and asking costs. It would
+			// not say that the client has left, if that came with the request: it is
+			// seen after lookAfter.
+			return c.pause()
+		}
+	}
+}
+
+// sender does the writing. Its callbacks are made once, and their arguments stand
+// beside them, because this is done for every request.
+type sender struct {
+	c       *conn
+	onWrite func(fd uintptr) bool // write
+	onFile  func(fd uintptr) bool // sendfile
 
 	n    int
 	err  error
@@ -44,44 +115,8 @@ type socket struct {
 	left int64
 }
 
-func newSocket(c *conn, raw syscall.RawConn) *socket {
-	s := &socket{c: c, raw: raw}
-	s.onRead, s.onWrite, s.onFile = s.read, s.write, s.sendfile
-	return s
-}
-
-// read reads into the buffer of the connection, which gets one for that if it
-// has none.
-func (s *socket) read(fd uintptr) bool {
-	c := s.c
-	idle := c.w == nil
-	if idle {
-		c.w = c.s.buffers.getWork()
-	}
-	s.n, s.err = receive(fd, c.w.in[c.w.n:])
-	for errors.Is(s.err, unix.EINTR) {
-		s.n, s.err = receive(fd, c.w.in[c.w.n:])
-	}
-	if s.err == nil {
-		return true
-	}
-	s.n = 0
-	if idle {
-		c.release()
-	}
-	return !errors.Is(s.err, unix.EAGAIN)
-}
-
-func (s *socket) readSome() (int, error) {
-	s.n, s.err = 0, nil
-	if err := s.raw.Read(s.onRead); err != nil {
-		return 0, err
-	}
-	return s.n, s.err
-}
-
 // write writes what it can of out.
-func (s *socket) write(fd uintptr) bool {
+func (s *sender) write(fd uintptr) bool {
 	var err error
 	switch {
 	case len(s.out[1]) > 0 && len(s.out[0]) > 0:
@@ -97,7 +132,7 @@ func (s *socket) write(fd uintptr) bool {
 }
 
 // sendfile sends what it can of the file.
-func (s *socket) sendfile(fd uintptr) bool {
+func (s *sender) sendfile(fd uintptr) bool {
 	var err error
 	s.n, err = unix.Sendfile(int(fd), s.file, &s.off, int(min(s.left, sendfileMax)))
 	if err == nil && s.n == 0 {
@@ -108,7 +143,7 @@ func (s *socket) sendfile(fd uintptr) bool {
 
 // did notes the result of a call, and reports whether the poller's work is
 // done.
-func (s *socket) did(err error) bool {
+func (s *sender) did(err error) bool {
 	s.err = nil
 	if err == nil {
 		return true
@@ -124,7 +159,7 @@ func (s *socket) did(err error) bool {
 }
 
 // writeAll writes two pieces as one, and returns how much of both went out.
-func (s *socket) writeAll(a, b []byte, more bool) (int, error) {
+func (s *sender) writeAll(a, b []byte, more bool) (int, error) {
 	s.out[0], s.out[1], s.more = a, b, more
 	sent := 0
 	for first := true; ; first = false {
@@ -144,7 +179,7 @@ func (s *socket) writeAll(a, b []byte, more bool) (int, error) {
 }
 
 // sendFile sends n bytes of f from off on, and returns how many it sent.
-func (s *socket) sendFile(f *os.File, off, n int64) (int64, error) {
+func (s *sender) sendFile(f *os.File, off, n int64) (int64, error) {
 	s.file, s.off, s.left = int(f.Fd()), off, n
 	for first := true; ; first = false {
 		if err := s.step(s.onFile, first); err != nil {
@@ -159,7 +194,7 @@ func (s *socket) sendFile(f *os.File, off, n int64) (int64, error) {
 
 // step makes one call. The first one does not wait; for the others there is a
 // deadline.
-func (s *socket) step(f func(fd uintptr) bool, first bool) error {
+func (s *sender) step(f func(fd uintptr) bool, first bool) error {
 	s.wait = !first
 	if s.wait {
 		now := time.Now()
@@ -170,14 +205,16 @@ func (s *socket) step(f func(fd uintptr) bool, first bool) error {
 			return err
 		}
 	}
-	if err := s.raw.Write(f); err != nil {
+	if sock := s.c.sock; first && sock.held >= 0 {
+		f(uintptr(sock.held))
+	} else if err := sock.raw.Write(f); err != nil {
 		return err
 	}
 	return s.err
 }
 
 // relax takes the deadline away, if there is one.
-func (s *socket) relax(none bool) error {
+func (s *sender) relax(none bool) error {
 	if none {
 		return nil
 	}

@@ -344,11 +344,11 @@ func (w *writer) sendFile(r io.Reader) (sent int64, done bool, err error) {
 	}
 	w.resume()
 	if len(w.out) > 0 {
-		_, err = w.c.sock.writeAll(w.out, nil, true)
+		_, err = w.c.w.out.writeAll(w.out, nil, true)
 		w.out = w.out[:0]
 	}
 	if err == nil {
-		sent, err = w.c.sock.sendFile(f, at, limited.N)
+		sent, err = w.c.w.out.sendFile(f, at, limited.N)
 	}
 	w.pause()
 	w.written += sent
