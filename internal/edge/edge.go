@@ -85,6 +85,7 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 		cfg: cfg, env: env, log: env.Log,
 		flights: make(map[diskcache.ID]*flight), live: make(map[*flight]struct{}), sites: make(map[string]*site),
 	}
+	e.buffers.size, e.small.size = bufferSize, streamBuffer
 	e.readers = newReaders()
 	e.solo.max, e.failing.max, e.negatives.max, e.wrong.max = 1<<16, 1<<16, 1<<12, 1<<12
 	e.unsliced.max, e.altered.max, e.assemblies = 1<<12, 1<<12, make(map[*diskcache.Partial]*assembly)
@@ -308,28 +309,39 @@ func (e *Edge) Close() error {
 const (
 	// bufferSize is that of the buffers bodies are moved with.
 	bufferSize = 128 << 10
-	// streamBuffer is that of those for one of many streams of a connection: a
-	// client can have all of them wait.
+	// streamBuffer is that of those for short bodies, and for one of many streams
+	// of a connection: a client can have all of them wait.
 	streamBuffer = 16 << 10
 )
 
 // bufferPool lends buffers of one size.
-type bufferPool struct{ pool sync.Pool }
+type bufferPool struct {
+	size int
+	pool sync.Pool
+}
 
-func (p *bufferPool) get(size int) *[]byte {
+func (p *bufferPool) get() *[]byte {
 	if b, ok := p.pool.Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, size)
+	b := make([]byte, p.size)
 	return &b
 }
 
 func (p *bufferPool) put(b *[]byte) { p.pool.Put(b) }
 
-// buffer lends what the answer's body is moved with, until it is given back.
-func (rp *reply) buffer() (buf *[]byte, giveBack func(*[]byte)) {
-	if rp.r.ProtoMajor > 1 {
-		return rp.e.small.get(streamBuffer), rp.e.small.put
+// lender lends what a body of n bytes, -1 if that is not known, is moved with.
+func (e *Edge) lender(n int64) *bufferPool {
+	if n >= 0 && n <= streamBuffer {
+		return &e.small
 	}
-	return rp.e.buffers.get(bufferSize), rp.e.buffers.put
+	return &e.buffers
+}
+
+// lender lends what n bytes of the answer's body are moved with.
+func (rp *reply) lender(n int64) *bufferPool {
+	if rp.r.ProtoMajor > 1 {
+		return &rp.e.small
+	}
+	return rp.e.lender(n)
 }

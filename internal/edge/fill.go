@@ -177,6 +177,16 @@ func (f *fill) read(done <-chan struct{}, c *cursor, off int64) (n int64, err er
 	}
 }
 
+// whole returns the body if it is complete, proved right, and in memory.
+func (f *fill) whole() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.done || f.err != nil || f.window != nil {
+		return nil
+	}
+	return f.w.Bytes()
+}
+
 // waits reports whether a read at off would have to wait.
 func (f *fill) waits(off int64) bool {
 	f.mu.Lock()

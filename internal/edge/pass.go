@@ -178,9 +178,9 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 	}
 	rp.explain(h, httpcache.Freshness{}, false)
 	rp.start(resp.StatusCode)
-	buf, giveBack := rp.buffer()
-	defer giveBack(buf)
-	flush := http.NewResponseController(rp.w)
+	lender := rp.lender(resp.ContentLength)
+	buf := lender.get()
+	defer lender.put(buf)
 	check := rp.verifies(resp)
 	defer check.close()
 	var got int64
@@ -198,9 +198,9 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 			}
 			_, werr := rp.w.Write((*buf)[:n])
 			if werr == nil && n < len(*buf) && err == nil { // the end is flushed by net/http
-				werr = flush.Flush()
+				werr = rp.flush()
 			}
-			if werr != nil && !errors.Is(werr, http.ErrNotSupported) {
+			if werr != nil {
 				rp.cut(toClient(werr))
 			}
 		}

@@ -155,8 +155,9 @@ func (e *Edge) copyBody(f *flight, resp *http.Response, check *verifier, early b
 			_ = resp.Body.Close() // every byte was read, or the rest is not wanted
 		}
 	}()
-	buf := e.buffers.get(bufferSize)
-	defer e.buffers.put(buf)
+	lender := e.lender(resp.ContentLength)
+	buf := lender.get()
+	defer lender.put(buf)
 	for {
 		n, err := resp.Body.Read(*buf)
 		if n > 0 {

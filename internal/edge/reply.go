@@ -171,6 +171,14 @@ func (rp *reply) start(status int) {
 	rp.w.WriteHeader(status)
 }
 
+// flush sends what was written, where that can be said.
+func (rp *reply) flush() error {
+	if err := http.NewResponseController(rp.w).Flush(); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return nil
+}
+
 // send answers with a representation of the given size (-1: unknown), applying
 // the request's conditions and ranges.
 func (rp *reply) send(status int, repr http.Header, size int64, src source) {
@@ -362,8 +370,9 @@ func (s stored) send(rp *reply, off, n int64) (int64, error) {
 			return s.sendFile(rp, f, off, n)
 		}
 	}
-	buf, giveBack := rp.buffer()
-	defer giveBack(buf)
+	lender := rp.lender(n)
+	buf := lender.get()
+	defer lender.put(buf)
 	var sent int64
 	for sent < n {
 		chunk := (*buf)[:min(n-sent, int64(len(*buf)))]
@@ -417,16 +426,20 @@ func toClient(err error) error {
 
 // send implements source: it follows the fill.
 func (f *fill) send(rp *reply, off, n int64) (int64, error) {
-	buf, giveBack := rp.buffer()
-	defer giveBack(buf)
-	flush := http.NewResponseController(rp.w)
+	if b := f.whole(); b != nil && n >= 0 {
+		sent, err := rp.w.Write(b[off : off+n])
+		return int64(sent), toClient(err)
+	}
+	lender := rp.lender(n)
+	buf := lender.get()
+	defer lender.put(buf)
 	done := rp.r.Context().Done()
 	c := f.place(off)
 	defer f.unplace(c)
 	var sent int64
 	for n < 0 || sent < n {
 		if f.waits(off + sent) {
-			if err := flush.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			if err := rp.flush(); err != nil {
 				return sent, toClient(err)
 			}
 		}

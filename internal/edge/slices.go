@@ -272,7 +272,7 @@ const unreadSlices = 1
 // take writes a run's slices, which come behind skip other bytes. If nobody
 // reads any more, what it has not begun is left to who wants it.
 func (a *assembly) take(r *run, body io.Reader, skip int64) error {
-	buf := a.e.buffers.get(bufferSize)
+	buf := a.e.buffers.get()
 	defer a.e.buffers.put(buf)
 	if r.first == r.end {
 		return nil
@@ -448,10 +448,9 @@ func (a assembled) send(rp *reply, off, n int64) (int64, error) {
 		sent int64
 		f    *os.File
 	)
-	flush := http.NewResponseController(rp.w)
 	for sent < n {
 		if a.claim(rp.c, rp.r.Header, off+sent, n-sent) != nil { // it will have to wait
-			if err := flush.Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			if err := rp.flush(); err != nil {
 				return sent, toClient(err)
 			}
 			err := a.await(rp.r.Context().Done(), rp.c, rp.r.Header, off+sent, n-sent)
@@ -492,8 +491,9 @@ func (a assembled) sendPast(rp *reply, off, n int64) (int64, error) {
 		return 0, err
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end, or cut
-	buf, giveBack := rp.buffer()
-	defer giveBack(buf)
+	lender := rp.lender(n)
+	buf := lender.get()
+	defer lender.put(buf)
 	var sent int64
 	for sent < n {
 		k, err := resp.Body.Read((*buf)[:min(n-sent, int64(len(*buf)))])

@@ -71,14 +71,15 @@ func TestBodiesOfRequestsThatFail(t *testing.T) {
 
 // Many answers of one connection that nobody takes need little memory each.
 func TestBuffersOfStreams(t *testing.T) {
-	e := new(Edge)
+	e := &Edge{buffers: bufferPool{size: bufferSize}, small: bufferPool{size: streamBuffer}}
 	for major, want := range map[int]int{1: bufferSize, 2: streamBuffer, 3: streamBuffer} {
 		for range 2 { // the second may be one that was used
-			buf, giveBack := (&reply{e: e, r: &http.Request{ProtoMajor: major}}).buffer()
+			lender := (&reply{e: e, r: &http.Request{ProtoMajor: major}}).lender(1 << 20)
+			buf := lender.get()
 			if len(*buf) != want {
 				t.Errorf("HTTP/%d: %d bytes", major, len(*buf))
 			}
-			giveBack(buf)
+			lender.put(buf)
 		}
 	}
 }

@@ -54,7 +54,11 @@ func (c *conn) exchange() (ok, mine bool) {
 // values is what the contexts of the connection's requests hold.
 func (c *conn) values() context.Context {
 	if c.base == nil {
-		c.base = context.WithoutCancel(context.WithValue(c.s.base, http.LocalAddrContextKey, c.rwc.LocalAddr()))
+		base := c.s.base
+		if base.Done() != nil {
+			base = context.WithoutCancel(base)
+		}
+		c.base = context.WithValue(base, http.LocalAddrContextKey, c.rwc.LocalAddr())
 	}
 	return c.base
 }

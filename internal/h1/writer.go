@@ -62,6 +62,23 @@ type writer struct {
 // hints are the fields of an answer that change what is added to it.
 type hints struct{ date, kind, length, coded, transfer, connection, sayClose, trailer bool }
 
+// omitted are the fields that a handler set and that are not sent as they are.
+type omitted struct{ length, kind, transfer, connection bool }
+
+func (o omitted) has(name string) bool {
+	switch name {
+	case "Content-Length":
+		return o.length
+	case "Content-Type":
+		return o.kind
+	case "Transfer-Encoding":
+		return o.transfer
+	case "Connection":
+		return o.connection
+	}
+	return false
+}
+
 var errOver = errors.New("the answer is over")
 
 // Header implements [http.ResponseWriter].
@@ -93,7 +110,7 @@ func (w *writer) WriteHeader(status int) {
 	}
 	if status < 200 && status != http.StatusSwitchingProtocols {
 		w.out = appendStatus(w.out, status)
-		w.out = appendFields(w.out, w.header, func(name string) bool { return name == "Content-Length" || name == "Transfer-Encoding" })
+		w.out = appendFields(w.out, w.header, omitted{length: true, transfer: true})
 		w.out = append(w.out, "\r\n"...)
 		_ = w.emit(nil) // the client may be gone: writing the answer will tell
 		return
@@ -106,7 +123,7 @@ func (w *writer) WriteHeader(status int) {
 
 // judge looks at the fields of the answer: how long it is, how it is framed, and
 // what becomes of the connection. It returns which fields are not sent.
-func (w *writer) judge() (without func(name string) bool) {
+func (w *writer) judge() (without omitted) {
 	h := w.header
 	if lines := h["Content-Length"]; len(lines) > 0 {
 		w.has.length = true
@@ -130,36 +147,23 @@ func (w *writer) judge() (without func(name string) bool) {
 	for name := range h {
 		w.has.trailer = w.has.trailer || isTrailer(name)
 	}
-	noLength, noTransfer, noType := false, false, false
 	switch {
 	case !bodyAllowed(w.status):
-		noLength, noTransfer, noType = true, true, w.status == http.StatusNotModified
+		without.length, without.transfer, without.kind = true, true, w.status == http.StatusNotModified
 	case w.head:
-		noTransfer = true
-		noLength = w.length >= 0 && w.has.transfer && transfer != "identity"
+		without.transfer = true
+		without.length = w.length >= 0 && w.has.transfer && transfer != "identity"
 	case w.length >= 0 && (!w.has.transfer || transfer == "identity"):
-		noTransfer = true
+		without.transfer = true
 	case transfer == "identity": // as long as the connection
 		w.bare, w.closing = true, true
-		noLength, noTransfer = true, true
+		without.length, without.transfer = true, true
 	default: // chunked, if it turns out to be long
-		noLength, noTransfer = true, transfer == "chunked"
+		without.length, without.transfer = true, transfer == "chunked"
 		w.length = -1
 	}
-	noConnection := w.judgeConnection()
-	return func(name string) bool {
-		switch name {
-		case "Content-Length":
-			return noLength
-		case "Content-Type":
-			return noType
-		case "Transfer-Encoding":
-			return noTransfer
-		case "Connection":
-			return noConnection
-		}
-		return isTrailer(name)
-	}
+	without.connection = w.judgeConnection()
+	return without
 }
 
 // judgeConnection sees whether the connection ends with the answer, and reports
@@ -436,7 +440,7 @@ func (w *writer) end() bool {
 	}
 	if w.chunked {
 		w.out = append(w.out, "0\r\n"...)
-		w.out = appendFields(w.out, w.after(), func(string) bool { return false })
+		w.out = appendFields(w.out, w.after(), omitted{})
 		w.out = append(w.out, "\r\n"...)
 	}
 	if w.emit(nil) != nil {
@@ -477,9 +481,9 @@ func appendStatus(b []byte, status int) []byte {
 	return append(b, "\r\n"...)
 }
 
-// appendFields adds the fields of h by their names, but those of which without
-// reports true, and those that are no fields.
-func appendFields(b []byte, h http.Header, without func(name string) bool) []byte {
+// appendFields adds the fields of h by their names, but those omitted, and those
+// whose names are none: [http.TrailerPrefix] makes such names.
+func appendFields(b []byte, h http.Header, without omitted) []byte {
 	var stack [24]string
 	names := stack[:0]
 	for name := range h {
@@ -487,7 +491,7 @@ func appendFields(b []byte, h http.Header, without func(name string) bool) []byt
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if without(name) || !httpguts.ValidHeaderFieldName(name) {
+		if without.has(name) || !httpguts.ValidHeaderFieldName(name) {
 			continue
 		}
 		for _, value := range h[name] {

@@ -260,6 +260,17 @@ func (w *Writer) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// Bytes returns what was written, after Commit, while it is in memory; else nil.
+// It is only read.
+func (w *Writer) Bytes() []byte {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.h != nil || !w.ended {
+		return nil
+	}
+	return w.buf[w.base : w.base+w.n]
+}
+
 // Retain keeps ReadAt working after Commit or Abort until release is called.
 // It must be called before either.
 func (w *Writer) Retain() (release func()) {

@@ -83,8 +83,9 @@ func (g *Group) Do(ctx context.Context, r Request) (*http.Response, error) {
 	*r.Trace = Trace{}
 	if len(g.Origins) == 1 {
 		o := g.Origins[0]
-		o.health.claim(time.Now())
-		return o.Do(ctx, r)
+		now := time.Now()
+		o.health.claim(now)
+		return o.do(ctx, &r, o.headBy(now), nil)
 	}
 	now := time.Now()
 	order := g.order(&r, now)

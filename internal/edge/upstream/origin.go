@@ -72,11 +72,16 @@ func (o *Origin) Healthy() bool { return !o.health.ejected() }
 // the body, whose end is known to be the true one unless [Delimited] says
 // otherwise. Closing the body early cuts the connection.
 func (o *Origin) Do(ctx context.Context, r Request) (*http.Response, error) {
-	var by time.Time
-	if o.FirstByte > 0 {
-		by = time.Now().Add(o.FirstByte)
+	return o.do(ctx, &r, o.headBy(time.Now()), nil)
+}
+
+// headBy is when there must be the header of an answer to what is asked now, zero
+// if there is no limit.
+func (o *Origin) headBy(now time.Time) time.Time {
+	if o.FirstByte <= 0 {
+		return time.Time{}
 	}
-	return o.do(ctx, &r, by, nil)
+	return now.Add(o.FirstByte)
 }
 
 // do asks with the header due by a given time. cancel, if not nil, is called
@@ -146,12 +151,12 @@ func (o *Origin) byClient(ctx context.Context, r *Request, by time.Time) (*http.
 	if !strings.HasPrefix(r.URI, "/") {
 		return nil, &Error{BadMessage, fmt.Errorf("path %q", r.URI)}
 	}
-	var timing h1client.Timing
-	resp, err := o.Client.Do(ctx, &h1client.Request{
+	req := h1client.Request{
 		Method: r.Method, Target: strings.TrimSuffix(o.Base.EscapedPath(), "/") + r.URI, Host: o.Base.Host, Header: r.Header, Body: r.Body, ContentLength: r.ContentLength,
-		Interim: r.Interim, Deadline: by, FirstByte: o.FirstByte, Idle: o.Idle, Timing: &timing,
-	})
-	r.Trace.Reused, r.Trace.Connect, r.Trace.TLS = timing.Reused, timing.Connect, timing.TLS
+		Interim: r.Interim, Deadline: by, FirstByte: o.FirstByte, Idle: o.Idle,
+	}
+	resp, err := o.Client.Do(ctx, &req)
+	r.Trace.Reused, r.Trace.Connect, r.Trace.TLS = req.Timing.Reused, req.Timing.Connect, req.Timing.TLS
 	return resp, err
 }
 

@@ -80,8 +80,8 @@ type Request struct {
 	FirstByte time.Duration
 	// Idle bounds each pause within the response's body. Zero: no limit.
 	Idle time.Duration
-	// Timing, if not nil, is filled in before Do returns.
-	Timing *Timing
+	// Timing is filled in by [Client.Do].
+	Timing Timing
 }
 
 // Timing is how long the making of the connection took.
@@ -111,10 +111,7 @@ func (c *Client) init() {
 // the body too.
 func (c *Client) Do(ctx context.Context, r *Request) (*http.Response, error) {
 	c.init()
-	if r.Timing == nil {
-		r.Timing = new(Timing)
-	}
-	*r.Timing = Timing{}
+	r.Timing = Timing{}
 	cn := c.take()
 	if cn != nil {
 		r.Timing.Reused = true

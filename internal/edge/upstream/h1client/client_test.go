@@ -490,12 +490,12 @@ func TestSockets(t *testing.T) {
 	defer c.CloseIdle()
 	get := func() *Timing {
 		t.Helper()
-		timing := new(Timing)
-		body, err := read(c.Do(t.Context(), &Request{Method: "GET", Target: "/", Host: "o", Timing: timing, Deadline: time.Now().Add(10 * time.Second), Idle: time.Second}))
+		req := &Request{Method: "GET", Target: "/", Host: "o", Deadline: time.Now().Add(10 * time.Second), Idle: time.Second}
+		body, err := read(c.Do(t.Context(), req))
 		if len(body) != 100_000 || err != nil {
 			t.Errorf("%d bytes, %v", len(body), err)
 		}
-		return timing
+		return &req.Timing
 	}
 	if tm := get(); tm.Reused || tm.Connect <= 0 || tm.TLS <= 0 {
 		t.Errorf("first: %+v", tm)
