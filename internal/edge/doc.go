@@ -74,7 +74,10 @@
 //   - A part of a long file costs the slices it lies in, not the file: of one
 //     that has no digest in its name, belongs to no set, is 8 MiB or longer, has
 //     a strong validator, and of which nothing is on its way as a whole. Each
-//     slice is fetched once, kept, and found again after a restart. All of them
+//     slice is fetched once, kept, and found again after a restart; when nobody
+//     reads any more, no further ones are fetched. A part that begins more than
+//     16 MiB ahead of a whole on its way is had for its client alone; of such a
+//     whole whose last reader leaves before its half, the slices are kept. All of them
 //     are of one file: when the origin has another, who has seen the header is
 //     cut with the reason "changed", and everybody else gets the new one. What
 //     the store does not take is passed on. An origin whose parts are of no use

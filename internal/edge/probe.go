@@ -23,6 +23,9 @@ const (
 	// runLength is how much is fetched at once for who reads a part, and
 	// wholeRun for who reads everything.
 	runLength, wholeRun = 16 << 20, 64 << 20
+	// farFrom is how far ahead of a fill a part begins for which that is not
+	// waited.
+	farFrom = 16 << 20
 	// readAhead is how far before what is missing more of it is asked for.
 	readAhead = 2 << 20
 	// unslicedFor is how long a file is fetched as a whole after the origin's
@@ -182,6 +185,27 @@ func (e *Edge) firstRun(f *flight, client http.Header, resp *http.Response, part
 	f.again, f.passOn, f.verdict = true, true, verdictAlone
 	e.settled(f)
 	return nil, true
+}
+
+// farAhead reports whether the request is for a part of a file of which the
+// whole is on its way and has not come near it by far. The part is had from the
+// origin then, and not stored: it will be, with the whole.
+func (rp *reply) farAhead(f *flight) bool {
+	fl := f.fill
+	if fl.size < farFrom || f.early {
+		return false
+	}
+	ranges, ok := rp.ranges(f.meta.Header, fl.size)
+	if !ok || len(ranges) == 0 {
+		return false
+	}
+	first := ranges[0].Start
+	for _, part := range ranges[1:] {
+		first = min(first, part.Start)
+	}
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	return first-fl.shown > farFrom
 }
 
 // sliceable reports whether the rest of a long file may be added later to a part

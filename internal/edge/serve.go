@@ -192,6 +192,11 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 	}
 	switch f.verdict {
 	case verdictFill:
+		if !leader && rp.farAhead(f) {
+			rp.collapsed = false
+			rp.pass()
+			return true
+		}
 		if !leader && !f.fill.join() {
 			return false // it is over: look again
 		}
