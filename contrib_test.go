@@ -13,6 +13,8 @@ func TestRulesOfAlerts(t *testing.T) {
 	for _, args := range [][]string{
 		{"check", "rules", "--lint-fatal", "freshet-edge.rules.yml"},
 		{"test", "rules", "freshet-edge.test.yml"},
+		{"check", "rules", "--lint-fatal", "freshet-hub.rules.yml"},
+		{"test", "rules", "freshet-hub.test.yml"},
 	} {
 		cmd := exec.CommandContext(t.Context(), "promtool", args...)
 		cmd.Dir = "contrib/prometheus"

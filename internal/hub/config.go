@@ -159,6 +159,11 @@ type RepoConfig struct {
 	// read when it exceeds 10 MiB, to these architectures. Default: all.
 	SummaryArches []string `toml:"summary-arches"`
 
+	// AppstreamCheckout puts the files of the catalogue of each architecture into
+	// the repository's appstream/ARCH: appstream.xml.gz and icons/SIZE/ID.png,
+	// where web sites look for them. It costs a file for each icon. Default: false.
+	AppstreamCheckout bool `toml:"appstream-checkout"`
+
 	// GPGKeys are the keys of this repository, named like those of the hub.
 	// Default: the hub's.
 	GPGKeys []string `toml:"gpg-keys"`

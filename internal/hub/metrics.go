@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/api/hubapi"
+	"freshet/internal/hub/repository"
 )
 
 // metrics counts what a hub does, beside the requests that package role counts.
@@ -16,6 +17,7 @@ type metrics struct {
 	waits      *prometheus.GaugeVec
 	publish    *prometheus.HistogramVec
 	told       *prometheus.CounterVec
+	summary    *prometheus.GaugeVec
 	uploaded   prometheus.Counter
 	eventHead  prometheus.Gauge
 }
@@ -48,6 +50,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "freshet_hub_post_publish_total",
 			Help: "Runs of the post-publish command, by repository and result (ok or failed).",
 		}, []string{"repo", "result"}),
+		summary: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "freshet_hub_summary_bytes",
+			Help: "Length of a repository's summary for clients before flatpak 1.9, some of which refuse more than 10 MiB.",
+		}, []string{"repo"}),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "freshet_hub_upload_bytes_total",
 			Help: "Bytes of files received in uploads, refused ones included.",
@@ -57,7 +63,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Serial of the newest event.",
 		}),
 	}
-	reg.MustRegister(m.jobs, m.jobSeconds, m.jobsNow, m.waits, m.publish, m.told, m.uploaded, m.eventHead)
+	reg.MustRegister(m.jobs, m.jobSeconds, m.jobsNow, m.waits, m.publish, m.told, m.summary, m.uploaded, m.eventHead)
 	return m
 }
 
@@ -81,4 +87,17 @@ func (m *metrics) repoWaits(repo, reason string) {
 		}
 		m.waits.WithLabelValues(repo, one).Set(value)
 	}
+}
+
+// summaryOf tells how long the summary of a repository is. Without one there is
+// nothing to tell.
+func (m *metrics) summaryOf(name string, repo *repository.Repository) {
+	f, err := repo.OpenFile("summary")
+	if err != nil {
+		return
+	}
+	if info, err := f.Stat(); err == nil {
+		m.summary.WithLabelValues(name).Set(float64(info.Size()))
+	}
+	_ = f.Close() // opened for reading
 }

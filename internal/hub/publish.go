@@ -254,6 +254,9 @@ func (p *publish) recordOnce(ctx context.Context, result repository.Result, jobs
 	if event.Serial > 0 {
 		p.metrics.eventHead.Set(float64(event.Serial))
 	}
+	if result.Summary > 0 {
+		p.metrics.summary.WithLabelValues(p.repo).Set(float64(result.Summary))
+	}
 	p.server.log.InfoContext(ctx, "published", slog.String("repo", p.repo), slog.Int("builds", len(done.Jobs)),
 		slog.Int64("serial", event.Serial), slog.Int("objects", result.Stats.NewObjects), slog.Int64("bytes", result.Stats.Bytes))
 	return nil

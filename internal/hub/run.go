@@ -223,6 +223,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 		DefaultBranch:      cfg.DefaultBranch,
 		RedirectURL:        cfg.RedirectURL,
 		SummaryArches:      cfg.SummaryArches,
+		AppstreamCheckout:  cfg.AppstreamCheckout,
 		Subsets:            cfg.Subsets,
 		Signer:             signer,
 		BuildSigner:        builds,
@@ -234,6 +235,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	}
 	open.add(repo)
 	s.repos[name] = repo
+	s.metrics.summaryOf(name, repo)
 	s.queues[name] = s.newQueue(name, s.readyRepo(name, readyWith(signer)))
 	if len(cfg.Hooks.PostPublish) > 0 {
 		s.tellers[name] = newTeller(name)

@@ -16,9 +16,11 @@
 //	summary{,.sig}, summary.idx{,.sig}, summaries/…
 //	NAME.flatpakrepo              what a user adds
 //	appstream/ID.flatpakref       what a user installs
+//	appstream/ARCH/…              the files of a catalogue, if wanted
 //	media/…                       what builds bring as screenshots/ARCH
 //	.lock                         shared by whoever adds, exclusive for whoever deletes
 //	.former                       the refs that were removed: TIME REF on a line each
+//	.appstream                    of which commits they are: COMMIT ARCH on a line each
 //	.signers                      the keys that signed the heads: FINGERPRINT KEYID on a line each
 //
 // A build is a folder BUILDS/ID, which is an archive repository too. What it

@@ -51,6 +51,10 @@ type Options struct {
 	DefaultBranch               string
 	RedirectURL                 string
 
+	// AppstreamCheckout has the files of the catalogue of each architecture also lie
+	// in appstream/ARCH: appstream.xml.gz and icons/SIZE/ID.png, for web sites.
+	AppstreamCheckout bool
+
 	// SummaryArches are the architectures in the summary for clients older than
 	// flatpak 1.9; empty for all. The subsummaries always have all.
 	SummaryArches []string

@@ -47,6 +47,7 @@ type publication struct {
 	undo   map[string]*flatpak.CommitInfo      // what the index knew before; nil: nothing
 	infos  map[string][]byte                   // what the cache has to keep, by ref
 	taken  map[string]ostree.Checksum          // refs to remove, with the commits that they have
+	made   staged                              // objects of the catalogue, for its checkout
 	former map[string]uint64                   // times of the last commits of refs that were removed
 	heads  map[string]ostree.Checksum          // new commits of appstream branches
 	paths  map[string]layout.Class             // what is staged
@@ -65,6 +66,7 @@ func (r *Repository) begin(ctx context.Context, log *journal) *publication {
 		undo:  map[string]*flatpak.CommitInfo{},
 		infos: map[string][]byte{},
 		taken: map[string]ostree.Checksum{},
+		made:  staged{},
 		heads: map[string]ostree.Checksum{},
 		paths: map[string]layout.Class{},
 		led:   map[ostree.Checksum][]flatpak.Delta{},

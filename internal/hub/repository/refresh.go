@@ -91,6 +91,9 @@ func (p *publication) stageRefresh(reconfigured, damaged bool) (*flatpak.Files, 
 	if err != nil {
 		return nil, err
 	}
+	if err := p.stageCheckout(); err != nil {
+		return nil, err
+	}
 	if !reconfigured && !damaged && resigned == 0 && len(p.heads) == 0 {
 		if stale, err := p.outdated(); err != nil || !stale {
 			return nil, err

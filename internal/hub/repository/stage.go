@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 
@@ -39,6 +40,9 @@ func (p *publication) stage() (*flatpak.Files, error) {
 	}
 	p.log.lap("objects")
 	if err := p.stageCatalogue(); err != nil {
+		return nil, err
+	}
+	if err := p.stageCheckout(); err != nil {
 		return nil, err
 	}
 	p.log.lap("catalogue")
@@ -302,7 +306,7 @@ func (p *publication) Has(name ostree.ObjectName) (bool, error) {
 
 // Put implements ostree.Sink.
 func (p *publication) Put(name ostree.ObjectName, write func(io.Writer) error) error {
-	size, err := p.write(name.Path(), write)
+	size, err := p.write(name.Path(), p.keep(name, write))
 	p.result.Stats.NewObjects++
 	p.result.Stats.Bytes += size
 	return err
@@ -324,8 +328,24 @@ func (p *publication) buildSummaries() (*flatpak.Files, error) {
 	files, err := p.r.index.Build(opt)
 	if err == nil {
 		p.result.Serial, p.result.Summary = opt.Serial, files.CompatSize()
+		p.warnOfSummary()
 	}
 	return files, err
+}
+
+// summaryAlarm is the length of the compat summary from which logs warn of it.
+// Clients before flatpak 1.9 read nothing else, and some take 10 MiB at most.
+const summaryAlarm = 8 << 20
+
+// warnOfSummary says that the compat summary is too long soon.
+func (p *publication) warnOfSummary() {
+	size := p.result.Summary
+	if size < summaryAlarm {
+		return
+	}
+	p.log.printf("  the summary for clients before flatpak 1.9 has %s; some of them refuse more than 10.5 MB: limit summary-arches", formatBytes(size))
+	p.r.log.WarnContext(p.ctx, "the summary for clients before flatpak 1.9 is close to 10 MiB, beyond which some refuse it: limit summary-arches",
+		slog.Int64("bytes", size))
 }
 
 func (p *publication) stageSummaries(files *flatpak.Files) error {
