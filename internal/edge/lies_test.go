@@ -39,7 +39,7 @@ func TestLyingOrigins(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+				w := newWorld(t, Config{}, func(rw http.ResponseWriter, _ *http.Request) {
 					conn, _, err := http.NewResponseController(rw).Hijack()
 					if err != nil {
 						t.Error(err)

@@ -80,7 +80,7 @@ func (e *Edge) openDoors(ctx context.Context, metrics *h1.Metrics) (_ *doors, er
 		}
 		if clear < len(all) {
 			opt.TLS = portOf(all[clear].Addr())
-			e.portTLS.Store(int32(opt.TLS)) //nolint:gosec // a port
+			e.portTLS.Store(int32(opt.TLS))
 		}
 		if d.certificates, err = certs.Open(e.cfg.TLS, opt); err != nil {
 			return nil, fmt.Errorf("tls: %w", err)

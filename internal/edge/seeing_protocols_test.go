@@ -70,7 +70,7 @@ func (s *seeing) open(method, path string, fields ...string) (wait func() (excha
 	}
 	done := make(chan result, 1)
 	go func() {
-		resp, err := s.client.Do(req) //nolint:bodyclose // by who waits
+		resp, err := s.client.Do(req)
 		done <- result{resp, err}
 	}()
 	return func() (exchange, error) {
