@@ -101,10 +101,11 @@ func TestReasons(t *testing.T) {
 			ctx = t.Context()
 		}
 		for i, o := range origins(t, c.base) {
-			switch c.want { // only where it is waited for: a busy machine is slow to shake hands
-			case FirstByteTimeout:
+			// Only where it is waited for: a busy machine is slow to shake hands.
+			if c.want == FirstByteTimeout {
 				o.FirstByte = 300 * time.Millisecond
-			case IdleTimeout:
+			}
+			if c.want == IdleTimeout {
 				o.Idle = 300 * time.Millisecond
 			}
 			resp, err := o.Do(ctx, Request{Method: "GET", URI: c.uri, Header: http.Header{}})
