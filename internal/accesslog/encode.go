@@ -44,6 +44,8 @@ type encoder struct {
 	second int64
 	clock  [40]byte // the second, in the format's notation
 	n      int      // clock[:n]
+
+	constants [2][]byte // by level: INFO, WARN
 }
 
 // append appends the line of a record.
@@ -223,16 +225,7 @@ func (e *encoder) slog(b []byte, r *Record, f fields) []byte {
 	} else {
 		b = e.millis(b, r.end())
 	}
-	b = f.name(b, slog.LevelKey)
-	level := "INFO"
-	if r.Level() == slog.LevelWarn {
-		level = "WARN"
-	}
-	b = f.text(b, level)
-	b = f.text(f.name(b, slog.MessageKey), Message)
-	if e.role != "" {
-		b = f.text(f.name(b, "role"), e.role)
-	}
+	b = append(b, e.constant(r.Level(), f)...)
 	b = f.text(f.name(b, "method"), r.Method)
 	b = f.text(f.name(b, "path"), r.Path)
 	b = strconv.AppendInt(f.name(b, "status"), int64(r.Status), 10)
@@ -281,6 +274,24 @@ func (e *encoder) slog(b []byte, r *Record, f fields) []byte {
 		b = f.attr(b, a)
 	}
 	return f.close(b)
+}
+
+// constant is what is the same in all lines of a level, behind the time.
+func (e *encoder) constant(level slog.Level, f fields) []byte {
+	i := 0
+	if level == slog.LevelWarn {
+		i = 1
+	}
+	if e.constants[i] == nil {
+		const time = "t" // something has to stand before
+		b := f.text(f.name([]byte(time), slog.LevelKey), level.String())
+		b = f.text(f.name(b, slog.MessageKey), Message)
+		if e.role != "" {
+			b = f.text(f.name(b, "role"), e.role)
+		}
+		e.constants[i] = b[len(time):]
+	}
+	return e.constants[i]
 }
 
 // millis appends a time as slog's text handler does.

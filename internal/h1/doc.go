@@ -32,6 +32,9 @@
 //
 //   - Answers come in the order of the requests, also when these are pipelined.
 //   - An idle connection holds no buffer.
+//   - A client that leaves between two requests is seen to leave at once, or
+//     within two seconds if that came in one piece with its last request, and
+//     requests had followed one another within a tenth of a second.
 //   - What the http.Handler writes reaches the client as net/http would send it,
 //     but for the sizes of chunks, and what it sees of a request is the same. It
 //     may not hijack the connection or set deadlines. When it takes long, a

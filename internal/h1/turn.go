@@ -107,16 +107,21 @@ func (c *conn) idleDeadline() {
 		}
 		return
 	}
-	now := time.Now()
-	switch by := now.Add(d); {
-	case c.first:
+	if c.busy {
+		// The last request came a moment ago. If its answer took long, the deadline
+		// comes early, which does no harm: it only makes us look.
+		if left := c.readBy.Sub(c.s.begun.Add(c.last)); left < lookAfter || left > 2*lookAfter {
+			c.setRead(time.Now().Add(2 * lookAfter))
+		}
+		return
+	}
+	by := time.Now().Add(d)
+	if c.first {
 		c.setRead(by)
 		c.strict = true
-	case c.busy:
-		if left := c.readBy.Sub(now); left < lookAfter || left > 2*lookAfter {
-			c.setRead(now.Add(2 * lookAfter))
-		}
-	case c.readBy.Before(by):
+		return
+	}
+	if c.readBy.Before(by) {
 		c.setRead(by.Add(slack))
 	}
 }
