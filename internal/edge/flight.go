@@ -356,7 +356,7 @@ func (e *Edge) askFor(f *flight) (*http.Response, error) {
 	c := &f.call
 	return e.ask(f.ctx, c, upstream.Request{
 		Method: http.MethodGet, URI: c.uri, Header: f.request, Interim: f.interim,
-		Key: c.among(), Avoid: e.avoided(c.site, c.among()), Hedge: f.shared, Direct: c.hops > 0,
+		Key: c.among(), Avoid: e.avoided(c.site, c.among()), Hedge: f.shared, Steady: c.candidate, Direct: c.hops > 0,
 	}, &f.times)
 }
 

@@ -59,7 +59,7 @@ func (g *Group) order(r *Request, now time.Time) []choice {
 		list = append(list, c)
 	}
 	for i := range list {
-		if c := &list[i]; c.rank == 0 {
+		if c := &list[i]; c.rank == 0 && !r.Steady {
 			share := loadBound * float64(total) * float64(max(c.o.Weight, 1)) / float64(weight)
 			if float64(c.o.inFlight.Load()+1) > math.Ceil(share) {
 				c.rank |= rankBusy

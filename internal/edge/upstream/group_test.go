@@ -156,6 +156,32 @@ func TestBoundedLoad(t *testing.T) {
 	})
 }
 
+// What belongs together comes from one origin, whatever it has to do.
+func TestSteady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, fakes := group(4)
+		release := make(chan struct{})
+		for _, f := range fakes {
+			f.answer = func(r *http.Request) (*http.Response, error) {
+				<-release
+				return status(200)(r)
+			}
+		}
+		var wg sync.WaitGroup
+		for range 20 {
+			r := get(7)
+			r.Steady = true
+			wg.Go(func() { _, _ = ask(t, g, r) })
+			synctest.Wait()
+		}
+		if !slices.ContainsFunc(fakes, func(f *fake) bool { return f.InFlight() == 20 }) {
+			t.Error("they are spread")
+		}
+		close(release)
+		wg.Wait()
+	})
+}
+
 func TestNextOrigin(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -29,6 +29,9 @@ type Request struct {
 	// Hedge allows a second request to another origin when the first is slow to
 	// answer. It is for requests that anyone may repeat.
 	Hedge bool
+	// Steady asks the key's origin also when it has more than its share to do:
+	// what belongs together is to come from one.
+	Steady bool
 	// Direct asks no shield if there is an origin: the request came from
 	// another cache of ours.
 	Direct bool
