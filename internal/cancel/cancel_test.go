@@ -57,18 +57,19 @@ func TestHooks(t *testing.T) {
 	t.Run("own", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := cancel.New(context.WithoutCancel(t.Context()))
-			testHooks(t, c, func() { c.Cancel(nil) })
+			testHooks(c, t, func() { c.Cancel(nil) })
 		})
 	})
 	t.Run("standard", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, end := context.WithCancel(t.Context())
-			testHooks(t, c, end)
+			testHooks(c, t, end)
 		})
 	})
 }
 
-func testHooks(t *testing.T, ctx context.Context, end func()) {
+func testHooks(ctx context.Context, t *testing.T, end func()) {
+	t.Helper()
 	calls := make(chan int, 10)
 	hooks := make([]cancel.Hook, 5)
 	set := func(i int) { hooks[i].Set(ctx, func() { calls <- i }) }

@@ -133,7 +133,7 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 	e.flights[id] = f
 	e.enliveLocked(f)
 	if background {
-		e.wg.Go(func() { e.fly(f, header) })
+		e.wg.Go(func() { e.fly(f, header) }) //nolint:contextcheck // the flight has its own
 	}
 	return f, !background
 }

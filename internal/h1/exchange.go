@@ -21,7 +21,7 @@ func (c *conn) exchange() (ok, mine bool) {
 	n := w.header
 	wr := &writer{c: c, head: w.req.Head, closing: w.req.Close, length: -1}
 	wr.ctx.Begin(c.values())
-	req := c.httpRequest(n, &wr.ctx)
+	req := c.httpRequest(&wr.ctx, n)
 	if req == nil {
 		c.gift(oddTarget)
 		return false, false
@@ -83,9 +83,9 @@ func (w *writer) run(h http.Handler, r *http.Request) (whole bool) {
 	return w.end()
 }
 
-// httpRequest makes a request of the header in the first n bytes, as net/http
-// would. It returns nil if that cannot be.
-func (c *conn) httpRequest(n int, ctx context.Context) *http.Request {
+// httpRequest makes a request, with ctx, of the header in the first n bytes, as
+// net/http would. It returns nil if that cannot be.
+func (c *conn) httpRequest(ctx context.Context, n int) *http.Request {
 	r := &c.w.req
 	if most := c.s.HTTP.MaxHeaderBytes; most > 0 && n > most {
 		return nil
