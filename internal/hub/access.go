@@ -52,9 +52,12 @@ func (s *server) authenticate(r *http.Request) (*auth.Claims, error) {
 	if err != nil {
 		return nil, tokenProblem(err)
 	}
-	role.Annotate(r, slog.String("token", bearer(claims)))
+	role.Annotate(r, tokenAttr(claims))
 	return claims, nil
 }
+
+// tokenAttr names the bearer in the record of the request.
+func tokenAttr(claims *auth.Claims) slog.Attr { return slog.String("token", bearer(claims)) }
 
 // allow checks that the claims have one of the scopes on the sub.
 func allow(claims *auth.Claims, sub string, scopes []auth.Scope) (err error) {

@@ -47,6 +47,11 @@ type Config struct {
 	// (head -c 32 /dev/urandom | base64).
 	SecretFile string `toml:"secret-file"`
 
+	// RepoSecretFile holds the key, in base64, by which the tokens are signed that
+	// users download with, see require-auth-for-token-types. Default: that of
+	// secret-file.
+	RepoSecretFile string `toml:"repo-secret-file"`
+
 	// TokenPrefix stands before each token the hub issues, so that secret
 	// scanners find leaked ones ("fmgr_"). Tokens without it are accepted as
 	// well. Default: none.
@@ -168,6 +173,22 @@ type RepoConfig struct {
 	// Default: the hub's.
 	GPGKeys []string `toml:"gpg-keys"`
 
+	// RequireAuthForTokenTypes are the token types (xa.token-type) of commits that
+	// are given only to those who show a token for one of their ids. Who may have
+	// which token is the affair of the repository's authenticator. Default: none.
+	RequireAuthForTokenTypes []int32 `toml:"require-auth-for-token-types"`
+
+	// DefaultTokenType is the token type of commits that name none. Default 0.
+	DefaultTokenType int32 `toml:"default-token-type"`
+
+	// AuthenticatorName is the D-Bus name of the program that gets users their
+	// tokens ("org.flathub.Authenticator"); clients learn it from the summary.
+	AuthenticatorName string `toml:"authenticator-name"`
+
+	// AuthenticatorOptions are what the authenticator is told: for that of Flathub
+	// the key "url".
+	AuthenticatorOptions map[string]string `toml:"authenticator-options"`
+
 	// Hooks are commands that check builds, edit them and tell of publishes.
 	Hooks HooksConfig `toml:"hooks"`
 }
@@ -287,6 +308,9 @@ func (c Config) CheckFiles() []config.Problem {
 	if c.SecretFile != "" && filepath.Clean(c.SecretFile) != filepath.Join(c.Dir, "secret") {
 		v.readable("secret-file", c.SecretFile)
 	}
+	if c.RepoSecretFile != "" {
+		v.readable("repo-secret-file", c.RepoSecretFile)
+	}
 	v.keysReadable(c)
 	v.entriesReadable("gpg-keys", c.GPGKeys, c)
 	v.entriesReadable("build-gpg-keys", c.BuildGPGKeys, c)
@@ -321,6 +345,14 @@ func (v *validation) repo(name string, repo RepoConfig) {
 	v.matches(key+".summary-arches", repo.SummaryArches, archPattern)
 	v.files(key+".gpg-keys", repo.GPGKeys)
 	v.hooks(key+".hooks", repo.Hooks)
+	if repo.AuthenticatorName != "" && !collectionPattern.MatchString(repo.AuthenticatorName) {
+		v.problem(key+".authenticator-name", `%q is no D-Bus name: want a reversed domain name like "org.example.Authenticator"`, repo.AuthenticatorName)
+	}
+	for _, option := range slices.Sorted(maps.Keys(repo.AuthenticatorOptions)) {
+		if !checkPattern.MatchString(option) {
+			v.problem(key+".authenticator-options."+option, "%q is no name of an option", option)
+		}
+	}
 }
 
 func (v *validation) name(key, name string) {

@@ -21,6 +21,9 @@ func (s *server) serveRepo(w http.ResponseWriter, r *http.Request) error {
 	if !exists || !validPath(r.PathValue("path")) {
 		return missingFile(w, r)
 	}
+	if err := s.passGate(w, r, r.PathValue("name")); err != nil {
+		return err
+	}
 	f, err := repo.OpenFile(r.PathValue("path"))
 	if err != nil {
 		return fileError(w, r, err)

@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	}
 	s := &server{
 		cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics),
-		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), tellers: make(map[string]*teller), stopping: ctx,
+		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), tellers: make(map[string]*teller), gates: make(map[string]*tokenGate), stopping: ctx,
 	}
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
@@ -87,6 +87,13 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		return err
 	}
 	s.authority = &auth.Authority{Secret: secret, Prefix: cfg.TokenPrefix, Revoked: s.catalog}
+	s.downloads = s.authority
+	if cfg.RepoSecretFile != "" {
+		if secret, err = auth.ReadSecret(cfg.RepoSecretFile); err != nil {
+			return err
+		}
+		s.downloads = &auth.Authority{Secret: secret, Prefix: cfg.TokenPrefix, Revoked: s.catalog}
+	}
 	if err := s.openAll(ctx, &open); err != nil {
 		return err
 	}
@@ -205,30 +212,32 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 		return err
 	}
 	repo, pending, err := repository.Open(ctx, repository.Options{
-		AfterSerial:        uint64(last),
-		Name:               name,
-		Dir:                s.repoDir(name),
-		BuildsDir:          s.buildsDir(),
-		BaseURL:            s.repoURL(name),
-		BuildsURL:          s.base + "/build-repo/",
-		SuggestedName:      cfg.SuggestedName,
-		RuntimeRepoURL:     cfg.RuntimeRepoURL,
-		CollectionID:       cfg.CollectionID,
-		DeployCollectionID: cfg.DeployCollectionID,
-		Title:              cfg.Title,
-		Comment:            cfg.Comment,
-		Description:        cfg.Description,
-		Homepage:           cfg.Homepage,
-		Icon:               cfg.Icon,
-		DefaultBranch:      cfg.DefaultBranch,
-		RedirectURL:        cfg.RedirectURL,
-		SummaryArches:      cfg.SummaryArches,
-		AppstreamCheckout:  cfg.AppstreamCheckout,
-		Subsets:            cfg.Subsets,
-		Signer:             signer,
-		BuildSigner:        builds,
-		RefreshLater:       isRemote(signer), // it may be away, or take its time
-		Log:                s.log.With(slog.String("repo", name)),
+		AfterSerial:          uint64(last),
+		Name:                 name,
+		Dir:                  s.repoDir(name),
+		BuildsDir:            s.buildsDir(),
+		BaseURL:              s.repoURL(name),
+		BuildsURL:            s.base + "/build-repo/",
+		SuggestedName:        cfg.SuggestedName,
+		RuntimeRepoURL:       cfg.RuntimeRepoURL,
+		CollectionID:         cfg.CollectionID,
+		DeployCollectionID:   cfg.DeployCollectionID,
+		Title:                cfg.Title,
+		Comment:              cfg.Comment,
+		Description:          cfg.Description,
+		Homepage:             cfg.Homepage,
+		Icon:                 cfg.Icon,
+		DefaultBranch:        cfg.DefaultBranch,
+		RedirectURL:          cfg.RedirectURL,
+		SummaryArches:        cfg.SummaryArches,
+		AppstreamCheckout:    cfg.AppstreamCheckout,
+		Subsets:              cfg.Subsets,
+		AuthenticatorName:    cfg.AuthenticatorName,
+		AuthenticatorOptions: cfg.AuthenticatorOptions,
+		Signer:               signer,
+		BuildSigner:          builds,
+		RefreshLater:         isRemote(signer), // it may be away, or take its time
+		Log:                  s.log.With(slog.String("repo", name)),
 	}, refCache{s.catalog})
 	if err != nil {
 		return err
@@ -237,6 +246,9 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	s.repos[name] = repo
 	s.metrics.summaryOf(name, repo)
 	s.queues[name] = s.newQueue(name, s.readyRepo(name, readyWith(signer)))
+	if len(cfg.RequireAuthForTokenTypes) > 0 {
+		s.gates[name] = &tokenGate{needs: repo.TokenNeed, without: cfg.DefaultTokenType, types: cfg.RequireAuthForTokenTypes}
+	}
 	if len(cfg.Hooks.PostPublish) > 0 {
 		s.tellers[name] = newTeller(name)
 		s.tellers[name].published() // the last publish may not have been told of

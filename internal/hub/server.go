@@ -18,10 +18,12 @@ type server struct {
 	metrics   *metrics
 	catalog   *catalog.Catalog
 	authority *auth.Authority
+	downloads *auth.Authority // of tokens that users download with
 	repos     map[string]*repository.Repository
-	queues    map[string]*queue  // by repository
-	commits   *queue             // of all commits
-	tellers   map[string]*teller // by repository; none without a command
+	queues    map[string]*queue     // by repository
+	commits   *queue                // of all commits
+	tellers   map[string]*teller    // by repository; none without a command
+	gates     map[string]*tokenGate // by repository; none where nothing needs a token
 	trees     *tree.Trees
 	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"freshet/internal/durable"
 	"freshet/internal/keyfile"
@@ -17,6 +18,9 @@ const (
 
 	groupCore    = "core"
 	groupFlatpak = "flatpak"
+
+	keyAuthenticator       = "authenticator-name"
+	keyAuthenticatorOption = "authenticator-options."
 )
 
 // archiveDirs are the folders that libostree expects in every repository. It
@@ -87,6 +91,7 @@ func (o *Options) configure(config *keyfile.File) error {
 		{groupFlatpak, "icon", o.Icon},
 		{groupFlatpak, "redirect-url", o.RedirectURL},
 		{groupFlatpak, "default-branch", o.DefaultBranch},
+		{groupFlatpak, keyAuthenticator, o.AuthenticatorName},
 	} {
 		if kv[2] != "" {
 			err = errors.Join(err, config.Set(kv[0], kv[1], kv[2]))
@@ -94,6 +99,9 @@ func (o *Options) configure(config *keyfile.File) error {
 	}
 	if o.DeployCollectionID {
 		err = errors.Join(err, config.SetBool(groupFlatpak, "deploy-collection-id", true))
+	}
+	for option, value := range o.AuthenticatorOptions {
+		err = errors.Join(err, config.Set(groupFlatpak, keyAuthenticatorOption+option, value))
 	}
 	if len(o.SummaryArches) > 0 {
 		err = errors.Join(err, config.SetList(groupFlatpak, "summary-arches", o.SummaryArches))
@@ -115,9 +123,18 @@ func (o *Options) adopt(config *keyfile.File) error {
 		{groupFlatpak, "icon", &o.Icon},
 		{groupFlatpak, "redirect-url", &o.RedirectURL},
 		{groupFlatpak, "default-branch", &o.DefaultBranch},
+		{groupFlatpak, keyAuthenticator, &o.AuthenticatorName},
 	} {
 		if *kv.value == "" {
 			*kv.value, _ = config.Get(kv.group, kv.key)
+		}
+	}
+	if len(o.AuthenticatorOptions) == 0 {
+		o.AuthenticatorOptions = make(map[string]string)
+		for _, key := range config.Keys(groupFlatpak) {
+			if option, found := strings.CutPrefix(key, keyAuthenticatorOption); found {
+				o.AuthenticatorOptions[option], _ = config.Get(groupFlatpak, key)
+			}
 		}
 	}
 	if len(o.SummaryArches) == 0 {

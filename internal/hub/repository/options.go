@@ -54,6 +54,10 @@ type Options struct {
 	// AppstreamCheckout has the files of the catalogue of each architecture also lie
 	// in appstream/ARCH: appstream.xml.gz and icons/SIZE/ID.png, for web sites.
 	AppstreamCheckout bool
+	// AuthenticatorName is the D-Bus name of what gets users the tokens that some
+	// commits need, and AuthenticatorOptions what it is told.
+	AuthenticatorName    string
+	AuthenticatorOptions map[string]string
 
 	// SummaryArches are the architectures in the summary for clients older than
 	// flatpak 1.9; empty for all. The subsummaries always have all.
@@ -165,16 +169,26 @@ const maxNamed = 10
 // repoInfo is what the summaries say of the repository.
 func (o *Options) repoInfo() flatpak.RepoInfo {
 	return flatpak.RepoInfo{
-		Title:              o.Title,
-		Comment:            o.Comment,
-		Description:        o.Description,
-		Homepage:           o.Homepage,
-		Icon:               o.Icon,
-		DefaultBranch:      o.DefaultBranch,
-		RedirectURL:        o.RedirectURL,
-		CollectionID:       o.CollectionID,
-		DeployCollectionID: o.DeployCollectionID,
+		Title:                o.Title,
+		Comment:              o.Comment,
+		Description:          o.Description,
+		Homepage:             o.Homepage,
+		Icon:                 o.Icon,
+		DefaultBranch:        o.DefaultBranch,
+		RedirectURL:          o.RedirectURL,
+		CollectionID:         o.CollectionID,
+		DeployCollectionID:   o.DeployCollectionID,
+		AuthenticatorName:    o.AuthenticatorName,
+		AuthenticatorOptions: o.authenticatorOptions(),
 	}
+}
+
+func (o *Options) authenticatorOptions() [][2]string {
+	var all [][2]string
+	for _, key := range sortedKeys(o.AuthenticatorOptions) {
+		all = append(all, [2]string{key, o.AuthenticatorOptions[key]})
+	}
+	return all
 }
 
 // deployed is the collection id that clients take over.
@@ -211,16 +225,17 @@ func (o *Options) repoFiles() (map[string][]byte, error) {
 	files := make(map[string][]byte)
 	for _, subset := range append([]string{""}, o.Subsets...) {
 		file := flatpak.RepoFile{
-			Title:         o.Title,
-			URL:           o.url(),
-			Homepage:      o.Homepage,
-			Comment:       o.Comment,
-			Description:   o.Description,
-			Icon:          o.Icon,
-			DefaultBranch: o.DefaultBranch,
-			Subset:        subset,
-			GPGKey:        key,
-			CollectionID:  o.deployed(),
+			Title:             o.Title,
+			URL:               o.url(),
+			Homepage:          o.Homepage,
+			Comment:           o.Comment,
+			Description:       o.Description,
+			Icon:              o.Icon,
+			DefaultBranch:     o.DefaultBranch,
+			Subset:            subset,
+			GPGKey:            key,
+			CollectionID:      o.deployed(),
+			AuthenticatorName: o.AuthenticatorName,
 		}
 		if file.Title == "" {
 			file.Title = o.Name
