@@ -25,10 +25,10 @@ import (
 func newTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "token",
-		Short:   "Make and read the tokens by which a hub knows who may do what",
+		Short:   "Make, read and revoke the tokens by which a hub knows who may do what",
 		GroupID: "use",
 	}
-	cmd.AddCommand(newTokenCreateCommand(), newTokenShowCommand())
+	cmd.AddCommand(newTokenCreateCommand(), newTokenShowCommand(), newTokenListCommand(), newTokenRevokeCommand())
 	return cmd
 }
 

@@ -108,21 +108,28 @@ func (s *server) getJob(w http.ResponseWriter, r *http.Request, claims *auth.Cla
 	if err != nil {
 		return err
 	}
+	if err := s.allowJob(r.Context(), claims, job); err != nil {
+		return err
+	}
+	return s.showJob(w, r, id)
+}
+
+// allowJob checks that the claims grant the repository and the build that a job
+// is about.
+func (s *server) allowJob(ctx context.Context, claims *auth.Claims, job *catalog.Job) error {
 	if job.Repo != "" {
 		if err := claims.AllowRepo(job.Repo); err != nil {
 			return tokenProblem(err)
 		}
 	}
-	if job.Build != 0 {
-		build, err := s.catalog.Build(r.Context(), job.Build)
-		if err != nil {
-			return err
-		}
-		if err := s.allowBuild(r.Context(), claims, build); err != nil {
-			return err
-		}
+	if job.Build == 0 {
+		return nil
 	}
-	return s.showJob(w, r, id)
+	build, err := s.catalog.Build(ctx, job.Build)
+	if err != nil {
+		return err
+	}
+	return s.allowBuild(ctx, claims, build)
 }
 
 // showJob answers with a job, its log from the offset on that the body asks

@@ -20,10 +20,12 @@ type metrics struct {
 	summary    *prometheus.GaugeVec
 	uploaded   prometheus.Counter
 	eventHead  prometheus.Gauge
+	compat     *jobMetrics
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
+		compat: newJobMetrics(),
 		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "freshet_hub_jobs_total",
 			Help: "Jobs ended, by kind, repository and status (ended or broken).",
@@ -75,6 +77,7 @@ func (m *metrics) begin(kind hubapi.JobKind, repo string) (ended func(hubapi.Job
 		m.jobsNow.WithLabelValues(kind.String()).Dec()
 		m.jobSeconds.WithLabelValues(kind.String()).Observe(time.Since(started).Seconds())
 		m.jobs.WithLabelValues(kind.String(), repo, status.String()).Inc()
+		m.compat.ended(kind, repo, status, time.Since(started))
 	}
 }
 

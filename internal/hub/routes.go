@@ -43,6 +43,7 @@ func (s *server) routes() http.Handler {
 	api("POST /build/{id}/purge", s.withBuild(one(build), s.purgeBuild))
 	api("GET /job/{id}", s.with(all(jobs), s.getJob))
 	api("POST /job/{id}/check/review", s.with(all(review), s.reviewCheck))
+	api("POST /prune", handler(s.prune))
 	api("POST /token_subset", handler(s.tokenSubset))
 	api("POST /tokens/get_list", s.with(grant{scopes: []auth.Scope{tokens}}, s.listTokens))
 	api("POST /tokens/revoke", s.with(grant{scopes: []auth.Scope{tokens}}, s.revokeTokens))
@@ -76,6 +77,8 @@ func (s *server) routes() http.Handler {
 	route("GET /tree/{name}/{path...}", handler(s.serveTree))
 
 	route("GET /status", handler(s.status))
+	route("GET /status/{id}", handler(s.statusJob))
+	route("GET /metrics", s.metrics.compat.handler(s.catalog.JobCounts))
 	route("/", handler(func(_ http.ResponseWriter, r *http.Request) error { return notFound("page", r.URL.Path) }))
 	return cleanPaths(mux)
 }

@@ -119,6 +119,7 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 	for range s.cfg.CommitWorkers {
 		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, s.commits, s.runCommit)
 	}
+	worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobPrune}}, nil, s.runPrune)
 	for range s.cfg.CheckWorkers {
 		// A check is begun anew at the next start, so nobody waits for its end.
 		group.Go(func() error {

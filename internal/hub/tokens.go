@@ -12,19 +12,6 @@ import (
 // maxTokenIDs bounds the tokens asked for or revoked in one request.
 const maxTokenIDs = 10_000
 
-// tokenIDs is the body of the requests about tokens.
-type tokenIDs struct {
-	TokenIDs []string `json:"token_ids"`
-}
-
-// tokenInfo is an element of the answer to tokens/get_list.
-type tokenInfo struct {
-	TokenID   string            `json:"token_id"`
-	Expires   hubapi.Timestamp  `json:"expires"`
-	LastUsed  *hubapi.Timestamp `json:"last_used"`
-	RevokedAt *hubapi.Timestamp `json:"revoked_at"`
-}
-
 // tokenSubset makes a token with a part of the caller's rights. Any token may
 // ask; what it gets depends on its own claims.
 func (s *server) tokenSubset(w http.ResponseWriter, r *http.Request) error {
@@ -60,9 +47,9 @@ func (s *server) listTokens(w http.ResponseWriter, r *http.Request, _ *auth.Clai
 	if err != nil {
 		return err
 	}
-	answer := make([]tokenInfo, len(tokens))
+	answer := make([]hubapi.TokenInfo, len(tokens))
 	for i, t := range tokens {
-		answer[i] = tokenInfo{
+		answer[i] = hubapi.TokenInfo{
 			TokenID: t.ID, Expires: hubapi.Timestamp{Time: t.Expires},
 			LastUsed: timestamp(t.LastUsed), RevokedAt: timestamp(t.Revoked),
 		}
@@ -84,7 +71,7 @@ func (s *server) revokeTokens(w http.ResponseWriter, r *http.Request, claims *au
 }
 
 func readTokenIDs(w http.ResponseWriter, r *http.Request) ([]string, error) {
-	var request tokenIDs
+	var request hubapi.TokenIDs
 	if err := readJSON(w, r, &request, jsonBody); err != nil {
 		return nil, err
 	}
