@@ -362,10 +362,10 @@ func (e *Edge) askFor(f *flight) (*http.Response, error) {
 
 // interim takes an interim answer of the origin. h becomes the flight's.
 func (f *flight) interim(status int, h http.Header) {
-	f.interims.add(status, h)
 	if f.tell != nil {
 		f.tell.add(status, h)
 	}
+	f.interims.add(status, h) // from now on others read it
 }
 
 // confirms reports whether a 304 can be about the stored response: it names no
