@@ -69,24 +69,25 @@ user: an agent belongs to its user, and so do files with PINs.`,
 
 // hubConfig reads the table [hub].
 func hubConfig(cmd *cobra.Command, file string, set hub.Config) (*hub.Config, error) {
-	cfg := node.Config{Hub: new(hub.Config)}
+	var cfg node.Config
+	var read *config.File
 	if file != "" {
-		cfg.Hub = nil
-		if err := config.Load(file, &cfg); err != nil {
+		var err error
+		if read, err = config.Read(file, &cfg); err != nil {
 			return nil, err
 		}
-		if cfg.Hub == nil {
-			return nil, fmt.Errorf("%s has no table [hub]", file)
-		}
+	}
+	if cfg.Hub == nil {
+		cfg.Hub = new(hub.Config)
 	}
 	override(&cfg.Hub.Dir, set.Dir)
 	if len(set.GPGKeys) > 0 {
 		cfg.Hub.GPGKeys = set.GPGKeys
 	}
-	if cfg.Hub.Dir == "" {
+	if cfg.Hub.Dir == "" && file == "" {
 		return nil, usageError(cmd, "one of --config and --dir is needed, to know the hub")
 	}
-	return cfg.Hub, nil
+	return cfg.Hub, read.Check(cfg)
 }
 
 func printKeys(cmd *cobra.Command, checks []hub.KeyCheck) error {

@@ -72,6 +72,9 @@ func (s *server) answerJob(w http.ResponseWriter, r *http.Request, path string, 
 // jobFrom returns a job as clients see it, with its log from an offset on.
 func (s *server) jobFrom(ctx context.Context, id, offset int64) (hubapi.Job, error) {
 	job, err := s.catalog.JobWithLog(ctx, id, offset)
+	if err == nil && job.Status == hubapi.JobNew && job.Kind == hubapi.JobCommit {
+		job.WaitsFor = s.commits.waiting()
+	}
 	if err == nil && job.Status == hubapi.JobNew && job.Repo != nil && catalog.Serial(job.Kind) {
 		job.WaitsFor = s.waiting(*job.Repo)
 		hold, err := s.catalog.HeldBy(ctx, id)

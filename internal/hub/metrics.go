@@ -75,6 +75,9 @@ func (m *metrics) begin(kind hubapi.JobKind, repo string) (ended func(hubapi.Job
 	m.jobsNow.WithLabelValues(kind.String()).Inc()
 	return func(status hubapi.JobStatus) {
 		m.jobsNow.WithLabelValues(kind.String()).Dec()
+		if status == hubapi.JobNew {
+			return // it has not ended
+		}
 		m.jobSeconds.WithLabelValues(kind.String()).Observe(time.Since(started).Seconds())
 		m.jobs.WithLabelValues(kind.String(), repo, status.String()).Inc()
 		m.compat.ended(kind, repo, status, time.Since(started))

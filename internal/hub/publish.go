@@ -52,7 +52,7 @@ func (s *server) runPublish(ctx context.Context, first *catalog.Job) error {
 		if cause := failed[job.ID]; cause != nil {
 			s.settle(ctx, job, cause)
 		}
-		ended[job.ID](statusOfJob(failed[job.ID]))
+		ended[job.ID](s.statusOfJob(job, failed[job.ID]))
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ type statusInfo struct {
 	Repos []repoStatus `json:"repos"`
 	Head  int64        `json:"head"` // newest event
 	Jobs  []jobStatus  `json:"jobs"`
+	// CommitsWaitFor is what all commits wait for, see [hubapi.Job].
+	CommitsWaitFor string `json:"commits_wait_for,omitempty"`
 }
 
 type repoStatus struct {
@@ -47,7 +49,8 @@ var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
 {{if .Jobs}}<table><tr><th>Kind<th>Repository<th>Status<th>Count</tr>
 {{range .Jobs}}<tr><td>{{.Kind}}<td>{{.Repo}}<td>{{.Status}}<td>{{.Count}}</tr>
 {{end}}</table>{{else}}<p>Nothing to do.</p>{{end}}
-<p>Newest event: {{.Head}}</p>
+{{with .CommitsWaitFor}}<p>Commits wait for {{.}}</p>
+{{end}}<p>Newest event: {{.Head}}</p>
 </body></html>
 `))
 
@@ -68,7 +71,7 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) statusInfo(r *http.Request) (statusInfo, error) {
-	info := statusInfo{Repos: []repoStatus{}, Jobs: []jobStatus{}}
+	info := statusInfo{Repos: []repoStatus{}, Jobs: []jobStatus{}, CommitsWaitFor: s.commits.waiting()}
 	for _, name := range slices.Sorted(maps.Keys(s.repos)) {
 		info.Repos = append(info.Repos, repoStatus{
 			Name: name, Title: s.cfg.Repos[name].Title, URL: s.repoURL(name), Refs: s.repos[name].Heads(), WaitsFor: s.waiting(name),

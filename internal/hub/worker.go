@@ -239,7 +239,7 @@ func (s *server) runCommit(ctx context.Context, job *catalog.Job) (err error) {
 	defer s.alive(ctx, job)()
 	defer func() {
 		log.end(ctx)
-		ended(statusOfJob(err))
+		ended(s.statusOfJob(job, err))
 	}()
 
 	build, err := s.catalog.Build(ctx, job.Build)
@@ -284,11 +284,16 @@ func (s *server) runCommit(ctx context.Context, job *catalog.Job) (err error) {
 	return s.insist(ctx, job, func() error { return s.catalog.FinishCommit(ctx, job.Claim(), commits, s.checksOf(build)...) })
 }
 
-func statusOfJob(err error) hubapi.JobStatus {
-	if err != nil {
-		return hubapi.JobBroken
+// statusOfJob is what becomes of a job; [hubapi.JobNew] where it goes back to its
+// queue.
+func (s *server) statusOfJob(job *catalog.Job, err error) hubapi.JobStatus {
+	switch {
+	case err == nil:
+		return hubapi.JobEnded
+	case waitReason(err) != "" && s.queueOf(job, err) != nil:
+		return hubapi.JobNew
 	}
-	return hubapi.JobEnded
+	return hubapi.JobBroken
 }
 
 func deref(s *string) string {

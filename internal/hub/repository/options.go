@@ -166,9 +166,19 @@ const keySubsets = "xa.subsets"
 // maxNamed bounds how many foreign names of a kind the log of a job names.
 const maxNamed = 10
 
-// repoInfo is what the summaries say of the repository.
-func (o *Options) repoInfo() flatpak.RepoInfo {
+// repoInfo is what the summaries say of the repository. While several keys sign,
+// clients that trust one of them are told of the others: so a key can be
+// exchanged without its users doing anything.
+func (o *Options) repoInfo() (flatpak.RepoInfo, error) {
+	var keys []byte
+	if o.Signer != nil && len(o.Signer.Keys()) > 1 {
+		var err error
+		if keys, err = o.Signer.PublicKeys(); err != nil {
+			return flatpak.RepoInfo{}, err
+		}
+	}
 	return flatpak.RepoInfo{
+		GPGKeys:              keys,
 		Title:                o.Title,
 		Comment:              o.Comment,
 		Description:          o.Description,
@@ -180,7 +190,7 @@ func (o *Options) repoInfo() flatpak.RepoInfo {
 		DeployCollectionID:   o.DeployCollectionID,
 		AuthenticatorName:    o.AuthenticatorName,
 		AuthenticatorOptions: o.authenticatorOptions(),
-	}
+	}, nil
 }
 
 func (o *Options) authenticatorOptions() [][2]string {

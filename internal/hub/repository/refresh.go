@@ -128,8 +128,12 @@ func (p *publication) outdated() (bool, error) {
 	if !ok || !modified.Is("t") {
 		return true, nil
 	}
+	info, err := p.r.opt.repoInfo()
+	if err != nil {
+		return false, err
+	}
 	files, err := p.r.index.Build(flatpak.BuildOptions{
-		Repo:          p.r.opt.repoInfo(),
+		Repo:          info,
 		Now:           modified.Uint64BE(),
 		SummaryArches: p.r.opt.SummaryArches,
 		Serial:        p.r.index.Serial(),

@@ -313,8 +313,12 @@ func (p *publication) Put(name ostree.ObjectName, write func(io.Writer) error) e
 }
 
 func (p *publication) buildSummaries() (*flatpak.Files, error) {
+	info, err := p.r.opt.repoInfo()
+	if err != nil {
+		return nil, err
+	}
 	opt := flatpak.BuildOptions{
-		Repo:          p.r.opt.repoInfo(),
+		Repo:          info,
 		Now:           p.now,
 		SummaryArches: p.r.opt.SummaryArches,
 		Serial:        max(p.r.index.Serial(), p.r.opt.AfterSerial) + 1,
