@@ -193,7 +193,7 @@ func TestHubWaitsForAgent(t *testing.T) {
 	}
 
 	g.kill()
-	second, third := hub.push(2), make(chan error)
+	second := hub.push(2)
 	hub.waits("gpg-agent is away")
 	select {
 	case err := <-second:
@@ -209,7 +209,7 @@ func TestHubWaitsForAgent(t *testing.T) {
 	hub.kill()
 	hub.start()
 	hub.waits("gpg-agent is away")
-	third = hub.push(3)
+	third := hub.push(3)
 	g.run("gpg-connect-agent", "GETINFO version", "/bye") // it runs, and nobody has told it the passphrase
 	hub.waits("gpg-agent says")
 	unlock()

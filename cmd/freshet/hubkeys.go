@@ -63,7 +63,7 @@ user: an agent belongs to its user, and so do files with PINs.`,
 	f.StringVar(&set.Dir, "dir", "", "the hub's folder, when it has no configuration file")
 	f.StringSliceVar(&set.GPGKeys, "gpg-key", nil, "as the hub's --gpg-key")
 	f.BoolVar(&asJSON, "json", false, "print a list of objects")
-	cmd.AddCommand(newHubKeysCertifyCommand())
+	cmd.AddCommand(newHubKeysNewCommand(), newHubKeysCertifyCommand())
 	return cmd
 }
 
@@ -112,6 +112,44 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+func newHubKeysNewCommand() *cobra.Command {
+	var (
+		user, out string
+		ed25519   bool
+	)
+	cmd := &cobra.Command{
+		Use:   "new",
+		Short: "Make a signing key in a file",
+		Long: `New makes a key without a passphrase in a new file that only you can read: an
+OpenPGP key for gpg-keys, or with --ed25519 one for ed25519-keys, of which it
+prints the public part, as ostree's verification-ed25519-key takes it.`,
+		Example: `  freshet hub keys new --user-id 'Example Releases <releases@example.org>' --out /etc/freshet/2027.asc
+  freshet hub keys new --ed25519 --out /etc/freshet/2027.ed25519`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if out == "" || ed25519 == (user != "") {
+				return usageError(cmd, "--out and either --user-id or --ed25519 are needed")
+			}
+			if ed25519 {
+				public, err := sign.GenerateEd25519(out)
+				if err == nil {
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), public)
+				}
+				return err
+			}
+			key, err := sign.Generate(out, user)
+			if err == nil {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s %s\n", out, key.Algorithm, key.Fingerprint)
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&user, "user-id", "", `"Name <address>", which clients show`)
+	f.BoolVar(&ed25519, "ed25519", false, "a key for ostree's own signatures")
+	f.StringVar(&out, "out", "", "new file for the key")
+	return cmd
 }
 
 func newHubKeysCertifyCommand() *cobra.Command {

@@ -32,6 +32,10 @@ type BuildOptions struct {
 	// Without it nothing is signed.
 	Sign func(data []byte) ([][]byte, error)
 
+	// SignEd25519 returns ostree's ed25519 signatures, which are put beside those of
+	// Sign; nil for none.
+	SignEd25519 func(data []byte) [][]byte
+
 	// History is how many earlier generations of a subsummary clients may update
 	// from; zero means DefaultHistory.
 	History int
@@ -283,6 +287,9 @@ func (b *summaryBuild) sign(data []byte) ([]byte, error) {
 	}
 	var file gvariant.Dict
 	ostree.SetGPGSignatures(&file, signatures)
+	if b.opt.SignEd25519 != nil {
+		ostree.SetEd25519Signatures(&file, b.opt.SignEd25519(data))
+	}
 	return ostree.EncodeDetached(file), nil
 }
 

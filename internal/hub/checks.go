@@ -39,7 +39,7 @@ func (s *server) runCheck(ctx context.Context, job *catalog.Job) (err error) {
 	defer s.alive(ctx, job)()
 	defer func() {
 		log.end(ctx)
-		ended(statusOfJob(err))
+		ended(s.statusOfJob(job, err))
 	}()
 
 	var contents checkContents

@@ -63,6 +63,11 @@ type Config struct {
 	// "signing-key.asc" in Dir, made at the first start.
 	GPGKeys []string `toml:"gpg-keys"`
 
+	// Ed25519Keys are files with secret keys of ostree's own signatures, in addition
+	// to gpg-keys and for clients that are neither flatpak nor old: ostree with
+	// sign-verify=ed25519. "freshet hub keys new --ed25519" makes one.
+	Ed25519Keys []string `toml:"ed25519-keys"`
+
 	// BuildGPGKeys are the OpenPGP keys, named like GPGKeys, that sign builds that
 	// were not published yet, so that testers can install them. They should not
 	// be those of GPGKeys: what those sign counts as published. Default: builds
@@ -173,6 +178,9 @@ type RepoConfig struct {
 	// Default: the hub's.
 	GPGKeys []string `toml:"gpg-keys"`
 
+	// Ed25519Keys are files as those of the hub. Default: the hub's.
+	Ed25519Keys []string `toml:"ed25519-keys"`
+
 	// RequireAuthForTokenTypes are the token types (xa.token-type) of commits that
 	// are given only to those who show a token for one of their ids. Who may have
 	// which token is the affair of the repository's authenticator. Default: none.
@@ -281,6 +289,7 @@ func (c Config) Validate() []config.Problem {
 	}
 	v.files("gpg-keys", c.GPGKeys)
 	v.files("build-gpg-keys", c.BuildGPGKeys)
+	v.files("ed25519-keys", c.Ed25519Keys)
 	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
 		v.key(name, c.Keys[name])
 	}
@@ -312,10 +321,12 @@ func (c Config) CheckFiles() []config.Problem {
 		v.readable("repo-secret-file", c.RepoSecretFile)
 	}
 	v.keysReadable(c)
+	v.allReadable("ed25519-keys", c.Ed25519Keys)
 	v.entriesReadable("gpg-keys", c.GPGKeys, c)
 	v.entriesReadable("build-gpg-keys", c.BuildGPGKeys, c)
 	for _, name := range slices.Sorted(maps.Keys(c.Repos)) {
 		v.entriesReadable("repos."+name+".gpg-keys", c.Repos[name].GPGKeys, c)
+		v.allReadable("repos."+name+".ed25519-keys", c.Repos[name].Ed25519Keys)
 	}
 	return v.problems
 }
@@ -344,6 +355,7 @@ func (v *validation) repo(name string, repo RepoConfig) {
 	v.matches(key+".subsets", repo.Subsets, subsetPattern)
 	v.matches(key+".summary-arches", repo.SummaryArches, archPattern)
 	v.files(key+".gpg-keys", repo.GPGKeys)
+	v.files(key+".ed25519-keys", repo.Ed25519Keys)
 	v.hooks(key+".hooks", repo.Hooks)
 	if repo.AuthenticatorName != "" && !collectionPattern.MatchString(repo.AuthenticatorName) {
 		v.problem(key+".authenticator-name", `%q is no D-Bus name: want a reversed domain name like "org.example.Authenticator"`, repo.AuthenticatorName)
@@ -389,6 +401,12 @@ func (v *validation) files(key string, list []string) {
 		if s == "" {
 			v.problem(fmt.Sprintf("%s[%d]", key, i), "must name a file")
 		}
+	}
+}
+
+func (v *validation) allReadable(key string, list []string) {
+	for i, s := range list {
+		v.readable(fmt.Sprintf("%s[%d]", key, i), s)
 	}
 }
 

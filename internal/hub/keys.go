@@ -182,6 +182,14 @@ func (c *Config) keysOf(repo string) []string {
 	return []string{filepath.Join(c.Dir, signingKey)}
 }
 
+// ed25519Of opens the ed25519 keys of a repository.
+func (c *Config) ed25519Of(repo string) (*sign.Ed25519, error) {
+	if own := c.Repos[repo].Ed25519Keys; len(own) > 0 {
+		return sign.OpenEd25519(own...)
+	}
+	return sign.OpenEd25519(c.Ed25519Keys...)
+}
+
 // makeKey makes the key of a hub for which none is configured.
 func (s *server) makeKey() error {
 	path := filepath.Join(s.cfg.Dir, signingKey)

@@ -208,6 +208,10 @@ func (s *server) openAll(ctx context.Context, open *closers) error {
 
 func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.Signer, open *closers) error {
 	cfg := s.cfg.Repos[name]
+	ed25519, err := s.cfg.ed25519Of(name)
+	if err != nil {
+		return err
+	}
 	last, err := s.catalog.LastPublish(ctx, name)
 	if err != nil {
 		return err
@@ -236,6 +240,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 		AuthenticatorName:    cfg.AuthenticatorName,
 		AuthenticatorOptions: cfg.AuthenticatorOptions,
 		Signer:               signer,
+		Ed25519:              ed25519,
 		BuildSigner:          builds,
 		RefreshLater:         isRemote(signer), // it may be away, or take its time
 		Log:                  s.log.With(slog.String("repo", name)),

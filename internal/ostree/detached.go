@@ -6,9 +6,13 @@ import (
 	"freshet/internal/gvariant"
 )
 
-// KeyGPGSignatures is the key of detached metadata that holds OpenPGP
-// signatures: aay of binary detached signatures over the signed file.
-const KeyGPGSignatures = "ostree.gpgsigs"
+// Keys of detached metadata that hold signatures: aay of binary signatures over
+// the signed file. Those of OpenPGP are detached ones, those of ed25519 have 64
+// bytes.
+const (
+	KeyGPGSignatures     = "ostree.gpgsigs"
+	KeyEd25519Signatures = "ostree.sign.ed25519"
+)
 
 // ParseDetached reads detached metadata: a commitmeta object, a summary.sig or
 // a summaries/<digest>.idx.sig. Unknown keys are kept. It is encoded by
@@ -25,8 +29,23 @@ func ParseDetached(data []byte) (gvariant.Dict, error) {
 func EncodeDetached(d gvariant.Dict) []byte { return d.Value().Data() }
 
 // GPGSignatures returns the OpenPGP signatures in detached metadata.
-func GPGSignatures(d gvariant.Dict) [][]byte {
-	list, _ := d.Get(KeyGPGSignatures)
+func GPGSignatures(d gvariant.Dict) [][]byte { return signatures(d, KeyGPGSignatures) }
+
+// SetGPGSignatures replaces the OpenPGP signatures in detached metadata; with
+// none, the key is removed.
+func SetGPGSignatures(d *gvariant.Dict, list [][]byte) { setSignatures(d, KeyGPGSignatures, list) }
+
+// Ed25519Signatures returns the ed25519 signatures in detached metadata.
+func Ed25519Signatures(d gvariant.Dict) [][]byte { return signatures(d, KeyEd25519Signatures) }
+
+// SetEd25519Signatures replaces the ed25519 signatures in detached metadata; with
+// none, the key is removed.
+func SetEd25519Signatures(d *gvariant.Dict, list [][]byte) {
+	setSignatures(d, KeyEd25519Signatures, list)
+}
+
+func signatures(d gvariant.Dict, key string) [][]byte {
+	list, _ := d.Get(key)
 	if !list.Is("aay") {
 		return nil
 	}
@@ -37,16 +56,14 @@ func GPGSignatures(d gvariant.Dict) [][]byte {
 	return signatures
 }
 
-// SetGPGSignatures replaces the OpenPGP signatures in detached metadata; with
-// none, the key is removed.
-func SetGPGSignatures(d *gvariant.Dict, signatures [][]byte) {
+func setSignatures(d *gvariant.Dict, key string, signatures [][]byte) {
 	if len(signatures) == 0 {
-		d.Delete(KeyGPGSignatures)
+		d.Delete(key)
 		return
 	}
 	list := gvariant.ArrayBuilder{Elem: "ay"}
 	for _, s := range signatures {
 		list.AppendRaw(s)
 	}
-	d.Set(KeyGPGSignatures, list.Value())
+	d.Set(key, list.Value())
 }

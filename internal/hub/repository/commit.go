@@ -223,7 +223,7 @@ func (c *committing) write(ref string, commit *ostree.Commit) (madeCommit, error
 		if err != nil {
 			return made, fmt.Errorf("sign: %w", err)
 		}
-		made.detached = detached(signatures)
+		made.detached = detached(signatures, nil)
 		if err := c.place(commitMetaName(made.sum).Path(), made.detached); err != nil {
 			return made, err
 		}
@@ -243,10 +243,12 @@ func readAll(r io.Reader) error {
 	return err
 }
 
-// detached is the content of a commitmeta object with the signatures.
-func detached(signatures [][]byte) []byte {
+// detached is the content of a commitmeta object with OpenPGP and ed25519
+// signatures.
+func detached(signatures, more [][]byte) []byte {
 	var d gvariant.Dict
 	ostree.SetGPGSignatures(&d, signatures)
+	ostree.SetEd25519Signatures(&d, more)
 	return ostree.EncodeDetached(d)
 }
 
@@ -275,7 +277,7 @@ func (c *committing) summaries(index *flatpak.Index) error {
 			if err != nil {
 				return fmt.Errorf("sign %s: %w", commit.Info.Ref, err)
 			}
-			if err := c.place(commitMetaName(commit.Info.Checksum).Path(), detached(signatures)); err != nil {
+			if err := c.place(commitMetaName(commit.Info.Checksum).Path(), detached(signatures, nil)); err != nil {
 				return err
 			}
 		}

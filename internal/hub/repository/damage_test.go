@@ -102,7 +102,7 @@ func TestHiddenDamageIsRepaired(t *testing.T) {
 	meta := commitMetaName(object.Checksum)
 	path := filepath.Join(h.opt.Dir, filepath.FromSlash(meta.Path()))
 	replaceFile(t, path, "kept")
-	if _, err := b.PutObject(t.Context(), meta, bytes.NewReader(detached([][]byte{{1}}))); err != nil {
+	if _, err := b.PutObject(t.Context(), meta, bytes.NewReader(detached([][]byte{{1}}, nil))); err != nil {
 		t.Fatal(err)
 	}
 	if got := readFile(t, path); got != "kept" {

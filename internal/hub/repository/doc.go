@@ -21,7 +21,8 @@
 //	.lock                         shared by whoever adds, exclusive for whoever deletes
 //	.former                       the refs that were removed: TIME REF on a line each
 //	.appstream                    of which commits they are: COMMIT ARCH on a line each
-//	.signers                      the keys that signed the heads: FINGERPRINT KEYID on a line each
+//	.signers                      the keys that signed the heads, on a line each: FINGERPRINT KEYID,
+//	                              or the ed25519 key in base64 and "ed25519"
 //
 // A build is a folder BUILDS/ID, which is an archive repository too. What it
 // adds to the above:

@@ -83,6 +83,10 @@ type Options struct {
 	// Signer signs commits and summaries; nil leaves the repository unsigned.
 	Signer sign.Signer
 
+	// Ed25519 adds ostree's own signatures to those of Signer; nil adds none. Without a
+	// Signer nothing is signed.
+	Ed25519 *sign.Ed25519
+
 	// BuildSigner signs the commits and summaries of build repositories; nil leaves
 	// them unsigned. It should not be the key of Signer: what is signed with that is
 	// published.

@@ -141,7 +141,7 @@ func (p *publication) outdated() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	signers, err := newSignatures(p.r.opt.Signer)
+	signers, err := newSignatures(&p.r.opt)
 	if err != nil {
 		return false, err
 	}
@@ -250,7 +250,7 @@ func (p *publication) resign() (int, error) {
 	if signer == nil || p.r.signersKnown() {
 		return 0, nil
 	}
-	signers, err := newSignatures(signer)
+	signers, err := newSignatures(&p.r.opt)
 	if err != nil {
 		return 0, err
 	}
@@ -276,6 +276,8 @@ func (p *publication) resign() (int, error) {
 	resigned := make(map[ostree.Checksum]bool, len(unsigned))
 	for i, c := range unsigned {
 		ostree.SetGPGSignatures(&c.detached, append(made[i], c.others...))
+		more, _ := p.r.opt.Ed25519.Merge(c.data, ostree.Ed25519Signatures(c.detached))
+		ostree.SetEd25519Signatures(&c.detached, more)
 		if err := p.put(commitMetaName(c.sum).Path(), ostree.EncodeDetached(c.detached)); err != nil {
 			return 0, err
 		}

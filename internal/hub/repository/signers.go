@@ -16,7 +16,7 @@ import (
 )
 
 // signersFile has a line for each key that signed the heads of all refs: the
-// fingerprint and the id of the key that signs. It saves Open from looking at
+// fingerprint and the id of the key that signs, or an ed25519 key. It saves Open from looking at
 // every commit; without it, Open does.
 const signersFile = ".signers"
 
@@ -56,14 +56,17 @@ func (o *Options) checkCollection() error {
 		"configure %q again, or publish under %q in a new repository", ErrCollection, o.CollectionID, bound, bound, o.CollectionID)
 }
 
-// signersLine is what signersFile holds for a signer.
-func signersLine(signer sign.Signer) string {
-	if signer == nil {
+// signersLine is what signersFile holds for the signers.
+func (o *Options) signersLine() string {
+	if o.Signer == nil {
 		return ""
 	}
 	var lines strings.Builder
-	for _, key := range signer.Keys() {
+	for _, key := range o.Signer.Keys() {
 		fmt.Fprintf(&lines, "%s %s\n", key.Fingerprint, key.ID)
+	}
+	for _, key := range o.Ed25519.PublicKeys() {
+		fmt.Fprintf(&lines, "%s ed25519\n", key)
 	}
 	return lines.String()
 }
@@ -71,7 +74,7 @@ func signersLine(signer sign.Signer) string {
 // signersKnown tells whether the heads are known to be signed with the keys.
 func (r *Repository) signersKnown() bool {
 	known, err := r.root.ReadFile(signersFile)
-	return err == nil && string(known) == signersLine(r.opt.Signer)
+	return err == nil && string(known) == r.opt.signersLine()
 }
 
 // rememberSigners writes down that the heads are signed with the keys.
@@ -84,20 +87,21 @@ func (r *Repository) rememberSigners() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Root.Close()) }()
-	return dir.WriteFile(signersFile, []byte(signersLine(r.opt.Signer)), 0o644)
+	return dir.WriteFile(signersFile, []byte(r.opt.signersLine()), 0o644)
 }
 
 // signatures tells which signatures are made with the keys of a signer.
 type signatures struct {
 	verifier *sign.Verifier
 	keys     []sign.Key
+	ed25519  *sign.Ed25519
 }
 
-func newSignatures(signer sign.Signer) (*signatures, error) {
-	if signer == nil {
+func newSignatures(opt *Options) (*signatures, error) {
+	if opt.Signer == nil {
 		return &signatures{}, nil
 	}
-	public, err := signer.PublicKeys()
+	public, err := opt.Signer.PublicKeys()
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +109,7 @@ func newSignatures(signer sign.Signer) (*signatures, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signatures{verifier, signer.Keys()}, nil
+	return &signatures{verifier, opt.Signer.Keys(), opt.Ed25519}, nil
 }
 
 // split tells whether all keys have signed data, and which signatures are those of
@@ -130,6 +134,12 @@ func (s *signatures) complete(data, file []byte) bool {
 		return false
 	}
 	complete, _ := s.split(data, ostree.GPGSignatures(detached))
+	return complete && s.more(data, detached)
+}
+
+// more tells whether the ed25519 keys have signed as well.
+func (s *signatures) more(data []byte, detached gvariant.Dict) bool {
+	_, complete := s.ed25519.Merge(data, ostree.Ed25519Signatures(detached))
 	return complete
 }
 
@@ -155,7 +165,7 @@ func (p *publication) signaturesOf(sum ostree.Checksum, signers *signatures) (c 
 		c.detached = gvariant.Dict{}
 	}
 	complete, c.others = signers.split(c.data, ostree.GPGSignatures(c.detached))
-	return c, complete
+	return c, complete && signers.more(c.data, c.detached)
 }
 
 // signedHeads returns the commits that refs point at, those for other collections

@@ -143,7 +143,7 @@ func (p *publication) stageCommits(changed []*planned) error {
 		p.result.Stats.NewObjects++
 		p.result.Stats.Bytes += int64(len(c.made.data))
 		if signatures != nil {
-			c.made.detached = detached(signatures[i])
+			c.made.detached = detached(signatures[i], p.r.opt.Ed25519.Sign(c.made.data))
 			if err := p.put(commitMetaName(c.made.sum).Path(), c.made.detached); err != nil {
 				return err
 			}
@@ -285,7 +285,7 @@ func (p *publication) stageCatalogue() error {
 	}
 	for i, commit := range commits {
 		if signatures != nil {
-			if err := p.put(commitMetaName(commit.Info.Checksum).Path(), detached(signatures[i])); err != nil {
+			if err := p.put(commitMetaName(commit.Info.Checksum).Path(), detached(signatures[i], p.r.opt.Ed25519.Sign(commit.Object))); err != nil {
 				return err
 			}
 		}
@@ -324,6 +324,7 @@ func (p *publication) buildSummaries() (*flatpak.Files, error) {
 		Serial:        max(p.r.index.Serial(), p.r.opt.AfterSerial) + 1,
 	}
 	if sign := signWith(p.ctx, p.r.opt.Signer); sign != nil {
+		opt.SignEd25519 = p.r.opt.Ed25519.Sign
 		opt.Sign = func(data []byte) ([][]byte, error) {
 			p.result.Stats.Signatures++
 			return sign(data)
