@@ -6,6 +6,8 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"slices"
+	"sync"
 
 	"freshet/internal/ostree"
 	"freshet/internal/ostree/delta/bsdiff"
@@ -71,8 +73,49 @@ func copyContent(w io.Writer, repo Repo, sum ostree.Checksum) (err error) {
 type slider struct {
 	*content
 
-	buf []byte
-	off uint64 // of buf in the content
+	pool *buffers
+	buf  []byte
+	off  uint64 // of buf in the content
+}
+
+// release gives the window's memory back.
+func (s *slider) release() {
+	s.pool.put(s.buf)
+	s.buf = nil
+}
+
+// buffers keeps the memory of windows for the next ones: collecting it takes
+// longer than filling it, and meanwhile there would be twice as much. Use begins
+// with the largest.
+type buffers struct {
+	mu   sync.Mutex
+	free [][]byte
+}
+
+// get returns an empty buffer of at least the capacity n.
+func (b *buffers) get(n int) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	best := -1
+	for i, buf := range b.free {
+		if cap(buf) >= n && (best < 0 || cap(buf) < cap(b.free[best])) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return make([]byte, 0, n)
+	}
+	buf := b.free[best]
+	b.free = slices.Delete(b.free, best, best+1)
+	return buf[:0]
+}
+
+func (b *buffers) put(buf []byte) {
+	if cap(buf) > 0 {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.free = append(b.free, buf)
+	}
 }
 
 // show returns the bytes from start to end. Neither may be lower than in the
@@ -92,7 +135,9 @@ func (s *slider) show(start, end uint64) ([]byte, error) {
 	have := len(s.buf)
 	want := int(end - start)
 	if cap(s.buf) < want {
-		s.buf = append(make([]byte, 0, want), s.buf...)
+		grown := append(s.pool.get(want), s.buf...)
+		s.pool.put(s.buf)
+		s.buf = grown
 	}
 	if want > have {
 		n, err := io.ReadFull(s.content, s.buf[have:want])

@@ -142,7 +142,10 @@ func (g *generator) compare(ctx context.Context, m *bsdiff.Matcher, p pair) erro
 		}
 		defer func() { err = errors.Join(err, new.Close()) }()
 		c := comparison{size: p.o.size, stored: p.o.stored}
-		if err := g.windows.compare(m, &slider{content: old}, &slider{content: new}, p.size, p.o.size, &c); err != nil {
+		before, after := slider{content: old, pool: &g.buffers}, slider{content: new, pool: &g.buffers}
+		defer before.release()
+		defer after.release()
+		if err := g.windows.compare(m, &before, &after, p.size, p.o.size, &c); err != nil {
 			return err
 		}
 		if p.o.recipe = c.best(p.source, p.size); p.o.recipe != nil {

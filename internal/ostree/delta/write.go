@@ -238,7 +238,9 @@ func (w *partWriter) patch(o *object, source uint64) (err error) {
 	start := w.payload
 	w.op(Op{Code: OpSource, Offset: source}, ostree.TypeFile)
 	at := 0 // in all of the source
-	old, new := slider{content: before}, slider{content: after}
+	old, new := slider{content: before, pool: &w.g.buffers}, slider{content: after, pool: &w.g.buffers}
+	defer old.release()
+	defer new.release()
 	for _, x := range r.windows {
 		o, err := old.show(x.old, x.old+uint64(x.oldLen))
 		if err != nil {
@@ -264,7 +266,8 @@ func (w *partWriter) copies(o *object, source uint64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, after.Close()) }()
-	new := slider{content: after}
+	new := slider{content: after, pool: &w.g.buffers}
+	defer new.release()
 	set := false
 	for _, x := range o.recipe.windows {
 		n, err := new.show(x.new, x.new+uint64(x.newLen))
