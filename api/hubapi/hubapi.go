@@ -114,9 +114,11 @@ const (
 	// JobRollback puts refs back, JobUnpublish takes them away.
 	JobRollback
 	JobUnpublish
+	// JobDeltas makes static deltas.
+	JobDeltas
 )
 
-var jobKindNames = [...]string{"commit", "publish", "update-repo", "republish", "check", "prune", "rollback", "unpublish"}
+var jobKindNames = [...]string{"commit", "publish", "update-repo", "republish", "check", "prune", "rollback", "unpublish", "deltas"}
 
 func (k JobKind) String() string { return stateName(int(k), jobKindNames[:]) }
 

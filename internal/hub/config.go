@@ -90,6 +90,10 @@ type Config struct {
 	// CheckWorkers is how many checks are run at the same time. Default 2.
 	CheckWorkers int `toml:"check-workers"`
 
+	// DeltaWorkers is how many static deltas are made at the same time, each of
+	// which takes up to two processors. Default 1.
+	DeltaWorkers int `toml:"delta-workers"`
+
 	// Limits bound what a request may bring.
 	Limits Limits `toml:"limits"`
 
@@ -199,6 +203,9 @@ type RepoConfig struct {
 
 	// Hooks are commands that check builds, edit them and tell of publishes.
 	Hooks HooksConfig `toml:"hooks"`
+
+	// Deltas are the static deltas that the hub makes.
+	Deltas DeltasConfig `toml:"deltas"`
 }
 
 // TreeConfig is a table [hub.trees.NAME], a plain tree.
@@ -214,6 +221,7 @@ const (
 	defaultBuildRetention = 30 * 24 * time.Hour
 	defaultCommitWorkers  = 2
 	defaultCheckWorkers   = 2
+	defaultDeltaWorkers   = 1
 	defaultUploadBody     = 4 << 30
 	defaultObject         = 4 << 30
 	defaultJSONBody       = 10 << 20
@@ -232,6 +240,7 @@ func (c Config) WithDefaults() Config {
 	c.BuildRetention = cmp.Or(c.BuildRetention, defaultBuildRetention)
 	c.CommitWorkers = cmp.Or(c.CommitWorkers, defaultCommitWorkers)
 	c.CheckWorkers = cmp.Or(c.CheckWorkers, defaultCheckWorkers)
+	c.DeltaWorkers = cmp.Or(c.DeltaWorkers, defaultDeltaWorkers)
 	c.Limits.UploadBody = cmp.Or(c.Limits.UploadBody, defaultUploadBody)
 	c.Limits.Object = cmp.Or(c.Limits.Object, defaultObject)
 	c.Limits.JSONBody = cmp.Or(c.Limits.JSONBody, defaultJSONBody)
@@ -296,6 +305,7 @@ func (c Config) Validate() []config.Problem {
 	v.notNegative("build-retention", int64(c.BuildRetention))
 	v.notNegative("commit-workers", int64(c.CommitWorkers))
 	v.notNegative("check-workers", int64(c.CheckWorkers))
+	v.notNegative("delta-workers", int64(c.DeltaWorkers))
 	v.notNegative("limits.upload-body", int64(c.Limits.UploadBody))
 	v.notNegative("limits.object", int64(c.Limits.Object))
 	v.notNegative("limits.json-body", int64(c.Limits.JSONBody))
@@ -365,6 +375,7 @@ func (v *validation) repo(name string, repo RepoConfig) {
 			v.problem(key+".authenticator-options."+option, "%q is no name of an option", option)
 		}
 	}
+	v.deltas(key+".deltas", repo.Deltas)
 }
 
 func (v *validation) name(key, name string) {

@@ -21,6 +21,9 @@ type metrics struct {
 	uploaded   prometheus.Counter
 	eventHead  prometheus.Gauge
 	compat     *jobMetrics
+	deltas     *prometheus.CounterVec
+	deltaBytes *prometheus.CounterVec
+	deltaSaved *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -65,6 +68,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Serial of the newest event.",
 		}),
 	}
+	m.addDeltas(reg)
 	reg.MustRegister(m.jobs, m.jobSeconds, m.jobsNow, m.waits, m.publish, m.told, m.summary, m.uploaded, m.eventHead)
 	return m
 }

@@ -119,6 +119,7 @@ func (p *publish) run(ctx context.Context, jobs []*catalog.Job) (failed map[int6
 	}
 	if err == nil {
 		p.tellers[p.repo].published()
+		p.makers[p.repo].wantDeltas(context.WithoutCancel(ctx))
 		p.metrics.publish.WithLabelValues(p.repo).Observe(time.Since(begin).Seconds())
 		for _, request := range requests {
 			if job := p.jobs[request.Key]; failed[job.ID] == nil && job.Build != 0 {

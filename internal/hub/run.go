@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	}
 	s := &server{
 		cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics),
-		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), tellers: make(map[string]*teller), gates: make(map[string]*tokenGate), stopping: ctx,
+		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), tellers: make(map[string]*teller), gates: make(map[string]*tokenGate), makers: make(map[string]*deltaMaker), stopping: ctx,
 	}
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
@@ -130,6 +130,14 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 	for name := range s.repos {
 		worker(catalog.JobFilter{Kinds: catalog.SerialKinds(), Repo: name}, s.queues[name], s.runSerial)
 	}
+	for name, m := range s.makers {
+		// What is not made is made at the next start.
+		group.Go(func() error {
+			m.wantDeltas(stop)
+			s.work(stop, stop, catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobDeltas}, Repo: name}, nil, m.runDeltas)
+			return nil
+		})
+	}
 	for _, t := range s.tellers {
 		group.Go(func() error { s.tell(jobs, stop, t); return nil })
 	}
@@ -189,6 +197,9 @@ func (s *server) openAll(ctx context.Context, open *closers) error {
 		if err := s.openRepo(ctx, name, signer, builds, open); err != nil {
 			return fmt.Errorf("repository %s: %w", name, err)
 		}
+	}
+	if err := s.openDeltas(open); err != nil {
+		return fmt.Errorf("static deltas: %w", err)
 	}
 	if err := s.openTrees(ctx, open); err != nil {
 		return fmt.Errorf("trees: %w", err)

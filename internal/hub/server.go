@@ -20,10 +20,11 @@ type server struct {
 	authority *auth.Authority
 	downloads *auth.Authority // of tokens that users download with
 	repos     map[string]*repository.Repository
-	queues    map[string]*queue     // by repository
-	commits   *queue                // of all commits
-	tellers   map[string]*teller    // by repository; none without a command
-	gates     map[string]*tokenGate // by repository; none where nothing needs a token
+	queues    map[string]*queue      // by repository
+	commits   *queue                 // of all commits
+	tellers   map[string]*teller     // by repository; none without a command
+	gates     map[string]*tokenGate  // by repository; none where nothing needs a token
+	makers    map[string]*deltaMaker // by repository; none without rules for deltas
 	trees     *tree.Trees
 	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.

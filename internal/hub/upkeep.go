@@ -35,6 +35,7 @@ func (s *server) upkeep(stop context.Context) {
 			{"purge old builds", s.purgeStale},
 			{"sweep files of builds", s.sweepBuilds},
 			{"retire tree generations", s.retireTrees},
+			{"remove retired static deltas", s.sweepDeltas},
 			{"expire history", func(ctx context.Context) error { return s.catalog.Expire(ctx, time.Now().Add(-historyKept)) }},
 		} {
 			if err := step.do(stop); err != nil && stop.Err() == nil {

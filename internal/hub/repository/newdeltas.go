@@ -114,6 +114,16 @@ func (r *Repository) RemoveDeltas(ctx context.Context, all []ostree.DeltaName) e
 	return nil
 }
 
+// StoredDeltas lists the static deltas of which files are there, whether clients
+// find them or not, sorted.
+func (r *Repository) StoredDeltas() ([]ostree.DeltaName, error) {
+	names, err := deltaNames(r.root.FS(), "deltas")
+	if err != nil {
+		return nil, fmt.Errorf("list static deltas of %s: %w", r.opt.Name, err)
+	}
+	return names, nil
+}
+
 // Signatures returns the detached metadata of a published commit, a{sv} with its
 // signatures, as the file objects/….commitmeta has it; nil when it has none.
 func (r *Repository) Signatures(commit ostree.Checksum) ([]byte, error) {

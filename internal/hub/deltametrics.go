@@ -1,0 +1,28 @@
+package hub
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"freshet/api/hubapi"
+)
+
+// addDeltas makes the counters of static deltas.
+func (m *metrics) addDeltas(reg prometheus.Registerer) {
+	counter := func(name, help string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"repo"})
+		reg.MustRegister(c)
+		return c
+	}
+	m.deltas = counter("freshet_hub_deltas_total", "Static deltas published.")
+	m.deltaBytes = counter("freshet_hub_delta_bytes_total", "Bytes that a client fetches by each of these deltas, summed.")
+	m.deltaSaved = counter("freshet_hub_delta_saved_bytes_total", "Bytes that a client fetches less by each of these deltas than by single objects, summed.")
+}
+
+// delta counts a delta that was made and published.
+func (m *metrics) delta(repo string, d hubapi.MadeDelta) {
+	m.deltas.WithLabelValues(repo).Inc()
+	m.deltaBytes.WithLabelValues(repo).Add(float64(d.Size))
+	if d.Instead > d.Size {
+		m.deltaSaved.WithLabelValues(repo).Add(float64(d.Instead - d.Size))
+	}
+}
