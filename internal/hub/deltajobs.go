@@ -222,7 +222,7 @@ func (r *deltaRun) one(ctx context.Context, d deltas.Delta, stored bool) error {
 		if ctx.Err() != nil {
 			return err
 		}
-		r.failed(d.Name, d.Ref, err)
+		r.failed(ctx, d.Name, d.Ref, err)
 		return os.RemoveAll(dir)
 	}
 	made.Seconds = time.Since(begin).Seconds()
@@ -245,10 +245,10 @@ func (r *deltaRun) add(d readyDelta) {
 	r.ready = append(r.ready, d)
 }
 
-func (r *deltaRun) failed(name ostree.DeltaName, ref string, err error) {
+func (r *deltaRun) failed(ctx context.Context, name ostree.DeltaName, ref string, err error) {
 	r.results.Failed[name.Hex()] = reason(err)
 	r.printf("  %s: static delta %s: %v", ref, name.Hex(), err)
-	r.log.WarnContext(context.Background(), "cannot make a static delta", slog.String("repo", r.repo), slog.String("ref", ref),
+	r.log.WarnContext(ctx, "cannot make a static delta", slog.String("repo", r.repo), slog.String("ref", ref),
 		slog.String("delta", name.Hex()), slog.Any("error", err))
 }
 
@@ -261,7 +261,7 @@ func (r *deltaRun) publish(ctx context.Context) error {
 	for i, d := range r.ready {
 		all[i] = d.new
 	}
-	result, err := r.repository.AddDeltas(ctx, all, r.jobLog, r.recorder(r.jobLog))
+	result, err := r.repository.AddDeltas(ctx, all, r.jobLog, r.recorder(ctx, r.jobLog))
 	if err != nil && (ctx.Err() != nil || len(result.Failed) == 0) {
 		return err
 	}
@@ -271,7 +271,7 @@ func (r *deltaRun) publish(ctx context.Context) error {
 			r.results.Deltas = append(r.results.Deltas, d.made)
 			r.metrics.delta(r.repo, d.made)
 		} else if !errors.Is(cause, repository.ErrDeltaStale) {
-			r.failed(d.new.Name, d.made.Ref, cause)
+			r.failed(ctx, d.new.Name, d.made.Ref, cause)
 			if !own {
 				// What is stored is not whole, and was not listed.
 				err = errors.Join(err, r.repository.RemoveDeltas(ctx, []ostree.DeltaName{d.new.Name}))
@@ -286,11 +286,11 @@ func (r *deltaRun) publish(ctx context.Context) error {
 }
 
 // recorder returns the function by which the repository tells of a switch.
-func (m *deltaMaker) recorder(log *jobLog) func(repository.Result) error {
+func (m *deltaMaker) recorder(ctx context.Context, log *jobLog) func(repository.Result) error {
 	p := publish{server: m.server, repo: m.repo, jobs: map[string]*catalog.Job{}, log: log}
 	return func(result repository.Result) error {
 		result.Keys = nil // no job is ended by it
-		if err := p.record(context.Background(), result, false); err != nil {
+		if err := p.record(context.WithoutCancel(ctx), result, false); err != nil {
 			return err
 		}
 		m.tellers[m.repo].published()
@@ -313,7 +313,7 @@ func (r *deltaRun) retire(ctx context.Context) error {
 		}
 	})
 	if len(over) > 0 {
-		if _, err := r.repository.RetireDeltas(ctx, over, r.recorder(r.jobLog)); err != nil {
+		if _, err := r.repository.RetireDeltas(ctx, over, r.recorder(ctx, r.jobLog)); err != nil {
 			return err
 		}
 		r.results.Retired = len(over)
@@ -375,7 +375,7 @@ func (m *deltaMaker) sweep(ctx context.Context) error {
 		return err
 	}
 	m.log.InfoContext(ctx, "removing static deltas that were retired", slog.String("repo", m.repo), slog.Int("deltas", len(over)))
-	if _, err := m.repos[m.repo].RetireDeltas(ctx, over, m.recorder(m.logOf())); err != nil {
+	if _, err := m.repos[m.repo].RetireDeltas(ctx, over, m.recorder(ctx, m.logOf())); err != nil {
 		return err
 	}
 	return m.repos[m.repo].RemoveDeltas(ctx, over)

@@ -19,6 +19,8 @@
 //	repos/NAME/      an OSTree repository in archive mode (internal/hub/repository)
 //	builds/ID/       what was uploaded into a build, and its commits; with a
 //	                 negative ID, that of its job, what a republish works on
+//	deltas/NAME/     static deltas while they are made (internal/hub/deltas), and
+//	                 retired.json, since when others are not wanted any more
 //	trees/           generations of plain trees (internal/hub/tree)
 //
 // # Promises

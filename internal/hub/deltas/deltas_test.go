@@ -114,7 +114,7 @@ func TestRetired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Root.Close() //nolint:errcheck // only in a test
+	t.Cleanup(func() { _ = dir.Root.Close() })
 	r := deltas.Retired{Dir: dir, Name: "retired.json"}
 	a, b := ostree.DeltaName{To: sum(1)}, ostree.DeltaName{From: sum(1), To: sum(2)}
 	stored, wanted := []ostree.DeltaName{a, b}, map[ostree.DeltaName]bool{b: true}
