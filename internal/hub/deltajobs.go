@@ -129,7 +129,7 @@ func (m *deltaMaker) runDeltas(ctx context.Context, job *catalog.Job) (err error
 	defer m.alive(ctx, job)()
 	defer func() {
 		run.jobLog.end(context.WithoutCancel(ctx))
-		ended(statusOfJob(err))
+		ended(m.statusOfJob(job, err))
 	}()
 	if err := run.all(ctx); err != nil {
 		return err
