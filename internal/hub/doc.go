@@ -14,7 +14,7 @@
 //	hub.db           control state (internal/hub/catalog), unless a PostgreSQL DSN is configured
 //	secret           the key that signs tokens, base64, made at the first start
 //	signing-key.asc  the OpenPGP key that signs commits and summaries, made at
-//	                 the first start unless gpg-keys names others
+//	                 the first start unless gpg-keys names others (docs/signing.md)
 //	lock             held while a hub runs, so that there is one per directory
 //	repos/NAME/      an OSTree repository in archive mode (internal/hub/repository)
 //	builds/ID/       what was uploaded into a build, and its commits; with a
