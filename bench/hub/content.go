@@ -12,37 +12,46 @@ import (
 
 	"freshet/internal/archive"
 	"freshet/internal/flatpak"
+	"freshet/internal/gvariant"
 )
 
 const platform = "org.bench.Platform/x86_64/stable"
 
 func appID(i int) string { return fmt.Sprintf("org.bench.App%05d", i) }
 
-// writeRepo writes an unsigned repository with n apps like those of an app
-// store: a catalogue entry of some 3 kB, two icons, a program.
-func writeRepo(dir string, n int) error {
+// writeRepo writes an unsigned repository with apps like those of an app store: a
+// catalogue entry of some 3 kB, two icons, a program.
+func writeRepo(dir string, c publishCase) error {
 	repo, err := archive.Create(dir)
 	if err != nil {
 		return err
 	}
-	for i := range n {
-		if err := writeApp(repo, i, 0); err != nil {
-			return err
+	for i := range c.apps {
+		for _, arch := range c.arches {
+			if err := writeApp(repo, i, 0, arch, c.subsets); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
 // writeChanged writes a repository with the next version of one app.
-func writeChanged(dir string, i, version int) error {
+func writeChanged(dir string, c publishCase, i, version int) error {
 	repo, err := archive.Create(dir)
 	if err != nil {
 		return err
 	}
-	return writeApp(repo, i, version)
+	for _, arch := range c.arches {
+		if err := writeApp(repo, i, version, arch, c.subsets); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func writeApp(repo *archive.Repo, i, version int) error {
+// writeApp writes a version of an app. Of two apps one is in all subsets.
+func writeApp(repo *archive.Repo, i, version int, arch string, subsets []string) error {
 	id := appID(i)
 	random := rand.New(rand.NewPCG(uint64(i), uint64(version)))
 	noise := func(n int) []byte {
@@ -69,7 +78,11 @@ func writeApp(repo *archive.Repo, i, version int) error {
 		{Path: "export/share/applications/" + id + ".desktop", Content: []byte("[Desktop Entry]\nName=" + id + "\n")},
 	}
 	meta := flatpak.Metadata{Kind: flatpak.App, Name: id, Runtime: platform, SDK: "org.bench.Sdk/x86_64/stable", Command: "app"}
-	return repo.CommitFlatpak("app/"+id+"/x86_64/stable", meta, files, nil, time.Unix(int64(1_700_000_000+version), 0))
+	var keys []gvariant.Entry
+	if len(subsets) > 0 && i%2 == 0 {
+		keys = append(keys, gvariant.Entry{Key: "xa.subsets", Value: gvariant.Strings(subsets)})
+	}
+	return repo.CommitFlatpak("app/"+id+"/"+arch+"/stable", meta, files, nil, time.Unix(int64(1_700_000_000+version), 0), keys...)
 }
 
 func component(id string, random *rand.Rand, version int) []byte {

@@ -207,13 +207,14 @@ func commitTrees(ctx context.Context, dir, repo string, mb int) (v1, v2 string, 
 // branch of 2,000 apps, of which one has changed.
 func measureCatalogue(ctx context.Context, out io.Writer) (err error) {
 	const apps = 2000
+	catalogue := publishCase{apps: apps, arches: []string{"x86_64"}}
 	dir, err := os.MkdirTemp("", "freshet-bench-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	repo, changed := filepath.Join(dir, "repo"), filepath.Join(dir, "changed")
-	if err := writeRepo(repo, apps); err != nil {
+	if err := writeRepo(repo, catalogue); err != nil {
 		return err
 	}
 	update := func() (string, error) {
@@ -227,7 +228,7 @@ func measureCatalogue(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeChanged(changed, apps/2, 1); err != nil {
+	if err := writeChanged(changed, catalogue, apps/2, 1); err != nil {
 		return err
 	}
 	if err := output(ctx, "flatpak", "build-commit-from", "--no-update-summary", "--force", "--src-repo="+changed, repo); err != nil {

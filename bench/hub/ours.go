@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,7 +26,7 @@ type ours struct {
 	log             bytes.Buffer
 }
 
-func startOurs(ctx context.Context, binary, dir, source string) (*ours, error) {
+func startOurs(ctx context.Context, binary, dir, source string, subsets []string) (*ours, error) {
 	if err := copyTree(source, filepath.Join(dir, "repos", "stable")); err != nil {
 		return nil, err
 	}
@@ -38,7 +39,11 @@ func startOurs(ctx context.Context, binary, dir, source string) (*ours, error) {
 		return nil, err
 	}
 	o := &ours{dir: dir, url: "http://" + addr}
-	o.cmd = exec.CommandContext(ctx, binary, "hub", "--dir", dir, "--listen", addr, "--base-url", o.url, "--admin", admin, "--log-level", "warn")
+	settings := filepath.Join(dir, "hub.toml")
+	if err := os.WriteFile(settings, fmt.Appendf(nil, "[hub.repos.stable]\nsubsets = [%s]\n", quoted(subsets)), 0o600); err != nil {
+		return nil, err
+	}
+	o.cmd = exec.CommandContext(ctx, binary, "hub", "--config", settings, "--dir", dir, "--listen", addr, "--base-url", o.url, "--admin", admin, "--log-level", "warn")
 	o.cmd.Stderr = &o.log
 	if err := o.cmd.Start(); err != nil {
 		return nil, err
@@ -58,8 +63,7 @@ func (o *ours) signingKey() string { return filepath.Join(o.dir, "signing-key.as
 
 // publish uploads the changed app, then measures its commit and publish.
 func (o *ours) publish(ctx context.Context, changed string) (cost, error) {
-	client := &hubapi.Client{Base: o.url, Token: o.token}
-	uploaded, err := push.Run(ctx, push.Config{Client: client, Dir: changed, Kind: push.OSTree, Name: "stable", Until: push.Uploaded, StateFile: "-"})
+	build, err := o.upload(ctx, changed)
 	if err != nil {
 		return cost{}, err
 	}
@@ -68,12 +72,60 @@ func (o *ours) publish(ctx context.Context, changed string) (cost, error) {
 		return cost{}, err
 	}
 	begin := time.Now()
-	if _, err := push.Run(ctx, push.Config{Client: client, Dir: changed, Kind: push.OSTree, Name: "stable", Build: uploaded.Build.ID, StateFile: "-"}); err != nil {
-		return cost{}, fmt.Errorf("publish: %w\n%s", err, o.log.String())
+	if err := o.finish(ctx, changed, build); err != nil {
+		return cost{}, err
 	}
 	wall := time.Since(begin)
 	after, err := processCPU(o.cmd.Process.Pid)
 	return cost{cpu: after - before, wall: wall}, err
+}
+
+// count uploads the changed app, then counts the calls of its commit and publish.
+func (o *ours) count(ctx context.Context, changed string) (int, error) {
+	build, err := o.upload(ctx, changed)
+	if err != nil {
+		return 0, err
+	}
+	stop, err := watchCalls(ctx, o.dir, o.cmd.Process.Pid)
+	if err != nil {
+		return 0, err
+	}
+	err = o.finish(ctx, changed, build)
+	n, stopErr := stop()
+	return n, errors.Join(err, stopErr)
+}
+
+func (o *ours) config(changed string) push.Config {
+	client := &hubapi.Client{Base: o.url, Token: o.token}
+	return push.Config{Client: client, Dir: changed, Kind: push.OSTree, Name: "stable", StateFile: "-"}
+}
+
+func (o *ours) upload(ctx context.Context, changed string) (build int64, err error) {
+	cfg := o.config(changed)
+	cfg.Until = push.Uploaded
+	uploaded, err := push.Run(ctx, cfg)
+	if err != nil {
+		return 0, err
+	}
+	return uploaded.Build.ID, nil
+}
+
+// finish commits and publishes a build.
+func (o *ours) finish(ctx context.Context, changed string, build int64) error {
+	cfg := o.config(changed)
+	cfg.Build = build
+	if _, err := push.Run(ctx, cfg); err != nil {
+		return fmt.Errorf("publish: %w\n%s", err, o.log.String())
+	}
+	return nil
+}
+
+func quoted(words []string) string {
+	all := make([]string, len(words))
+	for i, word := range words {
+		all[i] = strconv.Quote(word)
+	}
+	return strings.Join(all, ", ")
 }
 
 func (o *ours) stop() error {

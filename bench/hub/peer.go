@@ -50,21 +50,58 @@ func (p *peer) updateArgs() []string {
 	return []string{"build-update-repo", "--gpg-sign=" + p.key, "--gpg-homedir=" + p.gpg, p.repo}
 }
 
-// publish commits the changed app and measures what the update of the
-// repository's metadata takes.
-func (p *peer) publish(ctx context.Context, changed string) (cost, error) {
-	if _, err := p.run(ctx, "flatpak", "build-commit-from", "--no-update-summary", "--force", "--gpg-sign="+p.key, "--gpg-homedir="+p.gpg, "--src-repo="+changed, p.repo); err != nil {
+// steps are the commands of a publish, as flat-manager runs them: the commit of the
+// upload into a repository of the build, that into the published one, and the
+// update of its metadata.
+func (p *peer) steps(changed string) [][]string {
+	build := filepath.Join(filepath.Dir(p.repo), "build")
+	sign := []string{"--gpg-sign=" + p.key, "--gpg-homedir=" + p.gpg}
+	from := func(args ...string) []string {
+		return append([]string{"flatpak", "build-commit-from", "--no-update-summary", "--force"}, args...)
+	}
+	return [][]string{
+		{"ostree", "init", "--repo=" + build, "--mode=archive-z2"},
+		from("--untrusted", "--disable-fsync", "--src-repo="+changed, build),
+		from(append(sign, "--src-repo="+build, p.repo)...),
+		append([]string{"flatpak"}, p.updateArgs()...),
+	}
+}
+
+// prepare removes the build before.
+func (p *peer) prepare() error { return os.RemoveAll(filepath.Join(filepath.Dir(p.repo), "build")) }
+
+// publish publishes the changed app and measures what all steps take.
+func (p *peer) publish(ctx context.Context, changed string) (total cost, err error) {
+	if err := p.prepare(); err != nil {
 		return cost{}, err
 	}
-	cmd := exec.CommandContext(ctx, "flatpak", p.updateArgs()...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	begin := time.Now()
-	if err := cmd.Run(); err != nil {
-		return cost{}, fmt.Errorf("flatpak build-update-repo: %w\n%s", err, out.String())
+	for _, step := range p.steps(changed) {
+		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		begin := time.Now()
+		if err := cmd.Run(); err != nil {
+			return cost{}, fmt.Errorf("%s: %w\n%s", strings.Join(step, " "), err, out.String())
+		}
+		total.wall += time.Since(begin)
+		total.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
-	wall := time.Since(begin)
-	return cost{cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), wall: wall}, nil
+	return total, nil
+}
+
+// count publishes the changed app and counts the calls of all steps.
+func (p *peer) count(ctx context.Context, changed string) (total int, err error) {
+	if err := p.prepare(); err != nil {
+		return 0, err
+	}
+	for _, step := range p.steps(changed) {
+		n, err := countCalls(ctx, p.gpg, step[0], step[1:]...)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
 }
 
 func (p *peer) run(ctx context.Context, name string, args ...string) (string, error) {

@@ -86,8 +86,8 @@ type File struct {
 
 // CommitFlatpak writes a ref with the files and the metadata of an app or
 // runtime, as flatpak build-export does: canonical permissions, sizes and
-// bindings in the commit. dirs are made even if they are empty.
-func (r *Repo) CommitFlatpak(ref string, meta flatpak.Metadata, files []File, dirs []string, now time.Time) error {
+// bindings in the commit, and the keys. dirs are made even if they are empty.
+func (r *Repo) CommitFlatpak(ref string, meta flatpak.Metadata, files []File, dirs []string, now time.Time, keys ...gvariant.Entry) error {
 	metadata, err := meta.Bytes()
 	if err != nil {
 		return err
@@ -134,6 +134,9 @@ func (r *Repo) CommitFlatpak(ref string, meta flatpak.Metadata, files []File, di
 		Timestamp: uint64(now.Unix()),
 		Tree:      root,
 		TreeMeta:  rootMeta,
+	}
+	for _, key := range keys {
+		commit.Metadata.Set(key.Key, key.Value)
 	}
 	sum, err := ostree.WriteCommit(r, commit)
 	if err != nil {
