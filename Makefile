@@ -83,6 +83,11 @@ cache-tests: build ## the public HTTP cache test suite against an edge, three ti
 edge-acceptance: build ## what an edge must be able to do, check by check (QUICK=1: in minutes; CHECKS="8 15": these; SUITE=folder)
 	$(GO) run -trimpath ./e2e/acceptance $(if $(QUICK),-quick) $(if $(SUITE),-suite $(SUITE)) $(CHECKS)
 
+.PHONY: hub-faults
+hub-faults: build ## a hub through 100 kills, and a publish in which each system call on files fails once (half an hour)
+	FRESHET_KILLS=100 $(GO) test -count=1 -timeout 60m -v -run '^TestKill(Hub)?$$' ./internal/hub/repository ./e2e
+	FRESHET_FAULTS=all $(GO) test -count=1 -timeout 60m -v -run '^TestEverySystemCallFails$$' ./internal/hub/repository
+
 .PHONY: soak
 soak: ## half an hour of mixed load on an edge through kills, full disks and a flapping origin; every byte compared
 	FRESHET_SOAK=30m $(GO) test -count=1 -timeout 60m -v -run '^TestSoak$$' ./e2e

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,13 +26,23 @@ import (
 	"freshet/internal/peertest"
 )
 
-// kills is how often each server is killed.
+// killsEnv is how often each server is killed; 30 times without it.
+const killsEnv = "FRESHET_KILLS"
+
 func kills(t *testing.T) int {
 	t.Helper()
 	if testing.Short() {
 		return 3
 	}
-	return 50
+	text := os.Getenv(killsEnv)
+	if text == "" {
+		return 30
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s: %q", killsEnv, text)
+	}
+	return n
 }
 
 // writeApp writes a repository with one app whose every file says the version.

@@ -51,8 +51,8 @@ func (c *Catalog) NextJob(ctx context.Context, filter JobFilter) (*Job, error) {
 // candidate returns the id of the job to run next, or 0.
 func (c *Catalog) candidate(ctx context.Context, tx *sqldb.Tx, filter JobFilter) (int64, error) {
 	now, serial := c.now(), kindArgs(SerialKinds())
-	query := `SELECT j.id FROM jobs j WHERE j.status = ? AND j.start_after <= ?`
-	args := []any{hubapi.JobNew, now.UnixMicro()}
+	query := `SELECT j.id FROM jobs j WHERE j.status = ? AND (j.start_after <= ? OR j.start_after > ?)`
+	args := []any{hubapi.JobNew, now.UnixMicro(), now.Add(maxAhead).UnixMicro()}
 	if len(filter.Kinds) > 0 {
 		query += ` AND j.kind IN (` + placeholders(len(filter.Kinds)) + `)`
 		args = append(args, kindArgs(filter.Kinds)...)

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"freshet/api/hubapi"
 	"freshet/internal/hub/catalog"
@@ -104,5 +105,47 @@ func TestHolds(t *testing.T) {
 		wantError(t, c.ReleaseHold(ctx, "beta", hold.ID), catalog.ErrNotFound)
 		must(t, c.ReleaseHold(ctx, "stable", hold.ID))
 		equal(t, []int64{next(), next(), next()}, []int64{first.ID, below.ID, 0})
+	})
+}
+
+// A clock that is set back by a month holds nothing up: jobs that were put off a
+// little start, interrupted ones are taken up, and numbers go on.
+func TestClockSetBack(t *testing.T) {
+	each(t, func(t *testing.T, w *world, c *catalog.Catalog) {
+		ctx := t.Context()
+		filter := catalog.JobFilter{Repo: "stable"}
+		enqueue := func() *catalog.Job {
+			return value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobRollback, Repo: "stable"}))(t)
+		}
+		published(t, c, "stable", 1, map[string]hubapi.RefMove{"a": {To: "a1"}})
+		put := enqueue()
+		job := value(c.NextJob(ctx, filter))(t)
+		must(t, c.ReleaseJob(ctx, job.Claim(), w.Now().Add(time.Minute)))
+		if early := value(c.NextJob(ctx, filter))(t); early != nil {
+			t.Errorf("job %d is put off and starts", early.ID)
+		}
+
+		w.advance(-30 * 24 * time.Hour)
+		if job = value(c.NextJob(ctx, filter))(t); job == nil || job.ID != put.ID {
+			t.Fatalf("the job put off is %+v", job)
+		}
+		after := enqueue()
+		again := w.open("a") // as after a restart: the claim of the process before is void
+		found := value(again.Recover(ctx))(t)
+		if len(found.Requeued) != 1 || found.Requeued[0].ID != put.ID {
+			t.Errorf("found %+v", found)
+		}
+		for _, want := range []int64{put.ID, after.ID} {
+			job := value(again.NextJob(ctx, filter))(t)
+			if job == nil || job.ID != want {
+				t.Fatalf("next is %+v, want %d", job, want)
+			}
+			must(t, again.FinishJob(ctx, job.Claim(), nil))
+		}
+		published(t, again, "stable", 2, map[string]hubapi.RefMove{"a": {From: "a1", To: "a2"}})
+		list := value(again.Publishes(ctx, "stable", "", 0, 10))(t)
+		if len(list) != 2 || list[0].Number != 2 || list[0].Event <= list[1].Event {
+			t.Errorf("history %+v", list)
+		}
 	})
 }

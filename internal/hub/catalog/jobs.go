@@ -23,6 +23,8 @@ const (
 	Lease = 2 * time.Minute
 	// MaxLog is how many bytes of a job's log are kept; what follows is dropped.
 	MaxLog = 8 << 20
+	// maxAhead bounds how long a job can be put off.
+	maxAhead = time.Hour
 	// pruneGrace is how long a prune job lets jobs queued after it go first.
 	pruneGrace = time.Hour
 )
@@ -67,7 +69,9 @@ type NewJob struct {
 	Build int64
 	// Contents is written in JSON.
 	Contents any
-	// StartAfter is the earliest start; zero means now.
+	// StartAfter is the earliest start; zero means now. What is more than an hour
+	// ahead is taken to be of a clock that was set back since, and counts for
+	// nothing.
 	StartAfter time.Time
 	// DependsOn are jobs that must have ended before, well or not.
 	DependsOn []int64

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -86,9 +87,15 @@ func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	openSigner(t, filepath.Join(dir, crashKey))
-	rounds := 25
+	rounds := 30
 	if testing.Short() {
 		rounds = 5
+	}
+	if text := os.Getenv("FRESHET_KILLS"); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
 	}
 	known := map[string]bool{} // heads that the child's database, or a pending result, told of
 	published, pendings := 0, 0
