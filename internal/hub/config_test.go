@@ -25,6 +25,24 @@ database = "mysql://x"
 build-retention = "-1s"
 commit-workers = -1
 gpg-keys = [""]
+ed25519-keys = [""]
+[keys.good]
+file = "a"
+agent = "/run/S.gpg-agent"
+[keys."Bad name"]
+file = "a"
+[keys.both]
+file = "a"
+agent = "S.gpg-agent"
+pkcs11 = "pkcs11:object=a?module-path=/p11.so"
+passphrase-file = "pin"
+[keys.bad]
+fingerprint = "0123"
+pkcs11 = "pkcs11:object=a;pin-value=1"
+timeout = "-1s"
+[keys.file]
+file = "a"
+pkcs11-helper = "x"
 [limits]
 object = -1
 [repos.stable]
@@ -50,7 +68,8 @@ grace = "-1h"
 	}
 	slices.Sort(keys)
 	want := []string{
-		"base-url", "build-retention", "commit-workers", "database", "dir", "gpg-keys[0]", "limits.object", "listen", "repos.../etc",
+		"base-url", "build-retention", "commit-workers", "database", "dir", "ed25519-keys[0]", "gpg-keys[0]", "keys.Bad name", "keys.bad.file", "keys.bad.fingerprint", "keys.bad.pkcs11",
+		"keys.bad.timeout", "keys.both.agent", "keys.both.passphrase-file", "keys.both.pkcs11", "keys.file.pkcs11-helper", "limits.object", "listen", "repos.../etc",
 		"repos.beta.deploy-collection-id", "repos.stable.collection-id", "repos.stable.icon", "repos.stable.subsets[1]",
 		"repos.stable.summary-arches[0]", "trees.Files", "trees.Files.grace",
 	}
