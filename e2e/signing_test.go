@@ -334,4 +334,15 @@ func TestHubWaitsForToken(t *testing.T) {
 	trusted("new")
 	user.run("flatpak", "--user", "remote-ls", "hub")
 	user.run("flatpak", "--user", "install", "-y", "--noninteractive", "--no-deps", "hub", killedApp)
+
+	// Another key than that of the certificate is not waited for: it is wrong.
+	hub.stop(syscall.SIGTERM)
+	swapped := strings.NewReplacer("object=new", "object=old", "object=old", "object=new").Replace(tables)
+	if err := os.WriteFile(hub.config, []byte(fmt.Sprintf("[hub]\ndir = '%s'\ngpg-keys = ['new']\n", hub.dir)+swapped), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hub.start()
+	if err := <-hub.push(5); err == nil || !strings.Contains(err.Error(), "is not the one in the token") {
+		t.Errorf("signed with another key: %v", err)
+	}
 }
