@@ -1,7 +1,11 @@
 package hub_test
 
 import (
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -73,4 +77,64 @@ func TestPruneRoute(t *testing.T) {
 	h.json(http.MethodPost, "/api/v1/prune", h.token(builder), map[string]any{"repo": "stable"}).problem(t, 403, hubapi.ErrInsufficient)
 	// A publish goes on beside it.
 	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
+}
+
+// The table of docs/hub-parity.md is true: its routes are there, and so are its
+// tests.
+func TestParity(t *testing.T) {
+	text, err := os.ReadFile("../../docs/hub-parity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := testNames(t)
+	h := startHub(t, hub.Config{})
+	rows, routes := 0, 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if len(cells) != 3 || strings.HasPrefix(cells[0], "---") || strings.TrimSpace(cells[2]) == "test" {
+			continue
+		}
+		rows++
+		if name := strings.TrimSpace(cells[2]); !tests[name] {
+			t.Errorf("%s: there is no test %q", strings.TrimSpace(cells[0]), name)
+		}
+		route := strings.Trim(strings.TrimSpace(cells[0]), "`")
+		method, path, found := strings.Cut(route, " /")
+		if !found || method != http.MethodGet && method != http.MethodPost {
+			continue
+		}
+		routes++
+		path = "/" + strings.NewReplacer("{id}", "1", "{ref}", "1", "{repo}", "stable", "{name}", "stable", "{path}", "summary").Replace(path)
+		// Whatever the answer, it is not that there is no such page, nor method.
+		a := h.do(method, path, "", nil)
+		if a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotFound && strings.Contains(string(a.body), "there is no page") {
+			t.Errorf("%s: %d %s", route, a.status, a.body)
+		}
+	}
+	if rows < 40 || routes < 28 {
+		t.Errorf("%d rows with %d routes were found", rows, routes)
+	}
+}
+
+// testNames are the tests of the hub and what it is made of.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := make(map[string]bool)
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	for _, dir := range []string{".", "../auth"} {
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			source, err := os.ReadFile(path)
+			for _, match := range declared.FindAllSubmatch(source, -1) {
+				names[string(match[1])] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return names
 }
