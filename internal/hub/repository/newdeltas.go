@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"freshet/internal/flatpak"
+	"freshet/internal/hub/repolock"
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
 )
@@ -43,7 +44,7 @@ var (
 func (r *Repository) AddDeltas(ctx context.Context, all []NewDelta, log io.Writer, commit func(Result) error) (Result, error) {
 	p := r.begin(ctx, newJournal(log))
 	failed := map[string]error{}
-	err := p.alone(lockShared, func() error {
+	err := p.alone(repolock.Shared, func() error {
 		return p.change(func() (*flatpak.Files, error) {
 			for _, delta := range all {
 				switch err := p.addDelta(delta); {
@@ -74,7 +75,7 @@ func (r *Repository) AddDeltas(ctx context.Context, all []NewDelta, log io.Write
 // already, until RemoveDeltas. Those that nothing names are passed over.
 func (r *Repository) RetireDeltas(ctx context.Context, all []ostree.DeltaName, commit func(Result) error) (Result, error) {
 	p := r.begin(ctx, newJournal(nil))
-	err := p.alone(lockShared, func() error {
+	err := p.alone(repolock.Shared, func() error {
 		return p.change(func() (*flatpak.Files, error) {
 			for _, name := range all {
 				listed := p.listed(name.To)
@@ -100,7 +101,7 @@ func (r *Repository) RetireDeltas(ctx context.Context, all []ostree.DeltaName, c
 // delta index any more. Those that are not there are passed over.
 func (r *Repository) RemoveDeltas(ctx context.Context, all []ostree.DeltaName) error {
 	p := r.begin(ctx, newJournal(nil))
-	err := p.alone(lockExclusive, func() error {
+	err := p.alone(repolock.Exclusive, func() error {
 		for _, name := range all {
 			if slices.ContainsFunc(p.listed(name.To), func(d flatpak.Delta) bool { return d.From == name.From }) {
 				return fmt.Errorf("static delta %s is still listed", name.Hex())
@@ -138,7 +139,7 @@ func (r *Repository) Signatures(commit ostree.Checksum) ([]byte, error) {
 }
 
 // alone runs fn while no publish runs, under a lock against other programs.
-func (p *publication) alone(take func(context.Context, *os.Root) (*fileLock, error), fn func() error) error {
+func (p *publication) alone(take func(context.Context, *os.Root) (*repolock.Lock, error), fn func() error) error {
 	release, err := p.r.acquire(p.ctx)
 	if err != nil {
 		return err
@@ -148,7 +149,7 @@ func (p *publication) alone(take func(context.Context, *os.Root) (*fileLock, err
 	if err != nil {
 		return err
 	}
-	defer lock.release() //nolint:errcheck // nothing was written to it
+	defer lock.Release() //nolint:errcheck // nothing was written to it
 	return fn()
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
 )
 
@@ -95,11 +96,11 @@ const maxInflation = 1032
 // replace gives the place of a damaged object of the repository to an upload that
 // was verified. It is the only case in which a published object is rewritten.
 func (r *Repository) replace(ctx context.Context, name ostree.ObjectName, temp string) (err error) {
-	lock, err := lockShared(ctx, r.root)
+	lock, err := repolock.Shared(ctx, r.root)
 	if err != nil {
 		return err
 	}
-	defer lock.release() //nolint:errcheck // nothing was written
+	defer lock.Release() //nolint:errcheck // nothing was written
 	if err := syncPath(temp); err != nil {
 		return err
 	}

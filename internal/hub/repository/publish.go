@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"freshet/internal/flatpak"
+	"freshet/internal/hub/repolock"
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
 	"freshet/internal/store"
@@ -81,11 +82,11 @@ func (p *publication) run(requests []PublishRequest, commit func(Result) error) 
 		return Result{}, err
 	}
 	defer release()
-	lock, err := lockShared(p.ctx, p.r.root)
+	lock, err := repolock.Shared(p.ctx, p.r.root)
 	if err != nil {
 		return Result{}, err
 	}
-	defer lock.release() //nolint:errcheck // nothing was written
+	defer lock.Release() //nolint:errcheck // nothing was written
 	defer p.holdBuilds(requests)()
 	p.log.lap("waiting")
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"freshet/internal/flatpak"
+	"freshet/internal/hub/repolock"
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
 	"freshet/internal/sign"
@@ -57,11 +58,11 @@ func (r *Repository) refresh(ctx context.Context) (p *publication, err error) {
 			r.stale.Store(nil)
 		}
 	}()
-	lock, err := lockShared(ctx, r.root)
+	lock, err := repolock.Shared(ctx, r.root)
 	if err != nil {
 		return p, err
 	}
-	defer lock.release() //nolint:errcheck // nothing was written
+	defer lock.Release() //nolint:errcheck // nothing was written
 	p.result.Keys = []string{fmt.Sprintf("refresh-%d", time.Now().UnixNano())}
 	stale := r.stale.Load()
 	err = p.change(func() (*flatpak.Files, error) { return p.stageRefresh(stale.reconfigured, stale.damaged) })

@@ -1,4 +1,6 @@
-package repository
+// Package repolock takes the lock of an OSTree repository that libostree takes
+// too: shared for who adds objects and moves refs, exclusive for who deletes.
+package repolock
 
 import (
 	"context"
@@ -18,22 +20,24 @@ const (
 	lockPoll    = 20 * time.Millisecond
 )
 
-// fileLock is a lock on the repository that excludes other processes. Closing
-// the file, also by dying, frees it.
-type fileLock struct{ file *os.File }
+// Lock is a lock on a repository that is held, against other processes and other
+// locks of this one. The end of the process frees it too.
+type Lock struct{ file *os.File }
 
-// lockShared takes the lock as one who adds objects and moves refs: beside
-// others who do, but never beside one who deletes.
-func lockShared(ctx context.Context, root *os.Root) (*fileLock, error) {
+// Shared takes the lock of the repository at root as one who adds objects and
+// moves refs: beside others who do, but never beside one who deletes. It waits
+// for five minutes at most.
+func Shared(ctx context.Context, root *os.Root) (*Lock, error) {
 	return lock(ctx, root, unix.F_RDLCK)
 }
 
-// lockExclusive takes the lock as one who deletes: beside nobody.
-func lockExclusive(ctx context.Context, root *os.Root) (*fileLock, error) {
+// Exclusive takes the lock as one who deletes: beside nobody. It waits as Shared
+// does.
+func Exclusive(ctx context.Context, root *os.Root) (*Lock, error) {
 	return lock(ctx, root, unix.F_WRLCK)
 }
 
-func lock(ctx context.Context, root *os.Root, kind int16) (*fileLock, error) {
+func lock(ctx context.Context, root *os.Root, kind int16) (*Lock, error) {
 	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o660)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
@@ -41,7 +45,7 @@ func lock(ctx context.Context, root *os.Root, kind int16) (*fileLock, error) {
 	if err := waitLock(ctx, f, kind); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
-	return &fileLock{file: f}, nil
+	return &Lock{file: f}, nil
 }
 
 // waitLock polls, as libostree does, because a blocking lock knows neither
@@ -66,5 +70,5 @@ func waitLock(ctx context.Context, f *os.File, kind int16) error {
 	}
 }
 
-// release frees the lock.
-func (l *fileLock) release() error { return l.file.Close() }
+// Release frees the lock.
+func (l *Lock) Release() error { return l.file.Close() }

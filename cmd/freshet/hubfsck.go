@@ -1,0 +1,197 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"freshet/internal/hub/upkeep"
+)
+
+// damageExit is the status of a check after which damage is left, as that of
+// fsck(8).
+const damageExit = 4
+
+// damageError ends a check after which damage is left.
+type damageError struct{ left int }
+
+func (e *damageError) Error() string {
+	return fmt.Sprintf("%d problems are left", e.left)
+}
+
+// ExitCode tells scripts from a check that could not be made.
+func (*damageError) ExitCode() int { return damageExit }
+
+func newHubFsckCommand() *cobra.Command {
+	var (
+		opt               upkeep.CheckOptions
+		from, keys        string
+		full, incremental bool
+		asJSON            bool
+	)
+	cmd := &cobra.Command{
+		Use:   "fsck DIR",
+		Short: "Verify an OSTree repository, and repair it from a copy",
+		Args:  cobra.ExactArgs(1),
+		Long: `Fsck verifies the archive repository in DIR (HUB/repos/NAME of a hub): that each
+object has the content of its name, that everything is there that refs and the
+parents of their commits need, that heads and summaries are signed, that the
+summaries say what the refs say, and that static deltas are whole. It may run
+beside the hub, which goes on publishing.
+
+Everything is read, unless --incremental is given: then only what was published
+since the last check that found the repository sound. That takes a moment, and is
+meant for every night or every hour.
+
+With --repair-from, what is damaged or missing is fetched by its name from another
+copy of the repository, a mirror or an edge, and takes its place once it was
+verified. Summaries and signatures the hub makes anew when it is started.
+
+What nothing needs is counted, and no problem: "freshet hub prune" removes it.
+
+The exit status is 0 when the repository is sound or was repaired, 4 when problems
+are left, and 1 when the check could not be made.`,
+		Example: `  freshet hub fsck /srv/hub/repos/stable --incremental
+  freshet hub fsck /srv/hub/repos/stable --repair-from https://mirror.example.org/repo/stable --dry-run
+  freshet hub fsck /srv/hub/repos/stable --json | jq 'select(.path and (.repaired|not))'`,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if full && incremental {
+				return usageError(cmd, "--full or --incremental?")
+			}
+			opt.Incremental = incremental
+			if keys != "" {
+				if opt.Keys, err = os.ReadFile(keys); err != nil {
+					return err
+				}
+			}
+			if from != "" {
+				if opt.Repair, err = upkeep.NewHTTPSource(from); err != nil {
+					return usageError(cmd, "--repair-from: %v", err)
+				}
+			}
+			return fsck(cmd, args[0], opt, asJSON)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&from, "repair-from", "", "URL of a copy of the repository, from which to repair")
+	f.BoolVar(&full, "full", false, "check everything (default)")
+	f.BoolVar(&incremental, "incremental", false, "check what was published since the last check that found the repository sound")
+	f.BoolVar(&opt.DryRun, "dry-run", false, "change nothing: no repair, and do not remember the result")
+	f.StringVar(&keys, "keys", "", "file with the OpenPGP public keys of the repository (default: those in its .flatpakrepo)")
+	f.BoolVar(&asJSON, "json", false, "print a line of JSON for each problem, and at the end one with the totals")
+	return cmd
+}
+
+// fsckTotals is the last line of fsck --json.
+type fsckTotals struct {
+	upkeep.Report
+	Sound   bool    `json:"sound"`
+	Seconds float64 `json:"seconds"`
+}
+
+func fsck(cmd *cobra.Command, dir string, opt upkeep.CheckOptions, asJSON bool) error {
+	out := &lineWriter{w: cmd.OutOrStdout()}
+	progress := newFsckProgress(cmd)
+	opt.Progress = progress.step
+	opt.Found = func(p upkeep.Problem) {
+		progress.clear()
+		if asJSON {
+			out.err = cmp.Or(out.err, printJSON(out.w, p))
+			return
+		}
+		out.printf("%s\n", problemText(p))
+	}
+	begun := time.Now()
+	report, err := upkeep.Check(cmd.Context(), dir, opt)
+	progress.clear()
+	took := time.Since(begun)
+	if err != nil {
+		return errors.Join(err, out.err)
+	}
+	if asJSON {
+		out.err = cmp.Or(out.err, printJSON(out.w, fsckTotals{report, report.Sound(), took.Seconds()}))
+	} else {
+		printReport(out, report, took)
+	}
+	if left := report.Problems - report.Repaired; left > 0 {
+		err = &damageError{left}
+	}
+	return errors.Join(err, out.err)
+}
+
+// problemText is a problem on a line, for people.
+func problemText(p upkeep.Problem) string {
+	text := fmt.Sprintf("%s: %s: %s", p.Kind, printable(p.Path), printable(p.Error))
+	if p.Ref != "" {
+		text += " (needed by " + printable(p.Ref+p.In) + ")"
+	}
+	if p.Repaired {
+		text += ": repaired"
+	} else if p.Failure != "" {
+		text += ": cannot be repaired: " + printable(p.Failure)
+	}
+	return text
+}
+
+func printReport(out *lineWriter, r upkeep.Report, took time.Duration) {
+	what := "everything"
+	if r.Incremental {
+		what = "what is new"
+	}
+	out.printf("%d refs with %d commits, %s checked: %d objects, %s, and %d static deltas in %v\n", r.Refs, r.Commits, what,
+		r.Objects, bytesText(r.Bytes), r.Deltas, took.Round(time.Millisecond))
+	if r.Orphans > 0 {
+		out.printf("%d objects, %s, are needed by nothing\n", r.Orphans, bytesText(r.OrphanBytes))
+	}
+	switch left := r.Problems - r.Repaired; {
+	case r.Problems == 0:
+		out.printf("sound\n")
+	case left == 0:
+		out.printf("%d problems, all of them repaired: sound\n", r.Problems)
+	default:
+		out.printf("%d problems, %d of them repaired\n", r.Problems, r.Repaired)
+	}
+}
+
+// fsckProgress shows how far a check is: as a bar on a terminal, else by a line now
+// and then.
+type fsckProgress struct {
+	out   io.Writer
+	bar   *progressbar.ProgressBar
+	phase string
+	last  time.Time
+}
+
+func newFsckProgress(cmd *cobra.Command) *fsckProgress {
+	p := &fsckProgress{out: cmd.ErrOrStderr(), last: time.Now()}
+	if f, ok := p.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.bar = progressbar.NewOptions64(1, progressbar.OptionSetWriter(p.out), progressbar.OptionSetWidth(20),
+			progressbar.OptionThrottle(100*time.Millisecond))
+	}
+	return p
+}
+
+func (p *fsckProgress) step(now upkeep.Progress) {
+	if p.bar != nil {
+		if p.phase != now.Phase {
+			p.phase = now.Phase
+			p.bar.Describe(now.Phase)
+		}
+		p.bar.ChangeMax64(now.Total + 1) // a full bar is final
+		_ = p.bar.Set64(now.Done)
+		return
+	}
+	if t := time.Now(); t.Sub(p.last) >= checkLines {
+		p.last = t
+		_, _ = fmt.Fprintf(p.out, "%s: %d of %d; %d objects, %s so far\n", now.Phase, now.Done, now.Total, now.Objects, bytesText(now.Bytes))
+	}
+}
+
+func (p *fsckProgress) clear() { clearBar(p.bar) }
