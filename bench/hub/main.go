@@ -36,6 +36,7 @@ func main() {
 	flag.StringVar(&cfg.binary, "freshet", "bin/freshet", "the binary to measure")
 	only := flag.String("only", "", "measure just this: publish or deltas")
 	cases := flag.String("cases", "", "of publish measure just these: "+caseNames())
+	flag.BoolVar(&cfg.calls, "calls", true, "count the system calls of a publish, with strace")
 	flag.Parse()
 	if *cases != "" {
 		cfg.cases = strings.Split(*cases, ",")
@@ -55,6 +56,7 @@ type config struct {
 	quick           bool
 	binary          string
 	publish, deltas bool     // what to measure
+	calls           bool     // count system calls
 	cases           []string // names of the cases of publish; none: all
 	generate        []string // arguments of generateDelta, when this is its process
 }

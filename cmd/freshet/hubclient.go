@@ -42,12 +42,12 @@ func (c *hubClient) client(cmd *cobra.Command) (*hubapi.Client, error) {
 	return &hubapi.Client{Base: strings.TrimSuffix(url, "/"), Token: token, RetryFor: -1}, nil
 }
 
-// answer prints v in JSON, or as print does.
-func (c *hubClient) answer(cmd *cobra.Command, v any, print func(io.Writer) error) error {
+// answer prints v in JSON, or as text does.
+func (c *hubClient) answer(cmd *cobra.Command, v any, text func(io.Writer) error) error {
 	if c.asJSON {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
 	}
-	return print(cmd.OutOrStdout())
+	return text(cmd.OutOrStdout())
 }
 
 // follow waits for the end of a job and shows its log meanwhile, or with --json
