@@ -11,11 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"freshet/internal/flatpak"
 	"freshet/internal/gvariant"
+	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
 	"freshet/internal/peertest"
 )
@@ -315,14 +315,16 @@ func TestLock(t *testing.T) {
 	ref := appRef("org.test.Hello")
 	sum := u.commit(t, ref, appTree("org.test.Hello", "v1"))
 	request := h.commit(u, map[string]string{ref: sum})
-	f, err := os.OpenFile(h.opt.Dir+"/.lock", os.O_RDWR|os.O_CREATE, 0o660)
+	root, err := os.OpenRoot(h.opt.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := waitLock(t.Context(), f, unix.F_WRLCK); err != nil {
+	defer root.Close()
+	other, err := repolock.Exclusive(t.Context(), root)
+	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*lockPoll)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := h.repo.Publish(ctx, []PublishRequest{request}, nil, h.cache.save); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("published beside a deletion: %v", err)
@@ -332,20 +334,17 @@ func TestLock(t *testing.T) {
 		_, err := h.repo.Publish(t.Context(), []PublishRequest{request}, nil, h.cache.save)
 		done <- err
 	}()
-	if err := f.Close(); err != nil {
+	if err := other.Release(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 	// Beside somebody who adds, it goes on.
-	if f, err = os.OpenFile(h.opt.Dir+"/.lock", os.O_RDWR, 0); err != nil {
+	if other, err = repolock.Shared(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	if err := waitLock(t.Context(), f, unix.F_RDLCK); err != nil {
-		t.Fatal(err)
-	}
+	defer other.Release() //nolint:errcheck // nothing was written
 	h.publishApp("org.test.Hello", "v2")
 	h.check()
 }
