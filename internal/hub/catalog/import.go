@@ -82,17 +82,21 @@ func (c *Catalog) EndImport(ctx context.Context, source string) error {
 // What is there already stays as it is, so that a part may be written again.
 func (c *Catalog) Import(ctx context.Context, part Import) error {
 	err := c.db.Write(ctx, func(tx *sqldb.Tx) error {
+		var build, job, buildRef int64 // the highest numbers
 		for i := range part.Builds {
+			build = max(build, part.Builds[i].ID)
 			if err := importBuild(ctx, tx, &part.Builds[i]); err != nil {
 				return fmt.Errorf("build %d: %w", part.Builds[i].ID, err)
 			}
 		}
 		for i := range part.Jobs {
+			job = max(job, part.Jobs[i].ID)
 			if err := importJob(ctx, tx, &part.Jobs[i]); err != nil {
 				return fmt.Errorf("job %d: %w", part.Jobs[i].ID, err)
 			}
 		}
 		for _, ref := range part.Refs {
+			buildRef = max(buildRef, ref.ID)
 			if err := importRef(ctx, tx, ref); err != nil {
 				return fmt.Errorf("ref %d: %w", ref.ID, err)
 			}
@@ -112,7 +116,7 @@ func (c *Catalog) Import(ctx context.Context, part Import) error {
 				return fmt.Errorf("token %q: %w", token.ID, err)
 			}
 		}
-		return nil
+		return errors.Join(passed(ctx, tx, "build", build), passed(ctx, tx, "job", job), passed(ctx, tx, "build-ref", buildRef))
 	})
 	if err != nil {
 		return fmt.Errorf("import: %w", err)
@@ -131,10 +135,7 @@ func importBuild(ctx context.Context, tx *sqldb.Tx, b *hubapi.Build) error {
 		b.ID, micros(b.Created.Time), clean(b.Repo), cleanPtr(b.AppID), clean(ids), flag(b.PublicDownload), cleanPtr(b.BuildLogURL),
 		cleanPtr(b.TokenName), b.TokenType, b.RepoState, cleanPtr(b.RepoStateReason), b.PublishedState, cleanPtr(b.PublishedStateReason),
 		b.CommitJobID, b.PublishJobID)
-	if err != nil {
-		return err
-	}
-	return passed(ctx, tx, "build", b.ID)
+	return err
 }
 
 func importJob(ctx context.Context, tx *sqldb.Tx, j *ImportedJob) error {
@@ -151,16 +152,13 @@ func importJob(ctx context.Context, tx *sqldb.Tx, j *ImportedJob) error {
 			return err
 		}
 	}
-	return passed(ctx, tx, "job", j.ID)
+	return nil
 }
 
 func importRef(ctx context.Context, tx *sqldb.Tx, ref hubapi.BuildRef) error {
 	_, err := tx.Exec(ctx, `INSERT INTO build_refs (id, build_id, ref_name, checksum, build_log_url) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		ref.ID, ref.BuildID, clean(ref.RefName), clean(ref.Commit), cleanPtr(ref.BuildLogURL))
-	if err != nil {
-		return err
-	}
-	return passed(ctx, tx, "build-ref", ref.ID)
+	return err
 }
 
 // passed sees to it that a counter gives out higher numbers only.

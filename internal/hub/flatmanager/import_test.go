@@ -44,23 +44,23 @@ CREATE TABLE checks (check_name TEXT, build_id INTEGER REFERENCES builds, job_id
 	status_reason TEXT, results TEXT, PRIMARY KEY (check_name, build_id));
 CREATE TABLE tokens (token_id TEXT PRIMARY KEY, expires TIMESTAMP, last_used TIMESTAMP, revoked_at TIMESTAMP);`
 
-// filled are some 2,500 published builds with three jobs each, and the last ones
+// filled are 1,200 published builds with three jobs each, and the last ones
 // in every other state.
 const filled = `
 INSERT INTO jobs (kind, status, contents, results, log, repo)
 	SELECT CASE n % 3 WHEN 0 THEN 2 ELSE n % 3 - 1 END, 2,
 		CASE n % 3 WHEN 0 THEN '{"repo":"stable"}' ELSE format('{"build":%s}', (n + 2) / 3) END,
 		'{"refs":{}}', format(E'log of job %s\n', n), CASE n % 3 WHEN 1 THEN NULL ELSE 'stable' END
-	FROM generate_series(1, 7500) n;
+	FROM generate_series(1, 3600) n;
 INSERT INTO builds (created_at, repo_state, published_state, commit_job_id, publish_job_id, repo, extra_ids, app_id, build_log_url, token_name, token_type)
-	SELECT now() - (2500 - n) * interval '1 hour', 2, 2, 3 * n - 2, 3 * n - 1, 'stable', ARRAY['org.test.Extra' || n], 'org.test.App' || n % 50,
+	SELECT now() - (1200 - n) * interval '3 hours', 2, 2, 3 * n - 2, 3 * n - 1, 'stable', ARRAY['org.test.Extra' || n], 'org.test.App' || n % 50,
 		'https://ci.test/' || n, 'ci', CASE n % 2 WHEN 0 THEN '1' ELSE 'app' END
-	FROM generate_series(1, 2500) n;
-INSERT INTO build_refs (build_id, ref_name, commit) SELECT n, format('app/org.test.App%s/x86_64/stable', n % 50), md5(n::text) || md5(n::text) FROM generate_series(1, 2500) n;
-INSERT INTO jobs (kind, status, contents, log) VALUES (4, 1, '{"build":2503,"name":"lint"}', 'checking'), (0, 0, '{"build":2501}', '');
+	FROM generate_series(1, 1200) n;
+INSERT INTO build_refs (build_id, ref_name, commit) SELECT n, format('app/org.test.App%s/x86_64/stable', n % 50), md5(n::text) || md5(n::text) FROM generate_series(1, 1200) n;
+INSERT INTO jobs (kind, status, contents, log) VALUES (4, 1, '{"build":1203,"name":"lint"}', 'checking'), (0, 0, '{"build":1201}', '');
 INSERT INTO builds (repo_state, repo_state_reason, published_state, repo, app_id, commit_job_id) VALUES
-	(1, NULL, 0, 'beta', NULL, 7502), (3, 'no refs', 0, 'stable', NULL, NULL), (6, NULL, 0, 'stable', 'org.test.Checked', NULL), (2, NULL, 1, 'stable', NULL, NULL), (5, NULL, 0, 'stable', NULL, NULL);
-INSERT INTO checks VALUES ('lint', 2503, 7501, 0, NULL, NULL);
+	(1, NULL, 0, 'beta', NULL, 3602), (3, 'no refs', 0, 'stable', NULL, NULL), (6, NULL, 0, 'stable', 'org.test.Checked', NULL), (2, NULL, 1, 'stable', NULL, NULL), (5, NULL, 0, 'stable', NULL, NULL);
+INSERT INTO checks VALUES ('lint', 1203, 3601, 0, NULL, NULL);
 INSERT INTO tokens VALUES ('revoked', now() + interval '1 day', now(), now()), ('used', NULL, now(), NULL);`
 
 // flatManager is a flat-manager's database and repository, and where the hub
@@ -123,7 +123,7 @@ func (f flatManager) takeDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	interrupted := errors.New("interrupted")
-	for most, through := 1, false; !through; most += 4 {
+	for most, through := 1, false; !through; most += 7 {
 		c, err := catalog.Open(t.Context(), catalog.Config{Path: filepath.Join(f.hub, "hub.db")})
 		if err != nil {
 			t.Fatal(err)
@@ -140,7 +140,7 @@ func (f flatManager) takeDatabase(t *testing.T) {
 			}
 		})
 		if through = err == nil; through {
-			if want := (flatmanager.Counts{Builds: 2505, Refs: 2500, Jobs: 7502, Checks: 1, Tokens: 2}); counts != want {
+			if want := (flatmanager.Counts{Builds: 1205, Refs: 1200, Jobs: 3602, Checks: 1, Tokens: 2}); counts != want {
 				t.Errorf("counts %+v, want %+v", counts, want)
 			}
 			err = d.Done(t.Context(), c)
@@ -338,18 +338,18 @@ func (h hubRun) get(t *testing.T, path, jti string, v any) string {
 func (h hubRun) look(t *testing.T) {
 	t.Helper()
 	var build hubapi.BuildExtended
-	h.get(t, hubapi.BuildPath(2500, "extended"), "", &build)
+	h.get(t, hubapi.BuildPath(1200, "extended"), "", &build)
 	if b := build.Build; b.Repo != "stable" || b.PublishedState != hubapi.Published || *b.AppID != "org.test.App0" || *b.TokenType != 1 ||
-		*b.BuildLogURL != "https://ci.test/2500" || len(b.ExtraIDs) != 1 || time.Since(b.Created.Time).Abs() > 24*time.Hour || len(build.BuildRefs) != 1 {
+		*b.BuildLogURL != "https://ci.test/1200" || len(b.ExtraIDs) != 1 || time.Since(b.Created.Time).Abs() > 24*time.Hour || len(build.BuildRefs) != 1 {
 		t.Errorf("build %+v", build)
 	}
 	var job hubapi.Job
-	h.get(t, hubapi.BuildPath(2500, "publish"), "used", &job)
-	if job.ID != 7499 || job.Kind != hubapi.JobPublish || job.Status != hubapi.JobEnded || job.Log != "log of job 7499\n" {
+	h.get(t, hubapi.BuildPath(1200, "publish"), "used", &job)
+	if job.ID != 3599 || job.Kind != hubapi.JobPublish || job.Status != hubapi.JobEnded || job.Log != "log of job 3599\n" {
 		t.Errorf("job %+v", job)
 	}
 	h.get(t, hubapi.BuildPath(2), "", &build.Build)
-	h.get(t, hubapi.JobPath(1), "", &job) // 104 days old
+	h.get(t, hubapi.JobPath(1), "", &job) // 150 days old
 	if job.Log != "" {
 		t.Errorf("old job %+v", job)
 	}
@@ -358,10 +358,10 @@ func (h hubRun) look(t *testing.T) {
 		published hubapi.PublishedState
 		reason    string
 	}{
-		2501: {hubapi.RepoPurged, hubapi.Unpublished, "upload it again"},
-		2502: {hubapi.RepoPurged, hubapi.Unpublished, "no refs"},
-		2503: {hubapi.RepoPurged, hubapi.Unpublished, "upload it again"},
-		2504: {hubapi.RepoPurged, hubapi.PublishFailed, "upload it again"},
+		1201: {hubapi.RepoPurged, hubapi.Unpublished, "upload it again"},
+		1202: {hubapi.RepoPurged, hubapi.Unpublished, "no refs"},
+		1203: {hubapi.RepoPurged, hubapi.Unpublished, "upload it again"},
+		1204: {hubapi.RepoPurged, hubapi.PublishFailed, "upload it again"},
 	} {
 		var b hubapi.Build
 		h.get(t, hubapi.BuildPath(id), "", &b)
@@ -369,7 +369,7 @@ func (h hubRun) look(t *testing.T) {
 			t.Errorf("build %+v, want %+v", b, want)
 		}
 	}
-	h.get(t, hubapi.BuildPath(2501, "commit"), "", &job)
+	h.get(t, hubapi.BuildPath(1201, "commit"), "", &job)
 	if job.Status != hubapi.JobBroken {
 		t.Errorf("job %+v", job)
 	}
@@ -384,7 +384,7 @@ func (h hubRun) look(t *testing.T) {
 		t.Fatal(err)
 	}
 	created, err := c.CreateBuild(t.Context(), hubapi.CreateBuildRequest{Repo: "stable"})
-	if err != nil || created.ID != 2506 {
+	if err != nil || created.ID != 1206 {
 		t.Errorf("the next build is %+v, %v", created, err)
 	}
 }

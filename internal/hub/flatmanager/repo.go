@@ -97,7 +97,7 @@ func (r Repository) Inspect(ctx context.Context, near string, step func(int64)) 
 	}
 	n.Copied = !same
 	for _, part := range copied {
-		err := walk(ctx, root, part, func(name string, info fs.FileInfo) error {
+		err := walk(ctx, root, part, func(_ string, info fs.FileInfo) error {
 			n.add(part, info)
 			step(n.Files)
 			return nil

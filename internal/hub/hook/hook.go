@@ -97,7 +97,7 @@ func (c *Command) run(ctx context.Context, home string, output io.Writer) error 
 	if err := c.confine(home); err != nil {
 		return fmt.Errorf("hook %s: confine: %w", c.Args[0], err)
 	}
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...) //nolint:gosec // the operator's configuration
+	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	cmd.Dir = c.Dir
 	if cmd.Dir == "" {
 		cmd.Dir = home
