@@ -131,6 +131,7 @@ type conn struct {
 	first  bool          // no request came yet
 	odd    oddity        // with turnGift
 	busy   bool          // requests follow one another
+	rested bool          // its goroutine has answered nothing yet
 	last   time.Duration // when the last one came, from the begin of the server on
 
 	sock *socket // nil: not a bare socket
@@ -157,26 +158,46 @@ func newConn(s *Server, rwc net.Conn) *conn {
 	return c
 }
 
-// serve answers requests until the connection ends or is given away.
+// serve answers requests until the connection ends or is given away. When it is
+// to rest, another goroutine goes on with it.
 func (c *conn) serve() {
-	defer c.s.forget(c)
+	if c.answers() {
+		go c.rest()
+		return
+	}
+	c.s.forget(c)
+}
+
+// answers answers requests until nothing is left to do here but, maybe, to rest.
+func (c *conn) answers() (rests bool) {
 	for {
 		switch t := c.turns(); t {
 		case turnHandler:
 			if whole, mine := c.exchange(); !mine {
-				return
+				return false
 			} else if whole {
 				continue
 			}
 		case turnGift:
 			c.gift(c.odd)
-			return
+			return false
+		case turnRest:
+			return true
 		case turnWait, turnEnd:
 		}
 		c.release()
 		_ = c.rwc.Close() // every byte that mattered was acknowledged by the kernel, or sending failed
-		return
+		return false
 	}
+}
+
+// rest waits for the next request of a connection that may be idle for long. It
+// begins a goroutine, because the stack of one that has answered is large, and
+// stays so; most of what an idle connection takes would be that.
+func (c *conn) rest() {
+	c.rested = true
+	_ = c.sock.raw.Read(stirs) // if it fails, what comes now fails as well
+	c.serve()
 }
 
 // open lets the connection in, if its source has not too many, and begins with

@@ -31,7 +31,8 @@
 // # Promises
 //
 //   - Answers come in the order of the requests, also when these are pipelined.
-//   - An idle connection holds no buffer.
+//   - An idle connection holds no buffer, and without TLS a new stack, the
+//     smallest there is, whatever its last answer took.
 //   - A client that leaves between two requests is seen to leave at once, or
 //     within two seconds if that came in one piece with its last request, and
 //     requests had followed one another within a tenth of a second.

@@ -21,6 +21,14 @@ func receive(fd uintptr, p []byte) (int, error) {
 	return result(n, errno)
 }
 
+// stirs reports whether there is something to receive: bytes, the end, or an
+// error. It takes nothing, and little of the stack.
+func stirs(fd uintptr) bool {
+	var b [1]byte
+	_, _, errno := syscall.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b[0])), 1, unix.MSG_PEEK, 0, 0) //nolint:gosec // as above
+	return errno != unix.EAGAIN
+}
+
 // send is send(2) with flags.
 func send(fd uintptr, p []byte, flags int) (int, error) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags|unix.MSG_NOSIGNAL), 0, 0) //nolint:gosec // kept alive by the call

@@ -79,7 +79,7 @@ func (s *socket) turn(fd uintptr) turn {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.EAGAIN):
-			return c.pause()
+			return s.wait()
 		}
 		c.woken(err)
 		if err != nil || n == 0 {
@@ -96,6 +96,15 @@ func (s *socket) turn(fd uintptr) turn {
 			return c.pause()
 		}
 	}
+}
+
+// wait waits here for what follows soon, and elsewhere for what may take long.
+func (s *socket) wait() turn {
+	t := s.c.pause()
+	if t == turnWait && s.c.w == nil && !s.c.busy && !s.c.first && !s.c.rested {
+		return turnRest
+	}
+	return t
 }
 
 // sender does the writing. Its callbacks are made once, and their arguments stand

@@ -14,6 +14,7 @@ type turn uint8
 const (
 	turnWait    turn = iota // it waits for more of the client
 	turnHandler             // the general handler answers the request in front
+	turnRest                // it waits in a goroutine with a small stack
 	turnGift                // it is net/http's from here on
 	turnEnd                 // it is closed
 )
@@ -129,6 +130,7 @@ func (c *conn) idleDeadline() {
 // came notes that a request came.
 func (c *conn) came(now time.Time) {
 	at := now.Sub(c.s.begun)
+	c.rested = false
 	c.busy = c.last > 0 && at-c.last < busyWithin && c.sock != nil && c.s.idleTimeout() > 2*lookAfter
 	c.last = at
 }
