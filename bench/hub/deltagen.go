@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,9 +63,17 @@ func generateDelta(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	compressor, err := compressorMemory(ctx, xz)
+	if err != nil {
+		return err
+	}
 	name := ostree.DeltaName{From: req.From, To: req.To}
 	dir := filepath.Join(args[0], filepath.FromSlash(name.Dir()))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	before, err := cpuSoFar()
+	if err != nil {
 		return err
 	}
 	block, stats, err := delta.Generate(ctx, repo, req, parts(dir), delta.Options{Compress: xz.Method, Workers: workers, Fallback: fallback})
@@ -75,22 +85,43 @@ func generateDelta(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	m := made{Stats: stats, Size: int64(stats.Parts+stats.FallbackBytes) + int64(len(head))}
-	var self, children syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &self); err != nil {
+	after, err := cpuSoFar()
+	if err != nil {
 		return err
 	}
-	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &children); err != nil {
-		return err
-	}
-	for _, u := range []syscall.Rusage{self, children} {
-		m.CPU += time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
+	m.CPU = after - before
 	own, err := peakMemory()
 	if err != nil {
 		return err
 	}
-	m.RSS = own + int64(min(workers, len(block.Parts)))*children.Maxrss*1024
+	m.RSS = own + int64(min(workers, len(block.Parts)))*compressor
 	return json.NewEncoder(out).Encode(m)
+}
+
+// cpuSoFar is the processor time of this process and of its children that have
+// ended.
+func cpuSoFar() (total time.Duration, err error) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
+		var u syscall.Rusage
+		err = errors.Join(err, syscall.Getrusage(who, &u))
+		total += time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	return total, err
+}
+
+// compressorMemory is the largest resident set of a compressor, found with one
+// that has much to do. It is asked first: what the system tells of a child begins
+// with that of the parent, before the child is another program.
+func compressorMemory(ctx context.Context, xz *xzrun.Program) (int64, error) {
+	const enough = 16 << 20
+	w, err := xz.Method(ctx, enough, false).New(io.Discard)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.CopyN(w, rand.Reader, enough)
+	var usage syscall.Rusage
+	err = errors.Join(err, w.Close(), syscall.Getrusage(syscall.RUSAGE_CHILDREN, &usage))
+	return usage.Maxrss * 1024, err
 }
 
 // peakMemory is the largest resident set that this process had: unlike

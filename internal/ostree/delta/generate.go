@@ -44,7 +44,7 @@ type Options struct {
 	Fallback int
 	// Window is the size, in bytes, up to which versions of a file are compared
 	// as a whole, and larger ones window by window. A comparison holds at most
-	// two of it. Default 8 MiB.
+	// two of it. Default 4 MiB.
 	Window int
 	// Memory bounds the versions of files that are held at once, in bytes; one
 	// comparison is always allowed. Default twice Window.
@@ -60,7 +60,7 @@ func (o Options) withDefaults() Options {
 	or(&o.Workers, 1)
 	or(&o.MaxPart, 32<<20)
 	or(&o.Fallback, o.MaxPart)
-	or(&o.Window, 8<<20)
+	or(&o.Window, 4<<20)
 	or(&o.Memory, 2*o.Window)
 	if o.Compress == nil {
 		o.Compress = func(context.Context, uint64, bool) xz.Method { return xz.Stored() }

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"errors"
+	"hash/maphash"
 	"path"
 	"slices"
 	"strings"
@@ -16,8 +17,10 @@ import (
 // several of the same rank, the nearest in size is taken.
 type candidates struct {
 	repo   Repo
-	byPath map[string]ostree.Checksum
-	byKey  map[string][]ostree.Checksum
+	from   []treeFile
+	byPath map[string]int32   // index in from
+	byKey  map[uint64][]int32 // by the hash of a key
+	seed   maphash.Seed
 	sizes  map[ostree.Checksum]uint64
 }
 
@@ -25,14 +28,17 @@ const maxCandidates = 16 // files of which the size is looked up
 
 func newCandidates(repo Repo, from *tree) *candidates {
 	c := &candidates{
-		repo: repo, byPath: make(map[string]ostree.Checksum, len(from.files)),
-		byKey: map[string][]ostree.Checksum{}, sizes: map[ostree.Checksum]uint64{},
+		repo: repo, from: from.files, byPath: make(map[string]int32, len(from.files)),
+		byKey: map[uint64][]int32{}, seed: maphash.MakeSeed(), sizes: map[ostree.Checksum]uint64{},
 	}
-	for _, f := range from.files {
-		c.byPath[f.path] = f.sum
+	for i, f := range from.files {
+		c.byPath[f.path] = int32(i)
 		for _, key := range keys(f.path) {
-			if list := c.byKey[key]; len(list) < maxCandidates && !slices.Contains(list, f.sum) {
-				c.byKey[key] = append(list, f.sum)
+			hash := maphash.String(c.seed, key)
+			list := c.byKey[hash]
+			known := slices.ContainsFunc(list, func(j int32) bool { return from.files[j].sum == f.sum })
+			if len(list) < maxCandidates && !known {
+				c.byKey[hash] = append(list, int32(i))
 			}
 		}
 	}
@@ -52,7 +58,8 @@ func (c *candidates) of(o *object) (ostree.Checksum, uint64, bool, error) {
 	if o.size == 0 || o.header.IsSymlink() {
 		return ostree.Checksum{}, 0, false, nil
 	}
-	if sum, ok := c.byPath[o.path]; ok {
+	if i, ok := c.byPath[o.path]; ok {
+		sum := c.from[i].sum
 		size, err := c.size(sum)
 		if err != nil || size > 0 {
 			return sum, size, err == nil, err
@@ -61,7 +68,8 @@ func (c *candidates) of(o *object) (ostree.Checksum, uint64, bool, error) {
 	for _, key := range keys(o.path) {
 		var best ostree.Checksum
 		var bestSize, bestGap uint64
-		for _, sum := range c.byKey[key] {
+		for _, i := range c.byKey[maphash.String(c.seed, key)] {
+			sum := c.from[i].sum
 			size, err := c.size(sum)
 			if err != nil {
 				return ostree.Checksum{}, 0, false, err

@@ -49,7 +49,7 @@ const (
 	// worth the numbers that it costs.
 	better = 12
 
-	maxTable = 1 << 21 // entries, 8 MiB
+	maxTable = 1 << 20 // entries, 4 MiB
 
 	// reach is how far around the place of the first and last change seeds are
 	// entered, at least. Where little has changed, little has moved.
