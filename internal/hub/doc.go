@@ -23,6 +23,9 @@
 //	                 retired.json, since when others are not wanted any more
 //	trees/           generations of plain trees (internal/hub/tree)
 //
+// Commands of the operator, checks and hooks, are run by internal/hub/hook;
+// internal/hub/flatmanager takes over a flat-manager.
+//
 // # Promises
 //
 //   - Objects are verified while they arrive. A bad one is refused by name; the
@@ -36,6 +39,9 @@
 //   - Publishes of one repository happen one after the other, and those that
 //     wait are merged into one. Different repositories do not wait for each
 //     other, nor for commits.
+//   - Checks hold up neither commits nor publishes of other builds. What a
+//     repository's publishes need and is missing for a while, the key or room on
+//     the disk, makes all of them wait in order.
 //   - An answer that is not a success carries one word for its reason, which is
 //     also in the access record and the metric.
 package hub
