@@ -87,7 +87,7 @@ func checks() []check {
 		}},
 		{25, "hostile clients, and records that agree", all(
 			in(end, "TestHostileFraming", "TestEarlyUpgrade", "TestUnkeyedFields", "TestSlowLoris", "TestRapidReset", "TestConnectionFlood", "TestHandshakeFlood"),
-			in("internal/h1", "TestHostileAsNetHTTP", "TestRefusalsAreCounted", "TestConnectionLimits"), in("internal/h2", "TestFloods", "TestBroken", "TestMalformed", "TestSlow"),
-			in(edge, "TestBodiesOfRequestsThatFail", "TestLogAndMetricsAgree", "TestLoggedBytesAreThoseOfTheClient"))},
+			in("internal/h1", "TestHostile", "TestCutShort", "TestRefusalOfAHandler", "TestConnectionLimits"), in("internal/h2", "TestFloods", "TestBroken", "TestMalformed", "TestSlow"),
+			in(edge, "TestBodiesOfRequestsThatFail", "TestBodyLengthsOverHTTP3", "TestLogAndMetricsAgree", "TestLoggedBytesAreThoseOfTheClient"))},
 	}
 }
