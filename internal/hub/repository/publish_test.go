@@ -344,7 +344,7 @@ func TestLock(t *testing.T) {
 	if other, err = repolock.Shared(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
-	defer other.Release() //nolint:errcheck // nothing was written
+	defer other.Release()
 	h.publishApp("org.test.Hello", "v2")
 	h.check()
 }
