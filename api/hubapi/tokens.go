@@ -23,6 +23,19 @@ type TokenIDs struct {
 // PruneRequest removes from a repository what it does not need any more.
 type PruneRequest struct {
 	Repo string `json:"repo"`
+	// DryRun only says what would be removed, in the log and results of the job.
+	DryRun bool `json:"dry_run,omitempty"`
+	// Full looks at every object for ones that nothing ever needed.
+	Full bool `json:"full,omitempty"`
+}
+
+// Prune queues the job that removes from a repository what it does not need.
+func (c *Client) Prune(ctx context.Context, request PruneRequest) (Job, error) {
+	var job Job
+	if err := c.send(ctx, http.MethodPost, Prefix+"/prune", request, &job); err != nil {
+		return job, fmt.Errorf("prune %s: %w", request.Repo, err)
+	}
+	return job, nil
 }
 
 // Tokens tells of those of the tokens that were used or revoked.

@@ -58,7 +58,7 @@ the configuration file (freshet config default).`,
 	}
 	flags.register(cmd)
 	cmd.AddCommand(newHubNodesCommand(), newHubKeysCommand(), newHubImportCommand())
-	cmd.AddCommand(newHubFsckCommand())
+	cmd.AddCommand(newHubFsckCommand(), newHubPruneCommand())
 	cmd.AddCommand(newHubPublishesCommand(), newHubRollbackCommand(), newHubUnpublishCommand(),
 		newHubHoldCommand(), newHubHoldsCommand(), newHubReleaseCommand(), newHubAuditCommand())
 	f := cmd.Flags()

@@ -206,6 +206,9 @@ type RepoConfig struct {
 
 	// Deltas are the static deltas that the hub makes.
 	Deltas DeltasConfig `toml:"deltas"`
+
+	// Prune is what a prune of the repository keeps.
+	Prune PruneConfig `toml:"prune"`
 }
 
 // TreeConfig is a table [hub.trees.NAME], a plain tree.
@@ -376,6 +379,7 @@ func (v *validation) repo(name string, repo RepoConfig) {
 		}
 	}
 	v.deltas(key+".deltas", repo.Deltas)
+	v.prune(key+".prune", repo.Prune)
 }
 
 func (v *validation) name(key, name string) {

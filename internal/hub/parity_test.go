@@ -77,6 +77,12 @@ func TestPruneRoute(t *testing.T) {
 	h.json(http.MethodPost, "/api/v1/prune", h.token(builder), map[string]any{"repo": "stable"}).problem(t, 403, hubapi.ErrInsufficient)
 	// A publish goes on beside it.
 	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
+	for _, request := range []hubapi.PruneRequest{{Repo: "stable", DryRun: true}, {Repo: "stable", Full: true}} {
+		a := h.json(http.MethodPost, "/api/v1/prune", h.token(manager), request)
+		if job := h.wait(hubapi.JobPath(decode[hubapi.Job](t, a).ID)); job.Status != hubapi.JobEnded || !strings.Contains(job.Results, `"commits":0`) {
+			t.Errorf("%+v: %+v", request, job)
+		}
+	}
 }
 
 // The table of docs/hub-parity.md is true: its routes are there, and so are its

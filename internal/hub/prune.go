@@ -2,13 +2,15 @@ package hub
 
 import (
 	"context"
-	"errors"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/upkeep"
 )
 
 // prune queues the removal of what a repository does not need any more. As with
@@ -42,7 +44,29 @@ func (s *server) prune(w http.ResponseWriter, r *http.Request) error {
 }
 
 // runPrune does a prune job, beside the publishes of its repository.
-func (s *server) runPrune(context.Context, *catalog.Job) error { return errNoPrune }
-
-// errNoPrune ends prune jobs for as long as the hub keeps everything.
-var errNoPrune = errors.New("this hub keeps all that was published, and prunes nothing yet")
+func (s *server) runPrune(ctx context.Context, job *catalog.Job) (err error) {
+	ended := s.metrics.begin(job.Kind, job.Repo)
+	log := s.logOf(job)
+	defer s.alive(ctx, job)()
+	defer func() {
+		log.end(context.WithoutCancel(ctx))
+		ended(s.statusOfJob(job, err))
+	}()
+	if _, exists := s.repos[job.Repo]; !exists {
+		return fmt.Errorf("there is no repository %q any more", job.Repo)
+	}
+	var request hubapi.PruneRequest
+	if err := json.Unmarshal([]byte(job.Contents), &request); err != nil {
+		return fmt.Errorf("contents of job %d: %w", job.ID, err)
+	}
+	cfg := s.cfg.Repos[job.Repo].Prune
+	pruned, err := upkeep.Prune(ctx, s.repoDir(job.Repo), upkeep.PruneOptions{
+		Rules: cfg.rules(), Grace: cfg.WithDefaults().Grace, Builds: s.buildsDir(), Full: request.Full, DryRun: request.DryRun, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	log.end(ctx)
+	ctx = context.WithoutCancel(ctx)
+	return s.insist(ctx, job, func() error { return s.catalog.FinishJob(ctx, job.Claim(), pruned) })
+}

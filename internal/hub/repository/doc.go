@@ -21,6 +21,7 @@
 //	.lock                         shared by whoever adds, exclusive for whoever deletes
 //	.former                       the refs that were removed: TIME REF on a line each
 //	.appstream                    of which commits they are: COMMIT ARCH on a line each
+//	.fsck, .upkeep/               what checks and prunes remember: package upkeep
 //	.signers                      the keys that signed the heads, on a line each: FINGERPRINT KEYID,
 //	                              or the ed25519 key in base64 and "ed25519"
 //

@@ -215,8 +215,10 @@ func TestPointers(t *testing.T) {
 		{"summary-signature", "summary.sig", upkeep.KindSignature, nil},
 		{"index", "summary.idx", upkeep.KindSummary, []byte("rubbish")},
 		{"commit-signature", ostree.ObjectName{Checksum: head, Type: ostree.TypeCommitMeta}.Path(), upkeep.KindSignature, nil},
-		{"foreign-signature", ostree.ObjectName{Checksum: head, Type: ostree.TypeCommitMeta}.Path(), upkeep.KindSignature,
-			read(t, h.path(ostree.ObjectName{Checksum: other, Type: ostree.TypeCommitMeta}.Path()))},
+		{
+			"foreign-signature", ostree.ObjectName{Checksum: head, Type: ostree.TypeCommitMeta}.Path(), upkeep.KindSignature,
+			read(t, h.path(ostree.ObjectName{Checksum: other, Type: ostree.TypeCommitMeta}.Path())),
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := read(t, h.path(test.file))

@@ -1,10 +1,15 @@
 // Package upkeep keeps an OSTree repository sound and small, beside whoever
-// publishes into it: [Check] verifies it and repairs it from another copy.
+// publishes into it: [Check] verifies it and repairs it from another copy, [Prune]
+// removes what nothing needs.
 //
 // It knows nothing of a hub: it works on the files, and locks as libostree does.
-// A check holds no lock; what a prune removes meanwhile is no damage.
+// A check holds no lock; what a prune removes meanwhile is no damage. A prune holds
+// the lock, alone, for the deletion of a batch.
 //
 // # On disk
 //
-//	.fsck    what the last sound check saw (docs/formats/upkeep.md)
+//	.fsck              what the last sound check saw
+//	.upkeep/graph.db   who needs what, and what nothing needs any more
+//
+// docs/formats/upkeep.md describes both.
 package upkeep

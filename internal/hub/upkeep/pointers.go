@@ -105,8 +105,10 @@ func (c *checker) checkIndex(heads map[string]ostree.Checksum) []Problem {
 		}
 		for _, ref := range refs {
 			if known, ok := listed[ref.Ref]; ok && known != ref.Commit {
-				problems = append(problems, Problem{Kind: KindSummary, Path: ostree.SubsummaryPath(sub.Checksum), Ref: ref.Ref,
-					Error: fmt.Sprintf("subsummary %q has commit %s, another one %s", sub.Name, ref.Commit, known)})
+				problems = append(problems, Problem{
+					Kind: KindSummary, Path: ostree.SubsummaryPath(sub.Checksum), Ref: ref.Ref,
+					Error: fmt.Sprintf("subsummary %q has commit %s, another one %s", sub.Name, ref.Commit, known),
+				})
 			}
 			listed[ref.Ref] = ref.Commit
 		}

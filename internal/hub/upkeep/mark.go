@@ -1,0 +1,344 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"freshet/internal/keyfile"
+	"freshet/internal/ostree"
+	"freshet/internal/sqldb"
+)
+
+// roots is what decides what is needed: refs, and the commits of builds by their
+// folders.
+type roots struct {
+	heads  map[string]ostree.Checksum
+	builds map[string][]ostree.Checksum
+}
+
+func (r roots) equal(o roots) bool {
+	return r.heads != nil && maps.Equal(r.heads, o.heads) &&
+		maps.EqualFunc(r.builds, o.builds, func(a, b []ostree.Checksum) bool { return slices.Equal(a, b) })
+}
+
+// mark brings the graph up to date with the refs and the rules, and pins what
+// builds need.
+func (p *pruner) mark(ctx context.Context) error {
+	now, err := p.readRoots()
+	if err != nil {
+		return err
+	}
+	if p.roots.equal(now) {
+		return nil
+	}
+	plan, err := p.plan(ctx, now.heads)
+	if err != nil {
+		return err
+	}
+	for first := true; first || len(plan.add)+len(plan.drop) > 0; first = false {
+		left := plan
+		err := p.graph.db.Write(ctx, func(tx *sqldb.Tx) error {
+			left = plan
+			return p.apply(ctx, tx, &left, editEdges)
+		})
+		if err != nil {
+			return err
+		}
+		plan = left
+	}
+	if err := p.pin(ctx, now.builds); err != nil {
+		return err
+	}
+	if err := p.whole(ctx); err != nil {
+		return err
+	}
+	p.roots = now
+	return nil
+}
+
+func (p *pruner) readRoots() (roots, error) {
+	c := checker{repo: p.repo}
+	heads, err := p.repo.ListRefs() // a damaged ref might need anything: none may be
+	if err != nil {
+		return roots{}, err
+	}
+	all, err := c.heads()
+	if err != nil {
+		return roots{}, err
+	}
+	maps.Copy(heads, all)
+	builds, err := p.buildCommits()
+	return roots{heads, builds}, err
+}
+
+// buildCommits lists the commits in builds of this repository.
+func (p *pruner) buildCommits() (map[string][]ostree.Checksum, error) {
+	all := map[string][]ostree.Checksum{}
+	if p.opt.Builds == "" {
+		return all, nil
+	}
+	self, err := filepath.Abs(p.path)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(p.opt.Builds)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, entry := range entries {
+		dir := filepath.Join(p.opt.Builds, entry.Name())
+		data, err := os.ReadFile(filepath.Join(dir, "config")) //nolint:gosec // below the hub's own folder
+		if err != nil {
+			continue // no build, or one that comes or goes
+		}
+		config, err := keyfile.Parse(data)
+		if err != nil {
+			continue
+		}
+		if parent, _ := config.Get("core", "parent"); parent != self {
+			continue
+		}
+		commits, err := filepath.Glob(filepath.Join(dir, "objects", "*", "*.commit"))
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range commits {
+			relative, err := filepath.Rel(dir, path)
+			if err != nil {
+				return nil, err
+			}
+			if name, err := ostree.ParseObjectPath(filepath.ToSlash(relative)); err == nil {
+				all[dir] = append(all[dir], name.Checksum)
+			}
+		}
+	}
+	return all, nil
+}
+
+// pin remembers what the commits of builds need.
+func (p *pruner) pin(ctx context.Context, builds map[string][]ostree.Checksum) error {
+	for dir, commits := range builds {
+		in := firstOf{p.repo.FS(), os.DirFS(dir)}
+		for _, sum := range commits {
+			if slices.Contains(p.roots.builds[dir], sum) {
+				continue
+			}
+			commit, err := readCommit(in, sum)
+			if err != nil {
+				continue // it is gone; or no commit, which cannot be published
+			}
+			p.pinned.add(ostree.ObjectName{Checksum: commit.TreeMeta, Type: ostree.TypeDirMeta})
+			if err := p.pinTree(ctx, in, commit.Tree, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pruner) pinTree(ctx context.Context, in fs.FS, sum ostree.Checksum, depth int) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if depth > maxTreeDepth || !p.pinned.add(ostree.ObjectName{Checksum: sum, Type: ostree.TypeDirTree}) {
+		return nil
+	}
+	tree, err := readTree(in, sum)
+	if err != nil {
+		return nil //nolint:nilerr // it is still to be uploaded
+	}
+	for _, file := range tree.Files {
+		p.pinned.add(ostree.ObjectName{Checksum: file.File, Type: ostree.TypeFile})
+	}
+	for _, dir := range tree.Dirs {
+		p.pinned.add(ostree.ObjectName{Checksum: dir.Meta, Type: ostree.TypeDirMeta})
+		if err := p.pinTree(ctx, in, dir.Tree, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstOf is the file system in which a file is that of the first one that has it.
+type firstOf []fs.FS
+
+// Open implements fs.FS.
+func (all firstOf) Open(name string) (file fs.File, err error) {
+	for _, fsys := range all {
+		if file, err = fsys.Open(name); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return file, err
+}
+
+func readCommit(in fs.FS, sum ostree.Checksum) (*ostree.Commit, error) {
+	info, err := verifyIn(in, ostree.ObjectName{Checksum: sum, Type: ostree.TypeCommit})
+	return info.Commit, err
+}
+
+func readTree(in fs.FS, sum ostree.Checksum) (*ostree.DirTree, error) {
+	info, err := verifyIn(in, ostree.ObjectName{Checksum: sum, Type: ostree.TypeDirTree})
+	return info.DirTree, err
+}
+
+func verifyIn(in fs.FS, name ostree.ObjectName) (ostree.Info, error) {
+	f, err := in.Open(name.Path())
+	if err != nil {
+		return ostree.Info{}, err
+	}
+	info, err := ostree.VerifyObject(name, f)
+	return info, errors.Join(err, f.Close())
+}
+
+// plan is what a mark changes in the graph.
+type plan struct {
+	add, drop, age []known // age: superseded has changed
+}
+
+// plan decides which commits are kept, and so which come and go.
+func (p *pruner) plan(ctx context.Context, heads map[string]ostree.Checksum) (plan, error) {
+	have, err := p.graph.commits(ctx)
+	if err != nil {
+		return plan{}, err
+	}
+	fresh := len(have) == 0
+	keep := make(map[ostree.Checksum]known, len(have))
+	passed := map[ostree.Checksum]known{}
+	for _, ref := range slices.Sorted(maps.Keys(heads)) {
+		if err := p.keepRef(ref, heads[ref], have, keep, passed, fresh); err != nil {
+			return plan{}, err
+		}
+	}
+	// Commits of refs that were removed, or put somewhere else.
+	for sum, k := range have {
+		if _, ok := keep[sum]; ok {
+			continue
+		}
+		if k.superseded == 0 {
+			k.superseded = p.opt.Now.Unix()
+		}
+		if p.young(k) {
+			keep[sum] = k
+		}
+	}
+	var changes plan
+	for sum, k := range keep {
+		if before, ok := have[sum]; !ok {
+			changes.add = append(changes.add, k)
+		} else if before.superseded != k.superseded {
+			changes.age = append(changes.age, k)
+		}
+	}
+	for sum, k := range passed {
+		if _, ok := keep[sum]; !ok {
+			changes.add = append(changes.add, k)
+			changes.drop = append(changes.drop, k)
+		}
+	}
+	for sum, k := range have {
+		if _, ok := keep[sum]; !ok {
+			changes.drop = append(changes.drop, k)
+		}
+	}
+	return changes, nil
+}
+
+// young tells whether a commit is kept for its age.
+func (p *pruner) young(k known) bool {
+	return p.opt.Now.Unix()-k.superseded < int64(p.opt.Rules.of(k.ref).Age.Seconds())
+}
+
+// keepRef keeps the commits of a ref: its head, and of those before what the rules
+// say. Those that were never counted and are not kept are in passed.
+func (p *pruner) keepRef(ref string, head ostree.Checksum, have, keep, passed map[ostree.Checksum]known, fresh bool) error {
+	rule := p.opt.Rules.of(ref)
+	now := p.opt.Now.Unix()
+	since := now // when the commit was superseded that is looked at
+	for depth, sum := 0, head; !sum.IsZero(); depth++ {
+		if other, ok := keep[sum]; ok && (other.superseded == 0 || depth > 0) {
+			return nil // another ref has it too
+		}
+		k, ok := have[sum]
+		made := since
+		if !ok {
+			commit, err := p.repo.Commit(sum)
+			if errors.Is(err, fs.ErrNotExist) && depth > 0 {
+				return nil // pruned before
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w: %w", ref, ErrDamaged, err)
+			}
+			k = known{sum: sum, parent: commit.Parent, tree: commit.Tree, meta: commit.TreeMeta}
+			if fresh {
+				// Nobody saw when it took the place of the one before.
+				made = min(since, int64(min(commit.Timestamp, uint64(now))))
+			}
+		}
+		k.ref = ref
+		if depth == 0 {
+			k.superseded = 0
+		} else if k.superseded == 0 {
+			k.superseded = since
+		}
+		switch kept := depth <= rule.Depth || p.young(k); {
+		case kept:
+			keep[sum] = k
+		case ok || fresh:
+			return nil
+		default:
+			passed[sum] = k // it came and went since the last mark
+		}
+		since, sum = made, k.parent
+	}
+	return nil
+}
+
+// editEdges is about how many edges are counted in one transaction.
+const editEdges = 200_000
+
+// apply does as much of a plan as fits into a transaction.
+func (p *pruner) apply(ctx context.Context, tx *sqldb.Tx, plan *plan, most int) error {
+	e := newEdit(ctx, tx, p.repo.DirTree, p.opt.Now.Unix())
+	if err := e.fillHoles(); err != nil {
+		return err
+	}
+	for len(plan.add) > 0 && len(e.delta) < most {
+		if err := e.add(plan.add[0]); err != nil {
+			return err
+		}
+		plan.add = plan.add[1:]
+	}
+	for len(plan.add) == 0 && len(plan.drop) > 0 && len(e.delta) < most {
+		if err := e.drop(plan.drop[0]); err != nil {
+			return err
+		}
+		plan.drop = plan.drop[1:]
+		p.result.Commits++
+	}
+	for _, k := range plan.age {
+		if _, err := tx.Exec(ctx, `UPDATE commits SET superseded = ?, ref = ? WHERE sum = ?`, k.superseded, k.ref, k.sum[:]); err != nil {
+			return err
+		}
+	}
+	plan.age = nil
+	p.result.Counted += int64(len(e.delta))
+	return e.flush()
+}
+
+// whole refuses to go on where it is not known what commits need.
+func (p *pruner) whole(ctx context.Context) error {
+	return p.graph.db.Read(ctx, func(tx *sqldb.Tx) error {
+		holes, err := queryNames(ctx, tx, `SELECT name FROM holes LIMIT 3`)
+		if err == nil && len(holes) > 0 {
+			err = fmt.Errorf("%w: %v cannot be read", ErrDamaged, holes)
+		}
+		return err
+	})
+}
