@@ -79,7 +79,7 @@ func TestPruneRoute(t *testing.T) {
 	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
 	for _, request := range []hubapi.PruneRequest{{Repo: "stable", DryRun: true}, {Repo: "stable", Full: true}} {
 		a := h.json(http.MethodPost, "/api/v1/prune", h.token(manager), request)
-		if job := h.wait(hubapi.JobPath(decode[hubapi.Job](t, a).ID)); job.Status != hubapi.JobEnded || !strings.Contains(job.Results, `"commits":0`) {
+		if job := h.wait(hubapi.JobPath(decode[hubapi.Job](t, a).ID)); job.Status != hubapi.JobEnded || job.Results == nil || !strings.Contains(*job.Results, `"commits":0`) {
 			t.Errorf("%+v: %+v", request, job)
 		}
 	}
