@@ -318,6 +318,11 @@ type Error struct {
 	// Refused names the parts of an upload that were not stored, with the
 	// reason; the parts not named were stored.
 	Refused map[string]string `json:"refused,omitempty"`
+	// Problems is all that is wrong with a tree that was not published, as far
+	// as a list of bounded length has room, and MoreProblems how many there are
+	// besides.
+	Problems     []TreeProblem `json:"problems,omitempty"`
+	MoreProblems int           `json:"more-problems,omitempty"`
 }
 
 func (e *Error) Error() string {

@@ -57,7 +57,7 @@ the configuration file (freshet config default).`,
 		},
 	}
 	flags.register(cmd)
-	cmd.AddCommand(newHubNodesCommand(), newHubKeysCommand(), newHubImportCommand())
+	cmd.AddCommand(newHubNodesCommand(), newHubKeysCommand(), newHubTreeCommand(), newHubImportCommand())
 	cmd.AddCommand(newHubFsckCommand(), newHubPruneCommand())
 	cmd.AddCommand(newHubPublishesCommand(), newHubRollbackCommand(), newHubUnpublishCommand(),
 		newHubHoldCommand(), newHubHoldsCommand(), newHubReleaseCommand(), newHubAuditCommand())

@@ -216,6 +216,14 @@ type TreeConfig struct {
 	// Grace is how long an old generation stays readable after a newer one
 	// took its place. Default "24h".
 	Grace time.Duration `toml:"grace"`
+
+	// Keys are files with the public keys of those who sign the tree's metadata.
+	// With one or more, every publish whose metadata are not signed by one of
+	// them is refused: repomd.xml, Release, pacman databases or packages,
+	// APKINDEX.tar.gz. OpenPGP keys (rpm, apt, pacman) as gpg --export writes
+	// them, armored or not; RSA keys (apk) in PEM, under the file name that
+	// signatures name. Default: signatures are not checked.
+	Keys []string `toml:"keys"`
 }
 
 // Defaults of Config.
@@ -319,6 +327,7 @@ func (c Config) Validate() []config.Problem {
 		key := "trees." + name
 		v.name(key, name)
 		v.notNegative(key+".grace", int64(c.Trees[name].Grace))
+		v.files(key+".keys", c.Trees[name].Keys)
 	}
 	return v.problems
 }
@@ -340,6 +349,9 @@ func (c Config) CheckFiles() []config.Problem {
 	for _, name := range slices.Sorted(maps.Keys(c.Repos)) {
 		v.entriesReadable("repos."+name+".gpg-keys", c.Repos[name].GPGKeys, c)
 		v.allReadable("repos."+name+".ed25519-keys", c.Repos[name].Ed25519Keys)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Trees)) {
+		v.treeKeys("trees."+name+".keys", c.Trees[name].Keys)
 	}
 	return v.problems
 }

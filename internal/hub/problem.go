@@ -78,6 +78,11 @@ func asProblem(err error) *hubapi.Error {
 	if e, ok := errors.AsType[*catalog.FrozenError](err); ok {
 		return problem(hubapi.ErrConflict, "%s", e)
 	}
+	if e, ok := errors.AsType[*tree.RefusalError](err); ok {
+		p := problem(hubapi.ErrGeneric, "%s", err)
+		p.Problems, p.MoreProblems = e.Problems, e.More
+		return p
+	}
 	switch {
 	case errors.Is(err, tree.ErrRefused):
 		return problem(hubapi.ErrGeneric, "%s", err)

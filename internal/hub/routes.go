@@ -65,6 +65,7 @@ func (s *server) routes() http.Handler {
 	api("DELETE /tree/{name}/push/{push}", s.withTree(all(upload), s.cancelPush))
 	api("POST /tree/{name}/push/{push}/upload", s.withTree(all(upload), s.uploadBlobs))
 	api("POST /tree/{name}/push/{push}/publish", s.withTree(all(publish), s.publishPush))
+	api("POST /tree/{name}/rollback", s.withTree(all(publish), s.rollbackTree))
 
 	// The event log.
 	api("GET /events", handler(s.getEvents))

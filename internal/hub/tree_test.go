@@ -2,10 +2,16 @@ package hub_test
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -155,13 +161,88 @@ func TestTreePublishAnswers(t *testing.T) {
 	if !strings.Contains(e.Message, "repodata/p.xml") || !strings.Contains(e.Message, "gone.rpm is not in the tree") || !strings.Contains(e.Message, "createrepo_c") {
 		t.Errorf("message %q", e.Message)
 	}
+	if want := (hubapi.TreeProblem{File: "gone.rpm", By: "repodata/p.xml", Reason: hubapi.TreeMissing}); len(e.Problems) != 1 || e.Problems[0] != want {
+		t.Errorf("problems %+v", e.Problems)
+	}
 	if a := h.get("/tree/rpms/repodata/repomd.xml"); a.status != 404 {
 		t.Errorf("published: %d", a.status)
 	}
 
-	odd := pushTree(t, h, "rpms", map[string]string{"repodata/repomd.xml": repomd, "repodata/p.xml": "\xfd7zXZ\x00 and more"})
-	if !strings.Contains(odd.Note, "repodata/p.xml") || !strings.Contains(odd.Note, "xz cannot be read") {
+	odd := pushTree(t, h, "rpms", map[string]string{"repodata/repomd.xml": repomd, "repodata/p.xml": "\x00ZCK1 and more"})
+	if !strings.Contains(odd.Note, "repodata/p.xml") || !strings.Contains(odd.Note, "zchunk cannot be read") {
 		t.Errorf("note %q", odd.Note)
+	}
+}
+
+// A tree goes back to an older generation, and tells so once.
+func TestTreeRollback(t *testing.T) {
+	h := startHub(t, hub.Config{})
+	token := h.token(everything())
+	one := pushTree(t, h, "files", map[string]string{"index.txt": "one\n"})
+	two := pushTree(t, h, "files", map[string]string{"index.txt": "two\n"})
+	path := hubapi.TreePath("files", "rollback")
+	for _, id := range []int64{0, two.ID} {
+		h.json(http.MethodPost, path, token, hubapi.TreeRollbackRequest{Generation: id}).problem(t, 400, hubapi.ErrGeneric)
+	}
+	h.json(http.MethodPost, path, token, hubapi.TreeRollbackRequest{Generation: 99}).problem(t, 404, hubapi.ErrNotFound)
+	h.json(http.MethodPost, hubapi.TreePath("none", "rollback"), token, hubapi.TreeRollbackRequest{Generation: 1}).problem(t, 404, hubapi.ErrNotFound)
+	uploader := everything()
+	uploader.Scope = []auth.Scope{auth.ScopeUpload}
+	h.json(http.MethodPost, path, h.token(uploader), hubapi.TreeRollbackRequest{Generation: one.ID}).problem(t, 403, hubapi.ErrInsufficient)
+
+	a := h.json(http.MethodPost, path, token, hubapi.TreeRollbackRequest{Generation: one.ID})
+	back := decode[hubapi.Generation](t, a)
+	if a.status != 200 || back.ID != two.ID+1 || back.Serial != two.Serial+1 || back.Unchanged {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if a := h.get("/tree/files/index.txt"); string(a.body) != "one\n" {
+		t.Errorf("served: %q", a.body)
+	}
+	page := decode[hubapi.EventPage](t, h.get(hubapi.EventsPath))
+	if event := page.Events[len(page.Events)-1]; event.Serial != back.Serial || !slices.Equal(event.Changed, []string{"index.txt"}) {
+		t.Errorf("event %+v", event)
+	}
+	// The answer got lost.
+	again := decode[hubapi.Generation](t, h.json(http.MethodPost, path, token, hubapi.TreeRollbackRequest{Generation: one.ID}))
+	if again.ID != back.ID || !again.Unchanged {
+		t.Errorf("again: %+v", again)
+	}
+}
+
+// Keys of a tree are checked when the configuration is, and stop what they did
+// not sign.
+func TestTreeKeys(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a.rsa.pub")
+	if err := os.WriteFile(file, []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := hub.Config{Dir: dir, Trees: map[string]hub.TreeConfig{"apks": {Keys: []string{file}}}}
+	if problems := cfg.CheckFiles(); len(problems) != 1 || problems[0].Key != "trees.apks.keys[0]" {
+		t.Errorf("problems %+v", problems)
+	}
+	secret, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(&secret.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if problems := cfg.CheckFiles(); len(problems) != 0 {
+		t.Errorf("problems %+v", problems)
+	}
+	h := startHub(t, hub.Config{Trees: cfg.Trees})
+	token := h.token(everything())
+	files := map[string]string{"repodata/repomd.xml": "<repomd></repomd>"}
+	pushTree(t, h, "others", files)
+	push := decode[hubapi.TreePush](t, h.json(http.MethodPost, hubapi.TreePath("apks", "push"), token, hubapi.TreePushRequest{Files: treeFiles(files)}))
+	e := h.json(http.MethodPost, hubapi.TreePath("apks", "push", push.ID, "publish"), token, struct{}{}).problem(t, 400, hubapi.ErrGeneric)
+	if len(e.Problems) != 1 || e.Problems[0].Reason != hubapi.TreeUnsigned {
+		t.Errorf("problems %+v", e.Problems)
 	}
 }
 

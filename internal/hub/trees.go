@@ -23,7 +23,14 @@ import (
 const manifestBodies = 32
 
 func (s *server) openTrees(ctx context.Context, open *closers) (err error) {
-	s.trees, err = tree.Open(filepath.Join(s.cfg.Dir, treesFolder), tree.Options{Grace: s.cfg.grace})
+	keys, err := readTreeKeys(s.cfg.Trees)
+	if err != nil {
+		return err
+	}
+	s.trees, err = tree.Open(filepath.Join(s.cfg.Dir, treesFolder), tree.Options{
+		Grace: s.cfg.grace,
+		Keys:  func(name string) *tree.Keys { return keys[name] },
+	})
 	if err != nil {
 		return err
 	}
@@ -235,13 +242,38 @@ func (s *server) publishPush(w http.ResponseWriter, r *http.Request, claims *aut
 	if done.Tree != name {
 		return notAPushOf(name)
 	}
+	s.answerSwitch(w, r, done, begin)
+	return nil
+}
+
+// answerSwitch tells which generation readers see.
+func (s *server) answerSwitch(w http.ResponseWriter, r *http.Request, done tree.Switch, begin time.Time) {
 	if done.Unchanged {
-		s.log.InfoContext(r.Context(), "tree unchanged", slog.String("tree", name), slog.Int64("generation", done.Generation.ID))
+		s.log.InfoContext(r.Context(), "tree unchanged", slog.String("tree", done.Tree), slog.Int64("generation", done.Generation.ID))
 		done.Generation.Unchanged = true
 	} else {
-		s.metrics.publish.WithLabelValues(name).Observe(time.Since(begin).Seconds())
+		s.metrics.publish.WithLabelValues(done.Tree).Observe(time.Since(begin).Seconds())
 	}
 	writeJSON(w, http.StatusOK, done.Generation)
+}
+
+// rollbackTree publishes what an older generation had.
+func (s *server) rollbackTree(w http.ResponseWriter, r *http.Request, claims *auth.Claims, name string) error {
+	var request hubapi.TreeRollbackRequest
+	if err := readJSON(w, r, &request, jsonBody); err != nil {
+		return err
+	}
+	if request.Generation < 1 {
+		return problem(hubapi.ErrGeneric, `"generation" is needed: the number of the older one`)
+	}
+	begin := time.Now()
+	done, err := s.trees.Rollback(r.Context(), name, request.Generation, s.recordSwitch(s.by(claims)))
+	if err != nil {
+		return err
+	}
+	s.log.InfoContext(r.Context(), "tree rolled back", slog.String("tree", name),
+		slog.Int64("to", request.Generation), slog.Int64("generation", done.Generation.ID))
+	s.answerSwitch(w, r, done, begin)
 	return nil
 }
 

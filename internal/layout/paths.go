@@ -89,10 +89,21 @@ func Arch(p string) Kind {
 	return Kind{Class: Index}
 }
 
+// Apk classifies a path of an apk repository.
+func Apk(p string) Kind {
+	switch base := path.Base(p); {
+	case base == "APKINDEX.tar.gz":
+		return Kind{Class: Pointer}
+	case path.Ext(base) == ".apk":
+		return Kind{Class: Payload}
+	}
+	return Kind{Class: Index}
+}
+
 // Tree classifies a path of a tree whose ecosystem is not told: the answer is
 // that of the ecosystem which knows the path.
 func Tree(p string) Kind {
-	for _, classify := range [...]func(string) Kind{RPM, Deb, Arch} {
+	for _, classify := range [...]func(string) Kind{RPM, Deb, Arch, Apk} {
 		if k := classify(p); k != (Kind{Class: Index}) {
 			return k
 		}

@@ -174,6 +174,7 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 	}
 	generation, err := client.PublishTree(ctx, p.cfg.Name, begun.ID)
 	if err != nil {
+		p.tell(err)
 		return nil, err
 	}
 	if generation.Note != "" {
@@ -181,6 +182,16 @@ func (p *treePush) push(ctx context.Context, files []*localFile) (changed []*loc
 	}
 	p.published(generation, b.manifest, generation.Unchanged || generation.ID <= p.info.Current)
 	return nil, nil
+}
+
+// tell shows all that is wrong with the tree; the error itself has the first of
+// it.
+func (p *treePush) tell(err error) {
+	if answer, ok := errors.AsType[*hubapi.Error](err); ok {
+		for line := range answer.ProblemLines() {
+			p.cfg.Progress.Line(line)
+		}
+	}
 }
 
 // published notes the outcome.

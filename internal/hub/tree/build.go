@@ -203,18 +203,24 @@ func (v *viewer) add(name string, f *hubapi.TreeFile, within []*hubapi.TreeFile)
 	if target == "." {
 		prefix = ""
 	}
-	first, _ := slices.BinarySearchFunc(v.files, prefix, func(f hubapi.TreeFile, p string) int {
-		if f.Path < p {
-			return -1
-		}
-		return 1
-	})
-	for i := first; i < len(v.files) && len(v.files[i].Path) > len(prefix) && v.files[i].Path[:len(prefix)] == prefix; i++ {
+	for i := firstBelow(v.files, prefix); i < len(v.files) && len(v.files[i].Path) > len(prefix) && v.files[i].Path[:len(prefix)] == prefix; i++ {
 		if v.budget--; v.budget < 0 {
 			return
 		}
 		v.add(name+"/"+v.files[i].Path[len(prefix):], &v.files[i], within)
 	}
+}
+
+// firstBelow returns the index of the first of the files, which are sorted, whose
+// path is not before prefix.
+func firstBelow(files []hubapi.TreeFile, prefix string) int {
+	i, _ := slices.BinarySearchFunc(files, prefix, func(f hubapi.TreeFile, p string) int {
+		if f.Path < p {
+			return -1
+		}
+		return 1
+	})
+	return i
 }
 
 // resolve returns where a link leads, after following links in its target's

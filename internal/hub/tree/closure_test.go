@@ -57,7 +57,7 @@ func TestRepomdClosure(t *testing.T) {
 			}
 			c[base+"repodata/f"] = "CONTENT"
 			err := try(t, trees, "bad", c)
-			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), base+"repodata/repomd.xml says that "+base+"repodata/f has the "+kind+" "+value) {
+			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), base+"repodata/repomd.xml names what clients could not get: "+base+"repodata/f has the "+kind+" ") || !strings.HasSuffix(strings.Split(err.Error(), ";")[0], "but should have "+value) {
 				t.Errorf("%s: %v", kind, err)
 			}
 		}
@@ -67,11 +67,11 @@ func TestRepomdClosure(t *testing.T) {
 		repomd  string
 		message string
 	}{
-		"missing":      {repomd(data("sha256", sum("content"), "repodata/g", 7)), "names repodata/g, which is not in the tree"},
-		"a folder":     {repomd(data("sha256", sum("content"), "repodata", 7)), "names repodata, which is not in the tree"},
-		"wrong size":   {repomd(data("sha256", sum("content"), "repodata/f", 8)), "repodata/f has 8 bytes, but it has 7"},
-		"outside":      {repomd(data("sha256", sum("content"), "../f", 7)), `names "../f", which is outside`},
-		"absolute":     {repomd(data("sha256", sum("content"), "/f", 7)), `names "/f", which is outside`},
+		"missing":      {repomd(data("sha256", sum("content"), "repodata/g", 7)), "repodata/g is not in the tree"},
+		"a folder":     {repomd(data("sha256", sum("content"), "repodata", 7)), "repodata is not in the tree"},
+		"wrong size":   {repomd(data("sha256", sum("content"), "repodata/f", 8)), "repodata/f has 7 bytes, but should have 8"},
+		"outside":      {repomd(data("sha256", sum("content"), "../f", 7)), `../f is outside`},
+		"absolute":     {repomd(data("sha256", sum("content"), "/f", 7)), `/f is outside`},
 		"second wrong": {repomd(data("sha256", sum("content"), "repodata/f", 7), data("sha256", sum("x"), "repodata/f", 7)), "has the sha256"},
 		"no XML":       {"404 page not found", "repodata/repomd.xml: malformed"},
 		"cut":          {repomd(data("sha256", sum("content"), "repodata/f", 7))[:60], "repodata/repomd.xml: malformed"},

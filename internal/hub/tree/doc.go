@@ -1,5 +1,5 @@
-// Package tree keeps plain trees: rpm, deb or arch repositories, or any files,
-// each in complete states called generations. A tree is pushed whole, by the
+// Package tree keeps plain trees: repositories of rpm, Debian, pacman or apk
+// packages, or any files, each in complete states called generations. A tree is pushed whole, by the
 // hashes of its files, and switched at once to the new generation; what an old
 // one alone holds stays readable for a grace time, so that a client in the
 // middle of an update finds what its metadata told it to fetch.
@@ -24,8 +24,8 @@
 //
 //  1. Uploaded contents are made durable and become blobs.
 //  2. The folder of the generation is built, checked against the manifest, and,
-//     where the tree has rpm or apt metadata, these against the files, down to
-//     the packages that they name.
+//     where the tree has metadata of packages, these against the files, down
+//     to the packages that they name, and against the tree's keys.
 //  3. Everything is made durable in one batch; then the intent is written. From
 //     here on the switch is decided.
 //  4. The link current is replaced by rename, and state.json.

@@ -120,10 +120,10 @@ func TestPrimaryClosure(t *testing.T) {
 		c     contents
 		parts []string
 	}{
-		"missing":          {rpms("", plain), []string{"repodata/p names packages", "P/a.rpm is not in the tree", "createrepo_c"}},
+		"missing":          {rpms("", plain), []string{"repodata/p names what", "P/a.rpm is not in the tree", "createrepo_c"}},
 		"missing below":    {with(rpms("x/", plain), contents{"P/a.rpm": "content"}), []string{"x/repodata/p", " x/P/a.rpm is not in the tree"}},
-		"wrong size":       {with(rpms("", rpm(`href="P/a.rpm"`, 8, "sha256", sum("content"))), contents{"P/a.rpm": "content"}), []string{"P/a.rpm has 7 bytes in the tree, but 8"}},
-		"wrong checksum":   {with(rpms("", plain), contents{"P/a.rpm": "CONTENT"}), []string{"P/a.rpm has the sha256 " + sum("CONTENT") + " in the tree, but " + sum("content")}},
+		"wrong size":       {with(rpms("", rpm(`href="P/a.rpm"`, 8, "sha256", sum("content"))), contents{"P/a.rpm": "content"}), []string{"P/a.rpm has 7 bytes, but should have 8"}},
+		"wrong checksum":   {with(rpms("", plain), contents{"P/a.rpm": "CONTENT"}), []string{"P/a.rpm has the sha256 " + sum("CONTENT") + ", but should have " + sum("content")}},
 		"wrong by link":    {with(rpms("", plain), contents{"P/a.rpm": "@b.rpm", "P/b.rpm": "CONTENT"}), []string{"P/a.rpm has the sha256"}},
 		"wrong size, sha1": {with(rpms("", rpm(`href="P/a.rpm"`, 8, "sha", sha)), contents{"P/a.rpm": "content"}), []string{"P/a.rpm has 7 bytes"}},
 		"a dead link":      {with(rpms("", plain), contents{"P/a.rpm": "@b.rpm"}), []string{"P/a.rpm is not"}},
@@ -131,7 +131,7 @@ func TestPrimaryClosure(t *testing.T) {
 		"a folder":         {with(rpms("", rpm(`href="P"`, 7, "sha256", "")), contents{"P/a.rpm": "content"}), []string{"P is not"}},
 		"many":             {rpms("", many...), []string{"P/0.rpm is not", "P/1.rpm is not", "P/2.rpm is not", "and 7 more"}},
 		"outside":          {rpms("x/", rpm(`href="../../a.rpm"`, 7, "sha256", "")), []string{"../a.rpm is outside"}},
-		"absolute":         {with(rpms("", rpm(`href="/P/a.rpm"`, 7, "sha256", "")), contents{"P/a.rpm": "content"}), []string{"/P/a.rpm is no relative path"}},
+		"absolute":         {with(rpms("", rpm(`href="/P/a.rpm"`, 7, "sha256", "")), contents{"P/a.rpm": "content"}), []string{"/P/a.rpm is outside"}},
 		"odd":              {rpms("", rpm(`href="a&#10;b"`, 7, "sha256", "")), []string{`"a\nb" is not`}},
 		"long":             {rpms("", rpm(`href="`+strings.Repeat("x", 5000)+`"`, 7, "sha256", "")), []string{"x… is not"}},
 		"not XML":          {with(rpms(""), contents{"repodata/p": "404 not found"}), []string{"repodata/p: malformed"}},
@@ -174,7 +174,7 @@ func TestForms(t *testing.T) {
 		".gz":  {gzipped, ""},
 		".zst": {zstded, ""},
 		".bz2": {func(s string) string { return compress("bzip2", s) }, ""},
-		".xz":  {func(s string) string { return compress("xz", s) }, "xz cannot be read here"},
+		".xz":  {func(s string) string { return compress("xz", s) }, ""},
 		".zck": {func(s string) string { return "\x00ZCK1" + s }, "zchunk cannot be read here"},
 	} {
 		tree := rpms("")
@@ -183,6 +183,9 @@ func TestForms(t *testing.T) {
 			t.Errorf("rpm %s: %q, %v", ext, note, err)
 		}
 		note, err := tryNote(t, trees, "bad"+ext, tree)
+		if info, err := trees.Info("bad.zck"); ext == ".zck" && (err != nil || info.Generations[0].Note != note) {
+			t.Errorf("the note is not kept: %+v, %v", info, err)
+		}
 		if c.note == "" && !refusedWith(err, "a.rpm is not in the tree") || c.note != "" && (err != nil || !strings.Contains(note, "repodata/p") || !strings.Contains(note, c.note)) {
 			t.Errorf("rpm %s, missing: %q, %v", ext, note, err)
 		}
@@ -195,11 +198,8 @@ func TestForms(t *testing.T) {
 			t.Errorf("apt %s: %q, %v", ext, note, err)
 		}
 		note, err = tryNote(t, trees, "bad-deb"+ext, tree)
-		if c.note == "" && !refusedWith(err, "a.deb is not in the tree") || c.note != "" && (err != nil || !strings.Contains(note, "dists/s/main/Packages.xz") || !strings.Contains(note, c.note)) {
+		if c.note == "" && !refusedWith(err, "a.deb is not in the tree") || c.note != "" && (err != nil || !strings.Contains(note, c.note)) {
 			t.Errorf("apt %s, missing: %q, %v", ext, note, err)
-		}
-		if info, err := trees.Info("bad-deb.xz"); ext == ".xz" && (err != nil || info.Generations[0].Note != note) {
-			t.Errorf("the note is not kept: %+v, %v", info, err)
 		}
 	}
 	tree := make(contents)
@@ -267,20 +267,20 @@ func TestAptClosure(t *testing.T) {
 		c     contents
 		parts []string
 	}{
-		"missing":        {suite("dists/s/", "main/Packages", one), []string{"dists/s/main/Packages names packages", "pool/a.deb is not in the tree", "make the index"}},
+		"missing":        {suite("dists/s/", "main/Packages", one), []string{"dists/s/main/Packages names what", "pool/a.deb is not in the tree", "make the index"}},
 		"missing below":  {with(suite("debian/dists/s/", "main/Packages", one), pool), []string{" debian/pool/a.deb is not"}},
 		"InRelease":      {contents{"dists/s/InRelease": release("main/Packages", one), "dists/s/main/Packages": one}, []string{"pool/a.deb is not"}},
-		"wrong size":     {with(suite("dists/s/", "main/Packages", one), contents{"pool/a.deb": "cont"}), []string{"pool/a.deb has 4 bytes in the tree, but 7"}},
+		"wrong size":     {with(suite("dists/s/", "main/Packages", one), contents{"pool/a.deb": "cont"}), []string{"pool/a.deb has 4 bytes, but should have 7"}},
 		"wrong checksum": {with(suite("dists/s/", "main/Packages", one), contents{"pool/a.deb": "CONTENT"}), []string{"pool/a.deb has the sha256 " + sum("CONTENT")}},
 		"second of two":  {with(suite("dists/s/", "main/Packages", one, "contrib/Packages.zst", zstded(deb("pool/b.deb", ""))), pool), []string{"contrib/Packages.zst", "pool/b.deb is not"}},
-		"behind xz":      {suite("dists/s/", "main/Packages.gz", gzipped(one), "main/Packages.xz", "\xfd7zXZ\x00..."), []string{"Packages.gz", "pool/a.deb is not"}},
-		"misnamed":       {suite("dists/s/", "main/Packages.gz", "\xfd7zXZ\x00...", "main/Packages.bz2", one), []string{"Packages.bz2", "pool/a.deb is not"}},
+		"behind lz4":     {suite("dists/s/", "main/Packages.gz", gzipped(one), "main/Packages.lz4", "\x04\x22\x4d\x18..."), []string{"Packages.gz", "pool/a.deb is not"}},
+		"misnamed":       {suite("dists/s/", "main/Packages.gz", "\x04\x22\x4d\x18...", "main/Packages.bz2", one), []string{"Packages.bz2", "pool/a.deb is not"}},
 		"source":         {with(suite("dists/s/", "main/Sources", src), contents{"pool/s/x.dsc": "dsc"}), []string{"pool/s/x.tar is not"}},
 		"by hash":        {with(without(suite("dists/s/", "main/Packages", one), "dists/s/main/Packages"), contents{"dists/s/main/by-hash/SHA256/" + sum(one): one}), []string{"by-hash", "pool/a.deb is not"}},
 		"flat":           {suite("", "Packages", deb("./a.deb", "content")), []string{"Packages names", "a.deb is not"}},
 		"flat InRelease": {contents{"x/InRelease": release("Packages", one), "x/Packages": one}, []string{"x/Packages names", "x/pool/a.deb is not"}},
 		"flat from two":  {with(suite("x/", "Packages", deb("a.deb", "1")+deb("x/b.deb", "2")), contents{"x/a.deb": "1", "x/b.deb": "2"}), []string{"x/x/b.deb is not"}},
-		"flat, changed":  {with(suite("", "Packages", one), with(pool, contents{"Packages": one + "\n"})), []string{"Release says that Packages has"}},
+		"flat, changed":  {with(suite("", "Packages", one), with(pool, contents{"Packages": one + "\n"})), []string{"Release names what clients could not get: Packages has"}},
 		"malformed":      {suite("dists/s/", "main/Packages", "404 not found"), []string{"dists/s/main/Packages: malformed"}},
 		"traversal":      {suite("dists/s/", "main/Packages", "Filename: ../a\n"), []string{"dists/s/main/Packages: malformed", "leads out"}},
 		"a dead page":    {contents{"x/Release": "404 not found", "x/Packages.gz": ""}, []string{"x/Release: malformed"}},
@@ -346,12 +346,12 @@ func TestCreaterepoPackages(t *testing.T) {
 		}
 		c := load(t, dir)
 		note, err := tryNote(t, trees, "rpms", c)
-		if err != nil || (name == "xz") != strings.Contains(note, "xz cannot be read") {
+		if err != nil || note != "" {
 			t.Errorf("%s: %q, %v", name, note, err)
 		}
 		for _, gone := range []string{"x86_64/Packages/c++odd-1~rc^2.rpm", "aarch64/a b&c+%41.rpm"} {
 			err := try(t, trees, "bad", without(c, gone))
-			if name == "xz" || name == "elsewhere" {
+			if name == "elsewhere" {
 				if err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
@@ -359,7 +359,7 @@ func TestCreaterepoPackages(t *testing.T) {
 				t.Errorf("%s without %s: %v", name, gone, err)
 			}
 		}
-		if name != "xz" && name != "elsewhere" {
+		if name != "elsewhere" {
 			err := try(t, trees, "bad", with(c, contents{"aarch64/hello-2.rpm": c["aarch64/hello-2.rpm"] + "x"}))
 			if !refusedWith(err, "aarch64/hello-2.rpm has ") {
 				t.Errorf("%s with another package: %v", name, err)
@@ -495,7 +495,8 @@ func BenchmarkClosure(b *testing.B) {
 	b.SetBytes(int64(text.Len()))
 	b.ReportAllocs()
 	for b.Loop() {
-		if note, err := checkClosure(b.Context(), root, files); err != nil || note != "" {
+		check := closure{root: root, files: files}
+		if note, err := check.run(b.Context()); err != nil || note != "" {
 			b.Fatal(note, err)
 		}
 	}

@@ -16,8 +16,8 @@ import (
 // Publish makes the push the tree's current generation, calls commit, and
 // returns what changed. Publishing a push again returns the generation that it
 // became, so that a client that lost the answer may ask again. A push with
-// missing contents, or with metadata that do not agree with its files, is
-// [ErrRefused]; the message names the file.
+// missing contents is [ErrRefused]; one with metadata that do not agree with its
+// files, or are not signed by the tree's keys, is a [*RefusalError].
 //
 // A push of what the current generation holds makes no generation: it is done
 // as soon as that is known, commit is not called, and the Switch is Unchanged.
@@ -250,7 +250,11 @@ func (t *Trees) prepare(ctx context.Context, s *state, p *push, old *manifest) (
 	if err != nil {
 		return Switch{}, err
 	}
-	note, err := checkClosure(ctx, root, m.Files)
+	check := closure{root: root, files: m.Files, keys: t.opts.Keys(s.name)}
+	if current := s.current(); current != nil && current.Keys == check.keys.ID() {
+		check.known = old.Files
+	}
+	note, err := check.run(ctx)
 	if err := errors.Join(err, root.Close()); err != nil {
 		return Switch{}, err
 	}
@@ -266,6 +270,7 @@ func (t *Trees) prepare(ctx context.Context, s *state, p *push, old *manifest) (
 		Generation: hubapi.Generation{ID: id, Created: m.Created, Files: len(m.Files), Bytes: m.bytes(), Note: note},
 		Changed:    changed(old.Files, m.Files),
 		Push:       p.Push,
+		Keys:       check.keys.ID(),
 	}, ctx.Err()
 }
 
@@ -337,7 +342,7 @@ func (t *Trees) succeed(name string, records []record, sw Switch) []record {
 		retires := hubapi.Timestamp{Time: sw.Generation.Created.Add(t.opts.Grace(name))}
 		records[n-1].Retires = &retires
 	}
-	return append(records, record{Generation: sw.Generation, Push: sw.Push})
+	return append(records, record{Generation: sw.Generation, Push: sw.Push, Keys: sw.Keys})
 }
 
 // writeSwitch points current to the last of the generations and writes

@@ -43,6 +43,9 @@ type Options struct {
 	// Grace is how long an old generation of the tree stays readable.
 	// Default: 24 hours for each.
 	Grace func(tree string) time.Duration
+	// Keys are the keys by one of which the metadata of the tree must be
+	// signed. When it is nil, or returns nil, signatures are not checked.
+	Keys func(tree string) *Keys
 	// PushTTL is how long a push is kept to which nothing is uploaded.
 	// Default 7 days.
 	PushTTL time.Duration
@@ -93,6 +96,8 @@ type record struct {
 	Push string `json:"push"`
 	// Repeats are the ids of the latest pushes that brought the same again.
 	Repeats []string `json:"repeats,omitempty"`
+	// Keys is the id of the [Keys] by which its signatures were checked.
+	Keys string `json:"keys,omitempty"`
 }
 
 // Switch is the change of a tree to a new generation.
@@ -112,6 +117,9 @@ type Switch struct {
 	// packages that were replaced under their name.
 	Changed []string `json:"changed"`
 	Push    string   `json:"push"`
+	// Keys is the id of the keys by which signatures were checked; empty if
+	// they were not.
+	Keys string `json:"keys,omitempty"`
 }
 
 // Commit makes the caller's own state agree with a switch that readers already
@@ -144,6 +152,9 @@ func open(dir string, opts Options, fault func(step, name string) error) (_ *Tre
 	opts.PushTTL = cmp.Or(opts.PushTTL, 7*24*time.Hour)
 	if opts.Grace == nil {
 		opts.Grace = func(string) time.Duration { return 24 * time.Hour }
+	}
+	if opts.Keys == nil {
+		opts.Keys = func(string) *Keys { return nil }
 	}
 	t := &Trees{
 		opts:     opts,

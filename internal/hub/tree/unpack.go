@@ -10,12 +10,15 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"freshet/internal/xz"
 )
 
 // Limits of what unpack reads.
 const (
 	maxUnpacked   = 16 << 30  // bytes of one metadata file; the largest known have 1 GiB
 	maxZstdWindow = 128 << 20 // bytes, which is what zstd(1) takes without being asked
+	maxXZDict     = 64 << 20  // bytes, which is what xz -9 needs
 )
 
 // compressionError says in which form a file is that cannot be read here.
@@ -47,13 +50,21 @@ func unpack(r io.Reader) (plain io.Reader, done func(), err error) {
 	case begins("BZh"):
 		plain = bzip2.NewReader(in)
 	case begins("\xfd7zXZ\x00"):
-		err = compressionError("xz")
+		plain, err = xz.NewReader(in, maxXZDict)
 	case begins("\x00ZCK1"):
 		err = compressionError("zchunk")
 	case begins("\x5d\x00\x00"): // the usual parameters; the format has no magic
 		err = compressionError("lzma")
 	case begins("\x04\x22\x4d\x18"):
 		err = compressionError("lz4")
+	case begins("\x1f\x9d"): // compress(1)
+		err = compressionError("compress")
+	case begins("\x89LZO"):
+		err = compressionError("lzo")
+	case begins("LRZI"):
+		err = compressionError("lrzip")
+	case begins("LZIP"):
+		err = compressionError("lzip")
 	default:
 		plain = in
 	}
