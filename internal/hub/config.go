@@ -209,6 +209,15 @@ type RepoConfig struct {
 
 	// Prune is what a prune of the repository keeps.
 	Prune PruneConfig `toml:"prune"`
+
+	// ScrubRate is how many bytes a second the hub reads to find damaged objects
+	// before clients do ("4MiB"); an object counts 16 KiB besides its length.
+	// Default 0: it does not look.
+	ScrubRate config.Size `toml:"scrub-rate"`
+
+	// RepairFrom is the URL of another copy of the repository, a mirror or an edge,
+	// from which objects that were found damaged are repaired. Default: none.
+	RepairFrom string `toml:"repair-from"`
 }
 
 // TreeConfig is a table [hub.trees.NAME], a plain tree.
@@ -392,6 +401,8 @@ func (v *validation) repo(name string, repo RepoConfig) {
 	}
 	v.deltas(key+".deltas", repo.Deltas)
 	v.prune(key+".prune", repo.Prune)
+	v.notNegative(key+".scrub-rate", int64(repo.ScrubRate))
+	v.url(key+".repair-from", repo.RepairFrom)
 }
 
 func (v *validation) name(key, name string) {

@@ -21,6 +21,7 @@ type metrics struct {
 	uploaded   prometheus.Counter
 	eventHead  prometheus.Gauge
 	compat     *jobMetrics
+	scrub      *scrubMetrics
 	deltas     *prometheus.CounterVec
 	deltaBytes *prometheus.CounterVec
 	deltaSaved *prometheus.CounterVec
@@ -29,6 +30,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		compat: newJobMetrics(),
+		scrub:  newScrubMetrics(reg),
 		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "freshet_hub_jobs_total",
 			Help: "Jobs ended, by kind, repository and status (ended or broken).",

@@ -142,6 +142,11 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 		group.Go(func() error { s.tell(jobs, stop, t); return nil })
 	}
 	group.Go(func() error { s.upkeep(stop); return nil })
+	for name := range s.repos {
+		if s.cfg.Repos[name].ScrubRate > 0 {
+			group.Go(func() error { s.scrub(stop, name); return nil })
+		}
+	}
 	if s.hasHooks() && !hook.Confines() {
 		s.log.WarnContext(ctx, "this kernel has no Landlock: hooks may read and write what the hub may")
 	}

@@ -19,19 +19,31 @@ var damages = []struct {
 	do   func(t testing.TB, path, other string)
 }{
 	{"flip", func(t testing.TB, path, _ string) {
+		t.Helper()
 		data := read(t, path)
 		data[len(data)/2] ^= 0x10
 		write(t, path, data)
 	}},
-	{"truncate", func(t testing.TB, path, _ string) { write(t, path, read(t, path)[:len(read(t, path))/2]) }},
-	{"empty", func(t testing.TB, path, _ string) { write(t, path, nil) }},
-	{"append", func(t testing.TB, path, _ string) { write(t, path, append(read(t, path), 0)) }},
+	{"truncate", func(t testing.TB, path, _ string) {
+		t.Helper()
+		write(t, path, read(t, path)[:len(read(t, path))/2])
+	}},
+	{"empty", func(t testing.TB, path, _ string) {
+		t.Helper()
+		write(t, path, nil)
+	}},
+	{"append", func(t testing.TB, path, _ string) {
+		t.Helper()
+		write(t, path, append(read(t, path), 0))
+	}},
 	{"remove", func(t testing.TB, path, _ string) {
+		t.Helper()
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
 	}},
 	{"swap", func(t testing.TB, path, other string) {
+		t.Helper()
 		one, two := read(t, path), read(t, other)
 		write(t, path, two)
 		write(t, other, one)

@@ -157,7 +157,7 @@ func (w *walk) need(ctx context.Context, name ostree.ObjectName, in string) bool
 		return false // told
 	}
 	if !known {
-		if _, cause = w.verify(name); cause == nil {
+		if cause = w.verify(name); cause == nil {
 			return true
 		}
 	}

@@ -2,6 +2,8 @@
 // publishes into it: [Check] verifies it and repairs it from another copy, [Prune]
 // removes what nothing needs.
 //
+// [Scrub] reads it slowly, over and over.
+//
 // It knows nothing of a hub: it works on the files, and locks as libostree does.
 // A check holds no lock; what a prune removes meanwhile is no damage. A prune holds
 // the lock, alone, for the deletion of a batch.
@@ -10,6 +12,7 @@
 //
 //	.fsck              what the last sound check saw
 //	.upkeep/graph.db   who needs what, and what nothing needs any more
+//	.upkeep/scrub.json how far the scrub is
 //
 // docs/formats/upkeep.md describes both.
 package upkeep

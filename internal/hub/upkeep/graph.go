@@ -160,7 +160,7 @@ func (e *edit) tree(sum ostree.Checksum, by int64) error {
 func (e *edit) edges(sum ostree.Checksum, by int64) error {
 	tree, err := e.read(sum)
 	if err != nil && by < 0 {
-		return nil //nolint:nilerr // what it needed stays, as if something needed it
+		return nil // what it needed stays, as if something needed it
 	}
 	if err != nil {
 		_, err = e.tx.Exec(e.ctx, `INSERT INTO holes (name) VALUES (?) ON CONFLICT (name) DO NOTHING`,

@@ -117,7 +117,7 @@ func (h *hub) upload(id, version string) (*repository.Build, map[string]string) 
 		if err != nil {
 			return err
 		}
-		defer f.Close() //nolint:errcheck // read only
+		defer f.Close()
 		_, err = build.PutObject(h.Context(), name, f)
 		return err
 	})

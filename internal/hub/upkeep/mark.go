@@ -93,7 +93,7 @@ func (p *pruner) buildCommits() (map[string][]ostree.Checksum, error) {
 	}
 	for _, entry := range entries {
 		dir := filepath.Join(p.opt.Builds, entry.Name())
-		data, err := os.ReadFile(filepath.Join(dir, "config")) //nolint:gosec // below the hub's own folder
+		data, err := os.ReadFile(filepath.Join(dir, "config"))
 		if err != nil {
 			continue // no build, or one that comes or goes
 		}

@@ -43,10 +43,10 @@ func (s *names) has(name ostree.ObjectName) bool {
 	if s.table == nil {
 		return false
 	}
-	print := s.fingerprint(name)
-	for i := print; ; i++ {
+	mark := s.fingerprint(name)
+	for i := mark; ; i++ {
 		switch s.table[i&uint64(len(s.table)-1)] {
-		case print:
+		case mark:
 			return true
 		case 0:
 			return false
@@ -58,13 +58,13 @@ func (s *names) fingerprint(name ostree.ObjectName) uint64 {
 	return max(1, maphash.Comparable(s.seed, name))
 }
 
-func (s *names) put(print uint64) bool {
-	for i := print; ; i++ {
+func (s *names) put(mark uint64) bool {
+	for i := mark; ; i++ {
 		switch slot := &s.table[i&uint64(len(s.table)-1)]; *slot {
-		case print:
+		case mark:
 			return false
 		case 0:
-			*slot = print
+			*slot = mark
 			return true
 		}
 	}
@@ -73,9 +73,9 @@ func (s *names) put(print uint64) bool {
 func (s *names) grow() {
 	old := s.table
 	s.table = make([]uint64, 2*len(old))
-	for _, print := range old {
-		if print != 0 {
-			s.put(print)
+	for _, mark := range old {
+		if mark != 0 {
+			s.put(mark)
 		}
 	}
 }

@@ -261,7 +261,7 @@ func TestPruneKill(t *testing.T) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(150))*time.Millisecond)
-		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestPruneKill$") //nolint:gosec // this test
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestPruneKill$")
 		cmd.Env = append(os.Environ(), killedPrune+"="+h.dir)
 		var out bytes.Buffer
 		cmd.Stdout = &out

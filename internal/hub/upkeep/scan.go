@@ -37,7 +37,7 @@ func (c *checker) checkObjects(ctx context.Context) error {
 }
 
 func (c *checker) checkFolder(ctx context.Context, folder string) error {
-	return eachObject(c.repo.FS(), folder, func(name ostree.ObjectName, entry fs.DirEntry) error {
+	return eachObject(c.repo.FS(), folder, func(name ostree.ObjectName, _ fs.DirEntry) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (c *checker) checkFolder(ctx context.Context, folder string) error {
 			c.mu.Unlock()
 			return nil
 		}
-		if _, err := c.verify(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := c.verify(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			c.mu.Lock()
 			c.broken[name] = err
 			c.mu.Unlock()

@@ -58,11 +58,11 @@ func (c *checker) signed(data, detached []byte) error {
 	}
 	cause := errUnsigned
 	for _, signature := range ostree.GPGSignatures(dict) {
-		if _, err := c.keys.Verify(data, signature); err == nil {
+		_, err := c.keys.Verify(data, signature)
+		if err == nil {
 			return nil
-		} else {
-			cause = fmt.Errorf("%w: %w", errUnsigned, err)
 		}
+		cause = fmt.Errorf("%w: %w", errUnsigned, err)
 	}
 	return cause
 }
