@@ -271,8 +271,10 @@ func (s *server) rollbackTree(w http.ResponseWriter, r *http.Request, claims *au
 	if err != nil {
 		return err
 	}
-	s.log.InfoContext(r.Context(), "tree rolled back", slog.String("tree", name),
-		slog.Int64("to", request.Generation), slog.Int64("generation", done.Generation.ID))
+	if !done.Unchanged {
+		s.log.InfoContext(r.Context(), "tree rolled back", slog.String("tree", name),
+			slog.Int64("to", request.Generation), slog.Int64("generation", done.Generation.ID))
+	}
 	s.answerSwitch(w, r, done, begin)
 	return nil
 }
