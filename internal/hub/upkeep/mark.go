@@ -290,7 +290,7 @@ func (p *pruner) keepRef(ref string, head ostree.Checksum, have, keep, passed ma
 		switch kept := depth <= rule.Depth || p.young(k); {
 		case kept:
 			keep[sum] = k
-		case ok || fresh:
+		case ok:
 			return nil
 		default:
 			passed[sum] = k // it came and went since the last mark

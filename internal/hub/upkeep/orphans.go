@@ -20,6 +20,10 @@ func (p *pruner) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = p.graph.db.Write(ctx, func(tx *sqldb.Tx) error { return p.adopt(ctx, tx, folders) })
+	if err != nil {
+		return err
+	}
 	for _, folder := range folders {
 		err := p.graph.db.Write(ctx, func(tx *sqldb.Tx) error { return p.scanFolder(ctx, tx, folder) })
 		if err != nil {
@@ -42,6 +46,46 @@ func (p *pruner) needsScan(ctx context.Context) (bool, error) {
 		return tx.QueryRow(ctx, `SELECT count(*) FROM scans`).Scan(&scans)
 	})
 	return scans == 0 || p.opt.Full, err
+}
+
+// adopt counts the commits that no ref leads to and that were never counted, such as
+// those of refs that were removed: their age begins now.
+func (p *pruner) adopt(ctx context.Context, tx *sqldb.Tx, folders []string) error {
+	var found plan
+	for _, folder := range folders {
+		err := eachObject(p.repo.FS(), folder, func(name ostree.ObjectName, _ fs.DirEntry) error {
+			if name.Type != ostree.TypeCommit {
+				return context.Cause(ctx)
+			}
+			var one int
+			err := tx.QueryRow(ctx, `SELECT 1 FROM commits WHERE sum = ? UNION ALL SELECT 1 FROM doomed WHERE name = ?`,
+				name.Checksum[:], key(name)).Scan(&one)
+			if !sqldb.NoRows(err) {
+				return err
+			}
+			commit, err := p.repo.Commit(name.Checksum)
+			if err != nil {
+				return nil //nolint:nilerr // nothing can be done with it
+			}
+			k := known{sum: name.Checksum, parent: commit.Parent, tree: commit.Tree, meta: commit.TreeMeta, superseded: p.opt.Now.Unix()}
+			if bound, _ := commit.Metadata.Strings(ostree.KeyRefBinding); len(bound) > 0 {
+				k.ref = bound[0]
+			}
+			if p.young(k) {
+				found.add = append(found.add, k)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for first := true; first || len(found.add) > 0; first = false {
+		if err := p.apply(ctx, tx, &found, editEdges); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *pruner) scanFolder(ctx context.Context, tx *sqldb.Tx, folder string) error {
@@ -98,6 +142,9 @@ func (p *pruner) rehearse(ctx context.Context) error {
 			if err := p.apply(ctx, tx, &left, editEdges); err != nil {
 				return err
 			}
+		}
+		if err := p.adopt(ctx, tx, folders); err != nil {
+			return err
 		}
 		for _, folder := range folders {
 			if err := p.scanFolder(ctx, tx, folder); err != nil {
