@@ -97,7 +97,7 @@ func (b *Build) verifySince(ctx context.Context, since syscall.Timespec) error {
 		name, err := ostree.ParseObjectPath(filepath.ToSlash(relative))
 		switch {
 		case err != nil:
-			return nil // nobody will look for it
+			return nil //nolint:nilerr // nobody will look for it
 		case !info.Mode().IsRegular():
 			return fmt.Errorf("object %s is no file", name)
 		}
@@ -122,7 +122,7 @@ func (b *Build) refs() (map[string]string, error) {
 			return err
 		}
 		if _, err := flatpak.ParseUploadRef(ref); err != nil {
-			return nil // appstream/ARCH and the like
+			return nil //nolint:nilerr // appstream/ARCH and the like
 		}
 		commit, err := readRefFile(root, path)
 		if err != nil {
