@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -163,7 +164,7 @@ func (rp *reply) proxyStatus(h http.Header, reason upstream.Reason) {
 	if reason == upstream.Status5xx {
 		status.ReceivedStatus = rp.fwdStatus
 	}
-	h["Proxy-Status"] = append(h["Proxy-Status"], string(status.Append(nil)))
+	h["Proxy-Status"] = append(slices.Clip(h["Proxy-Status"]), string(status.Append(nil)))
 }
 
 // start sends the header.

@@ -45,9 +45,10 @@ func (s *server) command(repo string, args []string, env ...string) hook.Command
 
 // secrets are the files and folders that nobody but the hub reads.
 func (s *server) secrets() []string {
-	paths := slices.Concat([]string{s.cfg.Dir, s.cfg.SecretFile, s.cfg.RepoSecretFile}, s.cfg.GPGKeys, s.cfg.BuildGPGKeys)
+	paths := slices.Concat([]string{s.cfg.Dir, s.cfg.SecretFile, s.cfg.RepoSecretFile}, s.cfg.GPGKeys, s.cfg.BuildGPGKeys, s.cfg.Ed25519Keys)
 	for _, repo := range s.cfg.Repos {
 		paths = append(paths, repo.GPGKeys...)
+		paths = append(paths, repo.Ed25519Keys...)
 	}
 	for _, key := range s.cfg.Keys {
 		paths = append(paths, key.File, key.PassphraseFile)

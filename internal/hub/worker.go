@@ -90,7 +90,7 @@ func (s *server) settle(ctx context.Context, job *catalog.Job, cause error) {
 	case waitReason(cause) != "" && s.queueOf(job, cause) != nil:
 		s.log.WarnContext(ctx, "queue waits", append(attrs, slog.String("repo", job.Repo))...)
 		line := ""
-		if s.queueOf(job, cause).hold(waitReason(cause), cause) {
+		if news := s.queueOf(job, cause).hold(waitReason(cause), cause); news || job.Attempt == 1 {
 			line = fmt.Sprintf("Waiting for %s: %s\n", waitReason(cause), reason(cause))
 		}
 		s.conclude(ctx, job, line, func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{}) })

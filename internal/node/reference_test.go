@@ -97,6 +97,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`file = ""`, `file = "/srv/hub/key.asc"`},
 		{`command = []`, `command = ["/bin/true"]`},
 		{`store = ""`, `store = "/srv/edge"`},
+		{`ref = ""`, `ref = "app/*"`},
 		{`origin = ""`, `origin = "http://127.0.0.1:1"`},
 		{`hosts = []`, `hosts = ["dl.example.org"]`},
 		{`cert = ""`, `cert = "edge.pem"`},

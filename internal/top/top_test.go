@@ -342,7 +342,10 @@ func TestTerminal(t *testing.T) {
 	if out, err := m.tmux("send-keys", "q"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	m.until("the end", func(s string) bool { return strings.Contains(s, "Pane is dead") })
+	m.until("the end", func(string) bool {
+		dead, err := m.tmux("display-message", "-p", "#{pane_dead}")
+		return err == nil && strings.TrimSpace(dead) == "1"
+	})
 	if out, err := m.tmux("display-message", "-p", "#{pane_dead_status}"); err != nil || strings.TrimSpace(out) != "0" {
 		t.Errorf("ended with %q, %v", out, err)
 	}

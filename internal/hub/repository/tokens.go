@@ -48,13 +48,14 @@ func (r *Repository) TokenNeed(path string) (need TokenNeed, found bool, err err
 // keyTokenType is flatpak's key of commit metadata: i, little-endian.
 const keyTokenType = "xa.token-type"
 
-// beginsCommit returns the commit whose download begins with a file.
+// beginsCommit returns the commit whose download begins with a file, or which can
+// be put together from it: parts of static deltas hold all that they bring.
 func beginsCommit(path string) (ostree.Checksum, bool) {
 	if name, err := ostree.ParseObjectPath(path); err == nil {
 		return name.Checksum, name.Type == ostree.TypeCommit
 	}
 	if file, err := ostree.ParseDeltaPath(path); err == nil {
-		return file.Delta.To, file.Part < 0
+		return file.Delta.To, true
 	}
 	return ostree.Checksum{}, false
 }

@@ -15,8 +15,9 @@ import (
 
 // signer is somebody with an OpenPGP key in a keyring of their own.
 type signer struct {
-	env []string
-	key string // file with the public key
+	env    []string
+	key    string // file with the public key
+	public string // its text
 }
 
 func newSigner(t *testing.T, name string) signer {
@@ -32,7 +33,8 @@ func newSigner(t *testing.T, name string) signer {
 		_ = os.RemoveAll(home)
 	})
 	peertest.Run(t, "", s.env, "gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", name+" <"+name+"@example.org>", "rsa2048", "sign", "never")
-	if err := os.WriteFile(s.key, peertest.Run(t, "", s.env, "gpg", "--armor", "--export"), 0o644); err != nil {
+	s.public = string(peertest.Run(t, "", s.env, "gpg", "--armor", "--export"))
+	if err := os.WriteFile(s.key, []byte(s.public), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -103,7 +105,7 @@ func TestSigned(t *testing.T) {
 		"repomd, another":      {with(meta, contents{"a/repodata/repomd.xml.asc": other.sign(t, repomd(), detach...)}), []string{"a/repodata/repomd.xml signature"}},
 		"repomd, changed":      {with(meta, contents{"a/repodata/repomd.xml.asc": good.sign(t, repomd()+" ", detach...)}), []string{"a/repodata/repomd.xml signature"}},
 		"repomd, no signature": {with(meta, contents{"a/repodata/repomd.xml.asc": "404 not found"}), []string{"a/repodata/repomd.xml signature"}},
-		"repomd, a key":        {with(meta, contents{"a/repodata/repomd.xml.asc": load(t, filepath.Dir(good.key))["good.asc"]}), []string{"a/repodata/repomd.xml signature"}},
+		"repomd, a key":        {with(meta, contents{"a/repodata/repomd.xml.asc": good.public}), []string{"a/repodata/repomd.xml signature"}},
 		"repomd, endless":      {with(meta, contents{"a/repodata/repomd.xml.asc": strings.Repeat("x", maxSignature+1)}), []string{"a/repodata/repomd.xml.asc malformed"}},
 		"Release, unsigned":    {unsigned, []string{"dists/s/Release unsigned"}},
 		"Release.gpg, another": {with(unsigned, contents{"dists/s/Release.gpg": other.sign(t, text, detach...)}), []string{"dists/s/Release signature"}},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"freshet/internal/keyfile"
 	"freshet/internal/ostree"
@@ -211,7 +212,7 @@ func (p *pruner) plan(ctx context.Context, heads map[string]ostree.Checksum) (pl
 	fresh := len(have) == 0
 	keep := make(map[ostree.Checksum]known, len(have))
 	passed := map[ostree.Checksum]known{}
-	for _, ref := range slices.Sorted(maps.Keys(heads)) {
+	for _, ref := range slices.SortedFunc(maps.Keys(heads), originalsFirst) {
 		if err := p.keepRef(ref, heads[ref], have, keep, passed, fresh); err != nil {
 			return plan{}, err
 		}
@@ -250,6 +251,19 @@ func (p *pruner) plan(ctx context.Context, heads map[string]ostree.Checksum) (pl
 	return changes, nil
 }
 
+// originalsFirst sorts refs, with those of other collections last: they repeat
+// refs, whose names the rules are for.
+func originalsFirst(a, b string) int {
+	const copies = "refs/mirrors/"
+	switch x, y := strings.HasPrefix(a, copies), strings.HasPrefix(b, copies); {
+	case x == y:
+		return strings.Compare(a, b)
+	case x:
+		return 1
+	}
+	return -1
+}
+
 // young tells whether a commit is kept for its age.
 func (p *pruner) young(k known) bool {
 	return p.opt.Now.Unix()-k.superseded < int64(p.opt.Rules.of(k.ref).Age.Seconds())
@@ -262,8 +276,13 @@ func (p *pruner) keepRef(ref string, head ostree.Checksum, have, keep, passed ma
 	now := p.opt.Now.Unix()
 	since := now // when the commit was superseded that is looked at
 	for depth, sum := 0, head; !sum.IsZero(); depth++ {
-		if other, ok := keep[sum]; ok && (other.superseded == 0 || depth > 0) {
-			return nil // another ref has it too
+		if other, ok := keep[sum]; ok { // another ref has it too, and may keep fewer of those before
+			if depth == 0 && other.superseded != 0 {
+				other.ref, other.superseded = ref, 0
+				keep[sum] = other
+			}
+			sum = other.parent
+			continue
 		}
 		k, ok := have[sum]
 		made := since
