@@ -342,5 +342,5 @@ func TestTerminal(t *testing.T) {
 	if out, err := m.tmux("send-keys", "q"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	m.until("the end", func(s string) bool { return strings.Contains(s, "ended with 0") })
+	m.until("the end", func(s string) bool { return strings.Contains(s, "ended with 0") || strings.Contains(s, "status 0") })
 }
