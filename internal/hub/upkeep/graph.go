@@ -90,6 +90,20 @@ func (g *graph) commits(ctx context.Context) (all map[ostree.Checksum]known, err
 	return all, err
 }
 
+// doomedCommits reads the commits that are no longer kept and not yet deleted.
+func (g *graph) doomedCommits(ctx context.Context) (map[ostree.Checksum]bool, error) {
+	all := map[ostree.Checksum]bool{}
+	err := g.db.Read(ctx, func(tx *sqldb.Tx) error {
+		names, err := queryNames(ctx, tx, `SELECT name FROM doomed WHERE name >= ? AND name < ?`,
+			[]byte{byte(ostree.TypeCommit)}, []byte{byte(ostree.TypeCommit) + 1})
+		for _, name := range names {
+			all[name.Checksum] = true
+		}
+		return err
+	})
+	return all, err
+}
+
 // edit changes the counts in one transaction: in memory first, since many edges
 // lead to the same objects, then by flush.
 type edit struct {

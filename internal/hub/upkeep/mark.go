@@ -209,11 +209,14 @@ func (p *pruner) plan(ctx context.Context, heads map[string]ostree.Checksum) (pl
 	if err != nil {
 		return plan{}, err
 	}
-	fresh := len(have) == 0
+	doomed, err := p.graph.doomedCommits(ctx)
+	if err != nil {
+		return plan{}, err
+	}
 	keep := make(map[ostree.Checksum]known, len(have))
-	passed := map[ostree.Checksum]known{}
+	k := keeping{have: have, doomed: doomed, keep: keep, passed: map[ostree.Checksum]known{}}
 	for _, ref := range slices.SortedFunc(maps.Keys(heads), originalsFirst) {
-		if err := p.keepRef(ref, heads[ref], have, keep, passed, fresh); err != nil {
+		if err := p.keepRef(ref, heads[ref], k); err != nil {
 			return plan{}, err
 		}
 	}
@@ -237,7 +240,7 @@ func (p *pruner) plan(ctx context.Context, heads map[string]ostree.Checksum) (pl
 			changes.age = append(changes.age, k)
 		}
 	}
-	for sum, k := range passed {
+	for sum, k := range k.passed {
 		if _, ok := keep[sum]; !ok {
 			changes.add = append(changes.add, k)
 			changes.drop = append(changes.drop, k)
@@ -269,22 +272,33 @@ func (p *pruner) young(k known) bool {
 	return p.opt.Now.Unix()-k.superseded < int64(p.opt.Rules.of(k.ref).Age.Seconds())
 }
 
+// keeping is what decides on commits, and what was decided.
+type keeping struct {
+	have   map[ostree.Checksum]known // counted
+	doomed map[ostree.Checksum]bool  // no longer kept, and not yet deleted
+	keep   map[ostree.Checksum]known
+	passed map[ostree.Checksum]known // neither counted before nor kept
+}
+
 // keepRef keeps the commits of a ref: its head, and of those before what the rules
-// say. Those that were never counted and are not kept are in passed.
-func (p *pruner) keepRef(ref string, head ostree.Checksum, have, keep, passed map[ostree.Checksum]known, fresh bool) error {
+// say.
+func (p *pruner) keepRef(ref string, head ostree.Checksum, all keeping) error {
 	rule := p.opt.Rules.of(ref)
 	now := p.opt.Now.Unix()
 	since := now // when the commit was superseded that is looked at
 	for depth, sum := 0, head; !sum.IsZero(); depth++ {
-		if other, ok := keep[sum]; ok { // another ref has it too, and may keep fewer of those before
+		if other, ok := all.keep[sum]; ok { // another ref has it too, and may keep fewer of those before
 			if depth == 0 && other.superseded != 0 {
 				other.ref, other.superseded = ref, 0
-				keep[sum] = other
+				all.keep[sum] = other
 			}
 			sum = other.parent
 			continue
 		}
-		k, ok := have[sum]
+		if all.doomed[sum] && depth > rule.Depth {
+			return nil // its time was over at an earlier mark, and that of those before
+		}
+		k, ok := all.have[sum]
 		made := since
 		if !ok {
 			commit, err := p.repo.Commit(sum)
@@ -295,7 +309,7 @@ func (p *pruner) keepRef(ref string, head ostree.Checksum, have, keep, passed ma
 				return fmt.Errorf("%s: %w: %w", ref, ErrDamaged, err)
 			}
 			k = known{sum: sum, parent: commit.Parent, tree: commit.Tree, meta: commit.TreeMeta}
-			if fresh {
+			if len(all.have) == 0 {
 				// Nobody saw when it took the place of the one before.
 				made = min(since, int64(min(commit.Timestamp, uint64(now))))
 			}
@@ -308,11 +322,11 @@ func (p *pruner) keepRef(ref string, head ostree.Checksum, have, keep, passed ma
 		}
 		switch kept := depth <= rule.Depth || p.young(k); {
 		case kept:
-			keep[sum] = k
+			all.keep[sum] = k
 		case ok:
 			return nil
 		default:
-			passed[sum] = k // it came and went since the last mark
+			all.passed[sum] = k // it came and went since the last mark
 		}
 		since, sum = made, k.parent
 	}
