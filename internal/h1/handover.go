@@ -57,6 +57,7 @@ type given struct {
 	client  netip.Addr
 	referee referee
 	body    atomic.Pointer[Malformed] // a body that is refused
+	answers atomic.Bool               // a handler's answer is under way
 	ended   sync.Once
 }
 
@@ -103,10 +104,31 @@ func (g *given) context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, givenKey{}, g)
 }
 
+// marked is h for the standard server: what it writes from the begin of a
+// handler on is the handler's.
+func marked(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g, ok := r.Context().Value(givenKey{}).(*given); ok {
+			g.answers.Store(true)
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// turned is the ConnState of the standard server.
+func (g *given) turned(to http.ConnState) {
+	if to == http.StateIdle {
+		g.answers.Store(false)
+	}
+}
+
 // Write implements [net.Conn]. The standard server refuses what is no request
 // without a word to anybody but the client: here it is counted, told why, and
 // told of.
 func (g *given) Write(p []byte) (int, error) {
+	if g.answers.Load() {
+		return g.Conn.Write(p)
+	}
 	status, text := refusal(p)
 	if status == 0 {
 		return g.Conn.Write(p)

@@ -27,8 +27,9 @@ type Refused struct {
 	Text           string // what is wrong
 }
 
-// refusal tells what the standard server writes by itself, at once and without
-// a Date, from the answers of handlers, which have one. status is 0 for these.
+// refusal tells the refusals of the standard server, which come at once and
+// without a Date, from what else it writes while no handler answers. status is 0
+// for that.
 func refusal(p []byte) (status int, text string) {
 	line, rest, ok := bytes.Cut(p, []byte("\r\n"))
 	text, isPlain := strings.CutPrefix(string(rest[:min(len(rest), maxRefusal)]), "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n")

@@ -21,8 +21,8 @@ type Server struct {
 	Handler Handler
 	// HTTP does everything else: its Handler answers, called here for plain
 	// requests and by it for all others. Its ReadHeaderTimeout, IdleTimeout and
-	// BaseContext hold here as well; it has no ConnContext. Nothing else serves
-	// with it.
+	// BaseContext hold here as well; it has neither ConnContext nor ConnState.
+	// Nothing else serves with it.
 	HTTP *http.Server
 	// Drain is how long requests in flight may take to end when Serve is told
 	// to stop. Connections still open then are cut.
@@ -99,6 +99,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if s.handler = s.HTTP.Handler; s.handler == nil {
 		s.handler = http.DefaultServeMux
 	}
+	s.HTTP.Handler = marked(s.handler)
 	s.base = context.Background()
 	if s.HTTP.BaseContext != nil {
 		s.base = s.HTTP.BaseContext(ln)
@@ -111,6 +112,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			return g.context(ctx)
 		}
 		return ctx
+	}
+	s.HTTP.ConnState = func(c net.Conn, to http.ConnState) {
+		if g, ok := c.(interface{ turned(to http.ConnState) }); ok {
+			g.turned(to)
+		}
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.HTTP.Serve(s.slow) }()
