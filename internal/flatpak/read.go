@@ -35,14 +35,8 @@ func ReadCommitInfo(repo *ostree.Repo, ref string, checksum ostree.Checksum) (Co
 	if err != nil {
 		return CommitInfo{}, fmt.Errorf("read info of %s: %w", ref, err)
 	}
-	info := CommitInfo{
-		Ref:        ref,
-		Checksum:   checksum,
-		Tree:       commit.Tree,
-		TreeMeta:   commit.TreeMeta,
-		CommitSize: uint64(len(data)),
-		Timestamp:  commit.Timestamp,
-	}
+	info := Describe(ref, checksum, commit)
+	info.CommitSize = uint64(len(data))
 	if !hasFlatpakData(ref) {
 		return info, nil
 	}
@@ -61,49 +55,81 @@ type infoReader struct {
 	info   *CommitInfo
 }
 
-// metadata takes what the commit says of itself.
-func (r *infoReader) metadata() error {
-	m := &r.commit.Metadata
-	var ok bool
-	if r.info.Metadata, ok = m.Str(keyMetadata); !ok {
-		content, err := r.repo.ReadPath(r.info.Checksum, "metadata", maxMetadataFile)
-		if err != nil && !absent(err) {
-			return err
-		}
-		r.info.Metadata = string(content)
+// Describe returns what a commit says of itself, without reading anything else:
+// there is nothing of the catalogue in it, nor the commit's size, and when the
+// commit leaves out the sizes or the metadata of its tree, neither are those.
+func Describe(ref string, checksum ostree.Checksum, commit *ostree.Commit) CommitInfo {
+	info := CommitInfo{
+		Ref:       ref,
+		Checksum:  checksum,
+		Tree:      commit.Tree,
+		TreeMeta:  commit.TreeMeta,
+		Timestamp: commit.Timestamp,
 	}
-	r.info.EndOfLife, _ = m.Str(ostree.KeyEndOfLife)
-	r.info.EndOfLifeRebase, _ = m.Str(ostree.KeyEndOfLifeRebase)
+	if !hasFlatpakData(ref) {
+		return info
+	}
+	m := &commit.Metadata
+	info.Metadata, _ = m.Str(keyMetadata)
+	info.EndOfLife, _ = m.Str(ostree.KeyEndOfLife)
+	info.EndOfLifeRebase, _ = m.Str(ostree.KeyEndOfLifeRebase)
 	if v, _ := m.Get(keyTokenType); v.Is("i") && v.Int64() >= 0 {
-		r.info.TokenType, r.info.HasTokenType = int32(v.Int64()), true
+		info.TokenType, info.HasTokenType = int32(v.Int64()), true
 	}
-	r.info.Subsets, _ = m.Strings(keySubsets)
+	info.Subsets, _ = m.Strings(keySubsets)
+	if installed, download, ok := statedSizes(commit); ok {
+		info.InstalledSize, info.DownloadSize = installed, download
+		addExtraData(&info, commit)
+	}
+	return info
+}
+
+// statedSizes returns the sizes of the tree that the commit has.
+func statedSizes(commit *ostree.Commit) (installed, download uint64, ok bool) {
+	i, _ := commit.Metadata.Get(keyInstalledSize)
+	d, _ := commit.Metadata.Get(keyDownloadSize)
+	if !i.Is("t") || !d.Is("t") {
+		return 0, 0, false
+	}
+	return i.Uint64BE(), d.Uint64BE(), true
+}
+
+// addExtraData adds what clients fetch from elsewhere.
+func addExtraData(info *CommitInfo, commit *ostree.Commit) {
+	sources, _ := commit.Metadata.Get(keyExtraDataSources)
+	if !sources.Is("a(ayttays)") || sources.Len() > math.MaxUint32 {
+		return
+	}
+	for source := range sources.Children() {
+		info.ExtraDataCount++
+		info.ExtraDataSize += source.Child(1).Uint64BE()
+		info.InstalledSize += source.Child(2).Uint64BE()
+	}
+	info.DownloadSize += info.ExtraDataSize
+}
+
+// metadata reads the metadata from the tree when the commit does not have it.
+func (r *infoReader) metadata() error {
+	if _, ok := r.commit.Metadata.Str(keyMetadata); ok {
+		return nil
+	}
+	content, err := r.repo.ReadPath(r.info.Checksum, "metadata", maxMetadataFile)
+	if err != nil && !absent(err) {
+		return err
+	}
+	r.info.Metadata = string(content)
 	return nil
 }
 
-// sizes takes the sizes from the commit, or from the tree.
-func (r *infoReader) sizes() error {
-	installed, _ := r.commit.Metadata.Get(keyInstalledSize)
-	download, _ := r.commit.Metadata.Get(keyDownloadSize)
-	if installed.Is("t") && download.Is("t") {
-		r.info.InstalledSize, r.info.DownloadSize = installed.Uint64BE(), download.Uint64BE()
-	} else {
-		var err error
-		if r.info.InstalledSize, r.info.DownloadSize, err = TreeSizes(r.repo, r.commit.Tree); err != nil {
-			return err
-		}
-	}
-	sources, _ := r.commit.Metadata.Get(keyExtraDataSources)
-	if !sources.Is("a(ayttays)") || sources.Len() > math.MaxUint32 {
+// sizes adds up the tree when the commit does not have its sizes.
+func (r *infoReader) sizes() (err error) {
+	if _, _, ok := statedSizes(r.commit); ok {
 		return nil
 	}
-	for source := range sources.Children() {
-		r.info.ExtraDataCount++
-		r.info.ExtraDataSize += source.Child(1).Uint64BE()
-		r.info.InstalledSize += source.Child(2).Uint64BE()
+	if r.info.InstalledSize, r.info.DownloadSize, err = TreeSizes(r.repo, r.commit.Tree); err == nil {
+		addExtraData(r.info, r.commit)
 	}
-	r.info.DownloadSize += r.info.ExtraDataSize
-	return nil
+	return err
 }
 
 // TreeSizes adds up the files of a tree: the space they take when installed, and
@@ -180,16 +206,11 @@ func (w *sizeWalk) tooLarge() error {
 // fileSizes returns the length of a file's content and of its object, zeros for a
 // symlink.
 func fileSizes(repo *ostree.Repo, sum ostree.Checksum) (bytes, stored uint64, err error) {
-	file, err := repo.OpenFile(sum)
-	if err != nil {
+	info, err := repo.StatFile(sum)
+	if err != nil || info.Header.IsSymlink() {
 		return 0, 0, err
 	}
-	defer file.Close() //nolint:errcheck // nothing was written
-	if file.Header().IsSymlink() {
-		return 0, 0, nil
-	}
-	size, err := repo.StoredSize(ostree.ObjectName{Checksum: sum, Type: ostree.TypeFile})
-	return file.Size(), uint64(size), err
+	return info.Size, uint64(info.Stored), nil
 }
 
 // catalogue reads the components and icons of an application or runtime.

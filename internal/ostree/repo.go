@@ -268,6 +268,22 @@ func (r *Repo) OpenFile(c Checksum) (*File, error) {
 	return &File{FilezReader: z, stored: stored}, nil
 }
 
+// StatFile returns the header and the sizes of a file object, without reading its
+// content.
+func (r *Repo) StatFile(c Checksum) (info Info, err error) {
+	f, err := r.OpenFile(c)
+	if err != nil {
+		return Info{}, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	stored, err := f.stored.Stat()
+	if err != nil {
+		return Info{}, &ObjectError{Name: ObjectName{c, TypeFile}, Err: err}
+	}
+	header := *f.Header()
+	return Info{Stored: stored.Size(), Size: f.Size(), Header: &header}, nil
+}
+
 // ReadContent returns the content of a file object, of which there may be at
 // most limit bytes.
 func (r *Repo) ReadContent(c Checksum, limit int64) (content []byte, err error) {

@@ -5,17 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"path"
-	"strings"
-	"time"
 
 	"freshet/internal/durable"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
+	"freshet/internal/repoweb"
 )
 
 // Source is another copy of a repository. What comes from it is verified before it
@@ -26,45 +22,17 @@ type Source interface {
 }
 
 // HTTPSource is a copy of a repository behind a URL.
-type HTTPSource struct {
-	base   string
-	client *http.Client
-}
-
-// sourceTimeout is how long a source may take to connect, and to begin an answer.
-const sourceTimeout = 30 * time.Second
+type HTTPSource struct{ files *repoweb.FS }
 
 // NewHTTPSource returns the repository at an http or https URL.
 func NewHTTPSource(base string) (*HTTPSource, error) {
-	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%q is not the URL of a repository (https://…)", base)
-	}
-	return &HTTPSource{strings.TrimRight(base, "/"), &http.Client{Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: sourceTimeout}).DialContext,
-		TLSHandshakeTimeout:   sourceTimeout,
-		ResponseHeaderTimeout: sourceTimeout,
-		IdleConnTimeout:       sourceTimeout,
-		DisableCompression:    true,
-	}}}, nil
+	files, err := repoweb.New(context.Background(), base, "")
+	return &HTTPSource{files}, err
 }
 
 // Open implements [Source].
 func (s *HTTPSource) Open(ctx context.Context, path string) (io.ReadCloser, error) {
-	where := s.base + "/" + (&url.URL{Path: path}).EscapedPath()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, errors.Join(fmt.Errorf("%s answered %s", where, resp.Status), resp.Body.Close())
-	}
-	return resp.Body, nil
+	return s.files.Get(ctx, path)
 }
 
 // errNoRepair says that nobody wanted a repair.
