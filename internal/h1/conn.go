@@ -228,16 +228,19 @@ func (c *conn) begin(ctx context.Context, tc *tls.Conn) {
 		c.s.slow.give(tc) // it tells the client what went wrong
 		return
 	}
-	switch proto := tc.ConnectionState().NegotiatedProtocol; {
+	proto := tc.ConnectionState().NegotiatedProtocol
+	if proto == "h2" {
+		c.speaks(protoH2)
+	}
+	switch {
 	case proto == "" || proto == "http/1.1":
 		go c.serve() //nolint:contextcheck // as above
 	case proto == "h2" && c.s.H2 != nil:
-		c.speaks(protoH2)
 		go c.serveH2(ctx, tc)
 	default:
 		defer c.s.forget(c)
 		c.s.Metrics.gave(plain)
-		c.s.slow.give(tc)
+		c.s.giveOther(c, tc)
 	}
 }
 

@@ -61,6 +61,40 @@ type given struct {
 	ended   sync.Once
 }
 
+// keep takes a connection, which keeps its place within the limits, out of those
+// served here: the standard server is about to get it.
+func (s *Server) keep(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.given.Add(1)
+}
+
+// free frees the place of a connection that the standard server had.
+func (s *Server) free(client netip.Addr, p protocol) {
+	s.mu.Lock()
+	s.given.Add(-1)
+	s.leftLocked(client)
+	s.mu.Unlock()
+	s.Metrics.closed(p)
+}
+
+// giveOther leaves a connection of TLS to the standard server as it is, because
+// of what is spoken on it.
+func (s *Server) giveOther(c *conn, tc *tls.Conn) {
+	s.keep(c)
+	s.others.Store(tc, c)
+	s.slow.give(tc)
+}
+
+func (s *Server) freeOther(tc *tls.Conn) {
+	if v, ok := s.others.LoadAndDelete(tc); ok {
+		if c, ok := v.(*conn); ok {
+			s.free(c.client, c.protocol)
+		}
+	}
+}
+
 // give leaves the connection to the standard server; b was read from it.
 func (s *Server) give(c *conn, b []byte) {
 	most := s.HTTP.MaxHeaderBytes
@@ -68,7 +102,7 @@ func (s *Server) give(c *conn, b []byte) {
 		most = http.DefaultMaxHeaderBytes
 	}
 	most += 4 << 10 // as net/http has it
-	s.given.Add(1)
+	s.keep(c)
 	s.slow.give(fit(&given{Conn: c.rwc, s: s, client: c.client, referee: referee{from: c.rwc, most: most, buf: b}}))
 }
 
@@ -84,7 +118,7 @@ func (g *given) Read(p []byte) (int, error) {
 
 // Close implements [net.Conn].
 func (g *given) Close() error {
-	g.ended.Do(func() { g.s.given.Add(-1) })
+	g.ended.Do(func() { g.s.free(g.client, protoH1) })
 	return g.Conn.Close()
 }
 
@@ -116,6 +150,17 @@ func marked(h http.Handler) http.Handler {
 }
 
 // turned is the ConnState of the standard server.
+func (s *Server) turned(nc net.Conn, to http.ConnState) {
+	switch c := nc.(type) {
+	case interface{ turned(to http.ConnState) }:
+		c.turned(to)
+	case *tls.Conn:
+		if to == http.StateClosed {
+			s.freeOther(c)
+		}
+	}
+}
+
 func (g *given) turned(to http.ConnState) {
 	if to == http.StateIdle {
 		g.answers.Store(false)

@@ -3,9 +3,12 @@ package h1
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"testing"
+	"testing/synctest"
 )
 
 // A piece of a body is sent as it is, also when it begins like what net/http
@@ -38,4 +41,55 @@ func TestBodyLikeARefusal(t *testing.T) {
 	if n := rejected(t, w.metrics, RejectMessage); n != 0 {
 		t.Errorf("%v messages were counted as refused", n)
 	}
+}
+
+// A connection of the standard server keeps its place within the limits and in
+// the metrics until it ends, whoever ends it.
+func TestGivenKeepsItsPlace(t *testing.T) {
+	const gift = "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+	synctest.Test(t, func(t *testing.T) {
+		taken := make(chan net.Conn, 1)
+		hs := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/hijack" {
+				return
+			}
+			c, _, err := http.NewResponseController(rw).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			taken <- c
+		})}
+		v := newVisited(t, hs, Limits{Conns: 3, ConnsPerIP: 2})
+		const here, there = "192.0.2.1:1", "192.0.2.2:1"
+		if !v.ask(here, fmt.Sprintf(gift, "/")) || !v.ask(here, fmt.Sprintf(gift, "/hijack")) {
+			t.Fatal("not let in")
+		}
+		if v.ask(here, get("/")) {
+			t.Error("there are more from an address than may be: those that were left to the standard server do not count")
+		}
+		if !v.ask(there, get("/")) || v.ask(there, get("/")) {
+			t.Error("there are more in all than may be")
+		}
+		if n := gauge(t, v.metrics, "freshet_http_connections"); n != 3 {
+			t.Errorf("%v connections are open, want 3", n)
+		}
+		_ = v.open[0].Close() // by the client
+		c := <-taken
+		_ = c.Close() // by a handler
+		_ = c.Close()
+		synctest.Wait()
+		if n := gauge(t, v.metrics, "freshet_http_connections"); n != 1 {
+			t.Errorf("%v connections are open, want 1", n)
+		}
+		if !v.ask(here, fmt.Sprintf(gift, "/")) || !v.ask(here, get("/")) || v.ask(there, get("/")) {
+			t.Error("their places are not free, or more than these")
+		}
+		v.leave()
+		if n := gauge(t, v.metrics, "freshet_http_connections"); n != 0 || len(v.srv.sources) != 0 || v.srv.given.Load() != 0 {
+			t.Errorf("%v connections are open, from %v, %d left to the standard server", n, v.srv.sources, v.srv.given.Load())
+		}
+		v.stop()
+	})
 }

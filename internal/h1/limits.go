@@ -10,8 +10,8 @@ import (
 // default, a negative one sets no limit. How long and how large the header of a
 // request may be is said by [Server.HTTP].
 type Limits struct {
-	// Conns is how many connections may be open at once; one more is closed
-	// unanswered. Default 50,000.
+	// Conns is how many connections may be open at once, with those that
+	// [Server.HTTP] has; one more is closed unanswered. Default 50,000.
 	Conns int
 	// ConnsPerIP is how many of them may come from one IPv4 address or one
 	// IPv6 /64. Those of this machine, and those without an IP address, are

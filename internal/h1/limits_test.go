@@ -60,44 +60,73 @@ func rejected(t *testing.T, reg *prometheus.Registry, why Rejection) float64 {
 	return 0
 }
 
+// visited is a server in memory, and the clients that ask it from somewhere.
+type visited struct {
+	t       *testing.T
+	srv     *Server
+	metrics *prometheus.Registry
+	network *memnet.Network
+	ln      limited
+	open    []net.Conn // to be closed by the test
+	stop    func()     // waits for the end
+}
+
+func newVisited(t *testing.T, hs *http.Server, limits Limits) *visited {
+	t.Helper()
+	network := new(memnet.Network)
+	inner, err := network.Listen("mem:s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &visited{t: t, metrics: prometheus.NewRegistry(), network: network, ln: limited{inner, make(chan net.Addr, 1)}}
+	v.srv = &Server{Handler: constant{make([]byte, 1000)}, HTTP: hs, Metrics: NewMetrics("test", v.metrics), Limits: limits}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- v.srv.Serve(ctx, v.ln) }()
+	v.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	return v
+}
+
+// ask sends a request from an address, and reports whether it was answered. It
+// stays connected.
+func (v *visited) ask(from, request string) bool {
+	v.t.Helper()
+	v.ln.from <- net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))
+	c, err := v.network.DialContext(v.t.Context(), "tcp", "s")
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, request); err != nil {
+		_ = c.Close()
+		return false
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || resp.StatusCode != 200 {
+		v.t.Fatal(err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, c) }()
+	v.open = append(v.open, c)
+	return true
+}
+
+// leave closes all connections, and waits until the server has seen it.
+func (v *visited) leave() {
+	for _, c := range v.open {
+		_ = c.Close()
+	}
+	synctest.Wait()
+}
+
 // More connections than allowed are closed unanswered, over all and from one
 // address; there is room again when others have ended.
 func TestConnectionLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		network := new(memnet.Network)
-		inner, err := network.Listen("mem:s")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ln := limited{inner, make(chan net.Addr, 1)}
-		reg := prometheus.NewRegistry()
-		srv := &Server{
-			Handler: constant{make([]byte, 1000)}, HTTP: &http.Server{}, Metrics: NewMetrics("test", reg),
-			Limits: Limits{Conns: 5, ConnsPerIP: 2},
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- srv.Serve(ctx, ln) }()
-		var open []net.Conn
-		ask := func(from string) bool {
-			t.Helper()
-			ln.from <- net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))
-			c, err := network.DialContext(t.Context(), "tcp", "s")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.WriteString(c, get("/")); err != nil {
-				_ = c.Close()
-				return false
-			}
-			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-			if err != nil || resp.StatusCode != 200 {
-				t.Fatal(err)
-			}
-			go func() { _, _ = io.Copy(io.Discard, c) }()
-			open = append(open, c)
-			return true
-		}
+		v := newVisited(t, &http.Server{}, Limits{Conns: 5, ConnsPerIP: 2})
 		for i, c := range []struct {
 			from string
 			ok   bool
@@ -112,37 +141,29 @@ func TestConnectionLimits(t *testing.T) {
 			{"[2001:db8:0:1::3]:1", true},
 			{"192.0.2.9:1", false},
 		} {
-			if got := ask(c.from); got != c.ok {
+			if got := v.ask(c.from, get("/")); got != c.ok {
 				t.Errorf("%d, from %s: %v", i, c.from, got)
 			}
 		}
-		if a, b := rejected(t, reg, RejectConnsPerIP), rejected(t, reg, RejectConns); a != 3 || b != 1 {
+		if a, b := rejected(t, v.metrics, RejectConnsPerIP), rejected(t, v.metrics, RejectConns); a != 3 || b != 1 {
 			t.Errorf("counted %v and %v", a, b)
 		}
-		_ = open[0].Close()
+		_ = v.open[0].Close()
 		synctest.Wait()
-		if !ask("192.0.2.1:5") || ask("192.0.2.7:1") {
+		if !v.ask("192.0.2.1:5", get("/")) || v.ask("192.0.2.7:1", get("/")) {
 			t.Error("the count is wrong when one has ended")
 		}
-		for _, c := range open {
-			_ = c.Close()
-		}
-		synctest.Wait()
+		v.leave()
 		for range 3 { // those of this machine are not counted by address
-			if !ask("127.0.0.1:1") {
+			if !v.ask("127.0.0.1:1", get("/")) {
 				t.Error("from this machine")
 			}
 		}
-		if len(srv.sources) != 0 {
-			t.Errorf("%v are left", srv.sources)
+		if len(v.srv.sources) != 0 {
+			t.Errorf("%v are left", v.srv.sources)
 		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		for _, c := range open {
-			_ = c.Close()
-		}
+		v.stop()
+		v.leave()
 	})
 }
 

@@ -33,7 +33,7 @@ func NewMetrics(role string, reg prometheus.Registerer) *Metrics {
 	}, []string{"why"})
 	open := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "freshet_http_connections", ConstLabels: labels,
-		Help: "Connections open, by protocol, without those left to the general server for good.",
+		Help: "Connections open, by protocol.",
 	}, []string{"protocol"})
 	m := &Metrics{
 		accepted: prometheus.NewCounter(prometheus.CounterOpts{

@@ -50,12 +50,13 @@ type Server struct {
 	buffers  buffers
 	draining atomic.Bool
 	given    atomic.Int64 // connections that HTTP has
+	others   sync.Map     // of these, *tls.Conn to *conn: those it has as they are
 
 	handshakes chan struct{} // a place for each that is under way; nil: no limit
 
 	mu      sync.Mutex
-	conns   map[*conn]struct{}
-	sources map[netip.Prefix]int // connections of each
+	conns   map[*conn]struct{}   // served here
+	sources map[netip.Prefix]int // connections of each, with those that HTTP has
 	wg      sync.WaitGroup       // one for each of conns
 }
 
@@ -113,11 +114,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		return ctx
 	}
-	s.HTTP.ConnState = func(c net.Conn, to http.ConnState) {
-		if g, ok := c.(interface{ turned(to http.ConnState) }); ok {
-			g.turned(to)
-		}
-	}
+	s.HTTP.ConnState = s.turned
 	served := make(chan error, 1)
 	go func() { served <- s.HTTP.Serve(s.slow) }()
 	accepted := make(chan error, 1)
@@ -179,7 +176,7 @@ func passing(err error) bool {
 func (s *Server) start(ctx context.Context, rwc net.Conn) {
 	c := newConn(s, rwc)
 	s.mu.Lock()
-	if s.Limits.Conns > 0 && len(s.conns) >= s.Limits.Conns {
+	if s.Limits.Conns > 0 && len(s.conns)+int(s.given.Load()) >= s.Limits.Conns {
 		s.mu.Unlock()
 		s.Metrics.Rejected(RejectConns)
 		_ = rwc.Close() // it was not used
@@ -192,13 +189,19 @@ func (s *Server) start(ctx context.Context, rwc net.Conn) {
 	go c.open(context.WithoutCancel(ctx))
 }
 
-// forget is called by a connection when it ends here.
+// forget is called by a connection when it ends here. Its place is free then,
+// unless it was left to HTTP.
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
-	delete(s.conns, c)
-	s.leftLocked(c.client)
+	_, ended := s.conns[c]
+	if ended {
+		delete(s.conns, c)
+		s.leftLocked(c.client)
+	}
 	s.mu.Unlock()
-	s.Metrics.closed(c.protocol)
+	if ended {
+		s.Metrics.closed(c.protocol)
+	}
 	s.wg.Done()
 }
 

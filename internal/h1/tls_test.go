@@ -49,7 +49,11 @@ func TestTLS(t *testing.T) {
 				}
 			}
 		}
+		if n := w.metric("freshet_http_connections"); n != 1 {
+			t.Errorf("%s: %v connections are open, want one", c.proto, n)
+		}
 		transport.CloseIdleConnections()
+		waitFor(t, func() bool { return w.metric("freshet_http_connections") == 0 })
 	}
 	// What does not speak TLS gets net/http's word for it.
 	if got := exchange(t, w.addr, get("/memory/1")); got == "" {

@@ -204,9 +204,14 @@ func (w *world) handovers(why string) float64 {
 // metric is the value of a gauge, over all its labels.
 func (w *world) metric(name string) float64 {
 	w.t.Helper()
-	families, err := w.metrics.Gather()
+	return gauge(w.t, w.metrics, name)
+}
+
+func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
 	for _, f := range families {
 		if f.GetName() == name {
@@ -217,7 +222,7 @@ func (w *world) metric(name string) float64 {
 			return sum
 		}
 	}
-	w.t.Fatalf("no metric %s", name)
+	t.Fatalf("no metric %s", name)
 	return 0
 }
 
