@@ -23,6 +23,10 @@
 //	                 retired.json, since when others are not wanted any more
 //	trees/           generations of plain trees (internal/hub/tree)
 //
+// A prune (internal/hub/upkeep) leaves what builds need, which are told by
+// internal/hub/relied; internal/hub/repolock is the lock that both take, and
+// internal/hub/nameset what they remember of objects with.
+//
 // Commands of the operator, checks and hooks, are run by internal/hub/hook;
 // internal/hub/flatmanager takes over a flat-manager.
 //

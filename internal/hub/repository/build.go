@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"freshet/internal/hub/relied"
 	"freshet/internal/keyfile"
 	"freshet/internal/ostree"
 )
@@ -42,6 +43,8 @@ type Build struct {
 	// published one counts, because it is the one that stays.
 	objects *ostree.Repo
 
+	relied relied.List // published objects that the uploader was told of
+
 	*gate
 }
 
@@ -69,6 +72,7 @@ func (r *Repository) slot(id int64) *Build {
 	b := r.builds[id]
 	if b == nil {
 		b = &Build{repo: r, id: id, dir: filepath.Join(r.opt.BuildsDir, strconv.FormatInt(id, 10)), gate: newGate(id)}
+		b.relied.Dir = b.dir
 		r.builds[id] = b
 	}
 	return b

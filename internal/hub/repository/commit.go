@@ -34,6 +34,7 @@ func (b *Build) Commit(ctx context.Context, req CommitRequest, log io.Writer) (r
 		return nil, err
 	}
 	defer done()
+	b.relied.Forget() // the uploads have ended
 	c := committing{b: b, ctx: ctx, req: req, log: newJournal(log), now: uint64(time.Now().Unix()), from: map[ostree.Checksum][]madeCommit{}}
 	if err := c.run(); err != nil {
 		return nil, fmt.Errorf("commit build %d: %w", b.id, err)

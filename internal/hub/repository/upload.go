@@ -12,32 +12,74 @@ import (
 	"path/filepath"
 	"strings"
 
+	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
 )
 
 // Missing returns those of the objects that have to be uploaded: neither the
 // build nor the repository has them, or what they have is seen to be damaged. The
-// order stays.
+// order stays. What the repository has stays until the build is removed, whatever is
+// pruned.
 func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostree.ObjectName, error) {
 	done, err := b.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	missing := []ostree.ObjectName{}
+	there := make([]ostree.ObjectName, 0, len(wanted))
 	for _, name := range wanted {
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
 		switch err := probe(b.objects, name); {
 		case err == nil:
-			continue
+			there = append(there, name)
 		case !errors.Is(err, fs.ErrNotExist):
 			b.repo.log.WarnContext(ctx, "an object is damaged", slog.String("object", name.String()), slog.Any("error", err))
+		}
+	}
+	if there, err = b.rely(ctx, there); err != nil {
+		return nil, err
+	}
+	missing := []ostree.ObjectName{}
+	for _, name := range wanted {
+		if len(there) > 0 && there[0] == name {
+			there = there[1:]
+			continue
 		}
 		missing = append(missing, name)
 	}
 	return missing, nil
+}
+
+// rely sees to it that objects stay while the build does, and returns those for which
+// that was not too late, in their order.
+func (b *Build) rely(ctx context.Context, names []ostree.ObjectName) ([]ostree.ObjectName, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	if err := b.relied.Add(names...); err != nil {
+		return nil, fmt.Errorf("build %d: keep published objects: %w", b.id, err)
+	}
+	// Who deletes now may have begun before.
+	lock, err := repolock.Shared(ctx, b.repo.root)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock.Release(); err != nil {
+		return nil, err
+	}
+	kept := make([]ostree.ObjectName, 0, len(names))
+	for _, name := range names {
+		there, err := b.objects.Has(name)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			kept = append(kept, name)
+		}
+	}
+	return kept, nil
 }
 
 // PutObject stores an object and returns its stored size. It hashes what it
@@ -52,6 +94,12 @@ func (b *Build) PutObject(ctx context.Context, name ostree.ObjectName, r io.Read
 		return 0, err
 	}
 	size, damaged, err := b.has(name)
+	if err == nil {
+		var kept []ostree.ObjectName
+		if kept, err = b.rely(ctx, []ostree.ObjectName{name}); err == nil && len(kept) == 0 {
+			err = fs.ErrNotExist
+		}
+	}
 	done()
 	if err == nil {
 		return size, nil

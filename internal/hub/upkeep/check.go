@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"freshet/internal/durable"
+	"freshet/internal/hub/nameset"
 	"freshet/internal/ostree"
 	"freshet/internal/sign"
 )
@@ -119,8 +120,8 @@ type checker struct {
 	before remembered // what the last sound check saw
 	seen   remembered // what this one has seen
 
-	sound   names // objects verified
-	reached names // objects that something needs
+	sound   nameset.Set // objects verified
+	reached nameset.Set // objects that something needs
 
 	mu     sync.Mutex // guards what follows
 	broken map[ostree.ObjectName]error
@@ -171,7 +172,7 @@ func (c *checker) verify(name ostree.ObjectName) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	c.sound.add(name)
+	c.sound.Add(name)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.report.Objects++
@@ -211,7 +212,7 @@ func (c *checker) bad(ctx context.Context, name ostree.ObjectName, cause error, 
 	}
 	if err := c.repairObject(ctx, name); err == nil {
 		p.Repaired = true
-		c.sound.add(name)
+		c.sound.Add(name)
 		delete(c.broken, name)
 	} else {
 		c.broken[name] = nil // it has been told

@@ -81,7 +81,7 @@ func (c *checker) checkRef(ctx context.Context, ref string, head ostree.Checksum
 	var chain []ostree.Checksum
 	for sum := head; !sum.IsZero(); {
 		name := ostree.ObjectName{Checksum: sum, Type: ostree.TypeCommit}
-		if !c.reached.add(name) {
+		if !c.reached.Add(name) {
 			break
 		}
 		commit, err := c.repo.Commit(sum)
@@ -97,7 +97,7 @@ func (c *checker) checkRef(ctx context.Context, ref string, head ostree.Checksum
 		if err != nil {
 			break // told
 		}
-		c.sound.add(name)
+		c.sound.Add(name)
 		chain = append(chain, sum)
 		sum = commit.Parent
 	}
@@ -148,8 +148,8 @@ type walk struct {
 
 // need checks an object once, and reports whether it is sound.
 func (w *walk) need(ctx context.Context, name ostree.ObjectName, in string) bool {
-	w.reached.add(name)
-	if w.sound.has(name) {
+	w.reached.Add(name)
+	if w.sound.Has(name) {
 		return true
 	}
 	cause, known := w.broken[name]
@@ -171,7 +171,7 @@ func (w *walk) need(ctx context.Context, name ostree.ObjectName, in string) bool
 // checked by an earlier check, is left out.
 func (w *walk) tree(ctx context.Context, sum, before ostree.Checksum, in string, depth int) error {
 	name := ostree.ObjectName{Checksum: sum, Type: ostree.TypeDirTree}
-	if sum == before || w.reached.has(name) {
+	if sum == before || w.reached.Has(name) {
 		return nil
 	}
 	if depth > maxTreeDepth {

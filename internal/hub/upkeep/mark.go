@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"freshet/internal/keyfile"
 	"freshet/internal/ostree"
 	"freshet/internal/sqldb"
 )
@@ -23,11 +20,6 @@ type roots struct {
 	builds map[string][]ostree.Checksum
 }
 
-func (r roots) equal(o roots) bool {
-	return r.heads != nil && maps.Equal(r.heads, o.heads) &&
-		maps.EqualFunc(r.builds, o.builds, func(a, b []ostree.Checksum) bool { return slices.Equal(a, b) })
-}
-
 // mark brings the graph up to date with the refs and the rules, and pins what
 // builds need.
 func (p *pruner) mark(ctx context.Context) error {
@@ -35,10 +27,19 @@ func (p *pruner) mark(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if p.roots.equal(now) {
+	if err := p.markHeads(ctx, now.heads); err != nil {
+		return err
+	}
+	return p.pin(ctx, now.builds)
+}
+
+// markHeads brings the graph up to date with the refs, if they have changed since
+// the last mark.
+func (p *pruner) markHeads(ctx context.Context, heads map[string]ostree.Checksum) error {
+	if p.heads != nil && maps.Equal(p.heads, heads) {
 		return nil
 	}
-	plan, err := p.plan(ctx, now.heads)
+	plan, err := p.plan(ctx, heads)
 	if err != nil {
 		return err
 	}
@@ -53,13 +54,10 @@ func (p *pruner) mark(ctx context.Context) error {
 		}
 		plan = left
 	}
-	if err := p.pin(ctx, now.builds); err != nil {
-		return err
-	}
 	if err := p.whole(ctx); err != nil {
 		return err
 	}
-	p.roots = now
+	p.heads = heads
 	return nil
 }
 
@@ -76,107 +74,6 @@ func (p *pruner) readRoots() (roots, error) {
 	maps.Copy(heads, all)
 	builds, err := p.buildCommits()
 	return roots{heads, builds}, err
-}
-
-// buildCommits lists the commits in builds of this repository.
-func (p *pruner) buildCommits() (map[string][]ostree.Checksum, error) {
-	all := map[string][]ostree.Checksum{}
-	if p.opt.Builds == "" {
-		return all, nil
-	}
-	self, err := filepath.Abs(p.path)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := os.ReadDir(p.opt.Builds)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	for _, entry := range entries {
-		dir := filepath.Join(p.opt.Builds, entry.Name())
-		data, err := os.ReadFile(filepath.Join(dir, "config"))
-		if err != nil {
-			continue // no build, or one that comes or goes
-		}
-		config, err := keyfile.Parse(data)
-		if err != nil {
-			continue
-		}
-		if parent, _ := config.Get("core", "parent"); parent != self {
-			continue
-		}
-		commits, err := filepath.Glob(filepath.Join(dir, "objects", "*", "*.commit"))
-		if err != nil {
-			return nil, err
-		}
-		for _, path := range commits {
-			relative, err := filepath.Rel(dir, path)
-			if err != nil {
-				return nil, err
-			}
-			if name, err := ostree.ParseObjectPath(filepath.ToSlash(relative)); err == nil {
-				all[dir] = append(all[dir], name.Checksum)
-			}
-		}
-	}
-	return all, nil
-}
-
-// pin remembers what the commits of builds need.
-func (p *pruner) pin(ctx context.Context, builds map[string][]ostree.Checksum) error {
-	for dir, commits := range builds {
-		in := firstOf{p.repo.FS(), os.DirFS(dir)}
-		for _, sum := range commits {
-			if slices.Contains(p.roots.builds[dir], sum) {
-				continue
-			}
-			commit, err := readCommit(in, sum)
-			if err != nil {
-				continue // it is gone; or no commit, which cannot be published
-			}
-			p.pinned.add(ostree.ObjectName{Checksum: commit.TreeMeta, Type: ostree.TypeDirMeta})
-			if err := p.pinTree(ctx, in, commit.Tree, 0); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (p *pruner) pinTree(ctx context.Context, in fs.FS, sum ostree.Checksum, depth int) error {
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	if depth > maxTreeDepth || !p.pinned.add(ostree.ObjectName{Checksum: sum, Type: ostree.TypeDirTree}) {
-		return nil
-	}
-	tree, err := readTree(in, sum)
-	if err != nil {
-		return nil //nolint:nilerr // it is still to be uploaded
-	}
-	for _, file := range tree.Files {
-		p.pinned.add(ostree.ObjectName{Checksum: file.File, Type: ostree.TypeFile})
-	}
-	for _, dir := range tree.Dirs {
-		p.pinned.add(ostree.ObjectName{Checksum: dir.Meta, Type: ostree.TypeDirMeta})
-		if err := p.pinTree(ctx, in, dir.Tree, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// firstOf is the file system in which a file is that of the first one that has it.
-type firstOf []fs.FS
-
-// Open implements fs.FS.
-func (all firstOf) Open(name string) (file fs.File, err error) {
-	for _, fsys := range all {
-		if file, err = fsys.Open(name); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-	}
-	return file, err
 }
 
 func readCommit(in fs.FS, sum ostree.Checksum) (*ostree.Commit, error) {

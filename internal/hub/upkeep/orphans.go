@@ -173,7 +173,7 @@ func (p *pruner) countDoomed(ctx context.Context, tx *sqldb.Tx) error {
 		return err
 	}
 	for _, name := range doomed {
-		if p.pinned.has(name) {
+		if p.pins.names.Has(name) {
 			p.result.Waiting++
 			continue
 		}

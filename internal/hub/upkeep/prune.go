@@ -106,8 +106,8 @@ type pruner struct {
 	graph  *graph
 	result Pruned
 
-	roots  roots // as of the last mark
-	pinned names // what builds need
+	heads map[string]ostree.Checksum // as of the last mark
+	pins  pins
 }
 
 func (p *pruner) printf(format string, args ...any) {
@@ -164,7 +164,7 @@ func (p *pruner) sweepBatch(ctx context.Context, after *[]byte) (more bool, err 
 	var gone []ostree.ObjectName
 	for _, name := range batch {
 		*after = key(name)
-		if p.pinned.has(name) {
+		if p.pins.names.Has(name) {
 			continue
 		}
 		if err := p.remove(name); err != nil {

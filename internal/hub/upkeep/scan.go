@@ -82,7 +82,7 @@ func (c *checker) countOrphans(ctx context.Context) error {
 			if name.Type == ostree.TypeCommitMeta {
 				needed.Type = ostree.TypeCommit
 			}
-			if name == (ostree.ObjectName{}) || c.reached.has(needed) {
+			if name == (ostree.ObjectName{}) || c.reached.Has(needed) {
 				return context.Cause(ctx)
 			}
 			if info, err := entry.Info(); err == nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"freshet/internal/durable"
+	"freshet/internal/hub/nameset"
 	"freshet/internal/ostree"
 )
 
@@ -142,7 +143,7 @@ func (s *scrubber) folder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.sound, s.broken = names{}, map[ostree.ObjectName]error{}
+	s.sound, s.broken = nameset.Set{}, map[ostree.ObjectName]error{}
 	s.state.Checked[s.state.Next] = time.Now().Unix()
 	s.state.Next = (s.state.Next + 1) % len(s.state.Checked)
 	data, err := json.Marshal(s.state)

@@ -1,4 +1,5 @@
-package upkeep
+// Package nameset has a set of names of objects for sets of millions.
+package nameset
 
 import (
 	"hash/maphash"
@@ -7,19 +8,19 @@ import (
 	"freshet/internal/ostree"
 )
 
-// names is a set of object names that takes 8 to 16 bytes for each: it keeps
+// Set is a set of object names that takes 8 to 16 bytes for each: it keeps
 // fingerprints under a secret seed. Of 10 million names, it takes one that is not
 // in it for one that is with a probability of 1 to 10^12, and nobody can make
-// such a name. It may be used by several goroutines.
-type names struct {
+// such a name. The zero value is empty. It may be used by several goroutines.
+type Set struct {
 	mu    sync.Mutex
 	seed  maphash.Seed
 	table []uint64 // open addressing; 0 is empty
 	used  int
 }
 
-// add puts a name into the set, and tells whether it is new.
-func (s *names) add(name ostree.ObjectName) bool {
+// Add puts a name into the set, and tells whether it is new.
+func (s *Set) Add(name ostree.ObjectName) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table == nil {
@@ -36,8 +37,8 @@ func (s *names) add(name ostree.ObjectName) bool {
 	return true
 }
 
-// has tells whether a name is in the set.
-func (s *names) has(name ostree.ObjectName) bool {
+// Has tells whether a name is in the set.
+func (s *Set) Has(name ostree.ObjectName) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table == nil {
@@ -54,11 +55,11 @@ func (s *names) has(name ostree.ObjectName) bool {
 	}
 }
 
-func (s *names) fingerprint(name ostree.ObjectName) uint64 {
+func (s *Set) fingerprint(name ostree.ObjectName) uint64 {
 	return max(1, maphash.Comparable(s.seed, name))
 }
 
-func (s *names) put(mark uint64) bool {
+func (s *Set) put(mark uint64) bool {
 	for i := mark; ; i++ {
 		switch slot := &s.table[i&uint64(len(s.table)-1)]; *slot {
 		case mark:
@@ -70,7 +71,7 @@ func (s *names) put(mark uint64) bool {
 	}
 }
 
-func (s *names) grow() {
+func (s *Set) grow() {
 	old := s.table
 	s.table = make([]uint64, 2*len(old))
 	for _, mark := range old {
