@@ -378,7 +378,14 @@ func (m *deltaMaker) sweep(ctx context.Context) error {
 	if _, err := m.repos[m.repo].RetireDeltas(ctx, over, m.recorder(ctx, m.logOf())); err != nil {
 		return err
 	}
-	return m.repos[m.repo].RemoveDeltas(ctx, over)
+	if err := m.repos[m.repo].RemoveDeltas(ctx, over); err != nil {
+		return err
+	}
+	keys := make([]catalog.DeltaKey, len(over))
+	for i, name := range over {
+		keys[i] = catalog.DeltaKey{From: hexOf(name.From), To: name.To.String()}
+	}
+	return m.catalog.ForgetDeltas(ctx, m.repo, keys)
 }
 
 // sweepDeltas is a step of the upkeep.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math"
 	"time"
 
 	"freshet/internal/sqldb"
@@ -26,12 +25,18 @@ type AuditEntry struct {
 // Audit returns entries of the audit log, newest first: at most limit of those
 // with an id below before, where 0 means from the newest.
 func (c *Catalog) Audit(ctx context.Context, before int64, limit int) (entries []AuditEntry, err error) {
-	if before == 0 {
-		before = math.MaxInt64
-	}
+	return c.audited(ctx, `id < ?`, limit, fromNewest(before))
+}
+
+// AuditOf returns the newest entries about an object ("build/7"), newest first.
+func (c *Catalog) AuditOf(ctx context.Context, object string, limit int) (entries []AuditEntry, err error) {
+	return c.audited(ctx, `object = ?`, limit, object)
+}
+
+func (c *Catalog) audited(ctx context.Context, where string, limit int, args ...any) (entries []AuditEntry, err error) {
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT id, created, actor, action, object, detail FROM audit
-			WHERE id < ? ORDER BY id DESC LIMIT ?`, before, limit)
+			WHERE `+where+` ORDER BY id DESC LIMIT ?`, append(args, limit)...)
 		entries, err = collect(rows, err, func(rows *sql.Rows) (e AuditEntry, err error) {
 			var created int64
 			err = rows.Scan(&e.ID, &created, &e.Actor, &e.Action, &e.Object, &e.Detail)

@@ -184,6 +184,11 @@ func (c *Catalog) ReleaseJob(ctx context.Context, claim Claim, after time.Time) 
 // jobs have their own verbs.
 func (c *Catalog) FinishJob(ctx context.Context, claim Claim, results any) error {
 	return c.finish(ctx, claim, func(tx *sqldb.Tx, job *Job) error {
+		if made, ok := results.(hubapi.DeltaResults); ok {
+			if err := c.recordDeltas(ctx, tx, job.Repo, made.Deltas); err != nil {
+				return err
+			}
+		}
 		return c.end(ctx, tx, job, results)
 	})
 }

@@ -116,7 +116,9 @@ func queryPublishes(ctx context.Context, tx *sqldb.Tx, repo, query string, args 
 			return p, err
 		}
 		p.Time = timeOf(created)
-		return p, json.Unmarshal([]byte(jobs), &p.Jobs)
+		var err error
+		p.Jobs, err = publishJobs(jobs)
+		return p, err
 	})
 	if err != nil {
 		return nil, err
@@ -131,6 +133,14 @@ func queryPublishes(ctx context.Context, tx *sqldb.Tx, repo, query string, args 
 		}
 	}
 	return list, nil
+}
+
+// publishJobs reads the jobs of a publish.
+func publishJobs(text string) (jobs []hubapi.PublishJob, err error) {
+	if err := json.Unmarshal([]byte(text), &jobs); err != nil {
+		return nil, fmt.Errorf("jobs of a publish: %w", err)
+	}
+	return jobs, nil
 }
 
 // move is one ref in one publish.

@@ -51,7 +51,10 @@ func (c *Catalog) ReportNode(ctx context.Context, node hubapi.Node) error {
 		_, err := tx.Exec(ctx, `INSERT INTO nodes (name, site, log, serial, seen) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (name, site) DO UPDATE SET log = excluded.log, serial = excluded.serial, seen = excluded.seen`,
 			clean(node.Name), clean(node.Site), clean(node.Log), node.Serial, now.UnixMicro())
-		return err
+		if err != nil {
+			return err
+		}
+		return c.noteStep(ctx, tx, node, len(known) == 0 || known[0].Log != node.Log || known[0].Serial != node.Serial)
 	})
 	if err != nil {
 		return fmt.Errorf("note node %q: %w", node.Name, err)

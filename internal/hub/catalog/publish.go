@@ -202,6 +202,7 @@ func (c *Catalog) Expire(ctx context.Context, before time.Time) error {
 		`DELETE FROM audit WHERE created < ?`,
 		`DELETE FROM recorded WHERE created < ?`,
 		`DELETE FROM nodes WHERE seen < ?`,
+		`DELETE FROM node_steps WHERE passed < ? AND NOT EXISTS (SELECT 1 FROM nodes WHERE nodes.name = node_steps.name AND nodes.site = node_steps.site)`,
 		`DELETE FROM tokens WHERE revoked = 0 AND expires < ?`,
 	}
 	for _, statement := range statements {
