@@ -190,7 +190,8 @@ type RepoConfig struct {
 	// which token is the affair of the repository's authenticator. Default: none.
 	RequireAuthForTokenTypes []int32 `toml:"require-auth-for-token-types"`
 
-	// DefaultTokenType is the token type of commits that name none. Default 0.
+	// DefaultTokenType is the token type of applications and runtimes that name
+	// none. Branches of the catalogue need no token. Default 0.
 	DefaultTokenType int32 `toml:"default-token-type"`
 
 	// AuthenticatorName is the D-Bus name of the program that gets users their

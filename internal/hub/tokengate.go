@@ -15,7 +15,7 @@ import (
 // known.
 type tokenGate struct {
 	needs func(path string) (need repository.TokenNeed, found bool, err error)
-	// without is the type of commits that name none, and types are those that need
+	// without is the type of applications and runtimes that name none, and types are those that need
 	// a token.
 	without int32
 	types   []int32
@@ -44,6 +44,9 @@ func (g *tokenGate) need(path string) (ids []string, needed bool, err error) {
 		}
 		g.known[path] = need
 		g.mu.Unlock()
+	}
+	if need.Catalogue {
+		return nil, false, nil
 	}
 	kind := g.without
 	if need.HasType {

@@ -54,6 +54,7 @@ func TestTokenGate(t *testing.T) {
 	paid, free := h.publishTyped("org.test.Paid", 1), h.publishTyped("org.test.Free", 0)
 	h.publishAll("stable", app(t, "org.test.Default", "v1"))
 	unnamed := strings.TrimSpace(string(h.get("/repo/stable/refs/heads/app/org.test.Default/x86_64/stable").body))
+	head := func(ref string) string { return strings.TrimSpace(string(h.get("/repo/stable/refs/heads/" + ref).body)) }
 	object := func(commit string) string { return "/repo/stable/objects/" + commit[:2] + "/" + commit[2:] + ".commit" }
 	// A superblock whose parts nobody needs here.
 	delta := func(commit string) string {
@@ -89,6 +90,9 @@ func TestTokenGate(t *testing.T) {
 		"another app":          {object(paid), token(secret, func(c *auth.Claims) { c.Prefixes = []string{"org.test.Other"} }), 403, hubapi.ErrInsufficient},
 		"expired":              {object(paid), token(secret, func(c *auth.Claims) { c.Expires = 1 }), 401, hubapi.ErrInvalidToken},
 		"the hub's own":        {object(paid), []string{"Authorization", "Bearer " + h.token(everything())}, 401, hubapi.ErrInvalidToken},
+		"catalogue":            {object(head("appstream/x86_64")), nil, 200, ""},
+		"new catalogue":        {object(head("appstream2/x86_64")), nil, 200, ""},
+		"its superblock":       {delta(head("appstream2/x86_64")), nil, 200, ""},
 		"absent":               {object(strings.Repeat("ab", 32)), nil, 404, hubapi.ErrNotFound},
 		"other files":          {"/repo/stable/summary.idx", nil, 200, ""},
 	} {

@@ -15,6 +15,9 @@ type TokenNeed struct {
 	HasType bool
 	// IDs are the applications and runtimes that it may be published as.
 	IDs []string
+	// Catalogue says that the commit is no application and no runtime, and names no
+	// kind of token: a branch of the catalogue. Anybody may have it.
+	Catalogue bool
 }
 
 // TokenNeed reads what the commit of a file says, if the file is one by which a
@@ -42,11 +45,16 @@ func (r *Repository) TokenNeed(path string) (need TokenNeed, found bool, err err
 			need.IDs = append(need.IDs, parsed.ID)
 		}
 	}
+	// Applications of before bindings have at least their metadata.
+	need.Catalogue = len(need.IDs) == 0 && !need.HasType && !commit.Metadata.Has(keyMetadata)
 	return need, true, nil
 }
 
-// keyTokenType is flatpak's key of commit metadata: i, little-endian.
-const keyTokenType = "xa.token-type"
+// Flatpak's keys of commit metadata.
+const (
+	keyTokenType = "xa.token-type" // i, little-endian
+	keyMetadata  = "xa.metadata"   // s, of applications and runtimes
+)
 
 // beginsCommit returns the commit whose download begins with a file, or which can
 // be put together from it: parts of static deltas hold all that they bring.
