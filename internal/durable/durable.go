@@ -138,6 +138,14 @@ func (d Dir) Write(name string, perm fs.FileMode, write func(io.Writer) error) (
 	return d.SyncDir(folder)
 }
 
+// Mkdir makes a folder in one that is there. It is not on the disk yet.
+func (d Dir) Mkdir(name string, perm fs.FileMode) error {
+	if err := d.step("mkdir", name); err != nil {
+		return err
+	}
+	return d.Root.Mkdir(name, perm)
+}
+
 // Create creates a file that is not there yet, open for writing. The disk is
 // not waited for.
 func (d Dir) Create(name string, perm fs.FileMode) (*os.File, error) {

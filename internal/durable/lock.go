@@ -22,13 +22,19 @@ var ErrInUse = errors.New("in use by another process")
 // record locks it also holds between parts of one process and is not lost when
 // another descriptor of the file is closed, and unlike flock(2) it works over
 // NFS.
-func (d Dir) Lock(name string) (io.Closer, error) {
+func (d Dir) Lock(name string) (io.Closer, error) { return d.lockAs(name, unix.F_WRLCK) }
+
+// LockShared is [Dir.Lock] for those who hold the lock beside one another, but
+// never beside one who holds it alone.
+func (d Dir) LockShared(name string) (io.Closer, error) { return d.lockAs(name, unix.F_RDLCK) }
+
+func (d Dir) lockAs(name string, kind int16) (io.Closer, error) {
 	for {
 		f, err := d.Root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 		if err != nil {
 			return nil, err
 		}
-		held, err := d.lock(f, name)
+		held, err := d.lock(f, name, kind)
 		if held {
 			return lock{f}, nil
 		}
@@ -40,8 +46,8 @@ func (d Dir) Lock(name string) (io.Closer, error) {
 
 // lock reports false without an error when somebody removed the file between
 // its opening and its locking, so that the lock protects nothing.
-func (d Dir) lock(f *os.File, name string) (bool, error) {
-	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+func (d Dir) lock(f *os.File, name string, kind int16) (bool, error) {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return false, fmt.Errorf("%s: %w", f.Name(), ErrInUse)
 	}

@@ -37,10 +37,10 @@ func (tx *Tx) Commit(ctx context.Context, note []byte) error {
 	tx.ended = true
 	record, err := tx.prepare(ctx, note)
 	if err != nil {
-		return fmt.Errorf("commit: %w", errors.Join(err, tx.discard()))
+		return fmt.Errorf("commit: %w", tx.why(errors.Join(err, tx.discard())))
 	}
 	if err := tx.decide(&record); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return fmt.Errorf("commit: %w", tx.why(err))
 	}
 	tx.id = record.ID
 	return nil
@@ -206,16 +206,16 @@ func (tx *Tx) publishPayload(payload []operation, folders *folders) (err error) 
 // and mu.
 func (tx *Tx) decide(record *intent) error {
 	s := tx.store
-	if err := s.writeIntent(record); err != nil {
+	if err := s.writeIntent(tx.place, record); err != nil {
 		// The record may be there or not; it must be gone before the staging
 		// folder goes, because a record without one says that all is done.
-		if removeErr := s.removeIntent(record.ID, true); removeErr != nil {
+		if removeErr := s.removeIntent(tx.place, record.ID, true); removeErr != nil {
 			return s.breaks(errors.Join(err, removeErr))
 		}
 		return errors.Join(err, tx.discard())
 	}
 	if err := s.apply(record); err != nil {
-		if undoErr := s.takeBack(record); undoErr != nil {
+		if undoErr := s.takeBack(tx.place, record); undoErr != nil {
 			return s.breaks(errors.Join(err, undoErr))
 		}
 		return errors.Join(err, tx.stage.Root.Close())
@@ -270,7 +270,7 @@ func (s *Store) switchPointers(record *intent, folders *folders) error {
 func (s *Store) change(record *intent, c change, folders *folders) error {
 	folders.add(path.Dir(c.Path))
 	if c.From == "" {
-		return s.dir.Remove(c.Path)
+		return s.take(c.Path, record.Stage)
 	}
 	err := s.dir.Rename(path.Join(tmpDir, record.Stage, c.From), c.Path)
 	if errors.Is(err, fs.ErrNotExist) && !s.staged(record, c.From) {
@@ -279,6 +279,8 @@ func (s *Store) change(record *intent, c change, folders *folders) error {
 	return err
 }
 
+// staged tells whether a file is in the staging folder; with "." whether that is
+// there.
 func (s *Store) staged(record *intent, name string) bool {
 	_, err := s.dir.Root.Lstat(path.Join(tmpDir, record.Stage, name))
 	return err == nil
@@ -291,7 +293,7 @@ func (s *Store) finish(record *intent) error {
 	folders := newFolders(s.dir)
 	for _, name := range record.Remove {
 		folders.add(path.Dir(name))
-		if err := s.dir.Remove(name); err != nil {
+		if err := s.take(name, record.Stage); err != nil {
 			return err
 		}
 	}
@@ -302,18 +304,18 @@ func (s *Store) finish(record *intent) error {
 }
 
 // takeBack undoes what apply did and removes the record.
-func (s *Store) takeBack(record *intent) error {
+func (s *Store) takeBack(place *workplace, record *intent) error {
 	// From now on a crash undoes the rest instead of doing it.
-	if err := s.dir.Rename(intentName(record.ID), undoName(record.ID)); err != nil {
+	if err := s.dir.Rename(place.intent(record.ID), place.undo(record.ID)); err != nil {
 		return err
 	}
-	if err := s.dir.SyncDir(tmpDir); err != nil {
+	if err := s.dir.SyncDir(place.records); err != nil {
 		return err
 	}
-	return s.undo(record)
+	return s.undo(place, record)
 }
 
-func (s *Store) undo(record *intent) error {
+func (s *Store) undo(place *workplace, record *intent) error {
 	folders := newFolders(s.dir)
 	if err := s.undoChanges(record, folders); err != nil {
 		return err
@@ -325,7 +327,7 @@ func (s *Store) undo(record *intent) error {
 	if err := s.dir.RemoveAll(path.Join(tmpDir, record.Stage)); err != nil {
 		return err
 	}
-	return s.dir.Remove(undoName(record.ID))
+	return s.dir.Remove(place.undo(record.ID))
 }
 
 func (s *Store) undoChanges(record *intent, folders *folders) error {
@@ -335,7 +337,7 @@ func (s *Store) undoChanges(record *intent, folders *folders) error {
 	for _, c := range slices.Backward(slices.Concat(record.Index, record.Pointers)) {
 		folders.add(path.Dir(c.Path))
 		if c.Old == "" {
-			if err := s.dir.Remove(c.Path); err != nil {
+			if err := s.take(c.Path, record.Stage); err != nil {
 				return err
 			}
 			continue

@@ -72,7 +72,7 @@ func stateOf(t testing.TB, dir string, payload int) string {
 	count := 0
 	for _, file := range tree(t, dir) {
 		switch {
-		case strings.HasPrefix(file, lockName), strings.HasPrefix(file, tmpDir+"/intent-"):
+		case strings.HasPrefix(file, lockName), strings.HasPrefix(file, tmpDir+"/") && strings.Contains(file, "/"+intentPrefix):
 		case strings.HasSuffix(file, "/new=new payload"):
 			count++
 		case strings.HasPrefix(file, "objects/"):

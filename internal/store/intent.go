@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,10 +28,13 @@ const (
 
 // intent is the record of a decided transaction: docs/formats/store-intent.md.
 type intent struct {
-	Version int      `json:"version"`
-	ID      int64    `json:"id"`
-	Stage   string   `json:"stage"`
-	Index   []change `json:"index,omitempty"`
+	Version int    `json:"version"`
+	ID      int64  `json:"id"`
+	Stage   string `json:"stage"`
+	// Fence is the number of the leadership that decided it, 0 where the
+	// repository is not shared.
+	Fence int64    `json:"fence,omitempty"`
+	Index []change `json:"index,omitempty"`
 	// Pointers are changed after the index.
 	Pointers []change `json:"pointers,omitempty"`
 	// Remove are the files to be removed at the end.
@@ -47,9 +51,6 @@ type change struct {
 	// Old is a second name of the file that was there; empty: there was none.
 	Old string `json:"old,omitempty"`
 }
-
-func intentName(id int64) string { return path.Join(tmpDir, intentPrefix+strconv.FormatInt(id, 10)) }
-func undoName(id int64) string   { return path.Join(tmpDir, undoPrefix+strconv.FormatInt(id, 10)) }
 
 // Pending returns the transactions that wait for [Store.Done], oldest first:
 // after Open, those that a crash left.
@@ -68,7 +69,11 @@ func (s *Store) Done(id int64) error {
 	if i < 0 {
 		return fmt.Errorf("done: no transaction %d is pending", id)
 	}
-	if err := s.removeIntent(id, false); err != nil {
+	place := s.place.Load()
+	if place == nil {
+		return fmt.Errorf("done: %w", ErrNotLeading)
+	}
+	if err := s.removeIntent(place, id, false); err != nil {
 		return fmt.Errorf("done: %w", err)
 	}
 	s.pending = slices.Delete(s.pending, i, i+1)
@@ -85,6 +90,12 @@ func (tx *Tx) Done() error {
 	return tx.store.Done(tx.id)
 }
 
+func (s *Store) setPending(all []Intent) {
+	s.pendingMu.Lock()
+	defer s.pendingMu.Unlock()
+	s.pending = all
+}
+
 func (s *Store) addPending(p Intent) {
 	s.pendingMu.Lock()
 	defer s.pendingMu.Unlock()
@@ -92,27 +103,27 @@ func (s *Store) addPending(p Intent) {
 }
 
 // writeIntent gives the record its id and makes it durable.
-func (s *Store) writeIntent(record *intent) error {
+func (s *Store) writeIntent(place *workplace, record *intent) error {
 	s.pendingMu.Lock()
 	s.nextID++
-	record.ID = s.nextID
+	record.ID, record.Fence = s.nextID, place.fence
 	s.pendingMu.Unlock()
 	data, err := json.Marshal(record)
 	if err != nil {
 		return err
 	}
-	return s.dir.WriteFile(intentName(record.ID), append(data, '\n'), 0o644)
+	return s.dir.WriteFile(place.intent(record.ID), append(data, '\n'), 0o644)
 }
 
-func (s *Store) removeIntent(id int64, wait bool) error {
-	if err := s.dir.Remove(intentName(id)); err != nil || !wait {
+func (s *Store) removeIntent(place *workplace, id int64, wait bool) error {
+	if err := s.dir.Remove(place.intent(id)); err != nil || !wait {
 		return err
 	}
-	return s.dir.SyncDir(tmpDir)
+	return s.dir.SyncDir(place.records)
 }
 
-func (s *Store) readIntent(name string) (*intent, error) {
-	data, err := s.dir.Root.ReadFile(path.Join(tmpDir, name))
+func (s *Store) readIntent(place *workplace, name string) (*intent, error) {
+	data, err := s.dir.Root.ReadFile(path.Join(place.records, name))
 	if err != nil {
 		return nil, err
 	}
@@ -123,72 +134,99 @@ func (s *Store) readIntent(name string) (*intent, error) {
 	switch _, digits, _ := strings.Cut(name, "-"); {
 	case record.Version != intentVersion:
 		return nil, fmt.Errorf("%s: version %d is not known to this program", name, record.Version)
-	case digits != strconv.FormatInt(record.ID, 10),
-		!strings.HasPrefix(record.Stage, stagePrefix), strings.ContainsAny(record.Stage, "/\x00"):
+	case digits != strconv.FormatInt(record.ID, 10), !isStage(record):
 		return nil, fmt.Errorf("%s: not a record of this store", name)
 	}
 	return record, nil
 }
 
-// recover completes what a crash left.
-func (s *Store) recover() error {
-	swept, err := s.dir.Sweep(tmpDir)
+// isStage tells whether a record names a staging folder of its leadership.
+func isStage(record *intent) bool {
+	stage := record.Stage
+	if record.Fence != 0 {
+		var found bool
+		if stage, found = strings.CutPrefix(stage, leadPrefix+strconv.FormatInt(record.Fence, 10)+"/"); !found {
+			return false
+		}
+	}
+	return strings.HasPrefix(stage, stagePrefix) && !strings.ContainsAny(stage, "/\x00")
+}
+
+// recover completes what a crash left, and who led before. The store works at
+// place from then on.
+func (s *Store) recover(place *workplace) error {
+	if err := s.adopt(place); err != nil {
+		return err
+	}
+	swept, err := s.dir.Sweep(place.records)
 	if err != nil {
 		return err
 	}
-	f, err := s.dir.Root.Open(tmpDir)
+	names, err := s.list(place.records)
 	if err != nil {
 		return err
 	}
-	names, err := f.Readdirnames(-1)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	stages := make(map[string]struct{})
 	var decided []*intent
 	for _, name := range names {
 		switch {
-		case strings.HasPrefix(name, stagePrefix):
-			stages[name] = struct{}{}
 		case strings.HasPrefix(name, undoPrefix):
-			record, err := s.readIntent(name)
+			record, err := s.readIntent(place, name)
 			if err != nil {
 				return err
 			}
-			if err := s.undo(record); err != nil {
+			if err := s.undo(place, record); err != nil {
 				return err
 			}
-			delete(stages, record.Stage)
 		case strings.HasPrefix(name, intentPrefix):
-			record, err := s.readIntent(name)
+			record, err := s.readIntent(place, name)
 			if err != nil {
 				return err
 			}
 			decided = append(decided, record)
 		}
 	}
-	slices.SortFunc(decided, func(a, b *intent) int { return int(a.ID - b.ID) })
+	slices.SortFunc(decided, func(a, b *intent) int { return cmp.Compare(a.ID, b.ID) })
 	for _, record := range decided {
-		if _, ok := stages[record.Stage]; ok {
+		if s.staged(record, ".") {
 			if err := s.redo(record); err != nil {
 				return fmt.Errorf("transaction %d: %w", record.ID, err)
 			}
-			delete(stages, record.Stage)
 		}
 		s.pending = append(s.pending, Intent{ID: record.ID, Note: record.Note})
 		s.nextID = record.ID
 	}
-	for name := range stages {
-		if err := s.dir.RemoveAll(path.Join(tmpDir, name)); err != nil {
-			return err
-		}
+	n, err := s.sweepStages(place)
+	if err != nil {
+		return err
 	}
 	// A transaction that ended on its way may have left payload whose names
 	// are not on the disk. From here on they count as published.
-	if swept+len(stages) > 0 {
+	if swept+n > 0 {
 		return s.dir.Syncfs()
 	}
 	return nil
+}
+
+// sweepStages removes the staging folders that no record names, and what is left
+// of other leaderships. It returns how many there were.
+func (s *Store) sweepStages(place *workplace) (n int, err error) {
+	for _, folder := range slices.Compact([]string{tmpDir, place.stages}) {
+		names, err := s.list(folder)
+		if err != nil {
+			return n, err
+		}
+		for _, name := range names {
+			name = path.Join(folder, name)
+			if !strings.HasPrefix(path.Base(name), stagePrefix) && (!strings.HasPrefix(path.Base(name), leadPrefix) || name == place.stages) {
+				continue
+			}
+			if err := s.dir.RemoveAll(name); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+	return n, nil
 }
 
 func (s *Store) redo(record *intent) error {

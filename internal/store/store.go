@@ -9,6 +9,8 @@
 //	<dir>/tmp/tx-<random>/    files of a transaction, named by number
 //	<dir>/tmp/intent-<n>      a decided transaction (docs/formats/store-intent.md)
 //	<dir>/tmp/undo-<n>        one that was decided and then taken back
+//	<dir>/tmp/lead-<fence>/   the same for one leadership, where several processes
+//	                          share the repository: [OpenShared], [Store.Lead]
 //
 // Other names in tmp are left alone: libostree has its own there. Nothing below
 // tmp is served.
@@ -47,6 +49,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"freshet/internal/durable"
@@ -63,11 +66,14 @@ const (
 var ErrBroken = errors.New("store is inconsistent until it is opened again")
 
 // Store is the files of one repository, opened by the one process that may
-// change them. All methods may be called concurrently.
+// change them, or by one of several of which one leads. All methods may be called
+// concurrently.
 type Store struct {
 	dir     durable.Dir
 	lock    io.Closer
-	buffers sync.Pool // *[]byte, for copying
+	shared  bool
+	place   atomic.Pointer[workplace] // nil: nothing can be changed
+	buffers sync.Pool                 // *[]byte, for copying
 
 	// committing is held by the transaction that is changing the repository,
 	// from the first rename to the end.
@@ -104,7 +110,20 @@ func open(dir string, fault func(step, name string) error) (*Store, error) {
 	return s, nil
 }
 
-func open1(dir string, fault func(step, name string) error) (_ *Store, err error) {
+func open1(dir string, fault func(step, name string) error) (*Store, error) {
+	s, err := prepare(dir, fault, durable.Dir.Lock)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.recover(alone()); err != nil {
+		return nil, errors.Join(fmt.Errorf("repair: %w", err), s.Close())
+	}
+	s.place.Store(alone())
+	return s, nil
+}
+
+// prepare makes a store that can be read.
+func prepare(dir string, fault func(step, name string) error, lock func(durable.Dir, string) (io.Closer, error)) (_ *Store, err error) {
 	d, err := durable.Open(dir)
 	if err != nil {
 		return nil, err
@@ -121,16 +140,10 @@ func open1(dir string, fault func(step, name string) error) (_ *Store, err error
 			_ = s.Close() // the first error is the one to tell
 		}
 	}()
-	if s.lock, err = d.Lock(lockName); err != nil {
+	if s.lock, err = lock(d, lockName); err != nil {
 		return nil, err
 	}
-	if err := s.dir.MkdirAll(tmpDir, 0o755); err != nil {
-		return nil, err
-	}
-	if err := s.recover(); err != nil {
-		return nil, fmt.Errorf("repair: %w", err)
-	}
-	return s, nil
+	return s, s.dir.MkdirAll(tmpDir, 0o755)
 }
 
 // Close gives the repository back. Transactions that were not committed are

@@ -356,7 +356,7 @@ func TestForeignIntentIsRefused(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(dir, tmpDir), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, intentName(1)), []byte(record), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, alone().intent(1)), []byte(record), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if s, err := Open(dir); err == nil {

@@ -29,6 +29,7 @@ type Tx struct {
 	store *Store
 
 	mu     sync.Mutex
+	place  *workplace  // in which it was begun to be staged
 	name   string      // of the staging folder below tmp; empty until it is needed
 	stage  durable.Dir // the staging folder
 	files  int         // names given out in stage
@@ -91,7 +92,7 @@ func (tx *Tx) put(class layout.Class, name string, write func(*os.File) error) e
 	}
 	f, err := stage.Create(staged, 0o644)
 	if err != nil {
-		return fmt.Errorf("stage %s: %w", name, err)
+		return fmt.Errorf("stage %s: %w", name, tx.why(err))
 	}
 	if err := errors.Join(write(f), f.Close()); err != nil {
 		return fmt.Errorf("stage %s: %w", name, errors.Join(err, stage.Root.Remove(staged)))
@@ -117,7 +118,7 @@ func (tx *Tx) Link(class layout.Class, name string, from *os.Root, source string
 		_, err = tx.Put(class, name, f)
 		return errors.Join(err, f.Close())
 	case err != nil:
-		return fmt.Errorf("stage %s: %w", name, err)
+		return fmt.Errorf("stage %s: %w", name, tx.why(err))
 	}
 	return tx.record(operation{path: name, class: class, staged: staged})
 }
@@ -200,18 +201,33 @@ func (tx *Tx) open() error {
 	if tx.name != "" {
 		return nil
 	}
-	name := stagePrefix + strings.TrimPrefix(durable.TempName(), durable.TempPrefix)
-	folder := path.Join(tmpDir, name)
-	if err := tx.store.dir.Mkdirs(folder, 0o755, func(string) {}); err != nil {
-		return err
+	place := tx.store.place.Load()
+	if place == nil {
+		return ErrNotLeading
+	}
+	folder := path.Join(place.stages, stagePrefix+strings.TrimPrefix(durable.TempName(), durable.TempPrefix))
+	if err := tx.store.makeStage(place, folder); err != nil {
+		return tx.store.why(place, err)
 	}
 	root, err := tx.store.dir.Root.OpenRoot(folder)
 	if err != nil {
-		return err
+		return tx.store.why(place, err)
 	}
-	tx.name = name
+	tx.place, tx.name = place, strings.TrimPrefix(folder, tmpDir+"/")
 	tx.stage = durable.Dir{Root: root, Fault: tx.store.dir.Fault}
 	return nil
+}
+
+// why adds to an error that the leadership is lost, if it is.
+func (tx *Tx) why(err error) error { return tx.store.why(tx.place, err) }
+
+// makeStage makes a staging folder. That of a leadership is not made again once
+// it is gone.
+func (s *Store) makeStage(place *workplace, folder string) error {
+	if place.fence == 0 {
+		return s.dir.Mkdirs(folder, 0o755, func(string) {})
+	}
+	return s.dir.Mkdir(folder, 0o755)
 }
 
 func (tx *Tx) record(op operation) error {
