@@ -59,6 +59,7 @@ type given struct {
 	body    atomic.Pointer[Malformed] // a body that is refused
 	answers atomic.Bool               // a handler's answer is under way
 	ended   sync.Once
+	times   times
 }
 
 // keep takes a connection, which keeps its place within the limits, out of those
@@ -103,7 +104,9 @@ func (s *Server) give(c *conn, b []byte) {
 	}
 	most += 4 << 10 // as net/http has it
 	s.keep(c)
-	s.slow.give(fit(&given{Conn: c.rwc, s: s, client: c.client, referee: referee{from: c.rwc, most: most, buf: b}}))
+	g := &given{Conn: c.rwc, s: s, client: c.client}
+	g.referee = referee{from: timed{g}, most: most, buf: b}
+	s.slow.give(fit(g))
 }
 
 // Read implements [net.Conn]. It is called by one goroutine at a time.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // A piece of a body is sent as it is, also when it begins like what net/http
@@ -92,4 +93,75 @@ func TestGivenKeepsItsPlace(t *testing.T) {
 		}
 		v.stop()
 	})
+}
+
+// What of a header came before the last answer was over gives its client no more
+// time than others have, and takes none from the answer.
+func TestNextHeaderOfGivenDuringAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, true, nil)
+		c := w.dial()
+		br := bufio.NewReader(c)
+		w.send(c, "POST /slow/hold HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\nGET /s")
+		time.Sleep(2 * testIdle)
+		w.hold <- struct{}{}
+		w.read(br, "POST", "slow")
+		begun := time.Now()
+		if _, err := br.ReadByte(); err == nil || time.Since(begun) != testHeader {
+			t.Errorf("%v after %v, want the time for a header", err, time.Since(begun))
+		}
+		if n := rejected(t, w.metrics, RejectHeaderTime); n != 1 {
+			t.Errorf("%v were counted", n)
+		}
+	})
+}
+
+// A body that nobody wants and that does not come ends in its time, whoever
+// waits for it; a handler that takes longer is not disturbed by that.
+func TestBodyThatDoesNotCome(t *testing.T) {
+	for _, c := range []struct {
+		name, send string
+		within     time.Duration
+	}{
+		{"unread", "POST /unread HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", defaultStall + slack},
+		{"unread chunks", "POST /unread HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", defaultStall + slack},
+		{"of nobody", "OPTIONS * HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", defaultStall + slack},
+		{"unexpected", "POST / HTTP/1.1\r\nHost: h\r\nExpect: much\r\nContent-Length: 9\r\n\r\n", defaultStall + slack},
+		{"read", "POST /read HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", defaultStall + slack},
+		{"own time", "POST /own HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", 10 * defaultStall},
+		{"long answer", "POST /long HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n012345678", testIdle + slack},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorldOf(t, true, nil, func(s *Server) {
+				s.HTTP.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					switch r.URL.Path {
+					case "/own":
+						if err := http.NewResponseController(rw).SetReadDeadline(time.Now().Add(10 * defaultStall)); err != nil {
+							t.Error(err)
+						}
+						fallthrough
+					case "/read":
+						_, _ = io.Copy(io.Discard, r.Body)
+					case "/long":
+						_, _ = io.Copy(io.Discard, r.Body)
+						select {
+						case <-r.Context().Done():
+							t.Error("the request is given up")
+						case <-time.After(5 * defaultStall):
+						}
+					}
+				})
+			})
+			conn := w.dial()
+			w.send(conn, c.send)
+			begun := time.Now()
+			if c.name == "long answer" {
+				begun = begun.Add(5 * defaultStall)
+			}
+			_, _ = io.Copy(io.Discard, conn)
+			if took := time.Since(begun); took > c.within || took < c.within-slack {
+				t.Errorf("%s: ended after %v, want %v", c.name, took, c.within)
+			}
+		})
+	}
 }

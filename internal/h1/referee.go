@@ -98,6 +98,15 @@ func (f *referee) Read(p []byte) (int, error) {
 	}
 }
 
+// within tells where in a message the reading is: in its header, in its body, or
+// before its first byte, if neither.
+func (f *referee) within() (header, body bool) {
+	if f.part != partHead || f.raw > 0 {
+		return false, true
+	}
+	return len(f.buf) > 0 || f.head.led, false
+}
+
 // note keeps the begin of the first line of a message, for the log.
 func (f *referee) note(line []byte) {
 	const most = 256

@@ -27,8 +27,8 @@ type Server struct {
 	// Drain is how long requests in flight may take to end when Serve is told
 	// to stop. Connections still open then are cut.
 	Drain time.Duration
-	// Stall is how long a client may take no byte of an answer before it is
-	// cut. Zero: two minutes.
+	// Stall is how long a client may take no byte of an answer, or send none of
+	// the body of a request, before it is cut. Zero: two minutes.
 	Stall time.Duration
 	// H2 speaks HTTP/2 on the connections that agreed on it. Nil: HTTP does.
 	H2 Protocol

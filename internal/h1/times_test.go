@@ -16,6 +16,7 @@ import (
 
 // In fake time: how long a connection may do nothing.
 func TestTimeLimits(t *testing.T) {
+	const gift = "/p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 	for _, c := range []struct {
 		name     string
 		send     []string // each answered before the next
@@ -27,7 +28,9 @@ func TestTimeLimits(t *testing.T) {
 		{"slow-loris later", []string{"/memory/1"}, get("/memory/" + strings.Repeat("1", 100)), testHeader, testHeader + slack},
 		{"idle", []string{"/memory/1", "/memory/2"}, "", testIdle, testIdle + slack},
 		{"idle after another", []string{"/memory/1", "/a"}, "", testIdle, testIdle + slack},
-		{"idle after a gift", []string{"/p HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"}, "", testIdle, testIdle},
+		{"idle after a gift", []string{gift}, "", testIdle, testIdle},
+		{"slow-loris after a gift", []string{gift}, get("/memory/" + strings.Repeat("1", 300)), testHeader, testHeader},
+		{"slow-loris after gifts", []string{gift, gift}, "\r\n" + get("/memory/"+strings.Repeat("1", 300)), testHeader, testHeader},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, true, nil)
