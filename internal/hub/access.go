@@ -107,4 +107,10 @@ func pathID(r *http.Request, name, what string) (int64, error) {
 }
 
 // by is the catalog with the audit written in the name of the token's bearer.
-func (s *server) by(claims *auth.Claims) *catalog.Catalog { return s.catalog.By(bearer(claims)) }
+func (s *server) by(claims *auth.Claims) *catalog.Catalog {
+	by := s.catalog.By(bearer(claims))
+	if claims.Has(auth.ScopeReviewCheck) {
+		by = by.AsReviewer()
+	}
+	return by
+}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"freshet/api/hubapi"
+	"freshet/internal/auth"
 	"freshet/internal/durable"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/tree"
@@ -92,6 +93,8 @@ func asProblem(err error) *hubapi.Error {
 		return problem(hubapi.ErrUnavailable, "%s", err)
 	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, tree.ErrNotFound):
 		return problem(hubapi.ErrNotFound, "%s", err)
+	case errors.Is(err, catalog.ErrReviewed):
+		return problem(hubapi.ErrInsufficient, "%s (scope %s)", err, auth.ScopeReviewCheck)
 	case errors.Is(err, catalog.ErrInUse):
 		return problem(hubapi.ErrGeneric, "%s", catalog.ErrInUse) // clients match on the exact text
 	case noSpace(err):

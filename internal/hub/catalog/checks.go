@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -34,9 +35,30 @@ func (c *Catalog) addChecks(ctx context.Context, tx *sqldb.Tx, b hubapi.Build, c
 	return nil
 }
 
-// dropChecks forgets the checks of a build that is committed anew.
-func dropChecks(ctx context.Context, tx *sqldb.Tx, build int64) error {
-	_, err := tx.Exec(ctx, `DELETE FROM checks WHERE build_id = ?`, build)
+// ErrReviewed says that a check has an outcome, which only a reviewer can put aside.
+var ErrReviewed = errors.New("it has an outcome, and doing it once more is for a reviewer")
+
+// isReviewed tells whether a review has set the outcome of one of some checks.
+func isReviewed(ctx context.Context, tx *sqldb.Tx, where string, args ...any) (bool, error) {
+	var one int
+	err := tx.QueryRow(ctx, `SELECT 1 FROM checks WHERE reviewed = 1 AND `+where+` LIMIT 1`, args...).Scan(&one)
+	if sqldb.NoRows(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// dropChecks forgets the checks of a build that is committed anew. What a review has
+// failed stays so, but for a reviewer: the error is [ErrReviewed].
+func (c *Catalog) dropChecks(ctx context.Context, tx *sqldb.Tx, build int64) error {
+	rejected, err := isReviewed(ctx, tx, `build_id = ? AND status = ?`, build, hubapi.CheckFailed)
+	if err != nil {
+		return err
+	}
+	if rejected && !c.reviewer {
+		return fmt.Errorf("a check has failed in a review: %w", ErrReviewed)
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM checks WHERE build_id = ?`, build)
 	return err
 }
 
@@ -84,6 +106,9 @@ func (c *Catalog) ReviewCheck(ctx context.Context, job int64, verdict hubapi.Che
 		if err := setCheck(ctx, tx, job, verdict); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, `UPDATE checks SET reviewed = 1 WHERE job_id = ?`, job); err != nil {
+			return err
+		}
 		if results != nil {
 			if _, err := tx.Exec(ctx, `UPDATE checks SET results = ? WHERE job_id = ?`, clean(*results), job); err != nil {
 				return err
@@ -107,7 +132,9 @@ func (c *Catalog) ReviewCheck(ctx context.Context, job int64, verdict hubapi.Che
 
 // RetryCheck runs a check of a build once more, with what its job was told the
 // first time. The build becomes Validating. One that runs or waits already is
-// left alone, and its job returned. Errors are those of [Catalog.ReviewCheck].
+// left alone, and its job returned. One that has an outcome, by its command or by a
+// review, needs a reviewer, or the error is [ErrReviewed]; one that broke does not.
+// Other errors are those of [Catalog.ReviewCheck].
 func (c *Catalog) RetryCheck(ctx context.Context, build int64, name string) (job *Job, err error) {
 	return c.start(ctx, build, "check", func(tx *sqldb.Tx, b hubapi.Build) (*Job, error) {
 		if err := requireChecked(ctx, tx, build); err != nil {
@@ -124,11 +151,16 @@ func (c *Catalog) RetryCheck(ctx context.Context, build int64, name string) (job
 		if err != nil || before.Status == hubapi.JobNew || before.Status == hubapi.JobStarted {
 			return before, err
 		}
+		if reviewed, err := isReviewed(ctx, tx, `job_id = ?`, before.ID); err != nil {
+			return nil, err
+		} else if (reviewed || before.Status != hubapi.JobBroken) && !c.reviewer {
+			return nil, fmt.Errorf("check %s: %w", name, ErrReviewed)
+		}
 		job, err := c.enqueue(ctx, tx, NewJob{Kind: hubapi.JobCheck, Repo: b.Repo, Build: build, Contents: rawJSON(before.Contents)})
 		if err != nil {
 			return nil, err
 		}
-		_, err = tx.Exec(ctx, `UPDATE checks SET job_id = ?, status = ?, status_reason = NULL, results = NULL WHERE build_id = ? AND check_name = ?`,
+		_, err = tx.Exec(ctx, `UPDATE checks SET job_id = ?, status = ?, status_reason = NULL, results = NULL, reviewed = 0 WHERE build_id = ? AND check_name = ?`,
 			job.ID, hubapi.CheckPending, build, name)
 		if err != nil {
 			return nil, err

@@ -57,15 +57,34 @@ func TestChecks(t *testing.T) {
 		see(hubapi.RepoFailed, "1 out of 2 checks failed (metadata)")
 
 		// Again: while it waits it is not queued twice.
-		again := value(c.RetryCheck(ctx, build, "metadata"))(t)
+		for _, name := range []string{"lint", "metadata"} {
+			_, err := c.RetryCheck(ctx, build, name)
+			wantError(t, err, catalog.ErrReviewed)
+		}
+		_, err := c.StartCommit(ctx, build, nil)
+		wantError(t, err, catalog.ErrReviewed)
+		see(hubapi.RepoFailed, "1 out of 2 checks failed (metadata)")
+		again := value(c.AsReviewer().RetryCheck(ctx, build, "metadata"))(t)
 		equal(t, value(c.RetryCheck(ctx, build, "metadata"))(t).ID, again.ID)
 		equal(t, again.Contents, second.Contents)
-		_, err := c.RetryCheck(ctx, build, "none")
+		_, err = c.RetryCheck(ctx, build, "none")
 		wantError(t, err, catalog.ErrNotFound)
 		wantError(t, c.ReviewCheck(ctx, second.ID, pass, nil), catalog.ErrNotFound)
 		see(hubapi.RepoValidating, "")
 		must(t, c.FailJob(ctx, claim(t, c, hubapi.JobCheck).Claim(), "no such program"))
 		see(hubapi.RepoFailed, "1 out of 2 checks failed (metadata)")
+
+		// What broke, nobody has decided on, unless somebody does then.
+		again = value(c.RetryCheck(ctx, build, "metadata"))(t)
+		must(t, c.FailJob(ctx, claim(t, c, hubapi.JobCheck).Claim(), "no such program"))
+		must(t, c.ReviewCheck(ctx, again.ID, bad, nil))
+		_, err = c.RetryCheck(ctx, build, "metadata")
+		wantError(t, err, catalog.ErrReviewed)
+		value(c.AsReviewer().RetryCheck(ctx, build, "metadata"))(t)
+		// What the command itself has failed is not done again alone.
+		must(t, c.FinishCheck(ctx, claim(t, c, hubapi.JobCheck).Claim(), bad))
+		_, err = c.RetryCheck(ctx, build, "metadata")
+		wantError(t, err, catalog.ErrReviewed)
 
 		// A new commit makes all of them anew; a job of before changes nothing.
 		value(c.StartCommit(ctx, build, nil))(t)

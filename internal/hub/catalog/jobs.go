@@ -130,14 +130,15 @@ func (c *Catalog) enqueue(ctx context.Context, tx *sqldb.Tx, j NewJob) (*Job, er
 // StartCommit ends the upload of a build and queues its commit job: the build
 // becomes Committing. It fails with a [*WrongStateError] unless the build is
 // Uploading, or Failed without being published: a commit that failed may be
-// started again. contents is written in JSON for the job.
+// started again, unless it is for a review to decide ([ErrReviewed]). contents is
+// written in JSON for the job.
 func (c *Catalog) StartCommit(ctx context.Context, build int64, contents any) (*Job, error) {
 	return c.start(ctx, build, "commit", func(tx *sqldb.Tx, b hubapi.Build) (*Job, error) {
 		again := b.RepoState == hubapi.RepoFailed && (b.PublishedState == hubapi.Unpublished || b.PublishedState == hubapi.PublishFailed)
 		if b.RepoState != hubapi.RepoUploading && !again {
 			return nil, wrongRepoState("Build is not in the uploading state", b.RepoState, hubapi.RepoUploading)
 		}
-		if err := dropChecks(ctx, tx, build); err != nil {
+		if err := c.dropChecks(ctx, tx, build); err != nil {
 			return nil, err
 		}
 		job, err := c.enqueue(ctx, tx, NewJob{Kind: hubapi.JobCommit, Repo: b.Repo, Build: build, Contents: contents})
