@@ -54,7 +54,9 @@ func TestTokenGate(t *testing.T) {
 	paid, free := h.publishTyped("org.test.Paid", 1), h.publishTyped("org.test.Free", 0)
 	h.publishAll("stable", app(t, "org.test.Default", "v1"))
 	unnamed := strings.TrimSpace(string(h.get("/repo/stable/refs/heads/app/org.test.Default/x86_64/stable").body))
-	head := func(ref string) string { return strings.TrimSpace(string(h.get("/repo/stable/refs/heads/" + ref).body)) }
+	head := func(ref string) string {
+		return strings.TrimSpace(string(h.get("/repo/stable/refs/heads/" + ref).body))
+	}
 	object := func(commit string) string { return "/repo/stable/objects/" + commit[:2] + "/" + commit[2:] + ".commit" }
 	// A superblock whose parts nobody needs here.
 	delta := func(commit string) string {
