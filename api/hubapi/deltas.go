@@ -27,4 +27,6 @@ type MadeDelta struct {
 	Instead uint64 `json:"instead,omitempty"`
 	// Seconds is how long it took to make; 0 for one that was there.
 	Seconds float64 `json:"seconds,omitempty"`
+	// Worker is who made it; "" is the hub itself.
+	Worker string `json:"worker,omitempty"`
 }

@@ -90,8 +90,9 @@ type Config struct {
 	// CheckWorkers is how many checks are run at the same time. Default 2.
 	CheckWorkers int `toml:"check-workers"`
 
-	// DeltaWorkers is how many static deltas are made at the same time, each of
-	// which takes up to two processors. Default 1.
+	// DeltaWorkers is how many static deltas the hub makes at the same time, each of
+	// which takes up to two processors; -1 is none: then "freshet hub delta-worker"
+	// makes them, on other machines. Default 1.
 	DeltaWorkers int `toml:"delta-workers"`
 
 	// Limits bound what a request may bring.
@@ -326,7 +327,9 @@ func (c Config) Validate() []config.Problem {
 	v.notNegative("build-retention", int64(c.BuildRetention))
 	v.notNegative("commit-workers", int64(c.CommitWorkers))
 	v.notNegative("check-workers", int64(c.CheckWorkers))
-	v.notNegative("delta-workers", int64(c.DeltaWorkers))
+	if c.DeltaWorkers < -1 {
+		v.problem("delta-workers", "must be -1 (none) or more")
+	}
 	v.notNegative("limits.upload-body", int64(c.Limits.UploadBody))
 	v.notNegative("limits.object", int64(c.Limits.Object))
 	v.notNegative("limits.json-body", int64(c.Limits.JSONBody))

@@ -45,9 +45,6 @@ type DeltaRule struct {
 }
 
 const (
-	engineNative  = "native"
-	engineFlatpak = "flatpak"
-
 	defaultDeltaGrace = 24 * time.Hour
 	maxDeltaDepth     = 50
 )
@@ -58,7 +55,7 @@ func (c DeltasConfig) WithDefaults() DeltasConfig {
 		c.AppstreamDepth = deltas.DefaultAppstreamDepth
 	}
 	if c.Engine == "" {
-		c.Engine = engineNative
+		c.Engine = deltas.EngineNative
 	}
 	if c.Grace == 0 {
 		c.Grace = defaultDeltaGrace
@@ -85,8 +82,8 @@ func (v *validation) deltas(key string, c DeltasConfig) {
 	}
 	depth(key+".appstream-depth", c.AppstreamDepth, -1)
 	v.notNegative(key+".grace", int64(c.Grace))
-	if c.Engine != "" && c.Engine != engineNative && c.Engine != engineFlatpak {
-		v.problem(key+".engine", "%q is no engine: want %q or %q", c.Engine, engineNative, engineFlatpak)
+	if c.Engine != "" && c.Engine != deltas.EngineNative && c.Engine != deltas.EngineFlatpak {
+		v.problem(key+".engine", "%q is no engine: want %q or %q", c.Engine, deltas.EngineNative, deltas.EngineFlatpak)
 	}
 	for i, rule := range c.Rules {
 		depth(fmt.Sprintf("%s.rules[%d].depth", key, i), rule.Depth, 0)

@@ -11,15 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"freshet/api/hubapi"
 	"freshet/internal/durable"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/deltas"
 	"freshet/internal/hub/repository"
 	"freshet/internal/ostree"
-	"freshet/internal/xzrun"
 )
 
 const (
@@ -38,24 +35,29 @@ type deltaMaker struct {
 	repo   string
 	rules  deltas.Rules
 	grace  time.Duration
-	engine deltas.Engine
-	dir    durable.Dir // for what is being made
-	// slots bounds how many deltas all repositories make at once.
-	slots *semaphore.Weighted
+	engine string        // its name
+	maker  deltas.Engine // nil: the hub makes none itself
+	source deltas.Source // what is published
+	dir    durable.Dir   // for what is being made
+	again  chan struct{} // something was published
 }
 
 // openDeltas prepares the repositories that have rules for deltas.
 func (s *server) openDeltas(open *closers) error {
-	slots := semaphore.NewWeighted(int64(s.cfg.DeltaWorkers))
 	for name := range s.repos {
 		cfg := s.cfg.Repos[name].Deltas.WithDefaults()
 		rules, any := cfg.rules()
 		if !any {
 			continue
 		}
-		m := &deltaMaker{server: s, repo: name, rules: rules, grace: cfg.Grace, slots: slots}
+		m := &deltaMaker{server: s, repo: name, rules: rules, grace: cfg.Grace, engine: cfg.Engine, again: make(chan struct{}, 1)}
 		var err error
-		if m.engine, err = newEngine(cfg.Engine); err != nil {
+		if s.cfg.DeltaWorkers > 0 {
+			if m.maker, err = deltas.OpenEngine(cfg.Engine); err != nil {
+				return fmt.Errorf("repository %s: %w", name, err)
+			}
+		}
+		if m.source, err = deltas.OpenSource(s.repoDir(name)); err != nil {
 			return fmt.Errorf("repository %s: %w", name, err)
 		}
 		dir := filepath.Join(s.cfg.Dir, deltasFolder, name)
@@ -72,17 +74,6 @@ func (s *server) openDeltas(open *closers) error {
 		s.makers[name] = m
 	}
 	return nil
-}
-
-func newEngine(name string) (deltas.Engine, error) {
-	if name == engineFlatpak {
-		return deltas.FindFlatpak()
-	}
-	xz, err := xzrun.Find(xzrun.Balanced())
-	if err != nil {
-		return nil, err
-	}
-	return &deltas.Native{XZ: xz, Workers: 2}, nil
 }
 
 // clear removes what a former run was making.
@@ -104,6 +95,10 @@ func (m *deltaMaker) clear() error {
 func (m *deltaMaker) wantDeltas(ctx context.Context) {
 	if m == nil {
 		return
+	}
+	select {
+	case m.again <- struct{}{}: // the job under way, if there is one, looks again
+	default:
 	}
 	counts, err := m.catalog.JobCounts(ctx)
 	for _, n := range counts {
@@ -147,8 +142,11 @@ type deltaRun struct {
 	repository *repository.Repository
 	results    hubapi.DeltaResults
 
-	ready []readyDelta // made, not published
-	since time.Time    // when the first of them was made
+	asked    map[ostree.DeltaName]bool // what was queued or published by this run
+	pending  int                       // what is queued or being made
+	outcomes chan deltas.Outcome
+	ready    []readyDelta // made, not published
+	since    time.Time    // when the first of them was made
 }
 
 // readyDelta is a delta that is made.
@@ -161,29 +159,33 @@ func (r *deltaRun) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(r.jobLog, format+"\n", args...)
 }
 
+// all queues what is missing, and publishes it as it comes.
 func (r *deltaRun) all(ctx context.Context) error {
-	state, err := r.state()
-	if err != nil {
+	ctx, withdraw := context.WithCancel(ctx)
+	defer withdraw()
+	r.asked, r.outcomes = map[ostree.DeltaName]bool{}, make(chan deltas.Outcome)
+	if err := r.ask(ctx); err != nil {
 		return err
 	}
-	missing := 0
-	for _, d := range state.wanted {
-		if !state.listed[d.Name] {
-			missing++
+	for r.pending > 0 {
+		var full <-chan time.Time
+		if len(r.ready) > 0 {
+			full = time.After(time.Until(r.since.Add(deltaBatch)))
 		}
-	}
-	r.printf("%d static deltas wanted, %d of them missing", len(state.wanted), missing)
-	for _, d := range state.wanted {
-		if state.listed[d.Name] {
-			continue
+		var err error
+		select {
+		case outcome := <-r.outcomes:
+			r.pending--
+			err = r.take(ctx, outcome)
+		case <-r.again:
+			err = r.ask(ctx)
+		case <-full:
+			err = r.publish(ctx)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
 		}
-		if err := r.one(ctx, d, state.stored[d.Name]); err != nil {
+		if err != nil {
 			return err
-		}
-		if len(r.ready) > 0 && time.Since(r.since) > deltaBatch {
-			if err := r.publish(ctx); err != nil {
-				return err
-			}
 		}
 	}
 	if err := r.publish(ctx); err != nil {
@@ -192,43 +194,77 @@ func (r *deltaRun) all(ctx context.Context) error {
 	return r.retire(ctx)
 }
 
-// one makes a delta, or finds it made.
-func (r *deltaRun) one(ctx context.Context, d deltas.Delta, stored bool) error {
-	if head, ok := r.repository.Snapshot().Get(d.Ref); !ok || head.Checksum != d.Name.To {
-		return nil // published anew meanwhile; the next job sees to that
-	}
-	if err := r.slots.Acquire(ctx, 1); err != nil {
+// ask queues what is missing and was not asked for yet.
+func (r *deltaRun) ask(ctx context.Context) error {
+	state, err := r.state()
+	if err != nil {
 		return err
 	}
-	defer r.slots.Release(1)
-	made := hubapi.MadeDelta{Ref: d.Ref, From: hexOf(d.Name.From), To: d.Name.To.String()}
-	if stored && r.whole(d.Name) {
-		// It was published before. What has a name keeps its content.
-		r.add(readyDelta{repository.NewDelta{Name: d.Name, Dir: filepath.Join(r.repoDir(r.repo), filepath.FromSlash(d.Name.Dir()))}, made})
+	var missing []deltas.Delta
+	for _, d := range state.wanted {
+		if !state.listed[d.Name] && !r.asked[d.Name] {
+			missing = append(missing, d)
+		}
+	}
+	if len(missing) > 0 || len(r.asked) == 0 {
+		r.printf("%d static deltas wanted, %d of them missing", len(state.wanted), len(missing))
+	}
+	for _, d := range missing {
+		r.asked[d.Name] = true
+		if state.stored[d.Name] {
+			if r.whole(d.Name) {
+				// It was published before. What has a name keeps its content.
+				dir := filepath.Join(r.repoDir(r.repo), filepath.FromSlash(d.Name.Dir()))
+				r.add(readyDelta{repository.NewDelta{Name: d.Name, Dir: dir}, r.madeOf(d)})
+				continue
+			}
+			if err := r.repository.RemoveDeltas(ctx, []ostree.DeltaName{d.Name}); err != nil {
+				return err
+			}
+		}
+		r.pending++
+		r.deltas.Submit(ctx, r.task(d), func(o deltas.Outcome) {
+			select {
+			case r.outcomes <- o:
+			case <-ctx.Done():
+			}
+		})
+	}
+	return nil
+}
+
+// task is a delta of what is published. Once the ref was published anew, nobody
+// wants it: what takes its place is asked for then.
+func (m *deltaMaker) task(d deltas.Delta) deltas.Task {
+	return deltas.Task{Delta: d, Repo: m.repo, Engine: m.engine, Stale: func() bool {
+		head, ok := m.repos[m.repo].Snapshot().Get(d.Ref)
+		return !ok || head.Checksum != d.Name.To
+	}}
+}
+
+func (m *deltaMaker) madeOf(d deltas.Delta) hubapi.MadeDelta {
+	return hubapi.MadeDelta{Ref: d.Ref, From: hexOf(d.Name.From), To: d.Name.To.String()}
+}
+
+// take takes what became of a task.
+func (r *deltaRun) take(ctx context.Context, o deltas.Outcome) error {
+	d := o.Task.Delta
+	switch {
+	case errors.Is(o.Err, deltas.ErrStale):
+		return nil
+	case o.Err != nil:
+		r.failed(ctx, d.Name, d.Ref, o.Err)
 		return nil
 	}
-	if stored {
-		if err := r.repository.RemoveDeltas(ctx, []ostree.DeltaName{d.Name}); err != nil {
-			return err
-		}
+	made := r.madeOf(d)
+	made.Size, made.Parts, made.Singly, made.Instead = o.Made.Report.Size, o.Made.Report.Parts, o.Made.Report.Singly, o.Made.Report.Instead
+	made.Seconds, made.Worker = o.Made.Seconds, o.Made.Worker
+	by := ""
+	if made.Worker != "" {
+		by = " by " + made.Worker
 	}
-	dir := filepath.Join(r.dir.Root.Name(), d.Name.String())
-	if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
-		return err
-	}
-	begin := time.Now()
-	report, err := r.engine.Make(ctx, r.repoDir(r.repo), d.Name, dir)
-	if err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		r.failed(ctx, d.Name, d.Ref, err)
-		return os.RemoveAll(dir)
-	}
-	made.Seconds = time.Since(begin).Seconds()
-	made.Size, made.Parts, made.Singly, made.Instead = report.Size, report.Parts, report.Singly, report.Instead
-	r.printf("  %s %s: %s instead of %s, in %.1f s", d.Ref, describe(d), sizeOf(report.Size), sizeOf(report.Instead), made.Seconds)
-	r.add(readyDelta{repository.NewDelta{Name: d.Name, Dir: dir}, made})
+	r.printf("  %s %s: %s instead of %s, in %.1f s%s", d.Ref, describe(d), sizeOf(made.Size), sizeOf(made.Instead), made.Seconds, by)
+	r.add(readyDelta{repository.NewDelta{Name: d.Name, Dir: o.Made.Dir}, made})
 	return nil
 }
 
@@ -348,11 +384,7 @@ func (m *deltaMaker) state() (*deltaState, error) {
 	for _, name := range names {
 		s.stored[name] = true
 	}
-	objects, err := ostree.OpenRepo(os.DirFS(m.repoDir(m.repo)))
-	if err != nil {
-		return nil, err
-	}
-	if s.wanted, err = deltas.Wanted(objects, heads, m.rules); err != nil {
+	if s.wanted, err = deltas.Wanted(m.source.Objects, heads, m.rules); err != nil {
 		return nil, err
 	}
 	for _, d := range s.wanted {

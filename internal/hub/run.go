@@ -138,6 +138,11 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 			return nil
 		})
 	}
+	if len(s.makers) > 0 {
+		for range max(0, s.cfg.DeltaWorkers) {
+			group.Go(func() error { s.makeDeltas(stop); return nil })
+		}
+	}
 	for _, t := range s.tellers {
 		group.Go(func() error { s.tell(jobs, stop, t); return nil })
 	}

@@ -6,6 +6,7 @@ import (
 
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/deltas"
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/tree"
 )
@@ -25,6 +26,7 @@ type server struct {
 	tellers   map[string]*teller     // by repository; none without a command
 	gates     map[string]*tokenGate  // by repository; none where nothing needs a token
 	makers    map[string]*deltaMaker // by repository; none without rules for deltas
+	deltas    deltas.Queue           // of all makers
 	trees     *tree.Trees
 	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.

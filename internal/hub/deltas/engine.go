@@ -18,10 +18,46 @@ import (
 
 // Engine makes static deltas. It may be used by several goroutines at once.
 type Engine interface {
-	// Make makes a delta of the repository at repo in the folder dir, which is
-	// there and empty: the files superblock, 0, 1, … Two calls for the same
-	// delta make the same files, if the engine can.
-	Make(ctx context.Context, repo string, name ostree.DeltaName, dir string) (Report, error)
+	// Make makes a delta of commits of repo in the folder dir, which is there and
+	// empty: the files superblock, 0, 1, … Two calls for the same delta make
+	// the same files, if the engine can.
+	Make(ctx context.Context, repo Source, name ostree.DeltaName, dir string) (Report, error)
+}
+
+// Source is the repository of which a delta is made.
+type Source struct {
+	// Objects reads it.
+	Objects *ostree.Repo
+	// Dir is its folder, and Parent that of the repository which has the objects
+	// that are not in it; "" for none.
+	Dir, Parent string
+}
+
+// OpenSource opens a repository that is complete in itself.
+func OpenSource(dir string) (Source, error) {
+	objects, err := ostree.OpenRepo(os.DirFS(dir))
+	return Source{Objects: objects, Dir: dir}, err
+}
+
+// Names of engines, as the configuration and workers use them.
+const (
+	EngineNative  = "native"
+	EngineFlatpak = "flatpak"
+)
+
+// OpenEngine finds the programs that an engine needs.
+func OpenEngine(name string) (Engine, error) {
+	switch name {
+	case EngineFlatpak:
+		return FindFlatpak()
+	case EngineNative:
+		xz, err := xzrun.Find(xzrun.Balanced())
+		if err != nil {
+			return nil, err
+		}
+		return &Native{XZ: xz, Workers: 2}, nil
+	}
+	return nil, fmt.Errorf("%q is no engine for static deltas", name)
 }
 
 // Report says what a delta costs its clients, in bytes.
@@ -47,24 +83,20 @@ type Native struct {
 const maxSingly = 32 << 20
 
 // Make implements [Engine].
-func (n *Native) Make(ctx context.Context, repo string, name ostree.DeltaName, dir string) (Report, error) {
-	r, err := ostree.OpenRepo(os.DirFS(repo))
-	if err != nil {
-		return Report{}, err
-	}
-	commit, err := r.Commit(name.To)
+func (n *Native) Make(ctx context.Context, repo Source, name ostree.DeltaName, dir string) (Report, error) {
+	commit, err := repo.Objects.Commit(name.To)
 	if err != nil {
 		return Report{}, err
 	}
 	request := delta.Request{From: name.From, To: name.To, Timestamp: commit.Timestamp}
-	block, stats, err := delta.Generate(ctx, r, request, folder(dir), delta.Options{
+	block, stats, err := delta.Generate(ctx, repo.Objects, request, folder(dir), delta.Options{
 		Compress: n.XZ.Method, Workers: n.Workers, Fallback: maxSingly,
 	})
 	if err != nil {
 		return Report{}, err
 	}
 	head := block.Encode()
-	if err := os.WriteFile(filepath.Join(dir, "superblock"), head, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, superblockFile), head, 0o644); err != nil {
 		return Report{}, err
 	}
 	return Report{
@@ -97,7 +129,7 @@ func FindFlatpak() (*Flatpak, error) {
 
 // Make implements [Engine]. Flatpak writes into the repository that it reads; so
 // it is given one of its own, with the objects of the other.
-func (f *Flatpak) Make(ctx context.Context, repo string, name ostree.DeltaName, dir string) (report Report, err error) {
+func (f *Flatpak) Make(ctx context.Context, repo Source, name ostree.DeltaName, dir string) (report Report, err error) {
 	own, err := borrow(repo, dir)
 	if err != nil {
 		return Report{}, err
@@ -122,12 +154,25 @@ func (f *Flatpak) Make(ctx context.Context, repo string, name ostree.DeltaName, 
 			return Report{}, err
 		}
 	}
-	return reportOf(dir)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	head, err := root.Stat(superblockFile)
+	if err != nil {
+		return Report{}, err
+	}
+	block, err := readHead(root)
+	if err != nil {
+		return Report{}, err
+	}
+	return reportOf(block, int(head.Size())), nil
 }
 
 // borrow makes a repository inside of dir that has the objects of another one.
-func borrow(repo, dir string) (string, error) {
-	repo, err := filepath.Abs(repo)
+func borrow(repo Source, dir string) (string, error) {
+	objects, err := filepath.Abs(repo.Dir)
 	if err != nil {
 		return "", err
 	}
@@ -137,33 +182,18 @@ func borrow(repo, dir string) (string, error) {
 			return "", err
 		}
 	}
-	const config = "[core]\nrepo_version=1\nmode=archive-z2\n"
+	config := "[core]\nrepo_version=1\nmode=archive-z2\n"
+	if repo.Parent != "" {
+		parent, err := filepath.Abs(repo.Parent)
+		if err != nil {
+			return "", err
+		}
+		config += "parent=" + parent + "\n"
+	}
 	return own, errors.Join(
 		os.WriteFile(filepath.Join(own, "config"), []byte(config), 0o644),
-		os.Symlink(filepath.Join(repo, "objects"), filepath.Join(own, "objects")),
+		os.Symlink(filepath.Join(objects, "objects"), filepath.Join(own, "objects")),
 	)
-}
-
-// reportOf reads what a delta costs from its files.
-func reportOf(dir string) (r Report, err error) {
-	data, err := os.ReadFile(filepath.Join(dir, "superblock"))
-	if err != nil {
-		return r, err
-	}
-	block, err := ostree.ParseSuperblock(data)
-	if err != nil {
-		return r, err
-	}
-	r.Size, r.Parts = uint64(len(data)), len(block.Parts)
-	for _, p := range block.Parts {
-		r.Size += p.Size
-		r.Objects += len(p.Objects)
-	}
-	for _, f := range block.Fallbacks {
-		r.Size += f.Size
-		r.Singly++
-	}
-	return r, nil
 }
 
 func lastLine(out []byte) string {

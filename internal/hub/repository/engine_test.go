@@ -62,10 +62,14 @@ func TestEngines(t *testing.T) {
 // made publishes deltas that an engine makes.
 func (h *hub) made(engine deltas.Engine, names ...ostree.DeltaName) {
 	h.t.Helper()
+	repo, err := deltas.OpenSource(h.opt.Dir)
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	var all []NewDelta
 	for _, name := range names {
 		dir := h.t.TempDir()
-		report, err := engine.Make(h.t.Context(), h.opt.Dir, name, dir)
+		report, err := engine.Make(h.t.Context(), repo, name, dir)
 		if err != nil {
 			h.t.Fatal(err)
 		}
