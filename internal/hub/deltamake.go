@@ -51,6 +51,11 @@ func (m *deltaMaker) folderOf(lease *deltas.Lease) string {
 	return filepath.Join(m.dir.Root.Name(), lease.Task.Name.String()+"."+lease.ID)
 }
 
+// sourceOf is the repository that has the commits of a task.
+func (m *deltaMaker) sourceOf(deltas.Task) (deltas.Source, error) {
+	return m.source, nil
+}
+
 func (m *deltaMaker) make(lease *deltas.Lease, dir string) (made deltas.Made, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -59,7 +64,11 @@ func (m *deltaMaker) make(lease *deltas.Lease, dir string) (made deltas.Made, er
 			err = fmt.Errorf("internal error: %v", cause)
 		}
 	}()
+	source, err := m.sourceOf(lease.Task)
+	if err != nil {
+		return made, err
+	}
 	begin := time.Now()
-	report, err := m.maker.Make(lease.Context(), m.source, lease.Task.Name, dir)
+	report, err := m.maker.Make(lease.Context(), source, lease.Task.Name, dir)
 	return deltas.Made{Dir: dir, Report: report, Seconds: time.Since(begin).Seconds()}, err
 }

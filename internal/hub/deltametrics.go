@@ -8,14 +8,15 @@ import (
 
 // addDeltas makes the counters of static deltas.
 func (m *metrics) addDeltas(reg prometheus.Registerer) {
-	counter := func(name, help string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"repo"})
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"repo"}, labels...))
 		reg.MustRegister(c)
 		return c
 	}
 	m.deltas = counter("freshet_hub_deltas_total", "Static deltas published.")
 	m.deltaBytes = counter("freshet_hub_delta_bytes_total", "Bytes that a client fetches by each of these deltas, summed.")
 	m.deltaSaved = counter("freshet_hub_delta_saved_bytes_total", "Bytes that a client fetches less by each of these deltas than by single objects, summed.")
+	m.deltaLeases = counter("freshet_hub_delta_leases_total", "Static deltas given to workers on other machines, by what came of it: accepted, refused, failed, released or lost.", "result")
 }
 
 // delta counts a delta that was made and published.

@@ -11,20 +11,21 @@ import (
 
 // metrics counts what a hub does, beside the requests that package role counts.
 type metrics struct {
-	jobs       *prometheus.CounterVec
-	jobSeconds *prometheus.HistogramVec
-	jobsNow    *prometheus.GaugeVec
-	waits      *prometheus.GaugeVec
-	publish    *prometheus.HistogramVec
-	told       *prometheus.CounterVec
-	summary    *prometheus.GaugeVec
-	uploaded   prometheus.Counter
-	eventHead  prometheus.Gauge
-	compat     *jobMetrics
-	scrub      *scrubMetrics
-	deltas     *prometheus.CounterVec
-	deltaBytes *prometheus.CounterVec
-	deltaSaved *prometheus.CounterVec
+	jobs        *prometheus.CounterVec
+	jobSeconds  *prometheus.HistogramVec
+	jobsNow     *prometheus.GaugeVec
+	waits       *prometheus.GaugeVec
+	publish     *prometheus.HistogramVec
+	told        *prometheus.CounterVec
+	summary     *prometheus.GaugeVec
+	uploaded    prometheus.Counter
+	eventHead   prometheus.Gauge
+	compat      *jobMetrics
+	scrub       *scrubMetrics
+	deltas      *prometheus.CounterVec
+	deltaBytes  *prometheus.CounterVec
+	deltaSaved  *prometheus.CounterVec
+	deltaLeases *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {

@@ -58,6 +58,14 @@ func (s *server) routes() http.Handler {
 	api("DELETE /repo/{repo}/holds/{id}", s.withRepo(all(publish), s.releaseHold))
 	api("GET /audit", s.with(grant{scopes: []auth.Scope{tokens}}, s.getAudit))
 
+	// Static deltas, made by others.
+	api("POST /delta/lease", s.with(deltaGrant(), s.leaseDelta))
+	api("POST /delta/lease/{lease}", s.withLease(s.extendDelta))
+	api("DELETE /delta/lease/{lease}", s.withLease(s.giveBackDelta))
+	api("POST /delta/lease/{lease}/upload", s.withLease(s.uploadDelta))
+	api("POST /delta/lease/{lease}/finish", s.with(deltaGrant(), s.finishDelta))
+	api("GET /delta/queue", s.with(all(jobs), s.listDeltaQueue))
+
 	// Plain trees.
 	api("GET /tree/{name}", s.withTree(all(upload, download), s.getTree))
 	api("POST /tree/{name}/push", s.withTree(all(upload), s.beginPush))

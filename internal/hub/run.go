@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
@@ -53,6 +54,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	s := &server{
 		cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics),
 		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), tellers: make(map[string]*teller), gates: make(map[string]*tokenGate), makers: make(map[string]*deltaMaker), stopping: ctx,
+		verifiers: semaphore.NewWeighted(verifiersAtOnce),
 	}
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 
+	"golang.org/x/sync/semaphore"
+
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/deltas"
@@ -27,6 +29,7 @@ type server struct {
 	gates     map[string]*tokenGate  // by repository; none where nothing needs a token
 	makers    map[string]*deltaMaker // by repository; none without rules for deltas
 	deltas    deltas.Queue           // of all makers
+	verifiers *semaphore.Weighted    // bounds the deltas that are verified at once
 	trees     *tree.Trees
 	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.

@@ -240,7 +240,8 @@ func (q *Queue) Verdict(id string) (error, bool) { //nolint:revive // the error 
 // Status is a task as people see it.
 type Status struct {
 	Task    Task
-	Worker  string // "": it waits
+	Making  bool // false: it waits
+	Worker  string
 	Since   time.Time
 	Step    string // what the worker does
 	Attempt int
@@ -253,7 +254,7 @@ func (q *Queue) Status() []Status {
 	defer q.mu.Unlock()
 	all := make([]Status, 0, len(q.leases)+len(q.waiting))
 	for _, l := range q.leases {
-		all = append(all, Status{Task: l.Task, Worker: l.Worker, Since: l.Since, Step: l.step, Attempt: l.Attempt})
+		all = append(all, Status{Task: l.Task, Making: true, Worker: l.Worker, Since: l.Since, Step: l.step, Attempt: l.Attempt})
 	}
 	for _, e := range q.waiting {
 		all = append(all, Status{Task: e.task, Attempt: e.attempts})
