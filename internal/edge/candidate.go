@@ -198,12 +198,13 @@ func (t *candidate) fly(path string, n int, old *diskcache.Entry) *flight {
 		call: c, id: c.id, old: old, begun: time.Now(), epoch: e.store.Epoch(), background: true, leaderGone: true, lent: true,
 		ready: make(chan struct{}), landed: make(chan struct{}),
 	}
-	f.request = e.fetchHeader(&c, http.Header{})
+	f.client = http.Header{}
+	f.request = e.fetchHeader(&c, f.client)
 	t.mu.Lock()
 	t.flights = append(t.flights, f)
 	t.mu.Unlock()
 	e.enlive(f)
-	e.wg.Go(func() { e.fly(f, http.Header{}) })
+	e.launch(f)
 	return f
 }
 

@@ -21,7 +21,7 @@
 //	   ├─ stored and fresh, or stale within bounds ───────────► fromEntry
 //	   ├─ known to be missing, a moment ago ──────────────────► fromMemory
 //	   ├─ not to be shared: known from before, Authorization ─► a flight alone
-//	   └─ join a flight, or begin one and lead it to its verdict
+//	   └─ join a flight, or begin one, and wait for its verdict
 //	          origin's header arrives: the verdict frees all who wait
 //	          ├─ fill    body into the store, all read along ─► fromFill
 //	          ├─ entry   304, or checked before it is shown ──► fromEntry
@@ -54,7 +54,8 @@
 // # Promises
 //
 //   - One fetch per object, however many want it. Who leaves takes nobody
-//     along. An answer that cannot be shared frees those who waited for it as
+//     along, and nobody is held by a fetch: a client's leaving, or the end of the
+//     drain time, ends his request at once. An answer that cannot be shared frees those who waited for it as
 //     soon as its header shows that, and is remembered as such for a minute.
 //   - A body is stored only when it is whole: of the length announced, ended as
 //     HTTP ends a body (where rules are on, the end of the connection is no such

@@ -63,6 +63,7 @@ type Edge struct {
 	assembliesMu sync.Mutex
 	assemblies   map[*diskcache.Partial]*assembly // in use
 
+	crew    crew
 	buffers bufferPool      // of bufferSize
 	small   bufferPool      // of streamBuffer
 	spare   allowance       // for windows
@@ -295,10 +296,16 @@ func (e *Edge) site(host string) *site {
 	return e.rest
 }
 
-// Close ends the fetches that are still going on, and gives the store up.
-func (e *Edge) Close() error {
+// end ends all fetches, those that begin later too.
+func (e *Edge) end() {
 	e.stop(&upstream.Error{Reason: upstream.Stopping, Err: errors.New("the edge is ending")})
 	e.endFlights()
+}
+
+// Close ends the fetches that are still going on, and gives the store up.
+func (e *Edge) Close() error {
+	e.end()
+	e.crew.end()
 	e.wg.Wait()
 	for _, s := range e.all {
 		s.origin.Close()

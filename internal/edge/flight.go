@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"maps"
 	"math"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -17,15 +19,14 @@ import (
 )
 
 // flight is one request to the origin on behalf of all who want the same. No
-// client's leaving ends it: it has a context of its own, and the goroutine of
-// its leader serves it until there is a verdict, whether or not his client is
-// still there. What remains then, a body that is not at hand, moves in a
-// goroutine of its own.
+// client's leaving ends it, nor is any client held by it: it has a context and a
+// goroutine of its own (see [crew]).
 //
 // As soon as the header is there, ready is closed and verdict says what it
 // means for those who wait.
 type flight struct {
-	call    call // the leader's
+	call    call        // the leader's
+	client  http.Header // of the leader's request; nobody changes it
 	request http.Header
 	id      diskcache.ID // the place in the table of flights
 	old     *diskcache.Entry
@@ -68,11 +69,8 @@ type flight struct {
 	kept *diskcache.Entry // what became of the fill; written before landed is closed
 
 	interims interims // 1xx that came before
-	tell     *direct  // passes them on to the leader, nil if he waits like others
 
-	// Of the goroutine that flies.
-	rest  func() // what is to be done after the verdict: a body to be moved. May be nil.
-	short bool   // the rest does not wait for anybody
+	rest func() // what is to be done after the header was judged: a body to be moved. May be nil.
 
 	mu         sync.Mutex
 	leaderGone bool
@@ -102,8 +100,7 @@ const (
 
 // join returns the flight for the call, and whether the caller is its leader.
 //
-// A leader flies it ([reply.lead]). Without one (background) the answer is for
-// the store alone, and a goroutine does.
+// Without a leader (background) the answer is for the store alone.
 //
 // seen is the state of old that the caller found wanting. If a flight has
 // landed since then, there is nothing to fetch: f is nil, and the caller looks
@@ -127,14 +124,12 @@ func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.En
 		f.call.req = httpcache.Directives{} // what this client wishes is for this client
 		f.call.from = ""
 	}
-	f.request = e.fetchHeader(c, header)
+	f.client, f.request = header, e.fetchHeader(c, header)
 	f.shared = len(header["Authorization"]) == 0 && !c.personal(header)
 	f.budget = budgetOf(r.Context())
 	e.flights[id] = f
 	e.enliveLocked(f)
-	if background {
-		e.wg.Go(func() { e.fly(f, header) }) //nolint:contextcheck // the flight has its own
-	}
+	e.launch(f) //nolint:contextcheck // the flight has its own
 	return f, !background
 }
 
@@ -207,42 +202,21 @@ func (e *Edge) settled(f *flight) {
 	close(f.ready)
 }
 
-// fly asks the origin and does what its answer demands.
-func (e *Edge) fly(f *flight, client http.Header) {
+// fly asks the origin and does what its answer demands. A panic is the end of
+// this flight, not of the edge.
+func (e *Edge) fly(f *flight) {
 	defer e.landed(f)
-	e.advance(f, client, true)
-}
-
-// lead flies in the goroutine of the request that began the flight, until there
-// is a verdict: most answers are short, and a goroutine is dear.
-func (rp *reply) lead(f *flight) {
-	e := rp.e
-	e.wg.Add(1)
-	defer e.wg.Done()
 	defer func() {
-		if f.rest == nil {
-			e.landed(f)
-			return
+		if p := recover(); p != nil {
+			e.log.ErrorContext(e.ctx, "a fetch panics", slog.String("uri", f.call.uri), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
-		e.wg.Go(func() {
-			defer e.landed(f)
-			f.rest()
-		})
 	}()
-	f.tell = &direct{rp: rp}
-	e.advance(f, rp.r.Header, false)
-	f.tell.end()
-}
-
-// advance flies to the end or, if it is not to wait for more than the verdict,
-// until something that waits is all that remains.
-func (e *Edge) advance(f *flight, client http.Header, wait bool) {
 	for {
-		e.ascend(f, client)
-		if f.rest == nil || !wait && !f.short {
+		e.ascend(f)
+		rest := f.rest
+		if rest == nil {
 			return
 		}
-		rest := f.rest
 		f.rest = nil
 		if rest(); !f.anew {
 			return
@@ -254,8 +228,8 @@ func (e *Edge) advance(f *flight, client http.Header, wait bool) {
 
 var errBrokeOff = &upstream.Error{Reason: upstream.Stopping, Err: errors.New("the fetch broke off")}
 
-// landed is the end of a flight. If that is a panic, which a server of HTTP
-// survives, nobody is to wait for ever.
+// landed is the end of a flight, however it came: nobody waits for it any more,
+// and nothing of the origin is held.
 func (e *Edge) landed(f *flight) {
 	if f.fill != nil {
 		f.fill.finish(errBrokeOff)
@@ -303,7 +277,8 @@ func (e *Edge) endFlights() {
 // ascend asks an origin, and settles what its answer means. If there is more to
 // do, that is in f.rest; if it is done, f.anew says that another origin is to be
 // asked.
-func (e *Edge) ascend(f *flight, client http.Header) {
+func (e *Edge) ascend(f *flight) {
+	client := f.client
 	if f.old != nil {
 		httpcache.SetValidators(f.request, f.old.Meta().Header)
 	}
@@ -362,9 +337,6 @@ func (e *Edge) askFor(f *flight) (*http.Response, error) {
 
 // interim takes an interim answer of the origin. h becomes the flight's.
 func (f *flight) interim(status int, h http.Header) {
-	if f.tell != nil {
-		f.tell.add(status, h)
-	}
 	f.interims.add(status, h) // from now on others read it
 }
 

@@ -75,8 +75,7 @@ func (rp *reply) interim(in interim) {
 	maps.Copy(h, final)
 }
 
-// await waits for the verdict of a flight that another request leads, and passes
-// on what comes before it.
+// await waits for the verdict of a flight, and passes on what comes before it.
 // It reports false if the client leaves first.
 func (rp *reply) await(f *flight) bool {
 	gone := rp.r.Context().Done()

@@ -52,9 +52,14 @@ func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, 
 		e.alone(f, resp)
 		return
 	}
-	f.rest, f.short = func() { e.pump(f, resp) }, f.early || upstream.AtHand(resp.Body, resp.ContentLength)
 	f.verdict = verdictFill
-	if !f.early {
+	switch {
+	case f.early:
+		f.rest = func() { e.pump(f, resp) }
+	case upstream.AtHand(resp.Body, resp.ContentLength): // it is over at once: those who wait are woken once
+		f.rest = func() { e.pump(f, resp); close(f.ready) }
+	default:
+		f.rest = func() { e.pump(f, resp) }
 		close(f.ready)
 	}
 }
@@ -182,7 +187,6 @@ func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directiv
 		if fresh.UsableOnError() && f.call.onStatus(st) { // nobody wants the body
 			e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
 			f.rest = func() { _, _ = remember(f, resp, cc, got) } // to the end, for the next request on the connection
-			f.short = upstream.AtHand(resp.Body, resp.ContentLength)
 			return
 		}
 	}

@@ -88,8 +88,9 @@ func (s *site) passHeaderOf(r *http.Request) http.Header {
 // flyAlone makes a flight that only the caller, who leads it, and every purge
 // know.
 func (e *Edge) flyAlone(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry) *flight {
-	f := &flight{call: *c, request: e.fetchHeader(c, r.Header), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{}), landed: make(chan struct{})}
+	f := &flight{call: *c, client: r.Header, request: e.fetchHeader(c, r.Header), id: id, old: old, begun: time.Now(), epoch: e.store.Epoch(), ready: make(chan struct{}), landed: make(chan struct{})}
 	e.enlive(f)
+	e.launch(f)
 	return f
 }
 

@@ -137,11 +137,11 @@ func (e *Edge) takePart(f *flight, client http.Header, resp *http.Response, aske
 	e.solo.drop(f.id)
 	f.verdict = verdictEntry
 	e.settled(f)
-	f.rest, f.short = func() {
+	f.rest = func() {
 		err := run.of.take(run, resp.Body, run.start()-part.Start)
 		_ = resp.Body.Close() // read to its end, or broken
 		e.endRun(run, err)
-	}, false
+	}
 	return partTaken
 }
 

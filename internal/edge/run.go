@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -89,6 +90,9 @@ func (e *Edge) serve(ctx context.Context, d *doors, access *role.Access, metrics
 	front := &front{e: e, access: access, hots: newHots(), altSvc: d.altSvc()}
 	all := access.Wrap(e.gated(e, d.certificates, front.altSvc))
 	group, ctx := errgroup.WithContext(ctx)
+	served := make(chan struct{})
+	defer close(served)
+	context.AfterFunc(ctx, func() { e.endLate(served) })
 	if d.tcp != nil {
 		refused := func(r *h1.Refused) { noteRefused(access, r) } //nolint:contextcheck // it is of no request
 		srv := h1.Server{
@@ -110,6 +114,18 @@ func (e *Edge) serve(ctx context.Context, d *doors, access *role.Access, metrics
 		group.Go(func() error { return door.serve(ctx) })
 	}
 	return group.Wait()
+}
+
+// endLate ends the fetches if they outlast the drain time. The clients are cut
+// then, and no answer is to wait for an origin any more.
+func (e *Edge) endLate(served <-chan struct{}) {
+	late := time.NewTimer(role.DrainTimeout)
+	defer late.Stop()
+	select {
+	case <-late.C:
+		e.end()
+	case <-served:
+	}
 }
 
 // noteRefused records what was no request. It is of no site.

@@ -96,9 +96,6 @@ func (rp *reply) serve() {
 			return
 		}
 		f, leader := e.join(c, r, id, entry, seen, false)
-		if leader {
-			rp.lead(f)
-		}
 		if f != nil && rp.settle(f, leader) {
 			return
 		}
@@ -173,7 +170,7 @@ func (rp *reply) staleBecause(err error) {
 // what it brought. It reports false if the request must begin anew.
 func (rp *reply) settle(f *flight, leader bool) bool {
 	r := rp.r
-	if leader && r.Context().Err() != nil || !leader && !rp.await(f) {
+	if !rp.await(f) {
 		if leader {
 			rp.e.leave(f)
 		}
@@ -308,7 +305,6 @@ func (rp *reply) alone(id diskcache.ID, old *diskcache.Entry) {
 		return
 	}
 	f := e.flyAlone(c, r, id, old)
-	rp.lead(f)
 	if !rp.settle(f, true) {
 		rp.pass()
 	}
