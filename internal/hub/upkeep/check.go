@@ -115,6 +115,7 @@ type checker struct {
 	opt  CheckOptions
 	dir  durable.Dir
 	repo *ostree.Repo
+	fix  repairer
 	keys *sign.Verifier // nil: unknown
 
 	before remembered // what the last sound check saw
@@ -139,7 +140,7 @@ func (c *checker) run(ctx context.Context, path string) (_ Report, err error) {
 	if c.repo, err = ostree.OpenRepo(os.DirFS(path)); err != nil {
 		return c.report, err
 	}
-	if err := c.loadKeys(); err != nil {
+	if err := errors.Join(c.loadKeys(), c.prepareRepair()); err != nil {
 		return c.report, err
 	}
 	if c.opt.Incremental {
@@ -210,7 +211,7 @@ func (c *checker) bad(ctx context.Context, name ostree.ObjectName, cause error, 
 	if errors.Is(cause, fs.ErrNotExist) {
 		p.Kind, p.Error = KindMissing, "it is not there"
 	}
-	if err := c.repairObject(ctx, name); err == nil {
+	if err := c.fix.object(ctx, name, c.verifyDetached); err == nil {
 		p.Repaired = true
 		c.sound.Add(name)
 		delete(c.broken, name)

@@ -165,12 +165,10 @@ func (c *checker) checkPart(ctx context.Context, block *ostree.Superblock, part 
 // badFile is bad for a file of a static delta.
 func (c *checker) badFile(ctx context.Context, path string, cause error, verify func(io.Reader) error) bool {
 	p := Problem{Kind: KindDelta, Path: path, Error: cause.Error()}
-	if c.opt.Repair != nil && !c.opt.DryRun {
-		if err := repairFile(ctx, c.dir, c.opt.Repair, path, verify); err == nil {
-			p.Repaired = true
-		} else {
-			p.Failure = err.Error()
-		}
+	if err := c.fix.file(ctx, path, verify); err == nil {
+		p.Repaired = true
+	} else if !errors.Is(err, errNoRepair) {
+		p.Failure = err.Error()
 	}
 	c.found(p)
 	return p.Repaired

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
+	"sync/atomic"
+	"time"
 
 	"freshet/internal/durable"
 	"freshet/internal/hub/repolock"
@@ -35,29 +38,79 @@ func (s *HTTPSource) Open(ctx context.Context, path string) (io.ReadCloser, erro
 	return s.files.Get(ctx, path)
 }
 
-// errNoRepair says that nobody wanted a repair.
-var errNoRepair = errors.New("there is nothing to repair it from")
-
 // errUnnamed says that the name of a file does not tell its content.
 var errUnnamed = errors.New("its name does not tell what is in it")
 
-// repairObject fetches an object and puts it in the place of what is there.
-func (c *checker) repairObject(ctx context.Context, name ostree.ObjectName) error {
-	if c.opt.Repair == nil || c.opt.DryRun {
-		return errNoRepair
-	}
-	return repairObject(ctx, c.dir, c.opt.Repair, name, c.verifyDetached)
+// errNoRepair says that nobody wanted a repair.
+var errNoRepair = errors.New("there is nothing to repair it from")
+
+const (
+	// incoming is the folder, below a repository, of files that are being fetched.
+	incoming = ".upkeep/incoming"
+	// maxIncoming is the age of files there that a killed process has left.
+	maxIncoming = 24 * time.Hour
+	// maxFetched bounds a file that is fetched; what can be larger is no object that
+	// anybody has.
+	maxFetched = 16 << 30
+
+	// A source that sends less than stallBytes in stallTime is given up.
+	stallTime  = 30 * time.Second
+	stallBytes = 16 << 10
+
+	// A fetch that fails is tried so often, with pauses that begin with fetchPause and
+	// double. Then the source is left alone, from minRest to maxRest.
+	fetchAttempts = 3
+	fetchPause    = time.Second
+	minRest       = 30 * time.Second
+	maxRest       = 10 * time.Minute
+)
+
+// errStalled is the end of a fetch that got nowhere.
+var errStalled = fmt.Errorf("it sent less than %d bytes in %v", stallBytes, stallTime)
+
+// repairer replaces files of a repository by those of a source. It is for one
+// goroutine.
+type repairer struct {
+	dir  durable.Dir
+	from Source // nil: nothing is repaired
+
+	rest    time.Duration // of the source, after the last failure
+	resting time.Time     // until when
+	cause   error
 }
 
-// repairObject fetches an object from a source into the repository. Detached
-// metadata, which has no name of its own, is right when detached says so.
-func repairObject(ctx context.Context, dir durable.Dir, from Source, name ostree.ObjectName, detached func(ostree.Checksum, []byte) error) error {
-	return repairFile(ctx, dir, from, name.Path(), func(r io.Reader) error {
+// prepareRepair gets ready for what the options say of repairs.
+func (c *checker) prepareRepair() error {
+	if c.opt.Repair == nil || c.opt.DryRun {
+		return nil
+	}
+	c.fix = repairer{dir: c.dir, from: c.opt.Repair}
+	return c.fix.sweep()
+}
+
+// sweep removes what killed processes left long ago.
+func (r *repairer) sweep() error {
+	entries, err := fs.ReadDir(r.dir.Root.FS(), incoming)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		if info, infoErr := entry.Info(); infoErr == nil && time.Since(info.ModTime()) > maxIncoming {
+			err = errors.Join(err, r.dir.Remove(incoming+"/"+entry.Name()))
+		}
+	}
+	return err
+}
+
+// object replaces an object. Detached metadata, which has no name of its own, is
+// right when detached says so.
+func (r *repairer) object(ctx context.Context, name ostree.ObjectName, detached func(ostree.Checksum, []byte) error) error {
+	return r.file(ctx, name.Path(), func(body io.Reader) error {
 		if name.Type != ostree.TypeCommitMeta {
-			_, err := ostree.VerifyObject(name, r)
+			_, err := ostree.VerifyObject(name, body)
 			return err
 		}
-		data, err := readBounded(r)
+		data, err := readBounded(body)
 		if err != nil {
 			return err
 		}
@@ -65,30 +118,157 @@ func repairObject(ctx context.Context, dir durable.Dir, from Source, name ostree
 	})
 }
 
-// repairFile fetches a file from a source into the repository: whole and durable,
-// once verify has read it to its end and accepted it, or not at all.
-func repairFile(ctx context.Context, dir durable.Dir, from Source, file string, verify func(io.Reader) error) (err error) {
-	body, err := from.Open(ctx, file)
+// file replaces a file: whole and durable, once verify has read it to its end and
+// accepted it, or not at all. The lock of the repository is held for the last step
+// only. A source that failed again and again is left alone for a while.
+func (r *repairer) file(ctx context.Context, file string, verify func(io.Reader) error) error {
+	if r.from == nil {
+		return errNoRepair
+	}
+	if time.Now().Before(r.resting) {
+		return fmt.Errorf("the source is left alone until %s: %w", r.resting.Format(time.TimeOnly), r.cause)
+	}
+	for attempt := range fetchAttempts {
+		temp, err := r.fetch(ctx, file, verify)
+		if err == nil {
+			r.rest = 0
+			return r.place(ctx, temp, file)
+		}
+		if ctx.Err() != nil || !isTransient(err) {
+			return err
+		}
+		r.cause = err
+		if attempt == fetchAttempts-1 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(fetchPause << attempt):
+		}
+	}
+	r.rest = min(max(2*r.rest, minRest), maxRest)
+	r.resting = time.Now().Add(r.rest)
+	return r.cause
+}
+
+// isTransient tells whether another attempt may bring what one did not.
+func isTransient(err error) bool {
+	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errLies)
+}
+
+// errLies says that a source has something else.
+var errLies = errors.New("what the source has is not it")
+
+// fetch receives a file and returns the name that it has meanwhile.
+func (r *repairer) fetch(ctx context.Context, file string, verify func(io.Reader) error) (temp string, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	body, err := r.from.Open(ctx, file)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer body.Close() //nolint:errcheck // read only
-	lock, err := repolock.Shared(ctx, dir.Root)
+	if err := r.dir.MkdirAll(incoming, 0o750); err != nil {
+		return "", err
+	}
+	temp = path.Join(incoming, durable.TempName())
+	f, err := r.dir.Create(temp, 0o644)
 	if err != nil {
-		return err
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), r.dir.Remove(temp))
+		}
+	}()
+	in := &arriving{r: io.LimitReader(body, maxFetched+1), w: f}
+	defer in.watch(func() { cancel(errStalled); _ = body.Close() })()
+	if err := verify(in); err != nil {
+		return temp, in.failure(ctx, err)
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return temp, in.failure(ctx, err)
+	}
+	if err := f.Sync(); err != nil {
+		return temp, err
+	}
+	return temp, f.Close()
+}
+
+// place gives a file that was fetched its name.
+func (r *repairer) place(ctx context.Context, temp, file string) (err error) {
+	lock, err := repolock.Shared(ctx, r.dir.Root)
+	if err != nil {
+		return errors.Join(err, r.dir.Remove(temp))
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
-	if err := dir.MkdirAll(path.Dir(file), 0o755); err != nil {
+	if err = r.dir.MkdirAll(path.Dir(file), 0o755); err == nil {
+		err = r.dir.Rename(temp, file)
+	}
+	if err != nil {
+		return errors.Join(err, r.dir.Remove(temp))
+	}
+	return r.dir.SyncDir(path.Dir(file))
+}
+
+// arriving is a file that is being received: what is read of it is written too.
+type arriving struct {
+	r     io.Reader
+	w     io.Writer
+	n     atomic.Int64
+	ended error // why it did not arrive, but for the end of the source
+}
+
+// Read implements io.Reader.
+func (a *arriving) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		a.ended = err
+	}
+	if a.n.Add(int64(n)) > maxFetched {
+		return 0, fmt.Errorf("%w: %w", errLies, ostree.ErrTooLarge)
+	}
+	if _, err := a.w.Write(p[:n]); err != nil {
+		a.ended = err
+		return 0, err
+	}
+	return n, err
+}
+
+// watch calls stalled once the file does not get on, until stop is called.
+func (a *arriving) watch(stalled func()) (stop func()) {
+	ended := make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(stallTime)
+		defer ticker.Stop()
+		for before := int64(0); ; {
+			select {
+			case <-ended:
+				return
+			case <-ticker.C:
+			}
+			now := a.n.Load()
+			if now-before < stallBytes {
+				stalled()
+				return
+			}
+			before = now
+		}
+	}()
+	return func() { close(ended) }
+}
+
+// failure tells why a file was not accepted: the source ended early, or has
+// something else.
+func (a *arriving) failure(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case a.ended != nil:
 		return err
 	}
-	return dir.Write(file, 0o644, func(w io.Writer) error {
-		tee := io.TeeReader(body, w)
-		if err := verify(tee); err != nil {
-			return fmt.Errorf("what the source has: %w", err)
-		}
-		_, err := io.Copy(io.Discard, tee)
-		return err
-	})
+	return fmt.Errorf("%w: %w", errLies, err)
 }
 
 // readBounded reads metadata to its end.

@@ -79,7 +79,7 @@ func scrub(ctx context.Context, path string, c *checker, opt ScrubOptions) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, c.dir.Root.Close()) }()
-	if err := c.loadKeys(); err != nil {
+	if err := errors.Join(c.loadKeys(), c.prepareRepair()); err != nil {
 		return err
 	}
 	state, err := readScrub(c.dir)
