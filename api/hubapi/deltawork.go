@@ -32,6 +32,11 @@ func DeltaLeasePathOf(lease string, below ...string) string {
 type DeltaLeaseRequest struct {
 	// Worker names the one who asks, for people.
 	Worker string `json:"worker"`
+	// ID is that of the worker's folder, which one process uses at a time, and Run that
+	// of the process: when a new one asks, leases of the former are over at once.
+	// Both may be "".
+	ID  string `json:"id,omitempty"`
+	Run string `json:"run,omitempty"`
 	// Engines are those that it has, "native" and "flatpak"; none means "native".
 	Engines []string `json:"engines,omitempty"`
 	// Wait is how many seconds to wait when there is none to make; at most 60.

@@ -58,7 +58,7 @@ the configuration file (freshet config default).`,
 	}
 	flags.register(cmd)
 	cmd.AddCommand(newHubNodesCommand(), newHubKeysCommand(), newHubTreeCommand(), newHubImportCommand())
-	cmd.AddCommand(newHubFsckCommand(), newHubPruneCommand())
+	cmd.AddCommand(newHubFsckCommand(), newHubPruneCommand(), newHubDeltaWorkerCommand())
 	cmd.AddCommand(newHubPublishesCommand(), newHubRollbackCommand(), newHubUnpublishCommand(),
 		newHubHoldCommand(), newHubHoldsCommand(), newHubReleaseCommand(), newHubAuditCommand())
 	f := cmd.Flags()

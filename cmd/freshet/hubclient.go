@@ -23,10 +23,15 @@ type hubClient struct {
 
 // register adds the flags; scope says in the help what the token must have.
 func (c *hubClient) register(cmd *cobra.Command, scope string) {
+	c.registerURL(cmd, scope)
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "print the hub's answer")
+}
+
+// registerURL adds the flags that say which hub, and who asks.
+func (c *hubClient) registerURL(cmd *cobra.Command, scope string) {
 	f := cmd.Flags()
 	f.StringVar(&c.hub, "hub", "", "URL of the hub (default $FRESHET_HUB)")
 	f.StringVar(&c.tokenFile, "token-file", "", "file with a token that has the scope "+scope+" (default: $"+tokenVariable+")")
-	f.BoolVar(&c.asJSON, "json", false, "print the hub's answer")
 }
 
 // client speaks with the hub that the flags name.

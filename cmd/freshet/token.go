@@ -137,7 +137,7 @@ The secret is read, never made: the hub makes it at its first start.`,
 func (t *tokenFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&t.claims.Name, "name", "", "for whom the token is; it stands in logs")
-	f.StringVar(&t.claims.Sub, "sub", "build", `what it is about: "build", "build/N", or "" for managing tokens`)
+	f.StringVar(&t.claims.Sub, "sub", "build", `what it is about: "build", "build/N", "delta" for a delta worker, or "" for managing tokens`)
 	f.StringSliceVar(&t.scopes, "scope", []string{"build", "upload", "publish", "download", "jobs"}, "what it allows (repeatable)")
 	f.StringSliceVar(&t.claims.Prefixes, "prefix", nil, "ids it allows, org.a allows org.a and org.a.* (repeatable); default: all")
 	f.StringSliceVar(&t.claims.Apps, "app", nil, "exact ids it allows (repeatable)")

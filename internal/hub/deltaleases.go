@@ -19,6 +19,7 @@ import (
 	"freshet/internal/auth"
 	"freshet/internal/hub/deltas"
 	"freshet/internal/ostree"
+	"freshet/internal/role"
 )
 
 const (
@@ -66,9 +67,13 @@ func (s *server) leaseDelta(w http.ResponseWriter, r *http.Request, claims *auth
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)()
-	lease, err := s.deltas.Take(ctx, s.remoteWorker(claims, workerName(claims, request.Worker), func(t deltas.Task) bool {
+	worker := s.remoteWorker(claims, workerName(claims, request.Worker), func(t deltas.Task) bool {
 		return slices.Contains(request.Engines, t.Engine)
-	}))
+	})
+	if request.ID != "" {
+		worker.ID, worker.Run = bearer(claims)+"/"+request.ID, request.Run
+	}
+	lease, err := s.deltas.Take(ctx, worker)
 	w.Header().Set("Cache-Control", "no-store")
 	if err != nil {
 		writeJSON(w, http.StatusOK, hubapi.DeltaLease{})
@@ -350,6 +355,19 @@ func (s *server) judge(lease *deltas.Lease, seconds float64) error {
 		}
 		s.leaseEnded(lease, leaseAccepted)
 		return made, nil
+	})
+}
+
+// makesDeltas tells whether a request is that of a worker which makes a delta of a
+// build, or with 0 of the repository: it may read what others need a token for.
+func (s *server) makesDeltas(r *http.Request, repo string, build int64) bool {
+	claims, err := s.authority.Authenticate(r.Context(), r.Header.Get("Authorization"))
+	if err != nil || allow(claims, deltaGrant().sub, deltaGrant().scopes) != nil || claims.AllowRepo(repo) != nil {
+		return false
+	}
+	role.Annotate(r, tokenAttr(claims))
+	return slices.ContainsFunc(s.deltas.Status(), func(one deltas.Status) bool {
+		return one.Task.Repo == repo && one.Task.Build == build && one.Making
 	})
 }
 

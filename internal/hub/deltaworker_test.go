@@ -3,6 +3,7 @@ package hub_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -343,5 +344,32 @@ func TestDeltaLeaseRights(t *testing.T) {
 	a := h.json(http.MethodPost, hubapi.DeltaLeasePathOf(lease.Lease), h.token(deltaClaims()), hubapi.DeltaProgress{Step: "thinking"})
 	if e := decode[hubapi.DeltaExtended](t, a); e.Expires != 60 || h.queue()[0].Step != "thinking" {
 		t.Errorf("extended %s", a.body)
+	}
+}
+
+// A worker may fetch what others need a token for, of what it makes a delta of, as
+// long as it does.
+func TestDeltaWorkerPassesTheGate(t *testing.T) {
+	peertest.Require(t, "xz")
+	secret := filepath.Join(t.TempDir(), "repo-secret") // that of downloads is another one
+	if err := os.WriteFile(secret, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := startHub(t, hub.Config{DeltaWorkers: -1, RepoSecretFile: secret, Repos: map[string]hub.RepoConfig{"stable": {
+		RequireAuthForTokenTypes: []int32{0}, Deltas: hub.DeltasConfig{AppstreamDepth: -1, Rules: []hub.DeltaRule{{Depth: 1}}},
+	}}})
+	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
+	commit := "/repo/stable/" + ostree.ObjectName{Checksum: commitOf(t, h.head(helloRef)), Type: ostree.TypeCommit}.Path()
+	h.eventually("the queue", func() bool { return len(h.queue()) == 1 })
+	worker := []string{"Authorization", "Bearer " + h.token(deltaClaims())}
+	if a := h.get(commit, worker...); a.status == http.StatusOK {
+		t.Error("a worker without a lease gets the commit")
+	}
+	h.background(h.worker(t.TempDir(), nil))
+	if results, log := h.lastDeltas(1); len(results.Deltas) != 1 {
+		t.Errorf("results %+v\n%s", results, log)
+	}
+	if a := h.get(commit, worker...); a.status == http.StatusOK {
+		t.Error("a worker without a lease gets the commit")
 	}
 }

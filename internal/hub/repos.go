@@ -40,7 +40,7 @@ func (s *server) serveBuildRepo(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !build.PublicDownload {
+	if !build.PublicDownload && !s.makesDeltas(r, build.Repo, build.ID) {
 		if err := s.allowDownload(r, build); err != nil {
 			return err
 		}

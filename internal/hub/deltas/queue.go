@@ -52,6 +52,8 @@ var (
 	ErrLeaseLost = errors.New("the lease is over")
 	// errExpired is why a task went back to the queue whose worker was not heard of.
 	errExpired = errors.New("the worker was not heard of in time")
+	// errDied is the same, when the worker was begun anew.
+	errDied = errors.New("the worker died")
 )
 
 // MaxAttempts is how often a task is given to workers that are not part of the hub
@@ -147,6 +149,9 @@ func (q *Queue) withdraw(e *queued) {
 // Worker is who takes tasks.
 type Worker struct {
 	Name string
+	// ID is that of the worker's folder, and Run that of the process which uses it. A
+	// new one says that the former is dead: its leases are over. "" says nothing.
+	ID, Run string
 	// TTL is how long a lease lives after it was taken or extended; 0: until it is
 	// ended.
 	TTL time.Duration
@@ -160,6 +165,7 @@ type Worker struct {
 
 // Take waits for a task for the worker. The error is that of ctx, when it ends.
 func (q *Queue) Take(ctx context.Context, w Worker) (*Lease, error) {
+	q.bury(w)
 	for {
 		l, stale, changed := q.pick(w)
 		for _, e := range stale {
@@ -172,6 +178,26 @@ func (q *Queue) Take(ctx context.Context, w Worker) (*Lease, error) {
 		case <-changed:
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// bury ends the leases of former runs of a worker.
+func (q *Queue) bury(w Worker) {
+	if w.ID == "" {
+		return
+	}
+	q.mu.Lock()
+	var dead []*Lease
+	for _, l := range q.leases {
+		if l.holder.ID == w.ID && l.holder.Run != w.Run && l.judge == nil {
+			dead = append(dead, l)
+		}
+	}
+	q.mu.Unlock()
+	for _, l := range dead {
+		if l.Fail(errDied, true) == nil {
+			l.lose(errDied)
 		}
 	}
 }

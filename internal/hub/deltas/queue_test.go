@@ -133,6 +133,24 @@ func TestQueueExpires(t *testing.T) {
 	})
 }
 
+// A worker that was begun anew has no leases of before.
+func TestQueueBuries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := bench{t: t}
+		b.submit(t.Context(), task(1), task(2), task(3))
+		w := deltas.Worker{ID: "a", Run: "1", TTL: time.Minute}
+		dead := b.take(w)
+		alive := b.take(deltas.Worker{ID: "b", Run: "1", TTL: time.Minute})
+		w.Run = "2"
+		again := b.take(w)
+		b.take(w)
+		if again.Task.Name != dead.Task.Name || again.Attempt != 2 || dead.Extend("") == nil || alive.Extend("") != nil || again.Extend("") != nil {
+			t.Errorf("attempt %d, dead %v, alive %v, again %v", again.Attempt, dead.Extend(""), alive.Extend(""), again.Extend(""))
+		}
+	})
+}
+
 // The lease does not expire while the work is judged, and whoever asks again gets
 // the same verdict.
 func TestQueueJudges(t *testing.T) {

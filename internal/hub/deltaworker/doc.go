@@ -9,6 +9,8 @@
 //
 // Everything lies below one directory, which one worker uses at a time:
 //
+//	id          tells the hub that a worker was begun anew, and its former leases
+//	            are over
 //	lock        held while a worker runs
 //	repo/       an archive repository without refs: what was fetched. What was not
 //	            used for longest goes when it grows too large.
@@ -17,6 +19,6 @@
 //	            one is leased again, after the hub or the worker were restarted, it
 //	            is uploaded and not made again.
 //
-// A worker may be killed at any moment. Its lease expires, and the hub gives the
-// delta to somebody else, or to the worker when it is back.
+// A worker may be killed at any moment. The hub gives the delta to the worker when it
+// is back, or to somebody else when the lease has expired.
 package deltaworker

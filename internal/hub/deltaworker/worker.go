@@ -2,11 +2,12 @@ package deltaworker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -78,6 +79,8 @@ type worker struct {
 	log     *slog.Logger
 	metrics *metrics
 	cache   *cache
+	id      string // of the folder
+	run     string // of this process
 
 	mu    sync.Mutex
 	tries int // failures in a row
@@ -97,10 +100,24 @@ func (w *worker) open(client *http.Client) (unlock func() error, err error) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", w.cfg.Dir, err), dir.Root.Close())
 	}
 	unlock = func() error { return errors.Join(lock.Close(), dir.Root.Close()) }
-	if err := w.prepare(client); err != nil {
+	w.run = rand.Text()
+	if w.id, err = folderID(dir); err == nil {
+		err = w.prepare(client)
+	}
+	if err != nil {
 		return nil, errors.Join(err, unlock())
 	}
 	return unlock, nil
+}
+
+// folderID is the name of a folder, which it gets at its first use.
+func folderID(dir durable.Dir) (string, error) {
+	id, err := dir.Root.ReadFile("id")
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(id) == 0 {
+		id = []byte(rand.Text())
+		err = dir.WriteFile("id", id, 0o644)
+	}
+	return string(id), err
 }
 
 func (w *worker) prepare(client *http.Client) (err error) {
@@ -145,7 +162,7 @@ func (w *worker) engines() []string {
 
 // work makes one delta after the other.
 func (w *worker) work(ctx context.Context) error {
-	request := hubapi.DeltaLeaseRequest{Worker: w.cfg.Name, Engines: w.engines(), Wait: int(pollWait.Seconds())}
+	request := hubapi.DeltaLeaseRequest{Worker: w.cfg.Name, ID: w.id, Run: w.run, Engines: w.engines(), Wait: int(pollWait.Seconds())}
 	if w.cfg.Once {
 		request.Wait = 0
 	}
@@ -200,7 +217,7 @@ func (w *worker) failed() time.Duration {
 	defer w.mu.Unlock()
 	d := min(minPause<<min(w.tries, 16), maxPause)
 	w.tries++
-	return d/2 + rand.N(d/2+1)
+	return d/2 + mathrand.N(d/2+1)
 }
 
 // noFolder passes over that a folder is not there.
