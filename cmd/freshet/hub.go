@@ -61,6 +61,7 @@ the configuration file (freshet config default).`,
 	cmd.AddCommand(newHubFsckCommand(), newHubPruneCommand(), newHubDeltaWorkerCommand())
 	cmd.AddCommand(newHubPublishesCommand(), newHubRollbackCommand(), newHubUnpublishCommand(),
 		newHubHoldCommand(), newHubHoldsCommand(), newHubReleaseCommand(), newHubAuditCommand())
+	cmd.AddCommand(newHubRefsCommand(), newHubLogCommand(), newHubDiffCommand(), newHubDeltasCommand(), newHubFlatpakrepoCommand())
 	f := cmd.Flags()
 	f.StringVar(&set.Dir, "dir", "", "folder that holds everything the hub keeps")
 	f.StringVar(&set.Listen, "listen", "", `address to serve on (default ":8080")`)

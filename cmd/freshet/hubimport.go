@@ -24,6 +24,36 @@ type importFlags struct {
 	db, dir, database string
 	repos             []string
 	dryRun            bool
+	asJSON            bool
+}
+
+// importReport is what "hub import-flat-manager --json" prints.
+type importReport struct {
+	DryRun       bool                 `json:"dry-run,omitempty"`
+	Database     *importedDatabase    `json:"database,omitempty"`
+	Repositories []importedRepository `json:"repositories"`
+}
+
+type importedDatabase struct {
+	Builds      int64    `json:"builds"`
+	Unpublished int64    `json:"unpublished,omitempty"` // told with --dry-run
+	Refs        int64    `json:"refs"`
+	Jobs        int64    `json:"jobs"`
+	Checks      int64    `json:"checks"`
+	Tokens      int64    `json:"tokens"`
+	Others      []string `json:"others,omitempty"` // repositories of builds that no --repo names
+}
+
+type importedRepository struct {
+	Name   string `json:"name"`
+	Refs   int64  `json:"refs"`
+	Files  int64  `json:"files"`
+	Copied bool   `json:"copied"` // instead of linked
+	Bytes  int64  `json:"bytes,omitempty"`
+}
+
+func newImportedDatabase(n flatmanager.Counts) *importedDatabase {
+	return &importedDatabase{Builds: n.Builds, Refs: n.Refs, Jobs: n.Jobs, Checks: n.Checks, Tokens: n.Tokens}
 }
 
 func newHubImportCommand() *cobra.Command {
@@ -61,6 +91,7 @@ repository, or with others: what is published is then signed anew.`,
 	f.StringVar(&flags.dir, "dir", "", "the hub's folder")
 	f.StringVar(&flags.database, "database", "", "the hub's database, if it is not in its folder (postgres://…)")
 	f.BoolVar(&flags.dryRun, "dry-run", false, "say what would be done and change nothing")
+	f.BoolVar(&flags.asJSON, "json", false, "print what was done, or would be, in JSON")
 	return cmd
 }
 
@@ -110,9 +141,11 @@ func (f *importFlags) repositories() ([]flatmanager.Repository, error) {
 
 // inspect says what take would do.
 func (f *importFlags) inspect(cmd *cobra.Command, source *flatmanager.Database, repos []flatmanager.Repository, progress push.Progress) error {
-	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	ctx, out := cmd.Context(), f.textTo(cmd)
+	report := importReport{DryRun: true, Repositories: []importedRepository{}}
 	if source != nil {
-		if err := inspectDatabase(ctx, out, source, repos); err != nil {
+		var err error
+		if report.Database, err = inspectDatabase(ctx, out, source, repos); err != nil {
 			return err
 		}
 	}
@@ -126,32 +159,47 @@ func (f *importFlags) inspect(cmd *cobra.Command, source *flatmanager.Database, 
 			how = fmt.Sprintf("copied (%d bytes): %s is on another file system", n.Bytes, f.dir)
 		}
 		_, _ = fmt.Fprintf(out, "repository %s: %d refs, %d files, to be %s\n", repo.Name, n.Refs, n.Files, how)
+		report.Repositories = append(report.Repositories, importedRepository{repo.Name, n.Refs, n.Files, n.Copied, n.Bytes})
+	}
+	if f.asJSON {
+		return printJSON(cmd.OutOrStdout(), report)
 	}
 	_, err := fmt.Fprintln(out, "nothing was changed (--dry-run)")
 	return err
 }
 
-func inspectDatabase(ctx context.Context, out io.Writer, source *flatmanager.Database, repos []flatmanager.Repository) error {
+// textTo is where text for people goes: nowhere with --json.
+func (f *importFlags) textTo(cmd *cobra.Command) io.Writer {
+	if f.asJSON {
+		return io.Discard
+	}
+	return cmd.OutOrStdout()
+}
+
+func inspectDatabase(ctx context.Context, out io.Writer, source *flatmanager.Database, repos []flatmanager.Repository) (*importedDatabase, error) {
 	n, err := source.Count(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	unfinished, err := source.Unfinished(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	names, err := source.Repos(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	report := newImportedDatabase(n)
+	report.Unpublished = unfinished
 	_, _ = fmt.Fprintf(out, "database: %d builds (%d not published), %d refs of builds, %d jobs, %d checks, %d tokens\n",
 		n.Builds, unfinished, n.Refs, n.Jobs, n.Checks, n.Tokens)
 	for _, name := range names {
 		if !slices.ContainsFunc(repos, func(r flatmanager.Repository) bool { return r.Name == name }) {
 			_, _ = fmt.Fprintf(out, "database: there are builds for the repository %s, which no --repo names\n", name)
+			report.Others = append(report.Others, name)
 		}
 	}
-	return nil
+	return report, nil
 }
 
 // batchRows is how many rows the import takes over at a time.
@@ -178,7 +226,8 @@ func existing(path string) string {
 
 // take does it.
 func (f *importFlags) take(cmd *cobra.Command, source *flatmanager.Database, repos []flatmanager.Repository, progress push.Progress) (err error) {
-	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	ctx, out := cmd.Context(), f.textTo(cmd)
+	report := importReport{Repositories: []importedRepository{}}
 	dir, err := durable.Open(f.dir)
 	if err != nil {
 		return err
@@ -208,6 +257,7 @@ func (f *importFlags) take(cmd *cobra.Command, source *flatmanager.Database, rep
 			return err
 		}
 		_, _ = fmt.Fprintf(out, "database: %d builds, %d refs of builds, %d jobs, %d checks, %d tokens\n", n.Builds, n.Refs, n.Jobs, n.Checks, n.Tokens)
+		report.Database = newImportedDatabase(n)
 	}
 	for _, repo := range repos {
 		begun := time.Now()
@@ -216,9 +266,15 @@ func (f *importFlags) take(cmd *cobra.Command, source *flatmanager.Database, rep
 			return err
 		}
 		_, _ = fmt.Fprintf(out, "repository %s: %d refs, %d files in %v\n", repo.Name, n.Refs, n.Files, time.Since(begun).Round(time.Millisecond))
+		report.Repositories = append(report.Repositories, importedRepository{repo.Name, n.Refs, n.Files, n.Copied, n.Bytes})
 	}
 	if source != nil {
-		return source.Done(ctx, into)
+		if err := source.Done(ctx, into); err != nil {
+			return err
+		}
+	}
+	if f.asJSON {
+		return printJSON(cmd.OutOrStdout(), report)
 	}
 	return nil
 }

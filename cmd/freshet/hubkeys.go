@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -114,10 +113,20 @@ func orDash(s string) string {
 	return s
 }
 
+// madeKey is what the commands that make a key print with --json.
+type madeKey struct {
+	File        string     `json:"file"`
+	Algorithm   string     `json:"algorithm"`
+	Fingerprint string     `json:"fingerprint,omitempty"` // of OpenPGP keys
+	Public      string     `json:"public,omitempty"`      // ed25519: the public key in base64
+	Created     *time.Time `json:"created,omitempty"`
+}
+
 func newHubKeysNewCommand() *cobra.Command {
 	var (
 		user, out string
 		ed25519   bool
+		asJSON    bool
 	)
 	cmd := &cobra.Command{
 		Use:   "new",
@@ -133,12 +142,18 @@ prints the public part, as ostree's verification-ed25519-key takes it.`,
 			}
 			if ed25519 {
 				public, err := sign.GenerateEd25519(out)
+				if err == nil && asJSON {
+					return printJSON(cmd.OutOrStdout(), madeKey{File: out, Algorithm: "ed25519", Public: public})
+				}
 				if err == nil {
 					_, err = fmt.Fprintln(cmd.OutOrStdout(), public)
 				}
 				return err
 			}
 			key, err := sign.Generate(out, user)
+			if err == nil && asJSON {
+				return printJSON(cmd.OutOrStdout(), madeKey{File: out, Algorithm: key.Algorithm, Fingerprint: key.Fingerprint})
+			}
 			if err == nil {
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s %s\n", out, key.Algorithm, key.Fingerprint)
 			}
@@ -149,6 +164,7 @@ prints the public part, as ostree's verification-ed25519-key takes it.`,
 	f.StringVar(&user, "user-id", "", `"Name <address>", which clients show`)
 	f.BoolVar(&ed25519, "ed25519", false, "a key for ostree's own signatures")
 	f.StringVar(&out, "out", "", "new file for the key")
+	f.BoolVar(&asJSON, "json", false, "print what was made in JSON")
 	return cmd
 }
 
@@ -156,6 +172,7 @@ func newHubKeysCertifyCommand() *cobra.Command {
 	var (
 		key                sign.KeyFile
 		user, out, created string
+		asJSON             bool
 	)
 	cmd := &cobra.Command{
 		Use:   "certify",
@@ -177,7 +194,15 @@ time of the first makes the same).`,
 			case user == "" || out == "":
 				return usageError(cmd, "--user-id and --out are needed")
 			}
-			return certify(cmd.Context(), cmd, key, user, out, created)
+			made, err := certify(cmd, key, user, out, created)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), made)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s %s, made %s\n", out, made.Algorithm, made.Fingerprint, made.Created.Format(time.RFC3339))
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -187,29 +212,30 @@ time of the first makes the same).`,
 	f.StringVar(&user, "user-id", "", `"Name <address>", which clients show`)
 	f.StringVar(&created, "created", "", "time of creation, such as 2026-01-02T03:04:05Z (default: now)")
 	f.StringVar(&out, "out", "", "new file for the public key")
+	f.BoolVar(&asJSON, "json", false, "print what was made in JSON")
 	return cmd
 }
 
-func certify(ctx context.Context, cmd *cobra.Command, key sign.KeyFile, user, out, created string) error {
+func certify(cmd *cobra.Command, key sign.KeyFile, user, out, created string) (madeKey, error) {
 	// A second in the past, for clients whose clock is slightly behind.
 	at := time.Now().Add(-time.Second).Truncate(time.Second)
 	if created != "" {
 		var err error
 		if at, err = time.Parse(time.RFC3339, created); err != nil {
-			return usageError(cmd, "--created: %w", err)
+			return madeKey{}, usageError(cmd, "--created: %w", err)
 		}
 	}
-	made, certificate, err := sign.Certify(ctx, key, user, at)
+	made, certificate, err := sign.Certify(cmd.Context(), key, user, at)
 	if err != nil {
-		return err
+		return madeKey{}, err
 	}
 	text, err := sign.Armor(certificate)
 	if err != nil {
-		return err
+		return madeKey{}, err
 	}
 	if err := writeNewFile(out, text); err != nil {
-		return fmt.Errorf("keys certify: %w", err)
+		return madeKey{}, fmt.Errorf("keys certify: %w", err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s %s, made %s\n", out, made.Algorithm, made.Fingerprint, at.UTC().Format(time.RFC3339))
-	return err
+	at = at.UTC()
+	return madeKey{File: out, Algorithm: made.Algorithm, Fingerprint: made.Fingerprint, Created: &at}, nil
 }

@@ -29,6 +29,7 @@ type pushFlags struct {
 	hub, token, tokenFile   string
 	until                   string
 	repo, tree              string
+	asJSON                  bool
 	endOfLife, endOfLifeNew string
 }
 
@@ -79,6 +80,9 @@ The token is taken from --token-file, or from the environment variable
 			result, err := push.Run(cmd.Context(), p.cfg)
 			switch {
 			case err == nil:
+				if p.asJSON {
+					return printJSON(cmd.OutOrStdout(), pushedJSON(&p.cfg, &result))
+				}
 				return printPushed(cmd, p.cfg, result)
 			case cmd.Context().Err() != nil && errors.Is(err, context.Canceled): // as signals are, too
 				return &interruptedError{again: !p.cfg.DryRun}
@@ -108,6 +112,7 @@ func (p *pushFlags) addFlags(cmd *cobra.Command) {
 	f.StringVar(&p.endOfLifeNew, "end-of-life-rebase", "", "the id that replaces them")
 	f.BoolVar(&p.cfg.NoDeltas, "no-deltas", false, "leave the repository's static deltas out")
 	f.IntVar(&p.cfg.Parallel, "parallel", 4, "uploads at a time")
+	f.BoolVar(&p.asJSON, "json", false, "print what was done in JSON; progress goes to standard error")
 	cmd.MarkFlagsMutuallyExclusive("repo", "tree")
 	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
 }

@@ -82,6 +82,15 @@ type tokenFlags struct {
 	scopes   []string
 	duration durationFlag
 	out      string
+	asJSON   bool
+}
+
+// newToken is what "token create --json" prints.
+type newToken struct {
+	ID      string    `json:"jti"`
+	Expires time.Time `json:"expires"`
+	Token   string    `json:"token,omitempty"` // unless it is in File
+	File    string    `json:"file,omitempty"`
 }
 
 func newTokenCreateCommand() *cobra.Command {
@@ -118,12 +127,19 @@ The secret is read, never made: the hub makes it at its first start.`,
 			if err != nil {
 				return err
 			}
-			if flags.out == "" {
+			made := newToken{ID: claims.ID, Expires: claims.ExpiresAt().UTC(), Token: token}
+			if flags.out != "" {
+				made.Token, made.File = "", flags.out
+				if err := writeNewFile(flags.out, []byte(token+"\n")); err != nil {
+					return fmt.Errorf("token create: %w", err)
+				}
+			}
+			switch {
+			case flags.asJSON:
+				return printJSON(cmd.OutOrStdout(), made)
+			case flags.out == "":
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
 				return err
-			}
-			if err := writeNewFile(flags.out, []byte(token+"\n")); err != nil {
-				return fmt.Errorf("token create: %w", err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: good until %s\n", flags.out, claims.ExpiresAt().UTC().Format(time.RFC3339))
 			return err
@@ -146,6 +162,7 @@ func (t *tokenFlags) register(cmd *cobra.Command) {
 	f.StringVar(&t.claims.TokenType, "token-type", "app", "carried in the token, not enforced")
 	f.StringVar(&t.claims.ID, "jti", "", "id by which the token can be revoked (default: a random one)")
 	f.Var(&t.duration, "duration", `how long it is good: "12h", "90d"`)
+	f.BoolVar(&t.asJSON, "json", false, "print the token with its id and end in JSON")
 	f.StringVarP(&t.out, "out", "o", "", "write it to this file, which only you can read and which must not be there yet")
 }
 
@@ -205,7 +222,10 @@ func writeNewFile(path string, data []byte) (err error) {
 }
 
 func newTokenShowCommand() *cobra.Command {
-	var secret secretFlags
+	var (
+		secret secretFlags
+		asJSON bool
+	)
 	cmd := &cobra.Command{
 		Use:     "show",
 		Short:   "Check a token read from standard input and print what it allows",
@@ -223,6 +243,9 @@ func newTokenShowCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("token show: %w", err)
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), claims)
+			}
 			out := json.NewEncoder(cmd.OutOrStdout())
 			out.SetIndent("", "  ")
 			if err := out.Encode(claims); err != nil {
@@ -233,5 +256,6 @@ func newTokenShowCommand() *cobra.Command {
 		},
 	}
 	secret.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the claims alone, on one line")
 	return cmd
 }

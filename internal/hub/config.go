@@ -286,6 +286,9 @@ func (c TreeConfig) WithDefaults() TreeConfig {
 	return c
 }
 
+// RepoDir returns the folder of a repository of this name.
+func (c Config) RepoDir(name string) string { return filepath.Join(c.Dir, reposFolder, name) }
+
 // grace is how long old generations of a tree stay readable.
 func (c Config) grace(tree string) time.Duration {
 	return c.Trees[tree].WithDefaults().Grace

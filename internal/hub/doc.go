@@ -28,7 +28,8 @@
 // internal/hub/nameset what they remember of objects with.
 //
 // Commands of the operator, checks and hooks, are run by internal/hub/hook;
-// internal/hub/flatmanager takes over a flat-manager.
+// internal/hub/flatmanager takes over a flat-manager, and internal/hub/inspect
+// shows what is in a repository.
 //
 // # Promises
 //

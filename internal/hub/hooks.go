@@ -2,7 +2,6 @@ package hub
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,7 +56,7 @@ func (s *server) secrets() []string {
 	return paths
 }
 
-func (s *server) repoDir(repo string) string { return filepath.Join(s.cfg.Dir, reposFolder, repo) }
+func (s *server) repoDir(repo string) string { return s.cfg.RepoDir(repo) }
 
 // hasHooks reports whether a repository has any commands.
 func (s *server) hasHooks() bool {

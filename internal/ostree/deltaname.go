@@ -2,7 +2,9 @@ package ostree
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 )
@@ -202,4 +204,40 @@ func ParseDeltaIndexPath(p string) (to Checksum, err error) {
 		return Checksum{}, fmt.Errorf("%w: %.100q is no path of a delta index", ErrName, p)
 	}
 	return ParseChecksumBase64(rest[:2] + rest[3:])
+}
+
+// ListDeltas returns the static deltas of which there are folders XX/<rest> below
+// root, which is "deltas" in a repository, in the order of those names. When root is
+// not there, there are none.
+func ListDeltas(fsys fs.FS, root string) ([]DeltaName, error) {
+	var names []DeltaName
+	groups, err := fs.ReadDir(fsys, root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list static deltas: %w", err)
+	}
+	for _, group := range groups {
+		if len(group.Name()) != 2 || !group.IsDir() {
+			continue
+		}
+		path := group.Name()
+		if root != "." {
+			path = root + "/" + path
+		}
+		entries, err := fs.ReadDir(fsys, path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list static deltas: %w", err)
+		}
+		for _, entry := range entries {
+			if name, err := ParseDeltaName(group.Name() + entry.Name()); err == nil {
+				names = append(names, name)
+			}
+		}
+	}
+	return names, nil
 }

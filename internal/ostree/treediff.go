@@ -88,7 +88,7 @@ func (d *treeDiff) dirs(path string, before, after PathEntry, depth int) error {
 	}
 	for len(a)+len(b) > 0 {
 		var x, y PathEntry
-		order := 0
+		var order int
 		switch {
 		case len(a) == 0:
 			order = 1

@@ -25,7 +25,7 @@ const timeout = 30 * time.Second
 // server answers with 404 or 410 is [fs.ErrNotExist], with 401 or 403
 // [fs.ErrPermission]; other refusals are errors with the server's status.
 type FS struct {
-	ctx    context.Context //nolint:containedctx // the methods of fs.FS take none
+	ctx    context.Context // the methods of fs.FS take none
 	base   string
 	token  string
 	client *http.Client
@@ -67,7 +67,7 @@ func (f *FS) Stat(name string) (fs.FileInfo, error) {
 }
 
 func (f *FS) open(ctx context.Context, name string) (fs.File, error) {
-	resp, err := f.do(ctx, http.MethodGet, name)
+	resp, err := f.do(ctx, http.MethodGet, name) //nolint:bodyclose // the file that is returned closes it
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}

@@ -306,6 +306,22 @@ func (r *Keyring) PublicKeys() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// PublicKeys reads keys, armored or binary, and returns them in binary form, of
+// secret keys the public part.
+func PublicKeys(data []byte) ([]byte, error) {
+	keys, err := readKeys(data)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	for _, key := range keys {
+		if err := key.Serialize(&out); err != nil {
+			return nil, fmt.Errorf("export public key %X: %w", key.PrimaryKey.Fingerprint, err)
+		}
+	}
+	return out.Bytes(), nil
+}
+
 // Armor writes public keys as text (RFC 4880 §6.2), as in a .asc file.
 func Armor(publicKeys []byte) ([]byte, error) {
 	var out bytes.Buffer

@@ -3,7 +3,6 @@ package repository
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +17,7 @@ import (
 // tree consists of and stay. A delta that is not what it should be is left
 // out, because clients do without; and so are all where they are not trusted.
 func (c *committing) deltas(index *flatpak.Index) error {
-	names, err := deltaNames(os.DirFS(filepath.Join(c.b.dir, uploadsDir)), ".")
+	names, err := ostree.ListDeltas(os.DirFS(filepath.Join(c.b.dir, uploadsDir)), ".")
 	if err != nil {
 		return err
 	}
@@ -153,37 +152,6 @@ func lead(block *ostree.Superblock, made madeCommit, in *ostree.Repo) (*ostree.S
 func uploadedDelta(name ostree.DeltaName) string {
 	s := name.String()
 	return filepath.Join(uploadsDir, s[:2], s[2:])
-}
-
-// deltaNames lists the static deltas below a folder XX/YYY, sorted.
-func deltaNames(fsys fs.FS, root string) ([]ostree.DeltaName, error) {
-	var names []ostree.DeltaName
-	groups, err := fs.ReadDir(fsys, root)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, group := range groups {
-		if len(group.Name()) != 2 || !group.IsDir() {
-			continue
-		}
-		path := group.Name()
-		if root != "." {
-			path = root + "/" + path
-		}
-		entries, err := fs.ReadDir(fsys, path)
-		if err != nil {
-			return nil, err
-		}
-		for _, entry := range entries {
-			if name, err := ostree.ParseDeltaName(group.Name() + entry.Name()); err == nil {
-				names = append(names, name)
-			}
-		}
-	}
-	return names, nil
 }
 
 // readBounded reads a small file.

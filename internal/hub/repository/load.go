@@ -101,7 +101,7 @@ func (r *Repository) readInfos(ctx context.Context, heads map[string]ostree.Chec
 // of the summaries.
 func (r *Repository) loadDeltas(ctx context.Context) (damaged bool, err error) {
 	fsys := os.DirFS(r.opt.Dir)
-	names, err := deltaNames(fsys, "deltas")
+	names, err := ostree.ListDeltas(fsys, "deltas")
 	if err != nil {
 		return false, err
 	}

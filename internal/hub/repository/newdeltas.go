@@ -118,7 +118,7 @@ func (r *Repository) RemoveDeltas(ctx context.Context, all []ostree.DeltaName) e
 // StoredDeltas lists the static deltas of which files are there, whether clients
 // find them or not, sorted.
 func (r *Repository) StoredDeltas() ([]ostree.DeltaName, error) {
-	names, err := deltaNames(r.root.FS(), "deltas")
+	names, err := ostree.ListDeltas(r.root.FS(), "deltas")
 	if err != nil {
 		return nil, fmt.Errorf("list static deltas of %s: %w", r.opt.Name, err)
 	}

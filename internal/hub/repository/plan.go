@@ -248,7 +248,7 @@ func (p *publication) deltas(c *planned) ([]carried, error) {
 	if c.build == nil {
 		return nil, nil
 	}
-	names, err := deltaNames(os.DirFS(c.build.dir), "deltas")
+	names, err := ostree.ListDeltas(os.DirFS(c.build.dir), "deltas")
 	if err != nil {
 		return nil, err
 	}

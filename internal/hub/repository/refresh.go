@@ -292,7 +292,7 @@ func (p *publication) resign() (int, error) {
 // dropDeltas takes away the static deltas that lead to commits whose signatures
 // changed: a superblock has a copy of these, and is never written anew.
 func (p *publication) dropDeltas(to map[ostree.Checksum]bool) error {
-	names, err := deltaNames(p.r.root.FS(), "deltas")
+	names, err := ostree.ListDeltas(p.r.root.FS(), "deltas")
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
 	"freshet/internal/ostree"
 )
@@ -14,7 +13,7 @@ import (
 // checkDeltas checks that static deltas are whole, and that delta indexes name
 // those that are there. What the parts of a delta make is not looked at.
 func (c *checker) checkDeltas(ctx context.Context) error {
-	names, err := listDeltas(c.repo.FS())
+	names, err := ostree.ListDeltas(c.repo.FS(), "deltas")
 	if err != nil {
 		return err
 	}
@@ -25,17 +24,6 @@ func (c *checker) checkDeltas(ctx context.Context) error {
 		c.progress("deltas", int64(i+1), int64(len(names)))
 	}
 	return c.checkDeltaIndexes(ctx)
-}
-
-// listDeltas lists the static deltas of a repository.
-func listDeltas(fsys fs.FS) ([]ostree.DeltaName, error) {
-	var names []ostree.DeltaName
-	err := eachIn(fsys, "deltas", func(path string) {
-		if name, err := ostree.ParseDeltaName(strings.ReplaceAll(strings.TrimPrefix(path, "deltas/"), "/", "")); err == nil {
-			names = append(names, name)
-		}
-	})
-	return names, err
 }
 
 // eachIn calls fn with the paths root/XX/YYY.
