@@ -25,7 +25,7 @@ const timeout = 30 * time.Second
 // server answers with 404 or 410 is [fs.ErrNotExist], with 401 or 403
 // [fs.ErrPermission]; other refusals are errors with the server's status.
 type FS struct {
-	ctx    context.Context // the methods of fs.FS take none
+	ctx    context.Context //nolint:containedctx // the methods of fs.FS take none
 	base   string
 	token  string
 	client *http.Client
