@@ -3,7 +3,6 @@ package h1
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -35,36 +34,14 @@ type work struct {
 	fields [maxFields]Field
 	head   [headSize]byte
 
-	waits time.Time // since when the client has to take of the answer what it can
-	moved int64     // what it took since then
-	out   sender
+	pace pace // of the answer
+	out  sender
 }
 
 func newWork() *work {
 	w := new(work)
 	w.out.onWrite, w.out.onFile = w.out.write, w.out.sendfile
 	return w
-}
-
-// errSlow says that a client takes its answer too slowly.
-var errSlow = errors.New("the client takes its answer too slowly")
-
-// tooSlow reports whether the client has taken too little since the answer had
-// to wait for it.
-func (w *work) tooSlow(now time.Time, s *Server) bool {
-	if w.waits.IsZero() {
-		w.waits, w.moved = now, 0
-		return false
-	}
-	d := now.Sub(w.waits)
-	if d < 2*s.Stall {
-		return false
-	}
-	if w.moved < int64(s.Limits.MinRate)*int64(d/time.Second) {
-		return true
-	}
-	w.waits, w.moved = now, 0
-	return false
 }
 
 // buffers lends what only active connections hold.

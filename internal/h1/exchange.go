@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"os"
 	"runtime/debug"
 	"time"
 )
@@ -42,10 +41,10 @@ func (c *conn) exchange() (ok, mine bool) {
 		c.setRead(time.Time{})
 	}
 	c.s.buffers.putWatch(watch)
-	w.waits = time.Time{}
+	w.pace = pace{}
 	wr.over = true
 	c.s.buffers.putRoom(wr.room)
-	if errors.Is(wr.err, os.ErrDeadlineExceeded) || errors.Is(wr.err, errSlow) {
+	if isSlow(wr.err) {
 		c.s.Metrics.Rejected(RejectSlow)
 	}
 	return whole && !wr.closing, true

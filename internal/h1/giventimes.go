@@ -41,9 +41,9 @@ func (g timed) Read(p []byte) (int, error) {
 	t := &g.times
 	switch {
 	case body:
-		t.body(g.Conn, g.s.Stall)
+		t.body(g.Conn, g.c.s.Stall)
 	case header && !g.answers.Load():
-		t.header(g.Conn, g.s.headerTimeout())
+		t.header(g.Conn, g.c.s.headerTimeout())
 	default: // who waits for an answer has nothing to send
 		t.none(g.Conn)
 	}
@@ -51,7 +51,7 @@ func (g timed) Read(p []byte) (int, error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.passed(body)
 		if header && !g.answers.Load() {
-			g.s.Metrics.Rejected(RejectHeaderTime)
+			g.c.s.Metrics.Rejected(RejectHeaderTime)
 		}
 	}
 	return n, err

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,13 +52,13 @@ func (l *handover) Addr() net.Addr { return l.addr }
 // here before. What it reads is right, as far as a [referee] can tell.
 type given struct {
 	net.Conn
-	s       *Server
-	client  netip.Addr
+	c       *conn
 	referee referee
 	body    atomic.Pointer[Malformed] // a body that is refused
 	answers atomic.Bool               // a handler's answer is under way
 	ended   sync.Once
 	times   times
+	sending sending
 }
 
 // keep takes a connection, which keeps its place within the limits, out of those
@@ -72,12 +71,12 @@ func (s *Server) keep(c *conn) {
 }
 
 // free frees the place of a connection that the standard server had.
-func (s *Server) free(client netip.Addr, p protocol) {
+func (s *Server) free(c *conn) {
 	s.mu.Lock()
 	s.given.Add(-1)
-	s.leftLocked(client)
+	s.leftLocked(c.client)
 	s.mu.Unlock()
-	s.Metrics.closed(p)
+	s.Metrics.closed(c.protocol)
 }
 
 // giveOther leaves a connection of TLS to the standard server as it is, because
@@ -91,7 +90,7 @@ func (s *Server) giveOther(c *conn, tc *tls.Conn) {
 func (s *Server) freeOther(tc *tls.Conn) {
 	if v, ok := s.others.LoadAndDelete(tc); ok {
 		if c, ok := v.(*conn); ok {
-			s.free(c.client, c.protocol)
+			s.free(c)
 		}
 	}
 }
@@ -104,7 +103,7 @@ func (s *Server) give(c *conn, b []byte) {
 	}
 	most += 4 << 10 // as net/http has it
 	s.keep(c)
-	g := &given{Conn: c.rwc, s: s, client: c.client}
+	g := &given{Conn: c.rwc, c: c}
 	g.referee = referee{from: timed{g}, most: most, buf: b}
 	s.slow.give(fit(g))
 }
@@ -114,14 +113,14 @@ func (g *given) Read(p []byte) (int, error) {
 	n, err := g.referee.Read(p)
 	if bad := g.referee.bad; bad != nil && g.referee.part != partHead && g.body.Load() == nil {
 		g.body.Store(bad)
-		g.s.Metrics.Rejected(bad.Why) // its handler says so to the client
+		g.c.s.Metrics.Rejected(bad.Why) // its handler says so to the client
 	}
 	return n, err
 }
 
 // Close implements [net.Conn].
 func (g *given) Close() error {
-	g.ended.Do(func() { g.s.free(g.client, protoH1) })
+	g.ended.Do(func() { g.c.s.free(g.c) })
 	return g.Conn.Close()
 }
 
@@ -167,6 +166,7 @@ func (s *Server) turned(nc net.Conn, to http.ConnState) {
 func (g *given) turned(to http.ConnState) {
 	if to == http.StateIdle {
 		g.answers.Store(false)
+		g.sending.next()
 	}
 }
 
@@ -175,13 +175,13 @@ func (g *given) turned(to http.ConnState) {
 // told of.
 func (g *given) Write(p []byte) (int, error) {
 	if g.answers.Load() {
-		return g.Conn.Write(p)
+		return g.send(p)
 	}
 	status, text := refusal(p)
 	if status == 0 {
-		return g.Conn.Write(p)
+		return g.send(p)
 	}
-	if _, err := g.Conn.Write(g.refuse(status, text)); err != nil {
+	if _, err := g.send(g.refuse(status, text)); err != nil {
 		return 0, err
 	}
 	g.linger()
@@ -212,14 +212,6 @@ func (g *given) CloseWrite() error {
 // NetConn is the connection itself. Who closes it closes the given one as well.
 func (g *given) NetConn() net.Conn { return g.Conn }
 
-// givenTCP keeps the way to sendfile and splice open.
-type givenTCP struct {
-	*given
-	tcp *net.TCPConn
-}
-
-func (g givenTCP) ReadFrom(r io.Reader) (int64, error) { return g.tcp.ReadFrom(r) }
-
 // givenTLS shows the server that the connection is one of TLS.
 type givenTLS struct {
 	*given
@@ -232,7 +224,7 @@ func (g givenTLS) ConnectionState() tls.ConnectionState { return g.tls.Connectio
 func fit(g *given) net.Conn {
 	switch c := g.Conn.(type) {
 	case *net.TCPConn:
-		return givenTCP{g, c}
+		return givenTCP{g}
 	case *tls.Conn:
 		return givenTLS{g, c}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -230,41 +231,53 @@ func donorTime(config *tls.Config) time.Time {
 	return config.Certificates[0].Leaf.NotBefore.Add(time.Hour)
 }
 
-// A client that takes its answer drop by drop is cut, though it never stops.
+// A client that takes its answer drop by drop is cut, though it never stops, by
+// whatever it is answered.
 func TestMinRate(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, false, nil)
-	srv := &Server{
-		Handler: w, HTTP: &http.Server{}, Metrics: NewMetrics("rate", w.metrics),
-		Stall: 50 * time.Millisecond, Limits: Limits{MinRate: 1 << 30},
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(ctx, ln) }()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	w.send(c, strings.Repeat(get("/file/0/3000000"), 20))
-	buf := make([]byte, 64<<10)
-	for tick := time.Tick(5 * time.Millisecond); ; <-tick {
-		if _, err := io.ReadFull(c, buf); err != nil {
-			break
-		}
-	}
-	waitFor(t, func() bool { return rejected(t, w.metrics, RejectSlow) >= 1 })
-	for {
-		if err := <-w.errs; err != nil {
-			break
-		}
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	for name, request := range map[string]string{
+		"hit":              "GET /file/0/3000000 HTTP/1.1\r\nHost: h\r\n",
+		"memory":           "GET /slow/memory HTTP/1.1\r\nHost: h\r\n",
+		"file":             "GET /slow/file HTTP/1.1\r\nHost: h\r\n",
+		"memory of a gift": "GET /slow/memory HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n",
+		"file of a gift":   "GET /slow/file HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			over := make(chan struct{})
+			var w *world
+			w = newWorldOf(t, false, nil, func(s *Server) {
+				s.Stall, s.Limits.MinRate = 50*time.Millisecond, 1<<30
+				s.HTTP.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					const times = 20
+					rw.Header()["Content-Length"] = []string{strconv.Itoa(times * contentLen)}
+					for range times {
+						if r.URL.Path == "/slow/memory" {
+							_, _ = rw.Write(w.content)
+						} else {
+							_, _ = w.file.Seek(0, io.SeekStart)
+							_, _ = io.CopyN(rw, w.file, contentLen)
+						}
+					}
+					close(over)
+				})
+			})
+			c := w.dial()
+			w.send(c, strings.Repeat(request+"\r\n", 20))
+			buf := make([]byte, 64<<10)
+			for tick := time.Tick(5 * time.Millisecond); ; <-tick {
+				if _, err := io.ReadFull(c, buf); err != nil {
+					break
+				}
+			}
+			waitFor(t, func() bool { return rejected(t, w.metrics, RejectSlow) >= 1 })
+			if name != "hit" {
+				<-over
+			}
+			waitFor(t, func() bool { return w.metric("freshet_http_connections") == 0 })
+			if n := rejected(t, w.metrics, RejectSlow); n != 1 {
+				t.Errorf("%v were counted", n)
+			}
+		})
 	}
 }

@@ -59,12 +59,12 @@ func (g *given) refuse(status int, text string) []byte {
 		status = http.StatusRequestHeaderFieldsTooLarge
 	}
 	now := time.Now()
-	g.s.Metrics.Rejected(why)
+	g.c.s.Metrics.Rejected(why)
 	text = strings.TrimSpace(text) + "\n"
-	if g.s.Refused != nil {
+	if g.c.s.Refused != nil {
 		method, target := g.referee.first()
-		g.s.Refused(&Refused{
-			At: now, Client: g.client, Method: method, Target: target, Status: status, Bytes: len(text), Why: why, Text: strings.TrimSpace(text),
+		g.c.s.Refused(&Refused{
+			At: now, Client: g.c.client, Method: method, Target: target, Status: status, Bytes: len(text), Why: why, Text: strings.TrimSpace(text),
 		})
 	}
 	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\nDate: %s\r\n%s: %s\r\n\r\n%s",

@@ -176,7 +176,7 @@ func (s *sender) writeAll(a, b []byte, more bool) (int, error) {
 		if err == nil {
 			n := min(s.n, len(s.out[0]))
 			s.out[0], s.out[1] = s.out[0][n:], s.out[1][s.n-n:]
-			s.c.w.moved += int64(s.n)
+			s.c.w.pace.moved += int64(s.n)
 			if sent += s.n; sent < len(a)+len(b) {
 				continue
 			}
@@ -194,7 +194,7 @@ func (s *sender) sendFile(f *os.File, off, n int64) (int64, error) {
 		if err := s.step(s.onFile, first); err != nil {
 			return n - s.left, err
 		}
-		s.c.w.moved += int64(s.n)
+		s.c.w.pace.moved += int64(s.n)
 		if s.left -= int64(s.n); s.left == 0 {
 			return n, s.relax(first)
 		}
@@ -207,7 +207,7 @@ func (s *sender) step(f func(fd uintptr) bool, first bool) error {
 	s.wait = !first
 	if s.wait {
 		now := time.Now()
-		if s.c.w.tooSlow(now, s.c.s) {
+		if s.c.w.pace.tooSlow(now, s.c.s) {
 			return errSlow
 		}
 		if err := s.c.rwc.SetWriteDeadline(now.Add(s.c.s.Stall)); err != nil {

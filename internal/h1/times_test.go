@@ -3,6 +3,7 @@ package h1
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -145,6 +146,48 @@ func TestStall(t *testing.T) {
 			t.Errorf("cut after %v", took)
 		}
 	})
+}
+
+// So is one of the standard server; its handler's own deadline holds instead, if
+// it has one.
+func TestStallOfGiven(t *testing.T) {
+	for name, within := range map[string]time.Duration{"/": defaultStall, "/own": 10 * defaultStall} {
+		synctest.Test(t, func(t *testing.T) {
+			over := make(chan error, 1)
+			w := newWorldOf(t, true, nil, func(s *Server) {
+				s.HTTP.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					time.Sleep(3 * defaultStall) // which is no fault of the client
+					if r.URL.Path == "/own" {
+						if err := http.NewResponseController(rw).SetWriteDeadline(time.Now().Add(within)); err != nil {
+							t.Error(err)
+						}
+					}
+					_, err := rw.Write(make([]byte, contentLen))
+					over <- err
+				})
+			})
+			c := w.dial()
+			br := bufio.NewReader(c)
+			const post = "POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
+			w.send(c, fmt.Sprintf(post, "/"))
+			resp, err := http.ReadResponse(br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := io.Copy(io.Discard, resp.Body); n != contentLen || err != nil || <-over != nil {
+				t.Errorf("%d bytes, %v", n, err)
+			}
+			w.send(c, fmt.Sprintf(post, name))
+			time.Sleep(3 * defaultStall)
+			begun := time.Now()
+			if err := <-over; err == nil {
+				t.Error("the answer was sent to nobody")
+			}
+			if took := time.Since(begun); took < within || took > within+slack {
+				t.Errorf("%s: cut after %v, want %v", name, took, within)
+			}
+		})
+	}
 }
 
 // When serving ends, idle connections are closed at once, what is in flight is

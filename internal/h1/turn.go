@@ -195,8 +195,8 @@ func (c *conn) answer(n int) turn {
 	}
 	w.res.Head = append(w.res.Head, "\r\n"...)
 	sent, err := c.send(&w.res)
-	w.waits = time.Time{}
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errSlow) {
+	w.pace.waits = time.Time{}
+	if err != nil && isSlow(err) {
 		c.s.Metrics.Rejected(RejectSlow)
 	}
 	c.s.Handler.Sent(&w.req, &w.res, sent, err)

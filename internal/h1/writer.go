@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +55,6 @@ type writer struct {
 	ending  bool // the handler has written all
 	over    bool // nothing may be written any more
 	err     error
-	rested  time.Time // when the last write ended, if the client ever had to be waited for
 }
 
 // hints are the fields of an answer that change what is added to it.
@@ -325,46 +323,32 @@ func (w *writer) copy(r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, b[:sendfileFrom])
 }
 
-// sendFile sends r if that is a part of a file, and large. Otherwise it reports
+// sendFile sends r if that is a large part of a file. Otherwise it reports
 // false, and nothing is done.
 func (w *writer) sendFile(r io.Reader) (sent int64, done bool, err error) {
-	limited, _ := r.(*io.LimitedReader)
-	if limited == nil || limited.N <= sendfileFrom || w.c.sock == nil || w.head || w.length < 0 || w.written+limited.N > w.length {
+	if w.c.sock == nil || w.head || w.length < 0 {
 		return 0, false, nil
 	}
-	if w.err != nil {
-		return 0, true, w.err
-	}
-	f, _ := limited.R.(*os.File)
-	if f == nil {
+	part, ok := filePartOf(r)
+	if !ok || w.written+part.limited.N > w.length {
 		return 0, false, nil
-	}
-	at, err := f.Seek(0, io.SeekCurrent)
-	if err != nil { // it has no position: it is read
-		return 0, false, nil //nolint:nilerr // as said
 	}
 	if err := w.unhold(); err != nil {
 		return 0, true, err
 	}
-	w.resume()
+	w.c.w.pace.resume()
 	if len(w.out) > 0 {
 		_, err = w.c.w.out.writeAll(w.out, nil, true)
 		w.out = w.out[:0]
 	}
 	if err == nil {
-		sent, err = w.c.w.out.sendFile(f, at, limited.N)
+		sent, err = part.send(&w.c.w.out)
 	}
-	w.pause()
+	w.c.w.pace.pause()
 	w.written += sent
-	limited.N -= sent
-	if _, fault := errors.AsType[*FileError](err); fault && errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil // the file is shorter: that is its end
-	}
 	if err != nil {
 		w.fail(err)
-		return sent, true, err
 	}
-	_, err = f.Seek(at+sent, io.SeekStart)
 	return sent, true, err
 }
 
@@ -402,9 +386,9 @@ func (w *writer) emit(p []byte) error {
 	if len(w.out) == 0 && len(p) == 0 {
 		return nil
 	}
-	w.resume()
+	w.c.w.pace.resume()
 	_, err := w.c.sendMemory(w.out, p)
-	w.pause()
+	w.c.w.pace.pause()
 	w.out = w.out[:0]
 	if err != nil {
 		w.fail(err)
@@ -416,20 +400,6 @@ func (w *writer) emit(p []byte) error {
 func (w *writer) fail(err error) {
 	w.err = err
 	w.ctx.Cancel(nil)
-}
-
-// resume and pause stand around what is sent: that the handler had nothing to
-// send is no fault of the client.
-func (w *writer) resume() {
-	if !w.rested.IsZero() {
-		w.c.w.waits = w.c.w.waits.Add(time.Since(w.rested))
-	}
-}
-
-func (w *writer) pause() {
-	if !w.c.w.waits.IsZero() {
-		w.rested = time.Now()
-	}
 }
 
 // end sends what is left. It reports false if the answer is not whole.
