@@ -29,6 +29,8 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
+require github.com/go-jose/go-jose/v4 v4.1.8 // indirect
+
 require (
 	charm.land/bubbletea/v2 v2.0.9
 	github.com/beorn7/perks v1.0.1 // indirect

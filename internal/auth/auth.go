@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -212,6 +213,11 @@ type Claims struct {
 	Apps     []string `json:"apps"`
 	// Repos are the repositories; "" means all. When empty, none.
 	Repos []string `json:"repos"`
+	// PushBranches limit the refs of applications and runtimes that are uploaded,
+	// published and taken back to branches that match one of these patterns, of
+	// [path.Match]. nil is no limit, an empty list is no branch. flat-manager does
+	// not know it.
+	PushBranches []string `json:"push_branches,omitzero"`
 	// Branches and TokenType are carried for older programs and grant or
 	// forbid nothing.
 	Branches  []string `json:"branches"`
@@ -262,6 +268,29 @@ func (c *Claims) AllowRepo(repo string) error {
 		return nil
 	}
 	return insufficient("Not matching repo in token")
+}
+
+// AllowBranch checks that the token's limit of branches, if it has one, leaves
+// refs of the branch to its bearer. The error is a [*TokenError].
+func (c *Claims) AllowBranch(branch string) error {
+	if c.AllowEveryBranch() == nil {
+		return nil
+	}
+	for _, pattern := range c.PushBranches {
+		if matched, err := path.Match(pattern, branch); err == nil && matched {
+			return nil
+		}
+	}
+	return insufficient("Branch %s not matching push_branches in token", branch)
+}
+
+// AllowEveryBranch checks that the token has no limit of branches. The error is
+// a [*TokenError].
+func (c *Claims) AllowEveryBranch() error {
+	if c.PushBranches == nil {
+		return nil
+	}
+	return insufficient("Token is limited to some branches")
 }
 
 // prefixes returns the prefixes with the meaning of an empty list spelt out.

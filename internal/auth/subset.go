@@ -13,8 +13,8 @@ import (
 // it grants itself, for at most as long.
 //
 // Prefixes, apps and repositories that the request leaves out are the
-// caller's. The name becomes "caller/name"; the id for revocation, branches and
-// token type are inherited, so that revoking the caller's token revokes those
+// caller's. The name becomes "caller/name"; the id for revocation, both kinds of
+// branches and the token type are inherited, so that revoking the caller's token revokes those
 // made from it. A [*TokenError] says what would be too much; another error,
 // that the request makes no sense.
 func (a *Authority) Subset(caller *Claims, request hubapi.TokenSubsetRequest) (Claims, error) {
@@ -35,6 +35,8 @@ func (a *Authority) Subset(caller *Claims, request hubapi.TokenSubsetRequest) (C
 		Repos:     choose(request.Repos, caller.Repos),
 		Branches:  slices.Clone(caller.Branches),
 		TokenType: caller.TokenType,
+
+		PushBranches: slices.Clone(caller.PushBranches),
 	}
 	if caller.Name != "" {
 		subset.Name = caller.Name + "/" + request.Name

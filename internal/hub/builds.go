@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -160,13 +161,14 @@ func (s *server) createBuildRef(w http.ResponseWriter, r *http.Request, claims *
 	return nil
 }
 
-// allowRef checks that the claims grant the id that a ref belongs to.
+// allowRef checks that the claims grant the branch of a ref and the id that it
+// belongs to.
 // Screenshots have none in their ref; they belong to the build's application,
 // or to the one application of the same architecture that the build already
 // has.
 func (s *server) allowRef(ctx context.Context, claims *auth.Claims, build hubapi.Build, ref flatpak.Ref) error {
 	if ref.Kind != flatpak.Screenshots {
-		return tokenProblem(claims.AllowID(ref.ID))
+		return tokenProblem(cmp.Or(claims.AllowBranch(ref.Branch), claims.AllowID(ref.ID)))
 	}
 	if build.AppID != nil {
 		return tokenProblem(claims.AllowID(*build.AppID))

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -199,7 +200,7 @@ func moveDetail(what string, refs []string, reason string) string {
 // mayMove refuses to move what is held to all but those who may do everything:
 // they may have to take back what the hold is about.
 func (s *server) mayMove(r *http.Request, claims *auth.Claims, repo string, refs []string) error {
-	if claims.AllowEveryID() == nil {
+	if allowEverything(claims) == nil {
 		return nil
 	}
 	holds, err := s.catalog.Holds(r.Context(), repo)
@@ -281,7 +282,7 @@ func (s *server) placeHold(w http.ResponseWriter, r *http.Request, claims *auth.
 	if err := readJSON(w, r, &hold, jsonBody); err != nil {
 		return err
 	}
-	if err := claims.AllowEveryID(); err != nil {
+	if err := allowEverything(claims); err != nil {
 		return tokenProblem(err)
 	}
 	if hold.Kind != hubapi.HoldWait && hold.Kind != hubapi.HoldFreeze {
@@ -311,7 +312,7 @@ func (s *server) listHolds(w http.ResponseWriter, r *http.Request, _ *auth.Claim
 }
 
 func (s *server) releaseHold(w http.ResponseWriter, r *http.Request, claims *auth.Claims, repo string) error {
-	if err := claims.AllowEveryID(); err != nil {
+	if err := allowEverything(claims); err != nil {
 		return tokenProblem(err)
 	}
 	id, err := pathID(r, "id", "hold")
@@ -362,14 +363,14 @@ func pageQuery(query url.Values) (before int64, limit int, err error) {
 	return before, min(limit, maxListPage), nil
 }
 
-// allowRefs checks that the claims grant the ids of refs.
+// allowRefs checks that the claims grant the ids and the branches of refs.
 func allowRefs(claims *auth.Claims, refs ...string) error {
 	for _, ref := range refs {
 		parsed, err := flatpak.ParseRef(ref)
 		if err != nil {
 			return problem(hubapi.ErrGeneric, "%s", err)
 		}
-		if err := claims.AllowID(parsed.ID); err != nil {
+		if err := cmp.Or(claims.AllowBranch(parsed.Branch), claims.AllowID(parsed.ID)); err != nil {
 			return err
 		}
 	}

@@ -34,6 +34,11 @@ func (s *server) republish(w http.ResponseWriter, r *http.Request, claims *auth.
 	if err != nil {
 		return err
 	}
+	for _, ref := range refs {
+		if err := allowBranch(claims, ref); err != nil {
+			return err
+		}
+	}
 	if err := s.mayMove(r, claims, repo, refs); err != nil {
 		return err
 	}

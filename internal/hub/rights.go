@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -11,15 +12,15 @@ import (
 )
 
 // allowBuild checks that the claims grant a build: its repository, its
-// application, and the id of everything in it. The refs that belong to the
-// build's application need no grant of their own. What is not of any
+// application, the branch of every ref in it and the id of everything. The refs
+// that belong to the build's application need no grant of their id. What is not of any
 // application and still empty belongs to the token that created it.
 func (s *server) allowBuild(ctx context.Context, claims *auth.Claims, build hubapi.Build) error {
-	if err := allowApp(claims, build); err != nil || claims.AllowEveryID() == nil {
+	if err := allowApp(claims, build); err != nil || allowEverything(claims) == nil {
 		return err
 	}
-	ids, err := s.idsOf(ctx, build)
-	if err != nil {
+	ids, err := s.idsOf(ctx, claims, build)
+	if err != nil || claims.AllowEveryID() == nil {
 		return err
 	}
 	if len(ids) == 0 && build.AppID == nil {
@@ -34,6 +35,11 @@ func (s *server) allowBuild(ctx context.Context, claims *auth.Claims, build huba
 		}
 	}
 	return nil
+}
+
+// allowEverything checks that no ref is outside of what the claims grant.
+func allowEverything(claims *auth.Claims) error {
+	return cmp.Or(claims.AllowEveryID(), claims.AllowEveryBranch())
 }
 
 // allowUpload is allowBuild for what adds to a build and cannot bring it any
@@ -62,19 +68,33 @@ func allowApp(claims *auth.Claims, build hubapi.Build) error {
 }
 
 // idsOf returns the ids that the refs of a build belong to, and its extra ones.
-// Screenshots belong to the applications beside them.
-func (s *server) idsOf(ctx context.Context, build hubapi.Build) ([]string, error) {
+// Screenshots belong to the applications beside them. A ref of a branch that the
+// claims do not grant is an error.
+func (s *server) idsOf(ctx context.Context, claims *auth.Claims, build hubapi.Build) ([]string, error) {
 	refs, err := s.catalog.BuildRefs(ctx, build.ID)
 	if err != nil {
 		return nil, err
 	}
 	ids := slices.Clone(build.ExtraIDs)
 	for _, ref := range refs {
+		if err := allowBranch(claims, ref.RefName); err != nil {
+			return nil, err
+		}
 		if parsed, err := flatpak.ParseRef(ref.RefName); err == nil {
 			ids = append(ids, parsed.ID)
 		}
 	}
 	return ids, nil
+}
+
+// allowBranch checks that the claims grant the branch of a ref. Screenshots have
+// none.
+func allowBranch(claims *auth.Claims, ref string) error {
+	parsed, err := flatpak.ParseRef(ref)
+	if err != nil {
+		return nil //nolint:nilerr // documented: it has no branch
+	}
+	return tokenProblem(claims.AllowBranch(parsed.Branch))
 }
 
 // allowCreator checks that the token is the one that created the build, or was
