@@ -173,3 +173,65 @@ func TestFetchesPerAddress(t *testing.T) {
 		}
 	})
 }
+
+// stuckClient is a client who takes nothing of a body until he is let go.
+type stuckClient struct {
+	*httptest.ResponseRecorder
+	release <-chan struct{}
+}
+
+// Write implements [io.Writer].
+func (c stuckClient) Write(p []byte) (int, error) {
+	<-c.release
+	return c.ResponseRecorder.Write(p) //nolint:wrapcheck // as it is
+}
+
+// A few addresses whose clients take nothing of what is passed on to them leave
+// room for all others: for what is stored, and for what is not.
+func TestSlowAddressesLeaveRoom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		body := strings.Repeat("x", 1<<20)
+		origin := transportFunc(func(r *http.Request) (*http.Response, error) {
+			h := http.Header{}
+			if strings.HasSuffix(r.URL.Path, ".pass") {
+				h.Set("Cache-Control", "no-store")
+			}
+			return &http.Response{StatusCode: 200, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1, Header: h}, nil
+		})
+		e, err := New(t.Context(), Config{
+			Origin: "http://origin.mem", Store: t.TempDir(), Size: 64 << 20, Follow: "off",
+			Limits: LimitsConfig{Fetches: 64, FetchesPerAddress: 16, FetchWait: time.Minute},
+		}, role.Env{HTTP: &http.Client{Transport: origin}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		release := make(chan struct{})
+		var clients sync.WaitGroup
+		for i := range 4 * 16 {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("/%d.pass", i), nil)
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i%4)
+			clients.Go(func() { e.ServeHTTP(stuckClient{httptest.NewRecorder(), release}, r) })
+		}
+		synctest.Wait()
+		if held, waiting := e.rest.line.Held(); held < 16 || waiting == 0 {
+			t.Errorf("%d are held and %d wait", held, waiting)
+		}
+		for i := range 20 {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("/other/%d.%s", i, [...]string{"rpm", "pass"}[i%2]), nil)
+			r.RemoteAddr = fmt.Sprintf("198.51.100.%d:1", i)
+			begun := time.Now()
+			a := httptest.NewRecorder()
+			if e.ServeHTTP(a, r); a.Code != 200 || a.Body.Len() != len(body) || time.Since(begun) > time.Second {
+				t.Errorf("%s: %d, %d bytes after %v", r.URL, a.Code, a.Body.Len(), time.Since(begun))
+			}
+		}
+		close(release)
+		clients.Wait()
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if held, waiting := e.rest.line.Held(); held+waiting != 0 {
+			t.Errorf("%d are held and %d wait in the end", held, waiting)
+		}
+	})
+}

@@ -51,16 +51,19 @@ type LimitsConfig struct {
 	Streams int `toml:"streams"`
 
 	// Fetches is how many requests to the origins of one site may be under way
-	// at once, their bodies included. Default 2048.
+	// at once, each until the end of its body. Default 2048.
 	Fetches int `toml:"fetches"`
 
 	// FetchesPerAddress is how many of them may be made for one IPv4 address or
-	// one IPv6 /64, this machine apart. What is stored, or on its way for somebody
-	// else, is not counted. More, if other caches ask this one. Default 512.
+	// one IPv6 /64, this machine apart, while enough are left for others: the fewer
+	// of Fetches are left, the fewer it may have (docs/edge.md). What is stored, or
+	// on its way for somebody else, is not counted. More, if other caches ask this
+	// one; as many as Fetches, and there is no share. Default 512.
 	FetchesPerAddress int `toml:"fetches-per-address"`
 
-	// FetchesWaiting is how many more of a site may wait for their turn, one
-	// address's half of it; what is above is answered 503. Default 4096.
+	// FetchesWaiting is how many more of a site may wait for their turn, of one
+	// address as many as there are places left; what is above is answered 503.
+	// Default 4096.
 	FetchesWaiting int `toml:"fetches-waiting"`
 
 	// FetchWait is how long they wait before they are answered 503.

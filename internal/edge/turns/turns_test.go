@@ -46,7 +46,7 @@ func TestZeroLine(t *testing.T) {
 // bounded by the whole only.
 func TestShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := Line{Most: 10, PerClient: 3, Waiting: 100, Patience: time.Minute}
+		l := Line{Most: 20, PerClient: 3, Waiting: 100, Patience: time.Minute}
 		for range 5 {
 			go take(t, &l, clientOf(1))
 		}
@@ -54,22 +54,84 @@ func TestShares(t *testing.T) {
 		for range 3 {
 			take(t, &l, clientOf(2))
 		}
-		for range 4 {
+		for range 14 {
 			take(t, &l, netip.Prefix{})
 		}
-		wants(t, &l, 10, 2)
+		wants(t, &l, 20, 2)
 		go take(t, &l, clientOf(3))
-		wants(t, &l, 10, 3)
+		wants(t, &l, 20, 3)
 		l.Give(clientOf(2)) // for client 3: client 1 has all it may
-		wants(t, &l, 10, 2)
+		wants(t, &l, 20, 2)
 		l.Give(clientOf(2))
-		wants(t, &l, 9, 2)
-		l.Give(clientOf(1))
-		wants(t, &l, 9, 1)
-		for range 3 {
-			l.Give(clientOf(1))
+		wants(t, &l, 19, 2)
+		l.Give(clientOf(1)) // it has two, and so few are left that it may not have another
+		wants(t, &l, 18, 2)
+		for range 13 {
+			l.Give(netip.Prefix{})
 		}
-		wants(t, &l, 7, 0)
+		wants(t, &l, 6, 1)
+		l.Give(clientOf(1))
+		wants(t, &l, 6, 0)
+	})
+}
+
+// A few clients that take what they can, and give nothing back, leave turns for
+// others: each of the first hundred finds some, and one with none finds the last.
+func TestFewCannotTakeAll(t *testing.T) {
+	l := Line{Most: 2048, PerClient: 512}
+	left := []int{l.Most}
+	for i := range 100 {
+		of := clientOf(byte(i))
+		for l.TryTake(of) {
+		}
+		if l.Free(of) {
+			t.Errorf("client %d had no turn, and would find one", i)
+		}
+		running, _ := l.Held()
+		left = append(left, l.Most-running)
+	}
+	for n, want := range map[int]int{1: 2048 - 512, 4: 954, 16: 483, 64: 227} {
+		if left[n] != want {
+			t.Errorf("%d clients leave %d, want %d", n, left[n], want)
+		}
+	}
+	n := 100
+	for ; l.TryTake(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 32)); n++ { // one for each
+	}
+	if running, _ := l.Held(); running != l.Most || n < 200 {
+		t.Errorf("%d clients have %d turns, and there is none for the next", n, running)
+	}
+}
+
+// Turns go to who has least.
+func TestLeastFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := Line{Most: 3, Waiting: 100, Patience: time.Minute}
+		for range 3 { // of whom each may have all
+			take(t, &l, clientOf(1))
+		}
+		var got [3]atomic.Int64
+		for _, i := range []byte{1, 1, 1, 2, 2} {
+			go func() {
+				take(t, &l, clientOf(i))
+				got[i].Add(1)
+			}()
+			synctest.Wait()
+		}
+		l.Give(clientOf(1))
+		wants(t, &l, 3, 4)
+		if got[1].Load() != 0 || got[2].Load() != 1 {
+			t.Errorf("the first turn is for who has two: %d, %d", got[1].Load(), got[2].Load())
+		}
+		l.Give(clientOf(1)) // each has one, and the other waits longer
+		l.Give(clientOf(2))
+		wants(t, &l, 3, 2)
+		if got[1].Load() != 1 || got[2].Load() != 2 {
+			t.Errorf("then: %d, %d", got[1].Load(), got[2].Load())
+		}
+		l.Give(clientOf(1))
+		l.Give(clientOf(1))
+		wants(t, &l, 3, 0)
 	})
 }
 
@@ -123,11 +185,14 @@ func TestBounds(t *testing.T) {
 		if err := l.Take(t.Context(), clientOf(1)); !errors.Is(err, ErrFull) {
 			t.Errorf("one client waits for more than half: %v", err)
 		}
-		for range 2 {
-			go func() { errs <- l.Take(t.Context(), clientOf(2)) }()
+		go func() { errs <- l.Take(t.Context(), clientOf(2)) }()
+		wants(t, &l, 1, 3)
+		if err := l.Take(t.Context(), clientOf(2)); !errors.Is(err, ErrFull) {
+			t.Errorf("one client waits for the last place: %v", err)
 		}
+		go func() { errs <- l.Take(t.Context(), clientOf(3)) }()
 		wants(t, &l, 1, 4)
-		if err := l.Take(t.Context(), clientOf(3)); !errors.Is(err, ErrFull) {
+		if err := l.Take(t.Context(), clientOf(4)); !errors.Is(err, ErrFull) {
 			t.Errorf("a fifth waits: %v", err)
 		}
 		cancel(left)
