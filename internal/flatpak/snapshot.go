@@ -1,6 +1,7 @@
 package flatpak
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -34,9 +35,26 @@ func (s *Snapshot) All(yield func(CommitInfo) bool) {
 	}
 }
 
+// From walks over the refs by name, from the first on that is not before a name.
+func (s *Snapshot) From(name string) iter.Seq[CommitInfo] {
+	return func(yield func(CommitInfo) bool) {
+		i, _ := s.find(name)
+		for _, r := range s.sorted[i:] {
+			if !yield(r.info) {
+				return
+			}
+		}
+	}
+}
+
+// find returns where a ref is or would be, and whether it is there.
+func (s *Snapshot) find(ref string) (int, bool) {
+	return slices.BinarySearchFunc(s.sorted, ref, func(r *record, ref string) int { return strings.Compare(r.info.Ref, ref) })
+}
+
 // Get returns what is known of a ref.
 func (s *Snapshot) Get(ref string) (CommitInfo, bool) {
-	i, ok := slices.BinarySearchFunc(s.sorted, ref, func(r *record, ref string) int { return strings.Compare(r.info.Ref, ref) })
+	i, ok := s.find(ref)
 	if !ok {
 		return CommitInfo{}, false
 	}

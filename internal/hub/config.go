@@ -95,6 +95,9 @@ type Config struct {
 	// makes them, on other machines. Default 1.
 	DeltaWorkers int `toml:"delta-workers"`
 
+	// Console is where people see what the hub does.
+	Console ConsoleConfig `toml:"console"`
+
 	// Limits bound what a request may bring.
 	Limits Limits `toml:"limits"`
 

@@ -105,6 +105,10 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 // serve runs everything that runs at the same time.
 func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env) error {
 	access := role.NewAccess("hub", s.log, env.Metrics).To(env.Access)
+	serveConsole, err := s.openConsole(ctx, env)
+	if err != nil {
+		return fmt.Errorf("console: %w", err)
+	}
 	group, stop := errgroup.WithContext(ctx)
 	// Jobs get the time that requests get.
 	jobs, cancelJobs := context.WithCancel(context.WithoutCancel(ctx))
@@ -115,6 +119,9 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 	})()
 
 	group.Go(func() error { return role.Serve(stop, listener, access.Wrap(s.routes()), s.log) })
+	if serveConsole != nil {
+		group.Go(func() error { return serveConsole(stop) })
+	}
 	worker := func(filter catalog.JobFilter, q *queue, run func(context.Context, *catalog.Job) error) {
 		group.Go(func() error { s.work(jobs, stop, filter, q, run); return nil })
 	}

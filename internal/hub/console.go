@@ -1,0 +1,112 @@
+package hub
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"freshet/api/hubapi"
+	"freshet/internal/auth"
+	"freshet/internal/flatpak"
+	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/console"
+	"freshet/internal/role"
+)
+
+// openConsole puts the console on the admin listener, or returns a function that
+// serves it on its own; nil when there is nothing to serve.
+func (s *server) openConsole(ctx context.Context, env role.Env) (serve func(stop context.Context) error, err error) {
+	cfg := s.cfg.Console
+	if cfg.Listen == consoleOff {
+		return nil, nil //nolint:nilnil // no console
+	}
+	key := hmac.New(sha256.New, s.authority.Secret)
+	key.Write([]byte("freshet hub console"))
+	pages, err := console.New(console.Options{
+		Hub: consoleHub{s}, Catalog: s.catalog, Authority: s.authority, Key: key.Sum(nil),
+		Secure: strings.HasPrefix(cfg.URL, "https://"), Log: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	handler := role.NewAccess("console", s.log, env.Metrics).To(env.Access).Wrap(pages.Handler())
+	if cfg.Listen == "" {
+		env.Admin(console.Path, handler)
+		return nil, nil //nolint:nilnil // somebody else serves it
+	}
+	listener, err := env.Listen(ctx, cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(console.Path, handler)
+	mux.Handle("GET /{$}", http.RedirectHandler(console.Path, http.StatusSeeOther))
+	s.log.InfoContext(ctx, "console", slog.String("url", consoleURL(cfg, listener.Addr())))
+	return func(stop context.Context) error { return role.Serve(stop, listener, mux, s.log) }, nil
+}
+
+// consoleURL is where people find the console.
+func consoleURL(cfg ConsoleConfig, addr net.Addr) string {
+	base := strings.TrimRight(cfg.URL, "/")
+	if base == "" {
+		base = baseURL(addr)
+	}
+	return base + console.Path
+}
+
+// consoleHub is what the console sees of the hub.
+type consoleHub struct{ *server }
+
+// Repos implements [console.Hub].
+func (h consoleHub) Repos() []console.Repo {
+	var repos []console.Repo
+	for _, name := range slices.Sorted(maps.Keys(h.repos)) {
+		repos = append(repos, console.Repo{Name: name, Title: h.cfg.Repos[name].Title, URL: h.repoURL(name)})
+	}
+	return repos
+}
+
+// Refs implements [console.Hub].
+func (h consoleHub) Refs(repo string) *flatpak.Snapshot {
+	if r, ok := h.repos[repo]; ok {
+		return r.Snapshot()
+	}
+	return nil
+}
+
+// Waiting implements [console.Hub].
+func (h consoleHub) Waiting(repo string) string { return h.waiting(repo) }
+
+// CommitsWait implements [console.Hub].
+func (h consoleHub) CommitsWait() string { return h.commits.waiting() }
+
+// AllowBuild implements [console.Hub].
+func (h consoleHub) AllowBuild(ctx context.Context, claims *auth.Claims, build hubapi.Build) error {
+	return h.allowBuild(ctx, claims, build)
+}
+
+// AllowJob implements [console.Hub].
+func (h consoleHub) AllowJob(ctx context.Context, claims *auth.Claims, job *catalog.Job) error {
+	return h.allowJob(ctx, claims, job)
+}
+
+// Job implements [console.Hub].
+func (h consoleHub) Job(ctx context.Context, id int64) (hubapi.Job, error) {
+	return h.jobFrom(ctx, id, 0)
+}
+
+// Bearer implements [console.Hub].
+func (h consoleHub) Bearer(claims *auth.Claims) string { return bearer(claims) }
+
+// Fail implements [console.Hub].
+func (h consoleHub) Fail(w http.ResponseWriter, r *http.Request, err error) *hubapi.Error {
+	e := asProblem(err)
+	role.SetReason(w, r, string(e.Kind), err.Error())
+	return e
+}

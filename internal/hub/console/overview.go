@@ -1,0 +1,121 @@
+package console
+
+import (
+	"net/http"
+
+	"freshet/internal/auth"
+	"freshet/internal/hub/catalog"
+	"freshet/internal/page"
+)
+
+// few is how many of each thing the overview shows.
+const few = 6
+
+// overviewData is what the first page shows.
+type overviewData struct {
+	// Sees says that the token is for builds, Jobs that it may see the queue.
+	Sees, Jobs bool
+	Repos      []overviewRepo
+	Working    []jobRow
+	MoreJobs   bool
+	Failed     []buildRow
+	Nodes      []overviewNode
+	Commits    string
+}
+
+type overviewRepo struct {
+	Repo
+	Refs    int
+	Waits   string
+	Holds   int
+	Last    *publishRow
+	RefsURL string
+}
+
+type overviewNode struct {
+	catalog.NodeReach
+	Name   string
+	State  page.Badge
+	Behind int64
+}
+
+func (c *Console) overview(w http.ResponseWriter, r *http.Request, v *visitor) error {
+	data := overviewData{}
+	if claims, err := v.grant("build", auth.ScopeJobs); err == nil {
+		data.Sees, data.Jobs = true, true
+		if err := c.addRepos(r, claims, &data); err != nil {
+			return err
+		}
+		data.Commits = c.Hub.CommitsWait()
+		if data.Working, _, data.MoreJobs, err = c.queuedJobs(r.Context(), claims, few); err != nil {
+			return err
+		}
+		if err := c.addEdges(r, &data); err != nil {
+			return err
+		}
+	}
+	if claims, err := v.grant("build", auth.ScopeBuild, auth.ScopeDownload); err == nil {
+		data.Sees = true
+		filter, err := c.filterOf(claims, "", string(catalog.StageFailed), "")
+		if err != nil {
+			return err
+		}
+		failed, err := c.Catalog.BuildPage(r.Context(), filter, 0, few)
+		if err != nil {
+			return err
+		}
+		if data.Failed, err = c.allowed(r.Context(), claims, failed.Builds); err != nil {
+			return err
+		}
+	}
+	return c.show(w, v, "overview", "Overview", "Overview", data)
+}
+
+func (c *Console) addRepos(r *http.Request, claims *auth.Claims, data *overviewData) error {
+	for _, repo := range c.reposOf(claims) {
+		row := overviewRepo{
+			Repo: repo, Refs: c.Hub.Refs(repo.Name).Len(), Waits: c.Hub.Waiting(repo.Name), RefsURL: listHref("/refs", "repo", repo.Name),
+		}
+		holds, err := c.Catalog.Holds(r.Context(), repo.Name)
+		if err != nil {
+			return err
+		}
+		row.Holds = len(holds)
+		last, err := c.Catalog.PublishPage(r.Context(), repo.Name, "", 0, 1)
+		if err != nil {
+			return err
+		}
+		if len(last) == 1 {
+			p := publishRowOf(last[0])
+			row.Last = &p
+		}
+		data.Repos = append(data.Repos, row)
+	}
+	return nil
+}
+
+// addEdges adds how far each edge is behind the newest event.
+func (c *Console) addEdges(r *http.Request, data *overviewData) error {
+	head, err := c.Catalog.Head(r.Context())
+	if err != nil {
+		return err
+	}
+	nodes, err := c.Catalog.Reach(r.Context(), head, nodesShown)
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		row := overviewNode{NodeReach: node, Name: nodeName(node), State: page.Badge{Tone: "good", Text: "up to date"}}
+		switch {
+		case node.Away:
+			row.State = page.Badge{Tone: "bad", Text: "away"}
+		case node.Log != c.Catalog.Log():
+			row.State = page.Badge{Tone: "busy", Text: "starts anew"}
+		case !node.Past:
+			row.Behind = head - node.Serial
+			row.State = page.Badge{Tone: "busy", Text: page.Plural(row.Behind, "event behind", "events behind")}
+		}
+		data.Nodes = append(data.Nodes, row)
+	}
+	return nil
+}
