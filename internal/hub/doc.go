@@ -20,7 +20,8 @@
 //	builds/ID/       what was uploaded into a build, and its commits; with a
 //	                 negative ID, that of its job, what a republish works on
 //	deltas/NAME/     static deltas while they are made (internal/hub/deltas), and
-//	                 retired.json, since when others are not wanted any more
+//	                 retired.json, since when others are not wanted any more. A
+//	                 folder for each lease; internal/hub/deltaworker is the other end
 //	trees/           generations of plain trees (internal/hub/tree)
 //
 // A prune (internal/hub/upkeep) leaves what builds need, which are told by

@@ -64,6 +64,8 @@ func (s *server) routes() http.Handler {
 	api("DELETE /delta/lease/{lease}", s.withLease(s.giveBackDelta))
 	api("POST /delta/lease/{lease}/upload", s.withLease(s.uploadDelta))
 	api("POST /delta/lease/{lease}/finish", s.with(deltaGrant(), s.finishDelta))
+	api("GET /delta/worker", s.with(deltaGrant(), s.openDeltaSocket))
+	api("POST /delta/upload/{repo}", s.withRepo(deltaGrant(), s.uploadDeltaFiles))
 	api("GET /delta/queue", s.with(all(jobs), s.listDeltaQueue))
 
 	// Plain trees.

@@ -56,6 +56,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), tellers: make(map[string]*teller), gates: make(map[string]*tokenGate), makers: make(map[string]*deltaMaker), stopping: ctx,
 		verifiers: semaphore.NewWeighted(verifiersAtOnce),
 	}
+	env.Metrics.MustRegister(queueGauges(&s.deltas)...)
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
 

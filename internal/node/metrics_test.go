@@ -16,8 +16,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"freshet/api/hubapi"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
+	"freshet/internal/hub/deltaworker"
 	"freshet/internal/memnet"
 	"freshet/internal/role"
 )
@@ -81,6 +83,9 @@ func allMetrics(t *testing.T) map[string]metric {
 	})
 	metricsOf(t, "edge", all, func(ctx context.Context, env role.Env) error {
 		return edge.Run(ctx, edge.Config{Origin: "http://origin.mem", Store: t.TempDir(), Listen: "mem:edge", Size: 16 << 20, Follow: "off"}, env)
+	})
+	metricsOf(t, "delta worker", all, func(ctx context.Context, env role.Env) error {
+		return deltaworker.Run(ctx, deltaworker.Config{Client: &hubapi.Client{Base: "http://hub.mem"}, Dir: t.TempDir()}, env)
 	})
 	all["freshet_access_log_dropped_lines_total"] = metric{
 		help:  "Records of requests that were not written, because the disk did not take them in time or at all.",

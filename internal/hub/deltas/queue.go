@@ -250,6 +250,19 @@ func (q *Queue) Lease(id string) (*Lease, error) {
 	return nil, ErrLeaseLost
 }
 
+// Held returns the lease of a delta of a repository. The error is [ErrLeaseLost] when
+// nobody has one.
+func (q *Queue) Held(repo string, name ostree.DeltaName) (*Lease, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.leases {
+		if l.Task.Repo == repo && l.Task.Name == name {
+			return l, nil
+		}
+	}
+	return nil, ErrLeaseLost
+}
+
 // Verdict returns how a lease was judged that is over; false when that is not
 // known.
 func (q *Queue) Verdict(id string) (error, bool) { //nolint:revive // the error is what is asked for
