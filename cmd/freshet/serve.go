@@ -152,6 +152,9 @@ func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config, again func(*serv
 	opt := node.Options{Log: logs.Log, Access: logs.Access, Ready: func() {
 		logs.Log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
 	}}
+	if s.config != "" {
+		opt.Secrets = []string{s.config}
+	}
 	if again != nil {
 		opt.Reloads = s.reloads(cmd, logs.Log, again)
 	}

@@ -34,6 +34,14 @@ type HooksConfig struct {
 	// Env are variables for the commands: "NAME=VALUE", or "NAME" for that of the
 	// hub's own environment, of which they see nothing else but PATH.
 	Env []string `toml:"env"`
+
+	// UnixSockets lets the commands talk to services of this machine by unix
+	// sockets: a gpg-agent, a database, a container engine. Default: they cannot.
+	UnixSockets bool `toml:"unix-sockets"`
+
+	// Ports are the TCP ports that the commands may connect to, on any machine,
+	// from Linux 6.7 on. Default: all.
+	Ports []int `toml:"ports"`
 }
 
 // CheckConfig is a table [hub.repos.NAME.hooks.checks.CHECK].
@@ -66,6 +74,11 @@ func (v *validation) hooks(key string, hooks HooksConfig) {
 	v.command(key+".publish", hooks.Publish)
 	v.command(key+".post-publish", hooks.PostPublish)
 	v.notNegative(key+".timeout", int64(hooks.Timeout))
+	for i, port := range hooks.Ports {
+		if port < 1 || port > 65535 {
+			v.problem(fmt.Sprintf("%s.ports[%d]", key, i), "must be 1 to 65535, is %d", port)
+		}
+	}
 	for i, variable := range hooks.Env {
 		if !envPattern.MatchString(variable) {
 			v.problem(fmt.Sprintf("%s.env[%d]", key, i), `must be "NAME" or "NAME=VALUE"`)

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,12 +10,16 @@ import (
 	"freshet/internal/hub/hook"
 )
 
-// Variables by which commands learn what they are run for; they are
-// flat-manager's.
+// Variables by which commands learn what they are run for. Those of flat-manager
+// have its names.
 const (
 	envBuild     = "FLAT_MANAGER_BUILD_ID"
 	envJob       = "FLAT_MANAGER_JOB_ID"
 	envRepublish = "FLAT_MANAGER_IS_REPUBLISH"
+	// envPublish is the same each time a publish hook is run for the same publish.
+	envPublish = "FRESHET_PUBLISH_ID"
+	envAttempt = "FRESHET_ATTEMPT" // 1, 2, … of the same publish
+	envSerial  = "FRESHET_SERIAL"  // of the newest event that a post-publish is for
 )
 
 func envNumber(name string, n int64) string { return name + "=" + strconv.FormatInt(n, 10) }
@@ -39,6 +44,8 @@ func (s *server) command(repo string, args []string, env ...string) hook.Command
 		Timeout: hooks.Timeout,
 		Hidden:  s.secrets(),
 		Shown:   []string{s.repoDir(repo)},
+		Sockets: hooks.UnixSockets,
+		Ports:   hooks.Ports,
 	}
 }
 
@@ -51,6 +58,12 @@ func (s *server) secrets() []string {
 	}
 	for _, key := range s.cfg.Keys {
 		paths = append(paths, key.File, key.PassphraseFile)
+	}
+	paths = slices.Concat(paths, s.hidden, []string{os.Getenv("PGPASSFILE"), os.Getenv("GNUPGHOME")})
+	if home, err := os.UserHomeDir(); err == nil {
+		for _, name := range [...]string{".pgpass", ".postgresql", ".gnupg", ".ssh"} {
+			paths = append(paths, filepath.Join(home, name))
+		}
 	}
 	paths = slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 	return paths

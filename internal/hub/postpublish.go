@@ -87,7 +87,11 @@ func (s *server) runPostPublish(ctx context.Context, repo string, output io.Writ
 	if err != nil {
 		return err
 	}
-	command := s.command(repo, slices.Concat(s.cfg.Repos[repo].Hooks.PostPublish, []string{repo, dir}))
+	serial, err := s.catalog.Head(ctx)
+	if err != nil {
+		return err
+	}
+	command := s.command(repo, slices.Concat(s.cfg.Repos[repo].Hooks.PostPublish, []string{repo, dir}), envNumber(envSerial, serial))
 	return command.Run(ctx, output)
 }
 

@@ -96,7 +96,7 @@ func (p *publish) runHook(ctx context.Context, build *repository.Build, job *cat
 	defer log.end(ctx)
 	_, _ = fmt.Fprintln(log, "Running publish hook")
 	return build.Edit(ctx, func(dir string) error {
-		command := p.command(p.repo, args, env...)
+		command := p.command(p.repo, args, append(env, envNumber(envPublish, job.ID), envNumber(envAttempt, job.Attempt))...)
 		command.Dir, command.Writable = dir, []string{dir}
 		return command.Run(ctx, log)
 	})

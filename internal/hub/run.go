@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		return err
 	}
 	s := &server{
-		cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics),
+		cfg: cfg, hidden: env.Secrets, log: env.Log, metrics: newMetrics(env.Metrics),
 		repos: make(map[string]*repository.Repository), queues: make(map[string]*queue), tellers: make(map[string]*teller), gates: make(map[string]*tokenGate), makers: make(map[string]*deltaMaker), stopping: ctx,
 		verifiers: semaphore.NewWeighted(verifiersAtOnce),
 	}
@@ -164,6 +164,11 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 	}
 	if s.hasHooks() && !hook.Confines() {
 		s.log.WarnContext(ctx, "this kernel has no Landlock: hooks may read and write what the hub may")
+	}
+	for name, repo := range s.cfg.Repos {
+		if repo.Hooks.Ports != nil && !hook.ConfinesPorts() {
+			s.log.WarnContext(ctx, "this kernel does not confine hooks to ports", slog.String("repo", name))
+		}
 	}
 	if s.cfg.Database != "" {
 		group.Go(func() error { return s.catalog.Watch(stop) })

@@ -16,7 +16,8 @@ import (
 // server is a running hub. Its fields do not change while it serves.
 type server struct {
 	cfg       Config
-	base      string // public URL, without a slash at its end
+	hidden    []string // files of the process that programs must not read
+	base      string   // public URL, without a slash at its end
 	log       *slog.Logger
 	metrics   *metrics
 	catalog   *catalog.Catalog

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"slices"
+
 	"freshet/internal/config"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
@@ -60,4 +62,20 @@ func (c AdminConfig) Validate() []config.Problem {
 		problem("client-ca", "needs cert and key")
 	}
 	return problems
+}
+
+// secrets are the files that the configuration names beside those of the hub and that
+// nobody else may read.
+func (c Config) secrets() []string {
+	paths := []string{c.Admin.Key}
+	if c.Edge != nil {
+		paths = append(paths, c.Edge.HubTokenFile, c.Edge.Gate.Passwords, c.Edge.TLS.ACME.Dir)
+		for _, pair := range c.Edge.TLS.Certificates {
+			paths = append(paths, pair.Key)
+		}
+		for _, site := range c.Edge.Sites {
+			paths = append(paths, site.Gate.Passwords)
+		}
+	}
+	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 }

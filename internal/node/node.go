@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +41,9 @@ type Options struct {
 	Network *memnet.Network
 	// Ready is called once, when every role serves.
 	Ready func()
+	// Secrets are files that programs that a role starts must not read, such as the
+	// configuration. Those that the configuration names are added.
+	Secrets []string
 	// Reloads yields the configuration anew, for the roles to take over what
 	// they can of it while they serve. Zero: it never does.
 	Reloads <-chan Config
@@ -111,6 +115,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 			HTTP:    &http.Client{Transport: transport},
 			Listen:  listen,
 			Metrics: metrics,
+			Secrets: slices.Concat(opt.Secrets, cfg.secrets()),
 			Ready:   sync.OnceFunc(func() { ready(); waiting.Done() }),
 			Admin:   admin.Handle,
 		}

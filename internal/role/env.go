@@ -38,6 +38,9 @@ type Env struct {
 	// Metrics is where the role registers its metrics. Zero: a registry nobody
 	// reads.
 	Metrics *prometheus.Registry
+	// Secrets are files of the process that only it may read, such as its
+	// configuration: programs that a role starts do not see them.
+	Secrets []string
 	// Ready is called once, when the role serves. Zero: nothing is called.
 	Ready func()
 	// Admin adds a handler to the process's admin listener, by a pattern of

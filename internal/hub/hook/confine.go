@@ -2,6 +2,7 @@ package hook
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,7 +16,8 @@ import (
 // Rights of Landlock (landlock(7)). Commands that write rename files from one
 // folder to another, which the first version of Landlock forbids altogether.
 const (
-	minLandlock = 2
+	minLandlock      = 2
+	minLandlockPorts = 4
 
 	readFile = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE
 	readAll  = readFile | unix.LANDLOCK_ACCESS_FS_READ_DIR
@@ -33,6 +35,9 @@ const (
 // Confines reports whether this kernel confines commands.
 func Confines() bool { return landlockVersion() >= minLandlock }
 
+// ConfinesPorts reports whether this kernel confines commands to ports.
+func ConfinesPorts() bool { return landlockVersion() >= minLandlockPorts }
+
 func landlockVersion() int {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, landlockCreateVersion)
 	if errno != 0 {
@@ -48,6 +53,11 @@ func (c *Command) confine(home string) error {
 		return err
 	}
 	dropCapabilities()
+	if !c.Sockets {
+		if err := denySockets(); err != nil {
+			return err
+		}
+	}
 	version := landlockVersion()
 	if version < minLandlock {
 		return nil
@@ -56,7 +66,7 @@ func (c *Command) confine(home string) error {
 	if err != nil {
 		return err
 	}
-	rules, err := newRuleset(version)
+	rules, err := newRuleset(version, c)
 	if err != nil {
 		return err
 	}
@@ -74,6 +84,11 @@ func (c *Command) confine(home string) error {
 		rules.allow(path, rules.handled)
 	}
 	rules.allow("/dev", readAll|unix.LANDLOCK_ACCESS_FS_WRITE_FILE|rules.handled&unix.LANDLOCK_ACCESS_FS_IOCTL_DEV)
+	if version >= minLandlockPorts {
+		for _, port := range c.Ports {
+			rules.allowPort(port)
+		}
+	}
 	return rules.enforce()
 }
 
@@ -140,7 +155,7 @@ type ruleset struct {
 	failed  error
 }
 
-func newRuleset(version int) (*ruleset, error) {
+func newRuleset(version int, c *Command) (*ruleset, error) {
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: writeAll}
 	if version >= 3 {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_TRUNCATE
@@ -148,8 +163,14 @@ func newRuleset(version int) (*ruleset, error) {
 	if version >= 5 {
 		attr.Handled_access_fs |= unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 	}
+	if version >= minLandlockPorts && c.Ports != nil {
+		attr.Handled_access_net = unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
+	}
 	if version >= 6 {
 		attr.Scoped = unix.LANDLOCK_SCOPE_SIGNAL
+		if !c.Sockets {
+			attr.Scoped |= unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+		}
 	}
 	// What an older kernel does not know is zero, and it does not mind the size.
 	fd, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0) //nolint:gosec // a system call
@@ -182,6 +203,22 @@ func (r *ruleset) allow(path string, rights uint64) {
 		r.failed = errors.Join(r.failed, &fs.PathError{Op: "landlock_add_rule", Path: path, Err: errno})
 	}
 }
+
+// allowPort lets connections to a TCP port be made.
+func (r *ruleset) allowPort(port int) {
+	attr := landlockNetPortAttr{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(port)} //nolint:gosec // 1 to 65535
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(r.fd), landlockRuleNetPort,
+		uintptr(unsafe.Pointer(&attr)), 0, 0, 0) //nolint:gosec // a system call
+	if errno != 0 {
+		r.failed = errors.Join(r.failed, fmt.Errorf("landlock_add_rule port %d: %w", port, errno))
+	}
+}
+
+// landlockNetPortAttr is struct landlock_net_port_attr, and landlockRuleNetPort its
+// type (linux/landlock.h).
+type landlockNetPortAttr struct{ access, port uint64 }
+
+const landlockRuleNetPort = 2
 
 // enforce makes the rules those of this thread, for good.
 func (r *ruleset) enforce() error {

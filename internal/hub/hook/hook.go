@@ -11,7 +11,8 @@
 // turned off, a command reads everything but what is hidden from it, writes only
 // where it is told it may, sees no other process of the hub from inside, gets no
 // privileges from set-user-id programs, and, below root, has none of root's
-// capabilities. [Confines] tells.
+// capabilities. [Confines] tells. By seccomp(2), it makes no unix sockets unless it is
+// told it may.
 package hook
 
 import (
@@ -48,6 +49,12 @@ type Command struct {
 	Shown  []string
 	// Writable are folders below which it may change everything.
 	Writable []string
+	// Sockets lets it talk to services of this machine by unix sockets, such as a
+	// gpg-agent or a database.
+	Sockets bool
+	// Ports are the TCP ports that it may connect to; nil for all. It takes Linux 6.7,
+	// see [ConfinesPorts].
+	Ports []int
 }
 
 // ExitError says that a command ran, and how it ended.

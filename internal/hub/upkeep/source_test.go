@@ -84,7 +84,7 @@ func TestStalledSource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer root.Close() //nolint:errcheck // read only
+		defer root.Close()
 		begun := time.Now()
 		lock, err := repolock.Exclusive(t.Context(), root)
 		if err != nil {
