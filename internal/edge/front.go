@@ -89,7 +89,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	if len(f.e.sites) > 0 {
 		key = append(append(append(stack[:0], req.Host...), '\n'), req.Target...)
 	}
-	h, st := f.find(key, req)
+	h, seen := f.find(key, req)
 	if h == nil || w.cache && !h.ruled || !f.open(h, req) {
 		return false
 	}
@@ -99,7 +99,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 			return false // in the middle of an older one
 		}
 	}
-	fresh := h.call.freshness(st, httpcache.Freshness{Age: st.Age(req.Begun)})
+	fresh := h.call.freshness(seen.State, httpcache.Freshness{Age: seen.State.Age(req.Begun)})
 	fresh = g.bound(fresh, req.Begun, h.call.policy.Fresh)
 	if fresh.Decide(httpcache.Directives{}) != httpcache.Fresh {
 		return false
@@ -126,29 +126,29 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 }
 
 // find returns what is known of a target, if it is of what the store has now,
-// and its state.
-func (f *front) find(key []byte, req *h1.Request) (*hot, diskcache.State) {
+// and what that was found to be.
+func (f *front) find(key []byte, req *h1.Request) (*hot, *diskcache.Sight) {
 	if h := f.hots.get(key); h != nil {
-		if st, ok := f.e.look(h); ok {
-			return h, st
+		if seen := f.e.look(h); seen != nil {
+			return h, seen
 		}
 	}
 	name := string(key) // what h keeps of the target is a part of it
-	h := f.e.heat(string(req.Host), name[len(name)-len(req.Target):])
+	h := f.e.heat(name, string(req.Host), name[len(name)-len(req.Target):])
 	if h == nil {
-		return nil, diskcache.State{}
+		return nil, nil
 	}
-	f.hots.put(name, h)
-	if st, ok := f.e.look(h); ok {
-		return h, st
+	f.hots.put(h)
+	if seen := f.e.look(h); seen != nil {
+		return h, seen
 	}
-	return nil, diskcache.State{}
+	return nil, nil
 }
 
 // choose begins the head and says which part of the body goes with it. It
 // reports false for answers that are not made here.
 func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response, head *head) (begin, length int64, ok bool) {
-	size := h.entry.Size()
+	size := h.size
 	res.Status = http.StatusOK
 	if w.header != nil {
 		if httpcache.Evaluate(w.header, h.meta.Header) == httpcache.NotModified {
@@ -180,8 +180,8 @@ func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response, head 
 // body attaches the body: from memory, or from its file as far as that was
 // found to be right before.
 func (f *front) body(h *hot, begin, length int64, res *h1.Response) bool {
-	if b := h.entry.Bytes(); b != nil {
-		res.Body = b[begin : begin+length]
+	if h.body != nil {
+		res.Body = h.body[begin : begin+length]
 		res.Tag = h
 		return true
 	}
@@ -223,7 +223,7 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	*rec = accesslog.Record{
 		Begun: req.Begun, Client: req.Client, Method: http.MethodGet, Path: h.path, Target: req.Target, Host: req.Host,
 		Status: res.Status, Bytes: sent, Took: took, FirstByte: max(took, 1),
-		Outcome: outcomeHit.String(), Site: h.call.site.name, Key: h.call.id.Short(),
+		Outcome: outcomeHit.String(), Site: h.call.site.name, Key: h.short,
 	}
 	for _, field := range req.Fields {
 		switch {

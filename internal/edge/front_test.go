@@ -434,8 +434,7 @@ func TestHotsAreBounded(t *testing.T) {
 	const weight = 32 << 10
 	const total = 3 * hotBytes / weight
 	for i := range total {
-		h := &hot{path: fmt.Sprint(i), weight: weight}
-		hots.put(h.path, h)
+		hots.put(&hot{key: fmt.Sprint(i), weight: weight})
 		if hots.get([]byte("0")) == nil {
 			t.Fatalf("what is used again and again was forgotten after %d", i)
 		}

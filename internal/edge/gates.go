@@ -189,7 +189,7 @@ func (f *front) open(h *hot, req *h1.Request) bool {
 		req.Remote = netip.AddrPortFrom(req.Client, 0).String() // as in clientOf: one client's requests are known by it
 	}
 	g := h.call.site.gate.Load()
-	return g == nil || g.Open(gate.Request{Client: req.Client, Path: gatePath(h.call.path), Clear: req.Clear})
+	return g == nil || g.Open(gate.Request{Client: req.Client, Path: h.gate, Clear: req.Clear})
 }
 
 // appendGate adds what the gate says with each answer.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"freshet/internal/edge/diskcache"
@@ -17,40 +18,51 @@ import (
 )
 
 // hot is what is needed to answer for a stored 200 response without working
-// it out anew: whom a target means, and the fields as they are sent. What every
-// hit needs comes first, because there are more of them than a processor keeps
-// at hand.
+// it out anew: whom a target means, and the fields as they are sent.
+//
+// There are more of them than a processor keeps at hand, and to fetch a cache
+// line costs a hundredth of a hit. So what every hit needs comes first, in the
+// order of its use, and is all there is to fetch but the state, the text and the
+// body: the entry and its fields are left alone.
 type hot struct {
-	entry *diskcache.Entry
-	meta  *diskcache.Meta
-	set   *set // nil if it belongs to none
-	ruled bool // a rule of an ecosystem applies
-	fixed bool // as [isFixed]
+	seen  atomic.Pointer[diskcache.Sight] // the last one; nil: none
+	set   *set                            // nil if it belongs to none
+	ruled bool                            // a rule of an ecosystem applies
+	fixed bool                            // as [isFixed]
+	body  []byte                          // nil if it is in a file
+	size  int64                           // of the body
+	// key is that in [hots]. What h1 holds is the same piece of text, and path
+	// most of the time.
+	key  string
+	h1   rendered
+	path string // as asked for, decoded, for the record
+	// gate is the path as rules of access see it.
+	gate string
 	// before are the members of Cache-Status of the caches nearer to the
 	// origin, with a comma behind.
 	before string
+	short  uint64 // the key of the record
+	call   call
+
+	entry *diskcache.Entry
+	meta  *diskcache.Meta
 	// sniffed is the Content-Type that net/http adds to a body without one.
 	sniffed string
-	// h1 and h2 are the fields as each protocol has them.
-	h1   rendered
-	path string // as asked for, decoded, for the record
-	call call
-
-	h2     rendered
-	weight int64 // bytes of memory, about
+	h2      rendered
+	weight  int64 // bytes of memory, about
 }
 
 // rendered are fields as a protocol has them.
 type rendered struct {
 	// whole is the head of an answer with all of the body, as far as it is the
 	// same each time.
-	whole []byte
+	whole string
+	// sniffed is the field for [hot.sniffed].
+	sniffed string
 	// common are the fields of every answer, repr those that describe the
 	// representation and do not belong into a 304, but for its length. Both are
 	// parts of whole.
-	common, repr []byte
-	// sniffed is the field for [hot.sniffed].
-	sniffed []byte
+	common, repr string
 }
 
 const (
@@ -74,48 +86,51 @@ type hots struct {
 
 type hotShard struct {
 	mu       sync.RWMutex
-	new, old map[string]*hot
-	bytes    int64 // of new
+	new, old map[uint64]*hot // by hash: of two with the same, the later one stays
+	bytes    int64           // of new
+	_        [16]byte        // each on a cache line of its own
 }
 
 func newHots() *hots { return &hots{seed: maphash.MakeSeed()} }
 
-func (t *hots) shard(key []byte) *hotShard {
-	return &t.shards[maphash.Bytes(t.seed, key)%hotShards]
-}
-
 func (t *hots) get(key []byte) *hot {
-	s := t.shard(key)
+	sum := maphash.Bytes(t.seed, key)
+	s := &t.shards[sum%hotShards]
 	s.mu.RLock()
-	h := s.new[string(key)]
+	h := s.new[sum]
 	var old *hot
 	if h == nil {
-		old = s.old[string(key)]
+		old = s.old[sum]
 	}
 	s.mu.RUnlock()
-	if old != nil {
-		t.put(string(key), old)
+	if old != nil && old.key == string(key) {
+		t.put(old)
 		return old
+	}
+	if h == nil || h.key != string(key) {
+		return nil
 	}
 	return h
 }
 
 // put enters h. A short body is in memory with its entry.
-func (t *hots) put(key string, h *hot) {
-	cost := int64(hotCost+2*len(key)) + h.weight
-	s := &t.shards[maphash.String(t.seed, key)%hotShards]
+func (t *hots) put(h *hot) {
+	cost := int64(hotCost+2*len(h.key)) + h.weight
+	sum := maphash.String(t.seed, h.key)
+	s := &t.shards[sum%hotShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.bytes+cost > hotBytes/hotShards/2 || s.new == nil {
-		s.old, s.new, s.bytes = s.new, make(map[string]*hot), 0
+		s.old, s.new, s.bytes = s.new, make(map[uint64]*hot), 0
 	}
-	s.new[key] = h
+	s.new[sum] = h
 	s.bytes += cost
 }
 
-// heat works out what a GET of the target on the host means. It returns nil if
-// the answer is not in the store, or has to be made by [Edge.ServeHTTP].
-func (e *Edge) heat(host, target string) *hot {
+// heat works out what a GET of the target, with which the key ends, on the host
+// means. It returns nil if the answer is not in the store, or has to be made by
+// [Edge.ServeHTTP].
+func (e *Edge) heat(key, host, target string) *hot {
 	u, err := url.ParseRequestURI(target) // as net/http does
 	if err != nil {
 		return nil
@@ -128,9 +143,14 @@ func (e *Edge) heat(host, target string) *hot {
 	if !ok || c.policy.Pass {
 		return nil
 	}
-	h := &hot{call: c, path: u.Path, ruled: c.policy.Ruled(), fixed: isFixed(c.policy)}
+	h := &hot{
+		key: key, path: u.Path, gate: gatePath(c.path), ruled: c.policy.Ruled(), fixed: isFixed(c.policy), short: c.id.Short(), call: c,
+	}
 	if !e.bind(h) || !h.render() {
 		return nil
+	}
+	if asked := h.key[len(key)-len(target):]; strings.HasPrefix(asked, h.path) {
+		h.path = asked[:len(h.path)]
 	}
 	return h
 }
@@ -139,7 +159,7 @@ func (e *Edge) heat(host, target string) *hot {
 // false if there is nothing.
 func (e *Edge) bind(h *hot) bool {
 	c := &h.call
-	if !c.policy.Ruled() && e.names.varies(c.id) {
+	if !c.policy.Ruled() && e.names.varies(&c.id) {
 		return false
 	}
 	id, ok := e.hotID(h)
@@ -149,26 +169,31 @@ func (e *Edge) bind(h *hot) bool {
 	if h.entry = e.store.Get(id); h.entry == nil || h.entry.Partial() {
 		return false
 	}
-	h.meta = h.entry.Meta()
+	h.meta, h.body, h.size = h.entry.Meta(), h.entry.Bytes(), h.entry.Size()
 	return h.meta.Status == http.StatusOK && (c.policy.Ruled() || len(h.meta.Vary) == 0)
 }
 
-// look returns the present state of what h is of, if that is what the store has
-// now. While a purge of several paths is going on it does not tell: they are to
-// change in one step.
-func (e *Edge) look(h *hot) (diskcache.State, bool) {
-	if !h.ruled && e.names.varies(h.call.id) || !h.fixed && e.purgeMu.held.Load() {
-		return diskcache.State{}, false
+// look returns what h is of as it is now, if that is what the store has now;
+// else nil. While a purge of several paths is going on it does not tell: they are
+// to change in one step.
+func (e *Edge) look(h *hot) *diskcache.Sight {
+	if !h.ruled && e.names.varies(&h.call.id) || !h.fixed && e.purgeMu.held.Load() {
+		return nil
 	}
 	if s := h.set; s != nil {
 		if g := s.current.Load(); s.gone.Load() || g == nil || g.files[h.call.path] != h.entry.ID() {
-			return diskcache.State{}, false
+			return nil
 		}
 	}
-	if h.meta != h.entry.Meta() {
-		return diskcache.State{}, false
+	if seen := h.seen.Load(); e.store.Unchanged(seen) {
+		return seen
 	}
-	return h.entry.Look()
+	seen := h.entry.Look()
+	if seen == nil || h.meta != h.entry.Meta() { // in this order: new fields come before a new state
+		return nil
+	}
+	h.seen.Store(seen)
+	return seen
 }
 
 // hotID is the ID of what a hot call means now. It reports false for files of a
@@ -223,21 +248,23 @@ func (h *hot) render() bool {
 	if h.sniffed != "" {
 		sniffed.Set("Content-Type", h.sniffed)
 	}
-	size := h.entry.Size()
-	h.h1 = newRendered([]byte(status200), linesOf(fields), linesOf(repr), lineOf(nil, "Content-Length", size), linesOf(sniffed))
-	h.h2 = newRendered(h2.AppendStatus(nil, http.StatusOK), h2.AppendHeader(nil, fields), h2.AppendHeader(nil, repr),
-		h2.AppendNumber(nil, "content-length", size), h2.AppendHeader(nil, sniffed))
-	h.weight = int64(len(h.h1.whole)+len(h.h2.whole)) + min(size, hotBody)
+	var text string
+	h.h1, text = newRendered(h.key, []byte(status200), linesOf(fields), linesOf(repr), lineOf(nil, "Content-Length", h.size), linesOf(sniffed))
+	h.key = text[:len(h.key)]
+	h.h2, _ = newRendered("", h2.AppendStatus(nil, http.StatusOK), h2.AppendHeader(nil, fields), h2.AppendHeader(nil, repr),
+		h2.AppendNumber(nil, "content-length", h.size), h2.AppendHeader(nil, sniffed))
+	h.weight = int64(len(h.h1.whole)+len(h.h2.whole)) + min(h.size, hotBody)
 	return true
 }
 
-// newRendered puts the fields into one piece of memory.
-func newRendered(status, common, repr, length, sniffed []byte) (r rendered) {
-	r.whole = slices.Concat(status, common, repr, length)
+// newRendered puts the fields into one piece of text, behind another.
+func newRendered(before string, status, common, repr, length, sniffed []byte) (r rendered, text string) {
+	text = string(slices.Concat([]byte(before), status, common, repr, length))
+	r.whole = text[len(before):]
 	r.common = r.whole[len(status):][:len(common)]
 	r.repr = r.whole[len(status)+len(common):][:len(repr)]
-	r.sniffed = sniffed
-	return r
+	r.sniffed = string(sniffed)
+	return r, text
 }
 
 // linesOf writes fields as HTTP/1.1 has them.
@@ -249,10 +276,10 @@ func linesOf(fields http.Header) []byte {
 
 // sniff works out the Content-Type that net/http gives to a body without one.
 func (h *hot) sniff(fields http.Header) bool {
-	if _, ok := fields["Content-Type"]; ok || fields.Get("Content-Encoding") != "" || h.entry.Size() == 0 {
+	if _, ok := fields["Content-Type"]; ok || fields.Get("Content-Encoding") != "" || h.size == 0 {
 		return true
 	}
-	begin := make([]byte, min(512, h.entry.Size()))
+	begin := make([]byte, min(512, h.size))
 	if !h.read(begin) {
 		return false
 	}

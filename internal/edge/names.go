@@ -63,11 +63,11 @@ func (n *names) variant(c *call, h http.Header) diskcache.ID {
 	return keyID(c.site.name, c.uri, httpcache.VaryKey(fields, h))
 }
 
-// varies reports whether answers of the URI depend on request fields.
-func (n *names) varies(id diskcache.ID) bool {
-	if n.varied.Load() == 0 {
-		return false
-	}
+// varies reports whether answers of the URI depend on request fields. Few do
+// anywhere: then the ID is not even read.
+func (n *names) varies(id *diskcache.ID) bool { return n.varied.Load() != 0 && n.hasVariants(*id) }
+
+func (n *names) hasVariants(id diskcache.ID) bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	v := n.variants[id]

@@ -22,7 +22,6 @@ type Entry struct {
 	meta  atomic.Pointer[Meta]
 	body  []byte // if it is in the record
 	sums  []byte // checksums of the slices of the body's file
-	last  atomic.Pointer[look]
 
 	mu    sync.Mutex
 	state State
@@ -96,31 +95,38 @@ func (e *Entry) Is(other *Entry) bool {
 	return e.id == other.id && e.num == other.num
 }
 
-// Look returns the present state, if the entry is what [Store.Get] returns now,
-// and counts a use then. It may be wrong in saying no, and is much cheaper than
-// Get: while nothing changes near the entry, it only reads.
-func (e *Entry) Look() (State, bool) {
-	key := index.Key(e.id)
-	changes, bans := e.store.index.Changes(key), e.store.bans.newest.Load()
-	if last := e.last.Load(); last != nil && last.changes == changes && last.bans == bans {
-		return last.state, true
-	}
-	current, often := false, false
-	e.store.index.View(key, true, func(it index.Item) { current, often = e.isAt(it), it.Uses == index.MaxUses })
-	if !current || e.banned() {
-		return State{}, false
-	}
-	st := e.State()
-	if often { // one use more would not be counted
-		e.last.Store(&look{changes, bans, st})
-	}
-	return st, true
+// Sight is what an entry was found to be. Who asks for the same entry again and
+// again keeps it, and lets [Store.Unchanged] compare it with what has changed
+// since: that takes nothing of the entry, which is seldom in a processor's cache.
+type Sight struct {
+	// State is the entry's.
+	State State
+
+	changes, bans uint64
+	shard         int32
+	often         bool
 }
 
-// look is what an entry was found to be, and how much had changed until then.
-type look struct {
-	changes, bans uint64
-	state         State
+// Look returns what the entry is now, if it is what [Store.Get] returns now, and
+// counts a use then; else nil. It may be wrong in returning nil, and is much
+// cheaper than Get.
+func (e *Entry) Look() *Sight {
+	key := index.Key(e.id)
+	seen := &Sight{shard: int32(key.Shard()), changes: e.store.index.Changes(key.Shard()), bans: e.store.bans.newest.Load()}
+	current := false
+	e.store.index.View(key, true, func(it index.Item) { current, seen.often = e.isAt(it), it.Uses == index.MaxUses })
+	if !current || e.banned() {
+		return nil
+	}
+	seen.State = e.State()
+	return seen
+}
+
+// Unchanged reports whether another look at the entry would show the same, and
+// need not be counted as a use: that is done up to a number. It only reads what
+// all processors share. Nil has always changed.
+func (s *Store) Unchanged(seen *Sight) bool {
+	return seen != nil && seen.often && seen.bans == s.bans.newest.Load() && seen.changes == s.index.Changes(int(seen.shard))
 }
 
 // ID returns the entry's name.

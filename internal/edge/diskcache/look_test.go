@@ -8,19 +8,24 @@ import (
 	"freshet/internal/edge/diskcache/index"
 )
 
-// often returns an entry that was looked at so often that a look only reads.
-func often(t *testing.T, s *Store, n int) *Entry {
+// often returns an entry that was looked at so often that one look more is not
+// counted, and the last look.
+func often(t *testing.T, s *Store, n int) (*Entry, *Sight) {
 	t.Helper()
 	e := s.Get(idOf(n))
-	for range index.MaxUses + 1 {
-		if _, ok := e.Look(); !ok {
+	var seen *Sight
+	for uses := range index.MaxUses + 1 {
+		if s.Unchanged(seen) != (uses == index.MaxUses) { // Get was one
+			t.Fatalf("after %d uses: unchanged %t", uses, s.Unchanged(seen))
+		}
+		if seen = e.Look(); seen == nil {
 			t.Fatalf("entry %d is not current", n)
 		}
 	}
-	if e.last.Load() == nil {
-		t.Fatal("a look that was repeated is not remembered")
+	if !s.Unchanged(seen) {
+		t.Fatal("a look that was repeated is to be repeated again")
 	}
-	return e
+	return e, seen
 }
 
 func TestLookSeesEveryChange(t *testing.T) {
@@ -46,11 +51,18 @@ func TestLookSeesEveryChange(t *testing.T) {
 		}, State{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			e := often(t, s, c.n)
+			e, seen := often(t, s, c.n)
 			c.change(e)
+			if s.Unchanged(seen) {
+				t.Fatal("unchanged")
+			}
 			for range index.MaxUses + 2 {
-				if st, ok := e.Look(); ok != (c.want != State{}) || st != c.want {
-					t.Fatalf("got %+v, %t, want %+v", st, ok, c.want)
+				var st State
+				if seen := e.Look(); seen != nil {
+					st = seen.State
+				}
+				if st != c.want {
+					t.Fatalf("got %+v, want %+v", st, c.want)
 				}
 			}
 		})
@@ -62,7 +74,7 @@ func TestLooksAreUses(t *testing.T) {
 	const size = 16 << 20
 	s := open(t, t.TempDir(), size)
 	put(t, s, 0, "body")
-	e := often(t, s, 0)
+	e, seen := often(t, s, 0)
 	body := string(slices.Repeat([]byte("x"), 10_000))
 	for n := 1; n <= 5*size/len(body); n++ {
 		w, err := s.Create(idOf(n), metaOf(n), int64(len(body)))
@@ -75,7 +87,10 @@ func TestLooksAreUses(t *testing.T) {
 		if _, err := w.Commit(stateOf()); err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := e.Look(); !ok { // moved, or gone
+		if s.Unchanged(seen) {
+			continue
+		}
+		if seen = e.Look(); seen == nil { // moved, or gone
 			if e = s.Get(idOf(0)); e == nil {
 				t.Fatalf("gone after %d others", n)
 			}

@@ -83,23 +83,25 @@ func itemOf(loc, rest uint64) Item {
 type Index struct {
 	n      atomic.Int64
 	shards [Shards]shard
+	// changes counts those of the items of each shard, uses apart. They are not
+	// with the locks, to be few cache lines: they are read for each hit.
+	changes [Shards]atomic.Uint64
 }
 
 type shard struct {
-	mu      sync.RWMutex
-	changes atomic.Uint64 // of items, uses apart
-	n       int           // objects
-	table   table
-	ghosts  ghosts
-	_       [16]byte // keeps the locks of neighbours on cache lines of their own
+	mu     sync.RWMutex
+	n      int // objects
+	table  table
+	ghosts ghosts
+	_      [24]byte // keeps the locks of neighbours on cache lines of their own
 }
 
 // Len is the number of objects.
 func (x *Index) Len() int { return int(x.n.Load()) }
 
-// Changes counts the changes of items in the key's shard, uses apart: while it
-// stays the same, so does what View shows, and uses only grow.
-func (x *Index) Changes(k Key) uint64 { return x.shards[k.shard()].changes.Load() }
+// Changes counts the changes of items in a shard, uses apart: while it stays the
+// same, so does what View shows of its keys, and uses only grow.
+func (x *Index) Changes(shard int) uint64 { return x.changes[shard].Load() }
 
 // View calls f with the item of the key, if there is one, and reports whether
 // there is. The item cannot be changed or dropped while f runs; f must not call
@@ -151,7 +153,7 @@ func (x *Index) Update(k Key, f func(old Item, found bool) (Item, Action)) bool 
 	}
 	item, action := f(old, found)
 	if action != Leave {
-		s.changes.Add(1)
+		x.changes[k.shard()].Add(1)
 	}
 	switch {
 	case action == Put && found:
@@ -239,7 +241,7 @@ func (x *Index) Filter(shard int, keep func(Item) bool) {
 		}
 		// Another item may take its place, which is looked at next. One that
 		// wraps around from the front was looked at before, and stays.
-		s.changes.Add(1)
+		x.changes[shard].Add(1)
 		s.table.remove(i)
 		s.n--
 		x.n.Add(-1)
@@ -263,7 +265,7 @@ func (x *Index) Clear() {
 	for i := range x.shards {
 		s := &x.shards[i]
 		s.mu.Lock()
-		s.changes.Add(1)
+		x.changes[i].Add(1)
 		x.n.Add(-int64(s.n))
 		s.n = 0
 		s.table.free()

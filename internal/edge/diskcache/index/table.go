@@ -222,7 +222,7 @@ func (x *Index) Load(shard int, data []byte) (int, error) {
 	s := &x.shards[shard]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.changes.Add(1)
+	x.changes[shard].Add(1)
 	s.table.free()
 	s.table = t
 	x.n.Add(int64(n - s.n))
