@@ -24,7 +24,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c, ok := s.target(r)
 	if !ok {
-		rp.refuse(http.StatusBadRequest, "bad_path", "the path is ambiguous")
+		rp.refuse(http.StatusBadRequest, "bad_path", "the path is ambiguous, or the query is none")
 		return
 	}
 	rp.c = &c

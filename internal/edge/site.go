@@ -89,10 +89,11 @@ func (c *call) among() diskcache.ID {
 }
 
 // target works out what a request asks for. ok is false for a path that could
-// mean one thing to us and another to the origin.
+// mean one thing to us and another to the origin, and for a query that HTTP/1.1
+// cannot carry there, which only other protocols can bring.
 func (s *site) target(r *http.Request) (c call, ok bool) {
 	c = call{site: s, path: r.URL.Path, head: r.Method == http.MethodHead, from: r.RemoteAddr}
-	if !strings.HasPrefix(c.path, "/") || strings.IndexByte(c.path, 0) >= 0 {
+	if !strings.HasPrefix(c.path, "/") || strings.IndexByte(c.path, 0) >= 0 || strings.IndexByte(r.URL.RawQuery, ' ') >= 0 {
 		return c, false
 	}
 	if !s.ruled {
