@@ -32,10 +32,11 @@ const (
 	frameBurst = 2000
 	frameRate  = 100
 	// requestCredit and dataCredit are how many of them a request and a DATA
-	// frame, of either side, pay for.
+	// frame, of either side, pay for. One of a request that is over does not.
 	requestCredit = 8
 	dataCredit    = 4
-	// settingsCost is that of SETTINGS, because each is acknowledged.
+	// settingsCost is that of SETTINGS, because each is acknowledged; what they
+	// set costs as much as so many frames, because it may concern every stream.
 	settingsCost = 20
 )
 

@@ -181,10 +181,10 @@ func (c *conn) onData(f *frame) error {
 	if err := f.unpad(); err != nil {
 		return err
 	}
-	if len(f.payload) > 0 {
-		c.budget.earn(dataCredit)
-	} else if err := c.budget.frame(1); err != nil {
-		return err
+	if len(f.payload) == 0 {
+		if err := c.budget.frame(1); err != nil {
+			return err
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -198,6 +198,9 @@ func (c *conn) onData(f *frame) error {
 			return nil
 		}
 		return c.refuseLocked(f.stream, codeStreamClosed, RejectMalformed)
+	}
+	if len(f.payload) > 0 {
+		c.budget.earn(dataCredit)
 	}
 	return st.ex.dataLocked(f.payload, n, f.has(flagEndStream))
 }
@@ -243,7 +246,7 @@ func (c *conn) onSettings(f *frame) error {
 	case f.has(flagAck):
 		return c.budget.frame(1)
 	}
-	if err := c.budget.frame(settingsCost); err != nil {
+	if err := c.budget.frame(settingsCost + len(f.payload)/6); err != nil {
 		return err
 	}
 	c.mu.Lock()

@@ -57,6 +57,22 @@ func TestFloods(t *testing.T) {
 			return r.fr.WritePriority(uint32(2*i+1), http2.PriorityParam{Weight: 1})
 		}},
 		"unknown frames": {RejectFrames, frameBurst + 1, func(r *raw, _ int) error { return r.fr.WriteRawFrame(99, 0, 0, nil) }},
+		"long settings": {RejectFrames, 2, func(r *raw, _ int) error {
+			return r.fr.WriteSettings(slices.Repeat([]http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 1}}, maxFrame/6)...)
+		}},
+		"data for nobody": {RejectFrames, 2*frameBurst + 40, func(r *raw, i int) error {
+			switch {
+			case i == 0:
+				r.header(1, false, ":method: POST", ":scheme: http", ":authority: h", ":path: /slow/small")
+				synctest.Wait()
+				return nil
+			case i == 1: // it is answered, and its stream reset
+				return r.fr.WriteData(1, false, []byte("x"))
+			case i%2 == 0:
+				return r.fr.WritePing(false, [8]byte{})
+			}
+			return r.fr.WriteData(1, false, []byte("x"))
+		}},
 		"empty data": {RejectFrames, frameBurst + 20, func(r *raw, i int) error {
 			if i == 0 {
 				return r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: r.fields(":method: POST", ":scheme: http", ":authority: h", ":path: /x"), EndHeaders: true})
