@@ -26,6 +26,9 @@ func newHubHoldCommand() *cobra.Command {
 go first. With --freeze they are refused, and who asks is told the reason.
 Without ID it is on all of the repository.
 
+REPO can be a plain tree: it stays as it is, and what is pushed into it meanwhile
+can be published when the hold is released.
+
 Who has a token for all ids can still roll back and unpublish what is held.`,
 		Example: `  # look at it before users get it
   freshet hub hold stable org.example.App --reason 'new permissions are reviewed'

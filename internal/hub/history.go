@@ -289,6 +289,9 @@ func (s *server) placeHold(w http.ResponseWriter, r *http.Request, claims *auth.
 		return problem(hubapi.ErrGeneric, "kind: want %q or %q", hubapi.HoldWait, hubapi.HoldFreeze)
 	}
 	if hold.App != "" {
+		if _, exists := s.repos[repo]; !exists {
+			return problem(hubapi.ErrGeneric, "app: %s is a tree, which is held as a whole", repo)
+		}
 		if err := flatpak.CheckID(hold.App); err != nil {
 			return problem(hubapi.ErrGeneric, "app: %s", err)
 		}

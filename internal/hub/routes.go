@@ -53,9 +53,9 @@ func (s *server) routes() http.Handler {
 	api("POST /repo/{repo}/rollback", s.withRepo(all(publish), s.rollback))
 	api("POST /repo/{repo}/unpublish", s.withRepo(all(publish), s.unpublish))
 	api("POST /repo/{repo}/republish", s.withRepo(all(again), s.republish))
-	api("GET /repo/{repo}/holds", s.withRepo(all(jobs), s.listHolds))
-	api("POST /repo/{repo}/holds", s.withRepo(all(publish), s.placeHold))
-	api("DELETE /repo/{repo}/holds/{id}", s.withRepo(all(publish), s.releaseHold))
+	api("GET /repo/{repo}/holds", s.withHoldable(all(jobs), s.listHolds))
+	api("POST /repo/{repo}/holds", s.withHoldable(all(publish), s.placeHold))
+	api("DELETE /repo/{repo}/holds/{id}", s.withHoldable(all(publish), s.releaseHold))
 	api("GET /audit", s.with(grant{scopes: []auth.Scope{tokens}}, s.getAudit))
 
 	// Static deltas, made by others.

@@ -14,6 +14,7 @@ import (
 // no secret; what they work on is.
 type statusInfo struct {
 	Repos []repoStatus `json:"repos"`
+	Trees []treeStatus `json:"trees"`
 	Head  int64        `json:"head"` // newest event
 	Jobs  []jobStatus  `json:"jobs"`
 	// CommitsWaitFor is what all commits wait for, see [hubapi.Job].
@@ -27,6 +28,14 @@ type repoStatus struct {
 	Refs  int    `json:"refs"`
 	// WaitsFor is what its publishes wait for, see [hubapi.Job].
 	WaitsFor string `json:"waits_for,omitempty"`
+	// Held is "hold" or "freeze" while nothing of it is published.
+	Held string `json:"held,omitempty"`
+}
+
+type treeStatus struct {
+	Name       string `json:"name"`
+	Generation int64  `json:"generation"`
+	Held       string `json:"held,omitempty"` // as in repoStatus
 }
 
 type jobStatus struct {
@@ -42,10 +51,14 @@ var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
 <style>body{font-family:sans-serif;margin:2em auto;max-width:50em}td,th{text-align:left;padding:.2em 1em .2em 0}</style></head><body>
 <h1>Freshet hub</h1>
 <h2>Repositories</h2>
-<table><tr><th>Name<th>Title<th>Refs<th>Add with<th>Waits for</tr>
-{{range .Repos}}<tr><td>{{.Name}}<td>{{.Title}}<td>{{.Refs}}<td><a href="{{.URL}}{{.Name}}.flatpakrepo">{{.Name}}.flatpakrepo</a><td>{{.WaitsFor}}</tr>
+<table><tr><th>Name<th>Title<th>Refs<th>Add with<th>Waits for<th>Held</tr>
+{{range .Repos}}<tr><td>{{.Name}}<td>{{.Title}}<td>{{.Refs}}<td><a href="{{.URL}}{{.Name}}.flatpakrepo">{{.Name}}.flatpakrepo</a><td>{{.WaitsFor}}<td>{{.Held}}</tr>
 {{end}}</table>
-<h2>Jobs</h2>
+{{with .Trees}}<h2>Trees</h2>
+<table><tr><th>Name<th>Generation<th>Held</tr>
+{{range .}}<tr><td>{{.Name}}<td>{{.Generation}}<td>{{.Held}}</tr>
+{{end}}</table>
+{{end}}<h2>Jobs</h2>
 {{if .Jobs}}<table><tr><th>Kind<th>Repository<th>Status<th>Count</tr>
 {{range .Jobs}}<tr><td>{{.Kind}}<td>{{.Repo}}<td>{{.Status}}<td>{{.Count}}</tr>
 {{end}}</table>{{else}}<p>Nothing to do.</p>{{end}}
@@ -71,11 +84,26 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) statusInfo(r *http.Request) (statusInfo, error) {
-	info := statusInfo{Repos: []repoStatus{}, Jobs: []jobStatus{}, CommitsWaitFor: s.commits.waiting()}
+	info := statusInfo{Repos: []repoStatus{}, Trees: []treeStatus{}, Jobs: []jobStatus{}, CommitsWaitFor: s.commits.waiting()}
 	for _, name := range slices.Sorted(maps.Keys(s.repos)) {
+		held, err := s.heldHow(r.Context(), name)
+		if err != nil {
+			return info, err
+		}
 		info.Repos = append(info.Repos, repoStatus{
-			Name: name, Title: s.cfg.Repos[name].Title, URL: s.repoURL(name), Refs: s.repos[name].Heads(), WaitsFor: s.waiting(name),
+			Name: name, Title: s.cfg.Repos[name].Title, URL: s.repoURL(name), Refs: s.repos[name].Heads(), WaitsFor: s.waiting(name), Held: held,
 		})
+	}
+	for _, name := range s.trees.Names() {
+		held, err := s.heldHow(r.Context(), name)
+		if err != nil {
+			return info, err
+		}
+		tree, err := s.trees.Info(name)
+		if err != nil {
+			return info, err
+		}
+		info.Trees = append(info.Trees, treeStatus{name, tree.Current, held})
 	}
 	var err error
 	if info.Head, err = s.catalog.Head(r.Context()); err != nil {

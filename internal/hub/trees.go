@@ -234,6 +234,9 @@ func (s *server) publishPush(w http.ResponseWriter, r *http.Request, claims *aut
 	if owner, err := s.trees.TreeOf(id); err == nil && owner != name {
 		return notAPushOf(name)
 	}
+	if err := s.heldTree(r.Context(), name); err != nil {
+		return err
+	}
 	begin := time.Now()
 	done, err := s.trees.Publish(r.Context(), id, s.recordSwitch(s.by(claims)))
 	if err != nil {
@@ -265,6 +268,11 @@ func (s *server) rollbackTree(w http.ResponseWriter, r *http.Request, claims *au
 	}
 	if request.Generation < 1 {
 		return problem(hubapi.ErrGeneric, `"generation" is needed: the number of the older one`)
+	}
+	if allowEverything(claims) != nil { // who may do everything may have to take back what the hold is about
+		if err := s.heldTree(r.Context(), name); err != nil {
+			return err
+		}
 	}
 	begin := time.Now()
 	done, err := s.trees.Rollback(r.Context(), name, request.Generation, s.recordSwitch(s.by(claims)))

@@ -11,7 +11,7 @@ import (
 	"freshet/internal/sqldb"
 )
 
-// FrozenError refuses to publish what is frozen.
+// FrozenError refuses to publish what is frozen, or held where nothing waits.
 type FrozenError struct{ Hold hubapi.Hold }
 
 func (e *FrozenError) Error() string {
@@ -19,7 +19,11 @@ func (e *FrozenError) Error() string {
 	if e.Hold.App != "" {
 		what = e.Hold.App + " in " + e.Hold.Repo
 	}
-	return fmt.Sprintf("%s is frozen by %s: %s (hold %d)", what, e.Hold.Actor, e.Hold.Reason, e.Hold.ID)
+	how := "frozen"
+	if e.Hold.Kind == hubapi.HoldWait {
+		how = "held"
+	}
+	return fmt.Sprintf("%s is %s by %s: %s (hold %d)", what, how, e.Hold.Actor, e.Hold.Reason, e.Hold.ID)
 }
 
 // PlaceHold stops publishes and republishes. Those under way go on. Of hold, Repo,
