@@ -291,8 +291,9 @@ func (c *conn) release() {
 func (c *conn) gift(why oddity) {
 	c.s.Metrics.gave(why)
 	c.resetDeadlines()
-	c.s.give(c, slices.Clone(c.w.in[:c.w.n]))
+	read := slices.Clone(c.w.in[:c.w.n])
 	c.release()
+	c.s.give(c, read) // from here on it sends by c
 }
 
 // AddressOf is the IP address in addr, if there is one.
