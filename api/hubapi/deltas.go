@@ -1,6 +1,6 @@
 package hubapi
 
-// DeltaResults is the results of a JobDeltas.
+// DeltaResults is the results of a JobDeltas and of a JobBuildDeltas.
 type DeltaResults struct {
 	// Deltas are the static deltas that were published.
 	Deltas []MadeDelta `json:"deltas"`

@@ -114,11 +114,13 @@ const (
 	// JobRollback puts refs back, JobUnpublish takes them away.
 	JobRollback
 	JobUnpublish
-	// JobDeltas makes static deltas.
+	// JobDeltas makes static deltas. JobBuildDeltas makes those for which the publish of
+	// a build waits.
 	JobDeltas
+	JobBuildDeltas
 )
 
-var jobKindNames = [...]string{"commit", "publish", "update-repo", "republish", "check", "prune", "rollback", "unpublish", "deltas"}
+var jobKindNames = [...]string{"commit", "publish", "update-repo", "republish", "check", "prune", "rollback", "unpublish", "deltas", "build-deltas"}
 
 func (k JobKind) String() string { return stateName(int(k), jobKindNames[:]) }
 

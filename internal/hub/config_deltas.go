@@ -24,6 +24,16 @@ type DeltasConfig struct {
 	// "flatpak" is the program flatpak build-update-repo. Default "native".
 	Engine string `toml:"engine"`
 
+	// WaitFor are patterns for the ids of applications and runtimes whose publishes wait
+	// until their deltas are made, so that nobody has to fetch the new version
+	// without: for what many update at once. Other publishes go on meanwhile.
+	// Default: none.
+	WaitFor []string `toml:"wait-for"`
+
+	// WaitAtMost is how long such a publish waits after it was asked for; then it goes
+	// on, and its deltas come later. Default "15m".
+	WaitAtMost time.Duration `toml:"wait-at-most"`
+
 	// Grace is how long the files of a delta stay after no client can choose it
 	// any more, for those that have chosen already. Default "24h".
 	Grace time.Duration `toml:"grace"`
@@ -46,6 +56,7 @@ type DeltaRule struct {
 
 const (
 	defaultDeltaGrace = 24 * time.Hour
+	defaultDeltaWait  = 15 * time.Minute
 	maxDeltaDepth     = 50
 )
 
@@ -56,6 +67,9 @@ func (c DeltasConfig) WithDefaults() DeltasConfig {
 	}
 	if c.Engine == "" {
 		c.Engine = deltas.EngineNative
+	}
+	if c.WaitAtMost == 0 {
+		c.WaitAtMost = defaultDeltaWait
 	}
 	if c.Grace == 0 {
 		c.Grace = defaultDeltaGrace
@@ -82,6 +96,10 @@ func (v *validation) deltas(key string, c DeltasConfig) {
 	}
 	depth(key+".appstream-depth", c.AppstreamDepth, -1)
 	v.notNegative(key+".grace", int64(c.Grace))
+	v.notNegative(key+".wait-at-most", int64(c.WaitAtMost))
+	if len(c.WaitFor) > 0 && len(c.Rules) == 0 {
+		v.problem(key+".wait-for", "waits for nothing: there are no rules that ask for deltas")
+	}
 	if c.Engine != "" && c.Engine != deltas.EngineNative && c.Engine != deltas.EngineFlatpak {
 		v.problem(key+".engine", "%q is no engine: want %q or %q", c.Engine, deltas.EngineNative, deltas.EngineFlatpak)
 	}

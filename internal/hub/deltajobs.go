@@ -40,6 +40,10 @@ type deltaMaker struct {
 	source deltas.Source // what is published
 	dir    durable.Dir   // for what is being made
 	again  chan struct{} // something was published
+	// waitFor are patterns of ids whose publishes wait for their deltas, waitMost for
+	// so long.
+	waitFor  []string
+	waitMost time.Duration
 }
 
 // openDeltas prepares the repositories that have rules for deltas.
@@ -50,7 +54,7 @@ func (s *server) openDeltas(open *closers) error {
 		if !any {
 			continue
 		}
-		m := &deltaMaker{server: s, repo: name, rules: rules, grace: cfg.Grace, engine: cfg.Engine, again: make(chan struct{}, 1)}
+		m := &deltaMaker{server: s, repo: name, rules: rules, grace: cfg.Grace, engine: cfg.Engine, again: make(chan struct{}, 1), waitFor: cfg.WaitFor, waitMost: cfg.WaitAtMost}
 		var err error
 		if s.cfg.DeltaWorkers > 0 {
 			if m.maker, err = deltas.OpenEngine(cfg.Engine); err != nil {
@@ -215,7 +219,7 @@ func (r *deltaRun) ask(ctx context.Context) error {
 			if r.whole(d.Name) {
 				// It was published before. What has a name keeps its content.
 				dir := filepath.Join(r.repoDir(r.repo), filepath.FromSlash(d.Name.Dir()))
-				r.add(readyDelta{repository.NewDelta{Name: d.Name, Dir: dir}, r.madeOf(d)})
+				r.add(readyDelta{repository.NewDelta{Name: d.Name, Dir: dir}, r.madeOf(deltas.Outcome{Task: r.task(d)})})
 				continue
 			}
 			if err := r.repository.RemoveDeltas(ctx, []ostree.DeltaName{d.Name}); err != nil {
@@ -242,8 +246,13 @@ func (m *deltaMaker) task(d deltas.Delta) deltas.Task {
 	}}
 }
 
-func (m *deltaMaker) madeOf(d deltas.Delta) hubapi.MadeDelta {
-	return hubapi.MadeDelta{Ref: d.Ref, From: hexOf(d.Name.From), To: d.Name.To.String()}
+// madeOf is a delta as the results of a job list it.
+func (m *deltaMaker) madeOf(o deltas.Outcome) hubapi.MadeDelta {
+	d, report := o.Task.Delta, o.Made.Report
+	return hubapi.MadeDelta{
+		Ref: d.Ref, From: hexOf(d.Name.From), To: d.Name.To.String(), Size: report.Size, Parts: report.Parts, Singly: report.Singly,
+		Instead: report.Instead, Seconds: o.Made.Seconds, Worker: o.Made.Worker,
+	}
 }
 
 // take takes what became of a task.
@@ -256,14 +265,8 @@ func (r *deltaRun) take(ctx context.Context, o deltas.Outcome) error {
 		r.failed(ctx, d.Name, d.Ref, o.Err)
 		return nil
 	}
-	made := r.madeOf(d)
-	made.Size, made.Parts, made.Singly, made.Instead = o.Made.Report.Size, o.Made.Report.Parts, o.Made.Report.Singly, o.Made.Report.Instead
-	made.Seconds, made.Worker = o.Made.Seconds, o.Made.Worker
-	by := ""
-	if made.Worker != "" {
-		by = " by " + made.Worker
-	}
-	r.printf("  %s %s: %s instead of %s, in %.1f s%s", d.Ref, describe(d), sizeOf(made.Size), sizeOf(made.Instead), made.Seconds, by)
+	made := r.madeOf(o)
+	r.printf("%s", madeLine(d, made))
 	r.add(readyDelta{repository.NewDelta{Name: d.Name, Dir: o.Made.Dir}, made})
 	return nil
 }

@@ -101,7 +101,7 @@ func workerName(claims *auth.Claims, name string) string {
 // sourcePath is where the hub serves the commits of a task.
 func sourcePath(t deltas.Task) string {
 	if t.Build != 0 {
-		return fmt.Sprintf("/build-repo/%d/", t.Build)
+		return hubapi.BuildRepoPath(t.Build)
 	}
 	return hubapi.RepoPath(t.Repo)
 }

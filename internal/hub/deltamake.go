@@ -52,8 +52,15 @@ func (m *deltaMaker) folderOf(lease *deltas.Lease) string {
 }
 
 // sourceOf is the repository that has the commits of a task.
-func (m *deltaMaker) sourceOf(deltas.Task) (deltas.Source, error) {
-	return m.source, nil
+func (m *deltaMaker) sourceOf(t deltas.Task) (deltas.Source, error) {
+	if t.Build == 0 {
+		return m.source, nil
+	}
+	build, err := m.repos[m.repo].Build(t.Build)
+	if err != nil {
+		return deltas.Source{}, err
+	}
+	return deltas.Source{Objects: build.Objects(), Dir: m.buildDir(t.Build), Parent: m.source.Dir}, nil
 }
 
 func (m *deltaMaker) make(lease *deltas.Lease, dir string) (made deltas.Made, err error) {

@@ -307,8 +307,18 @@ func (c content) ref() (ref, commit string) {
 // push creates a build, uploads the content and sets its refs.
 func (h *runningHub) push(repo string, c content) hubapi.Build {
 	h.t.Helper()
+	return h.pushInto(map[string]any{"repo": repo}, c)
+}
+
+// pushInto is push with what the build is to be.
+func (h *runningHub) pushInto(build map[string]any, c content) hubapi.Build {
+	h.t.Helper()
+	return h.pushTo(h.json(http.MethodPost, "/api/v1/build", h.token(everything()), build), c)
+}
+
+func (h *runningHub) pushTo(created answer, c content) hubapi.Build {
+	h.t.Helper()
 	token := h.token(everything())
-	created := h.json(http.MethodPost, "/api/v1/build", token, map[string]any{"repo": repo})
 	build := decode[hubapi.Build](h.t, created)
 	if created.status != http.StatusOK || build.ID == 0 {
 		h.t.Fatalf("create: %d %s", created.status, created.body)

@@ -53,7 +53,11 @@ func (s *server) publishBuild(w http.ResponseWriter, r *http.Request, claims *au
 	if _, exists := s.repos[build.Repo]; !exists {
 		return notFound("repository", strconv.Quote(build.Repo))
 	}
-	job, err := s.by(claims).StartPublish(r.Context(), build.ID, publishContents{build.ID})
+	first, err := s.deltasFirst(r.Context(), build)
+	if err != nil {
+		return err
+	}
+	job, err := s.by(claims).StartPublish(r.Context(), build.ID, publishContents{build.ID}, first...)
 	if err != nil {
 		return err
 	}
@@ -80,6 +84,11 @@ func (s *server) jobFrom(ctx context.Context, id, offset int64) (hubapi.Job, err
 		hold, err := s.catalog.HeldBy(ctx, id)
 		if err != nil {
 			return job, err
+		}
+		if earlier, err := s.catalog.WaitsFor(ctx, id); err != nil {
+			return job, err
+		} else if earlier != nil {
+			job.WaitsFor = fmt.Sprintf("job %d (%s)", earlier.ID, earlier.Kind)
 		}
 		if hold != nil {
 			job.WaitsFor = fmt.Sprintf("hold %d by %s: %s", hold.ID, hold.Actor, hold.Reason)

@@ -11,6 +11,7 @@ import (
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/upkeep"
+	"freshet/internal/ostree"
 )
 
 // prune queues the removal of what a repository does not need any more. As with
@@ -61,7 +62,8 @@ func (s *server) runPrune(ctx context.Context, job *catalog.Job) (err error) {
 	}
 	cfg := s.cfg.Repos[job.Repo].Prune
 	pruned, err := upkeep.Prune(ctx, s.repoDir(job.Repo), upkeep.PruneOptions{
-		Rules: cfg.rules(), Grace: cfg.WithDefaults().Grace, Builds: s.buildsDir(), Full: request.Full, DryRun: request.DryRun, Log: log,
+		Rules: cfg.rules(), Grace: cfg.WithDefaults().Grace, Builds: s.buildsDir(),
+		Keep: func() []ostree.Checksum { return s.deltas.Commits(job.Repo) }, Full: request.Full, DryRun: request.DryRun, Log: log,
 	})
 	if err != nil {
 		return err

@@ -140,6 +140,14 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 	for name := range s.repos {
 		worker(catalog.JobFilter{Kinds: catalog.SerialKinds(), Repo: name}, s.queues[name], s.runSerial)
 	}
+	group.Go(func() error {
+		// They wait, each for its own, and nobody's publish waits for another's.
+		s.work(stop, stop, catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobBuildDeltas}}, nil, func(ctx context.Context, job *catalog.Job) error {
+			group.Go(func() error { s.guard(ctx, job, s.makeBuildDeltas); return nil })
+			return nil
+		})
+		return nil
+	})
 	for name, m := range s.makers {
 		// What is not made is made at the next start.
 		group.Go(func() error {

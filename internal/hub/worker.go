@@ -55,7 +55,7 @@ func (s *server) runSerial(ctx context.Context, job *catalog.Job) error {
 	switch job.Kind {
 	case hubapi.JobPublish, hubapi.JobRepublish, hubapi.JobRollback, hubapi.JobUnpublish:
 		return s.runPublish(ctx, job)
-	case hubapi.JobCommit, hubapi.JobUpdateRepo, hubapi.JobCheck, hubapi.JobPrune, hubapi.JobDeltas:
+	case hubapi.JobCommit, hubapi.JobUpdateRepo, hubapi.JobCheck, hubapi.JobPrune, hubapi.JobDeltas, hubapi.JobBuildDeltas:
 	}
 	return fmt.Errorf("this hub does no %s jobs", job.Kind)
 }

@@ -257,7 +257,7 @@ func (c *Catalog) fail(ctx context.Context, tx *sqldb.Tx, job *Job, reason strin
 			err = setRepoState(ctx, tx, job.Build, hubapi.RepoFailed, reason)
 		case hubapi.JobPublish:
 			err = setPublishedState(ctx, tx, job.Build, hubapi.PublishFailed, reason)
-		case hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune, hubapi.JobRollback, hubapi.JobUnpublish, hubapi.JobDeltas:
+		case hubapi.JobUpdateRepo, hubapi.JobRepublish, hubapi.JobCheck, hubapi.JobPrune, hubapi.JobRollback, hubapi.JobUnpublish, hubapi.JobDeltas, hubapi.JobBuildDeltas:
 			// A check is settled below, when its job has ended.
 		}
 		if err != nil {

@@ -158,10 +158,16 @@ func holdsAny(hold hubapi.Hold, ids []string) bool {
 // contents, that of its build, and those of the build's refs.
 func jobIDs(ctx context.Context, tx *sqldb.Tx, build int64, contents string) ([]string, error) {
 	var about struct {
-		App string `json:"app"`
+		App  string                     `json:"app"`
+		Refs map[string]json.RawMessage `json:"refs"`
 	}
 	_ = json.Unmarshal([]byte(contents), &about) // it says nothing of an app
 	ids := []string{about.App}
+	for ref := range about.Refs {
+		if elements := strings.Split(ref, "/"); len(elements) == 4 {
+			ids = append(ids, elements[1])
+		}
+	}
 	if build == 0 {
 		return ids, nil
 	}

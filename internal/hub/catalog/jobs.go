@@ -116,7 +116,11 @@ func (c *Catalog) enqueue(ctx context.Context, tx *sqldb.Tx, j NewJob) (*Job, er
 	if err != nil {
 		return nil, err
 	}
-	for _, earlier := range j.DependsOn {
+	waiting, err := c.waitingBefore(ctx, tx, j.Kind, j.Repo, j.Build, contents, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, earlier := range append(waiting, j.DependsOn...) {
 		if _, err := tx.Exec(ctx, `INSERT INTO job_dependencies (job_id, depends_on) VALUES (?, ?)`, id, earlier); err != nil {
 			return nil, err
 		}
@@ -155,8 +159,9 @@ func (c *Catalog) StartCommit(ctx context.Context, build int64, contents any) (*
 // fails with a [*WrongStateError] unless the build is Ready and was not
 // published; a publish that failed may be started again. What is frozen is a
 // [*FrozenError]. contents is written
-// in JSON for the job.
-func (c *Catalog) StartPublish(ctx context.Context, build int64, contents any) (*Job, error) {
+// in JSON for the job. It waits for the end of the jobs before, which are queued with
+// it.
+func (c *Catalog) StartPublish(ctx context.Context, build int64, contents any, before ...NewJob) (*Job, error) {
 	return c.start(ctx, build, "publish", func(tx *sqldb.Tx, b hubapi.Build) (*Job, error) {
 		// A published build is purged soon after, so its published state is
 		// looked at first.
@@ -168,7 +173,15 @@ func (c *Catalog) StartPublish(ctx context.Context, build int64, contents any) (
 		if b.RepoState != hubapi.RepoReady {
 			return nil, wrongRepoState("Build is not in the ready state", b.RepoState, hubapi.RepoReady)
 		}
-		job, err := c.enqueue(ctx, tx, NewJob{Kind: hubapi.JobPublish, Repo: b.Repo, Build: build, Contents: contents})
+		publish := NewJob{Kind: hubapi.JobPublish, Repo: b.Repo, Build: build, Contents: contents}
+		for _, j := range before {
+			earlier, err := c.enqueue(ctx, tx, j)
+			if err != nil {
+				return nil, err
+			}
+			publish.DependsOn = append(publish.DependsOn, earlier.ID)
+		}
+		job, err := c.enqueue(ctx, tx, publish)
 		if err != nil {
 			return nil, err
 		}

@@ -129,6 +129,7 @@ func (p *pruner) plan(ctx context.Context, heads map[string]ostree.Checksum) (pl
 			keep[sum] = k
 		}
 	}
+	p.keepAsked(k)
 	var changes plan
 	for sum, k := range keep {
 		if before, ok := have[sum]; !ok {
@@ -149,6 +150,23 @@ func (p *pruner) plan(ctx context.Context, heads map[string]ostree.Checksum) (pl
 		}
 	}
 	return changes, nil
+}
+
+// keepAsked keeps the commits that somebody needs for now.
+func (p *pruner) keepAsked(all keeping) {
+	if p.opt.Keep == nil {
+		return
+	}
+	for _, sum := range p.opt.Keep() {
+		if _, ok := all.keep[sum]; ok {
+			continue
+		}
+		if k, ok := all.have[sum]; ok {
+			all.keep[sum] = k
+		} else if k, ok := all.passed[sum]; ok {
+			all.keep[sum] = k
+		}
+	}
 }
 
 // originalsFirst sorts refs, with those of other collections last: they repeat

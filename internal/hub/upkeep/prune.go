@@ -21,6 +21,9 @@ type PruneOptions struct {
 	// Builds is the folder of the builds that are to be published into the
 	// repository; what their commits need is kept. Empty for none.
 	Builds string
+	// Keep are commits that stay for now, whatever the rules say; it is asked when the
+	// rules are applied. Nil: none.
+	Keep func() []ostree.Checksum
 	// Grace is how long an object stays after nothing needed it any more, for
 	// uploads that were told that it is there, and clients that are fetching it.
 	Grace time.Duration
