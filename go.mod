@@ -31,6 +31,11 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
+require (
+	github.com/chromedp/cdproto v0.159.0 // indirect
+	github.com/chromedp/chromedp v0.22.1 // indirect
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
+)
 
 require (
 	charm.land/bubbletea/v2 v2.0.9

@@ -153,10 +153,11 @@ func (c *Console) show(w http.ResponseWriter, v *visitor, name, section, title s
 }
 
 func (c *Console) frame(v *visitor, section, title string) page.Frame {
-	frame := page.Frame{Title: title, Footer: "Times are UTC."}
+	frame := page.Frame{Title: title}
 	if v == nil {
 		return frame
 	}
+	frame.Footer = "Times are UTC."
 	frame.Who, frame.CSRF, frame.Notices, frame.Refresh = v.name(), v.session.CSRF, v.notices, v.refresh
 	for _, link := range sections() {
 		frame.Nav = append(frame.Nav, page.NavItem{Link: link, Current: link.Text == section})

@@ -264,6 +264,16 @@ func (c *Console) addNodes(ctx context.Context, d *publishData) error {
 	if err != nil {
 		return err
 	}
+	// What is still on its way is drawn a little longer than what has arrived, or
+	// that could not be seen any more.
+	var slowest time.Duration
+	for _, node := range reach {
+		slowest = max(slowest, node.Passed.Sub(d.Time))
+	}
+	end := c.Now()
+	if late := d.Time.Add(slowest * 3 / 2); slowest > 0 && late.Before(end) {
+		end = late
+	}
 	var events []page.Event
 	for _, node := range reach {
 		row := nodeRow{NodeReach: node, Name: nodeName(node), State: nodeBadge(node)}
@@ -280,7 +290,7 @@ func (c *Console) addNodes(ctx context.Context, d *publishData) error {
 		case !node.Past && !node.Away:
 			events = append(events, page.Event{
 				Label: page.Link{Text: row.Name}, Text: "not yet",
-				Phases: []page.Phase{{Tone: page.ToneWait, From: d.Time}},
+				Phases: []page.Phase{{Tone: page.ToneWait, From: d.Time, To: end}},
 			})
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,13 +31,14 @@ type fakeHub struct {
 	catalog *catalog.Catalog
 	refs    map[string]*flatpak.Index
 	waits   string
+	title   string // of every repository
 	// mine are the builds that claims without every id may see.
 	mine map[int64]bool
 }
 
 func (h *fakeHub) Repos() (repos []console.Repo) {
 	for _, name := range slices.Sorted(maps.Keys(h.refs)) {
-		repos = append(repos, console.Repo{Name: name, Title: "Title " + evil, URL: "https://dl.example/repo/" + name + "/"})
+		repos = append(repos, console.Repo{Name: name, Title: h.title, URL: "https://dl.example/repo/" + name + "/"})
 	}
 	return repos
 }
@@ -91,21 +93,30 @@ type world struct {
 	t         testing.TB
 	authority *auth.Authority
 	server    *httptest.Server
+	clock     *clock
 }
+
+// clock tells the time, as much later as it was moved.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 func newWorld(tb testing.TB, dsn string) *world {
 	tb.Helper()
 	if dsn == "" {
 		dsn = tb.TempDir() + "/hub.db"
 	}
-	c, err := catalog.Open(tb.Context(), catalog.Config{Path: dsn, Instance: "test"})
+	now := &clock{}
+	c, err := catalog.Open(tb.Context(), catalog.Config{Path: dsn, Instance: "test", Now: now.Now})
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, c.Close()) })
 	w := &world{
-		t: tb, fakeHub: &fakeHub{catalog: c, refs: map[string]*flatpak.Index{"stable": {}}, mine: map[int64]bool{}},
+		t: tb, clock: now, fakeHub: &fakeHub{catalog: c, refs: map[string]*flatpak.Index{"stable": {}}, mine: map[int64]bool{}},
 		authority: &auth.Authority{Secret: auth.Secret("a secret that nobody knows, long enough"), Revoked: c},
 	}
-	pages, err := console.New(console.Options{Hub: w.fakeHub, Catalog: c, Authority: w.authority, Key: []byte("key")})
+	pages, err := console.New(console.Options{Hub: w.fakeHub, Catalog: c, Authority: w.authority, Key: []byte("key"), Now: now.Now})
 	must(tb, err)
 	w.server = httptest.NewServer(pages.Handler())
 	tb.Cleanup(w.server.Close)
@@ -264,7 +275,7 @@ func (w *world) fill() {
 	must(w.t, as.RevokeTokens(ctx, []string{"revoked " + evil}))
 	must(w.t, c.ReportNode(ctx, hubapi.Node{Name: "edges/" + evil, Site: evil, Log: c.Log(), Serial: 5}))
 	must(w.t, c.ReportNode(ctx, hubapi.Node{Name: "edges/fra1", Site: "dl", Log: c.Log(), Serial: 61}))
-	w.waits = "key: " + evil
+	w.waits, w.title = "key: "+evil, evil
 }
 
 func (w *world) next() *catalog.Job {

@@ -7,6 +7,8 @@
 //
 //	demo.json   where everything is, for scripts and for the next start
 //	token       the token of demo.json in a file of its own
+//	admin-token one that manages tokens and reads the audit log
+//	edge-token  one by which the edge reports how far it is
 //	hub/        what the hub keeps
 //	edge/       what the edge keeps
 //	content/    the sample content on its way to the hub, with the number of
@@ -45,8 +47,9 @@ const (
 	repoName = "stable"
 	treeName = "demo-files"
 	// The addresses tried first; when they are taken, any free port is used.
-	hubAddr  = "127.0.0.1:8090"
-	edgeAddr = "127.0.0.1:8091"
+	hubAddr     = "127.0.0.1:8090"
+	edgeAddr    = "127.0.0.1:8091"
+	consoleAddr = "127.0.0.1:8092"
 )
 
 // Info is the file demo.json.
@@ -54,6 +57,8 @@ type Info struct {
 	// Hub and Edge are the URLs of the two servers.
 	Hub  string `json:"hub"`
 	Edge string `json:"edge"`
+	// Console is the URL of the hub's pages for people.
+	Console string `json:"console"`
 	// Repo is the URL of the Flatpak repository through the edge, FlatpakRepo
 	// that of the file that describes it.
 	Repo        string `json:"repo"`
@@ -96,12 +101,16 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 	if err != nil {
 		return err
 	}
+	if info.Token, err = makeTokens(dir); err != nil {
+		return err
+	}
 	hubURL, edgeURL := hostOf(info.Hub), hostOf(info.Edge)
 	cfg.Hub = &hub.Config{
 		Dir:       filepath.Join(dir, "hub"),
 		Listen:    hubURL,
 		BaseURL:   info.Hub,
 		PublicURL: info.Edge,
+		Console:   hub.ConsoleConfig{Listen: hostOf(info.Console)},
 		Repos: map[string]hub.RepoConfig{repoName: {
 			Title:         "Freshet demonstration",
 			Comment:       "A sample app on this machine",
@@ -109,7 +118,7 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 			SuggestedName: "freshet-demo",
 		}},
 	}
-	cfg.Edge = &edge.Config{Origin: info.Hub, Listen: edgeURL, Store: filepath.Join(dir, "edge"), Size: 1e9}
+	cfg.Edge = &edge.Config{Origin: info.Hub, Listen: edgeURL, Store: filepath.Join(dir, "edge"), Size: 1e9, Node: "edge", HubTokenFile: filepath.Join(dir, edgeToken)}
 
 	group, ctx := errgroup.WithContext(ctx)
 	serving := make(chan struct{})
@@ -138,11 +147,6 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 // begin publishes the first version where nothing is published yet, writes
 // demo.json and prints what to try.
 func begin(ctx context.Context, dir string, info Info, out io.Writer) error {
-	token, err := makeToken(dir)
-	if err != nil {
-		return err
-	}
-	info.Token = token
 	version, err := publishedVersion(dir)
 	if err != nil {
 		return err
@@ -155,9 +159,6 @@ func begin(ctx context.Context, dir string, info Info, out io.Writer) error {
 	b, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write demo.json: %w", err)
-	}
-	if err := writeFile(filepath.Join(dir, "token"), []byte(token+"\n")); err != nil {
-		return err
 	}
 	if err := writeFile(filepath.Join(dir, "demo.json"), append(b, '\n')); err != nil {
 		return err
@@ -199,7 +200,12 @@ func PublishNext(ctx context.Context, dir string, out io.Writer) error {
 func plan(ctx context.Context, dir string) (Info, error) {
 	info, err := Read(dir)
 	if err == nil {
-		for _, u := range []string{info.Hub, info.Edge} {
+		if info.Console == "" { // of a version that had none
+			if info.Console, err = choose(ctx, consoleAddr); err != nil {
+				return info, err
+			}
+		}
+		for _, u := range []string{info.Hub, info.Edge, info.Console} {
 			if err := free(ctx, hostOf(u)); err != nil {
 				return info, fmt.Errorf("this demonstration serves at %s, which is taken (is it running already?): %w", u, err)
 			}
@@ -213,6 +219,9 @@ func plan(ctx context.Context, dir string) (Info, error) {
 		return info, err
 	}
 	if info.Edge, err = choose(ctx, edgeAddr); err != nil {
+		return info, err
+	}
+	if info.Console, err = choose(ctx, consoleAddr); err != nil {
 		return info, err
 	}
 	info.Repo = info.Edge + hubapi.RepoPath(repoName)
@@ -254,21 +263,43 @@ func hostOf(raw string) string {
 	return u.Host
 }
 
-// makeToken issues a token for everything, as "freshet token create" does.
-func makeToken(dir string) (string, error) {
+// Files with tokens, see the package comment.
+const (
+	pushToken  = "token"
+	adminToken = "admin-token"
+	edgeToken  = "edge-token"
+)
+
+// makeTokens issues the tokens of a demonstration, as "freshet token create" does,
+// and returns the one that may push everything.
+func makeTokens(dir string) (string, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "hub"), 0o755); err != nil {
+		return "", fmt.Errorf("demo folder: %w", err)
+	}
 	secret, err := auth.LoadSecret(filepath.Join(dir, "hub", "secret"))
 	if err != nil {
 		return "", err
 	}
 	authority := auth.Authority{Secret: secret}
-	return authority.Issue(auth.Claims{
-		Sub:      "build",
-		Name:     "demo",
-		Scope:    []auth.Scope{auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish, auth.ScopeDownload, auth.ScopeJobs},
-		Prefixes: []string{""},
-		Repos:    []string{""},
-		Expires:  time.Now().Add(365 * 24 * time.Hour).Unix(),
-	})
+	issue := func(file, sub string, scope ...auth.Scope) (string, error) {
+		token, err := authority.Issue(auth.Claims{
+			Sub: sub, ID: "demo-" + file, Name: "demo", Scope: scope, Prefixes: []string{""}, Repos: []string{""},
+			Expires: time.Now().Add(365 * 24 * time.Hour).Unix(),
+		})
+		if err != nil {
+			return "", err
+		}
+		return token, writeFile(filepath.Join(dir, file), []byte(token+"\n"))
+	}
+	push, err := issue(pushToken, "build", auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish, auth.ScopeDownload, auth.ScopeJobs)
+	if err != nil {
+		return "", err
+	}
+	if _, err := issue(adminToken, "", auth.ScopeTokenManagement); err != nil {
+		return "", err
+	}
+	_, err = issue(edgeToken, "build", auth.ScopeNode)
+	return push, err
 }
 
 // publishedVersion is the newest version that was published, 0 for none.
@@ -340,6 +371,15 @@ Freshet is running on this machine.
   edge        %[2]s   (clients ask here)
   repository  %[3]s
   token       %[4]s
+  console     %[11]s/console/
+
+See all of it in a browser: open the console and sign in with the token, which is
+
+  cat %[4]s
+
+For its pages Tokens and Audit add to your session, by a click on its name,
+
+  cat %[12]s
 
 Install the sample app with Flatpak, verified by signature:
 
@@ -374,6 +414,7 @@ Ctrl-C ends everything. To start it again where it was:
   %[7]s run --demo --dir %[8]s
 
 ready
-`, info.Hub, info.Edge, info.Repo, filepath.Join(dir, "token"), info.FlatpakRepo, appID, exe, dir, tree, runtimeID)
+`, info.Hub, info.Edge, info.Repo, filepath.Join(dir, pushToken), info.FlatpakRepo, appID, exe, dir, tree, runtimeID,
+		info.Console, filepath.Join(dir, adminToken))
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -52,12 +53,21 @@ func (c *checker) problem(format string, args ...any) {
 // balance checks that every element that is opened is closed, in order: the parser
 // of HTML would repair it in silence.
 func (c *checker) balance(text string) {
+	attribute := regexp.MustCompile(`\s([a-z-]+)="`)
 	void := []string{"meta", "link", "input", "br", "img", "hr", "wbr"}
 	var open []string
 	for z := html.NewTokenizer(strings.NewReader(text)); ; {
 		kind := z.Next()
+		raw := string(z.Raw())
 		name, _ := z.TagName()
 		tag := string(name)
+		seen := map[string]bool{}
+		for _, attr := range attribute.FindAllStringSubmatch(raw, -1) { // the tokenizer drops the second of two
+			if kind == html.StartTagToken && seen[attr[1]] {
+				c.problem("<%s> has two %s", tag, attr[1])
+			}
+			seen[attr[1]] = true
+		}
 		switch kind {
 		case html.ErrorToken:
 			if len(open) > 0 {
@@ -114,7 +124,7 @@ func (c *checker) element(n *html.Node) {
 	case "label":
 		c.named = append(c.named, attr["for"])
 	case "input", "select", "textarea":
-		if attr["type"] != "hidden" && attr["aria-label"] == "" {
+		if _, hidden := attr["hidden"]; !hidden && attr["type"] != "hidden" && attr["aria-label"] == "" {
 			c.controls = append(c.controls, attr["id"])
 		}
 	case "a", "button":

@@ -16,6 +16,7 @@ func TestProblems(t *testing.T) {
 		``:                                       "",
 		`<p>one <b>two</b></p>`:                  "",
 		`<p>one <b>two</p></b>`:                  "closes nothing",
+		`<p class="a" class="b">x</p>`:           "two class",
 		`<div>`:                                  "closes nothing",
 		`<script>1</script>`:                     "must not be there",
 		`<p onclick="x">x</p>`:                   "policy does not allow",
