@@ -11,45 +11,15 @@ import (
 	"syscall"
 	"testing"
 
+	"freshet/internal/edge/upstream/origintest"
 	"freshet/internal/h1"
 	"freshet/internal/role"
 )
 
-// serveCanned answers every request with the same bytes, and allocates nothing.
-func serveCanned(b *testing.B, answer []byte) (addr string) {
-	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = ln.Close() }) // it ends the loop below
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				buf := make([]byte, 4096)
-				for {
-					if _, err := conn.Read(buf); err != nil { // one request, whole
-						return
-					}
-					if _, err := conn.Write(answer); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return ln.Addr().String()
-}
-
 // benchmarkMiss asks an edge, over TCP and by many connections, for files that
 // it does not have. Client and origin allocate nothing.
 func benchmarkMiss(b *testing.B, size int, fields string) {
-	origin := serveCanned(b, append([]byte("HTTP/1.1 200 OK\r\nServer: x\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Type: application/octet-stream\r\n"+
+	origin := origintest.Canned(b, append([]byte("HTTP/1.1 200 OK\r\nServer: x\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Type: application/octet-stream\r\n"+
 		"Last-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\nEtag: \"abc-def\"\r\nAccept-Ranges: bytes\r\n"+fields+"Content-Length: "+strconv.Itoa(size)+"\r\n\r\n"), make([]byte, size)...))
 	e, err := New(b.Context(), Config{Origin: "http://" + origin, Store: b.TempDir(), Size: 4 << 30, Follow: "off"}, role.Env{})
 	if err != nil {

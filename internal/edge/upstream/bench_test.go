@@ -10,40 +10,16 @@ import (
 	"testing"
 
 	"freshet/internal/edge/upstream/h1client"
+	"freshet/internal/edge/upstream/origintest"
 )
 
 // benchmark asks an origin on the loopback that does next to nothing itself
 // for 3 kB, again and again.
 func benchmark(b *testing.B, size int, prepare func(*Origin)) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer ln.Close()
 	head := "HTTP/1.1 200 OK\r\nServer: x\r\nDate: Sat, 21 Nov 2026 00:00:00 GMT\r\nContent-Type: application/octet-stream\r\n" +
 		"Last-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\nEtag: \"abc-def\"\r\nAccept-Ranges: bytes\r\nContent-Length: 3000\r\n\r\n"
-	answer := append([]byte(head), make([]byte, size)...)
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				buf := make([]byte, 4096)
-				for {
-					if _, err := conn.Read(buf); err != nil { // one request, whole
-						return
-					}
-					if _, err := conn.Write(answer); err != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	o := &Origin{Base: &url.URL{Scheme: "http", Host: ln.Addr().String()}, FirstByte: 15e9, Idle: 15e9}
+	addr := origintest.Canned(b, append([]byte(head), make([]byte, size)...))
+	o := &Origin{Base: &url.URL{Scheme: "http", Host: addr}, FirstByte: 15e9, Idle: 15e9}
 	prepare(o)
 	g := &Group{Origins: []*Origin{o}}
 	defer g.Close()
