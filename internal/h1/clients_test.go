@@ -16,7 +16,7 @@ func TestRealClients(t *testing.T) {
 	peertest.Require(t, "curl")
 	w := newWorld(t, false, nil)
 	file := filepath.Join(t.TempDir(), "body")
-	if err := os.WriteFile(file, w.content[:200_000], 0o600); err != nil {
+	if err := os.WriteFile(file, w.content.Bytes[:200_000], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	url := "http://" + w.addr

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"freshet/internal/h1/h1test"
 	"freshet/internal/memnet"
 )
 
@@ -245,18 +246,18 @@ func TestMinRate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			over := make(chan struct{})
-			var w *world
-			w = newWorldOf(t, false, nil, func(s *Server) {
+			content := h1test.NewContent(t)
+			w := newWorldOf(t, false, nil, func(s *Server) {
 				s.Stall, s.Limits.MinRate = 50*time.Millisecond, 1<<30
 				s.HTTP.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 					const times = 20
-					rw.Header()["Content-Length"] = []string{strconv.Itoa(times * contentLen)}
+					rw.Header()["Content-Length"] = []string{strconv.Itoa(times * h1test.Len)}
 					for range times {
 						if r.URL.Path == "/slow/memory" {
-							_, _ = rw.Write(w.content)
+							_, _ = rw.Write(content.Bytes)
 						} else {
-							_, _ = w.file.Seek(0, io.SeekStart)
-							_, _ = io.CopyN(rw, w.file, contentLen)
+							_, _ = content.File.Seek(0, io.SeekStart)
+							_, _ = io.CopyN(rw, content.File, h1test.Len)
 						}
 					}
 					close(over)

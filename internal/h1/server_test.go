@@ -35,13 +35,13 @@ func TestPipelined(t *testing.T) {
 		}()
 		br := bufio.NewReader(c)
 		for _, want := range []struct{ method, by, body string }{
-			{"GET", "fast", string(w.content[:10])},
+			{"GET", "fast", string(w.content.Bytes[:10])},
 			{"GET", "slow", `GET /a h ""`},
 			{"GET", "slow", `GET /b h ""`},
 			{"HEAD", "fast", ""},
-			{"GET", "fast", string(w.content[5:2005])},
+			{"GET", "fast", string(w.content.Bytes[5:2005])},
 			{"HEAD", "slow", ""},
-			{"GET", "fast", string(w.content[:3000000])},
+			{"GET", "fast", string(w.content.Bytes[:3000000])},
 			{"GET", "slow", `GET /d h ""`},
 			{"GET", "fast", ""},
 		} {
@@ -67,12 +67,12 @@ func TestNextDuringAnswer(t *testing.T) {
 	w.send(c, get("/memory/3")+get("/x")+"G")
 	w.hold <- struct{}{}
 	w.read(br, "GET", "slow")
-	if got := w.read(br, "GET", "fast"); got != string(w.content[:3]) {
+	if got := w.read(br, "GET", "fast"); got != string(w.content.Bytes[:3]) {
 		t.Errorf("%q", got)
 	}
 	w.read(br, "GET", "slow")
 	w.send(c, get("/memory/4")[1:])
-	if got := w.read(br, "GET", "fast"); got != string(w.content[:4]) {
+	if got := w.read(br, "GET", "fast"); got != string(w.content.Bytes[:4]) {
 		t.Errorf("%q", got)
 	}
 }
@@ -172,7 +172,7 @@ func TestSlowReader(t *testing.T) {
 		if strings.Contains(target, "77") {
 			off = 77
 		}
-		if err != nil || !bytes.Equal(body, w.content[off:off+3000000]) {
+		if err != nil || !bytes.Equal(body, w.content.Bytes[off:off+3000000]) {
 			t.Errorf("%s: %d bytes, %v", target, len(body), err)
 		}
 		w.send(c, get("/memory/1"))

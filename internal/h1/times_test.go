@@ -217,7 +217,7 @@ func TestDrain(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		w.send(partial, get("/memory/5")[20:])
-		wantLast(t, partial, string(w.content[:5]))
+		wantLast(t, partial, string(w.content.Bytes[:5]))
 		w.hold <- struct{}{}
 		wantLast(t, slow, `GET /slow/hold h ""`)
 		if err := <-ended; err != nil || time.Since(begun) != testDrain {

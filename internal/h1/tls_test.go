@@ -44,7 +44,7 @@ func TestTLS(t *testing.T) {
 				if by == "slow" && resp.Header.Get("Tls") != c.proto {
 					t.Errorf("%s: the handler sees TLS %q", c.proto, resp.Header.Get("Tls"))
 				}
-				if target == "/file/3/100000" && by == "fast" && !bytes.Equal(body, w.content[3:100003]) {
+				if target == "/file/3/100000" && by == "fast" && !bytes.Equal(body, w.content.Bytes[3:100003]) {
 					t.Errorf("%s: wrong body", c.proto)
 				}
 			}

@@ -8,10 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"freshet/internal/h1/h1test"
 	"freshet/internal/memnet"
 )
 
@@ -32,8 +29,7 @@ type world struct {
 
 	fast, slow atomic.Int64 // requests answered by either
 	errs       chan error   // from Sent
-	file       *os.File     // holds content
-	content    []byte
+	content    h1test.Content
 	hold       chan struct{} // what /slow/hold waits for
 }
 
@@ -41,7 +37,7 @@ const (
 	testHeader = 10 * time.Second
 	testIdle   = 120 * time.Second
 	testDrain  = 20 * time.Second
-	contentLen = 3 << 20
+	contentLen = h1test.Len
 )
 
 // newWorld begins to serve: in memory if mem, else on TCP through wrap.
@@ -54,18 +50,8 @@ func newWorld(t *testing.T, mem bool, wrap func(net.Listener) net.Listener) *wor
 func newWorldOf(t *testing.T, mem bool, wrap func(net.Listener) net.Listener, change func(s *Server)) *world {
 	t.Helper()
 	w := &world{t: t, errs: make(chan error, 1<<16), hold: make(chan struct{})}
-	w.content = make([]byte, contentLen)
-	for i := range w.content {
-		w.content[i] = byte(i>>8) ^ byte(i*7)
-	}
-	name := filepath.Join(t.TempDir(), "content")
-	if err := os.WriteFile(name, w.content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.content = h1test.NewContent(t)
 	var err error
-	if w.file, err = os.Open(name); err != nil {
-		t.Fatal(err)
-	}
 	var ln net.Listener
 	if mem {
 		w.network = new(memnet.Network)
@@ -100,7 +86,6 @@ func newWorldOf(t *testing.T, mem bool, wrap func(net.Listener) net.Listener, ch
 		if err := w.stop(); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
-		_ = w.file.Close()
 	})
 	return w
 }
@@ -123,27 +108,15 @@ func (w *world) dial() net.Conn {
 
 // Answer implements Handler: /memory/N, /file/OFF/N and /short have answers.
 func (w *world) Answer(req *Request, res *Response) bool {
-	parts := strings.Split(string(req.Target), "/")
-	var off, n int
-	switch {
-	case parts[1] == "memory" && len(parts) == 3:
-		n, _ = strconv.Atoi(parts[2])
-		res.Body = w.content[:n]
-	case parts[1] == "file" && len(parts) == 4:
-		off, _ = strconv.Atoi(parts[2])
-		n, _ = strconv.Atoi(parts[3])
-		res.File, res.Offset, res.Length = w.file, int64(off), int64(n)
-	case parts[1] == "short":
-		n = contentLen + 100
-		res.File, res.Length = w.file, int64(n)
-	default:
+	part, ok := w.content.Part(string(req.Target))
+	if !ok {
 		return false
 	}
-	if req.Head {
-		res.Body, res.File = nil, nil
+	if !req.Head {
+		res.Body, res.File, res.Offset, res.Length = part.Body, part.File, part.Offset, part.Length
 	}
 	w.fast.Add(1)
-	res.Head = fmt.Appendf(res.Head, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nBy: fast\r\n", n)
+	res.Head = fmt.Appendf(res.Head, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nBy: fast\r\n", part.Length)
 	res.Tag = w
 	return true
 }

@@ -215,7 +215,7 @@ func TestMalformed(t *testing.T) {
 		}
 		r.get(id+2, "/memory/5") // and the table is still what it should be
 		synctest.Wait()
-		if string(r.data[id+2]) != string(w.content[:5]) {
+		if string(r.data[id+2]) != string(w.content.Bytes[:5]) {
 			t.Errorf("got %q", r.data[id+2])
 		}
 		// Bodies of another length than announced.

@@ -47,7 +47,7 @@ func TestWindows(t *testing.T) {
 			r.must(r.fr.WriteWindowUpdate(id, 1000))
 		}
 		check("all", map[uint32]int{1: 1000, 3: 1000, 5: 1000})
-		if !bytes.Equal(r.data[1], w.content[:1000]) || !bytes.Equal(r.data[3], w.content[:1000]) || !bytes.Equal(r.data[5], w.content[:1000]) {
+		if !bytes.Equal(r.data[1], w.content.Bytes[:1000]) || !bytes.Equal(r.data[3], w.content.Bytes[:1000]) || !bytes.Equal(r.data[5], w.content.Bytes[:1000]) {
 			t.Error("a body is wrong")
 		}
 	})
@@ -160,7 +160,7 @@ func TestNotWhole(t *testing.T) {
 		if _, fault := errors.AsType[*h1.FileError]((<-w.sent).err); !fault {
 			t.Error("the handler was not told of its file")
 		}
-		if string(r.data[5]) != string(w.content[:1000]) {
+		if string(r.data[5]) != string(w.content.Bytes[:1000]) {
 			t.Errorf("%d bytes of the part", len(r.data[5]))
 		}
 	})

@@ -42,14 +42,14 @@ func TestGoClient(t *testing.T) {
 	for i := range 40 {
 		wg.Go(func() {
 			for j := range 20 {
-				target, want := fmt.Sprintf("/memory/%d", (i*j*37)%60000), w.content[:(i*j*37)%60000]
+				target, want := fmt.Sprintf("/memory/%d", (i*j*37)%60000), w.content.Bytes[:(i*j*37)%60000]
 				switch (i + j) % 5 {
 				case 1:
-					target, want = fmt.Sprintf("/file/%d/%d", i, i*j*1000), w.content[i:i+i*j*1000]
+					target, want = fmt.Sprintf("/file/%d/%d", i, i*j*1000), w.content.Bytes[i:i+i*j*1000]
 				case 2:
-					target, want = "/slow/file", w.content
+					target, want = "/slow/file", w.content.Bytes
 				case 3:
-					target, want = "/slow/much", w.content
+					target, want = "/slow/much", w.content.Bytes
 				}
 				resp, err := w.client.Get(w.url + target)
 				if err != nil {
@@ -76,7 +76,7 @@ func TestUpload(t *testing.T) {
 	w := newWorld(t, false)
 	for _, n := range []int{0, 1, 70000, contentLen} {
 		for _, known := range []bool{true, false} {
-			var body io.Reader = bytes.NewReader(w.content[:n])
+			var body io.Reader = bytes.NewReader(w.content.Bytes[:n])
 			if !known {
 				body = io.MultiReader(body) // of unknown length
 			}
@@ -86,7 +86,7 @@ func TestUpload(t *testing.T) {
 			}
 			got, err := io.ReadAll(resp.Body)
 			_ = resp.Body.Close()
-			if err != nil || !bytes.Equal(got, w.content[:n]) {
+			if err != nil || !bytes.Equal(got, w.content.Bytes[:n]) {
 				t.Errorf("%d bytes, known %v: %d, %v", n, known, len(got), err)
 			}
 		}
@@ -99,7 +99,7 @@ func TestClients(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, false)
 	dir := t.TempDir()
-	sum := sha256.Sum256(w.content)
+	sum := sha256.Sum256(w.content.Bytes)
 	for _, target := range []string{"/file/0/3145728", "/slow/much", "/memory/3145728"} {
 		file := filepath.Join(dir, "got")
 		out := peertest.Run(t, dir, nil, "curl", "-sSk", "--http2", "-o", file, "-w", "%{http_version} %{http_code}", w.url+target)

@@ -10,10 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/h1"
+	"freshet/internal/h1/h1test"
 	"freshet/internal/memnet"
 )
 
@@ -29,7 +26,7 @@ const (
 	testHeader = 10 * time.Second
 	testIdle   = 100 * time.Second
 	testStall  = 60 * time.Second
-	contentLen = 3 << 20
+	contentLen = h1test.Len
 )
 
 // world is a server and what it was asked.
@@ -45,8 +42,7 @@ type world struct {
 
 	fast, slow atomic.Int64 // requests answered by either
 	sent       chan sent
-	file       *os.File // holds content
-	content    []byte
+	content    h1test.Content
 	hold       chan struct{} // what /slow/hold waits for
 	gone       chan error    // why it ended early
 }
@@ -63,18 +59,7 @@ func newWorld(tb testing.TB, mem bool) *world {
 	tb.Helper()
 	w := &world{sent: make(chan sent, 1<<16), hold: make(chan struct{}), gone: make(chan error, 1000)}
 	w.t, _ = tb.(*testing.T)
-	w.content = make([]byte, contentLen)
-	for i := range w.content {
-		w.content[i] = byte(i>>8) ^ byte(i*7)
-	}
-	name := filepath.Join(tb.TempDir(), "content")
-	if err := os.WriteFile(name, w.content, 0o600); err != nil {
-		tb.Fatal(err)
-	}
-	var err error
-	if w.file, err = os.Open(name); err != nil {
-		tb.Fatal(err)
-	}
+	w.content = h1test.NewContent(tb)
 	w.metrics = prometheus.NewRegistry()
 	metrics := h1.NewMetrics("test", w.metrics)
 	slow := http.HandlerFunc(w.serveSlow)
@@ -91,7 +76,6 @@ func newWorld(tb testing.TB, mem bool) *world {
 		if err := w.stop(); err != nil {
 			tb.Errorf("stop: %v", err)
 		}
-		_ = w.file.Close()
 	})
 	return w
 }
@@ -154,32 +138,20 @@ func (w *world) serveTLS(tb testing.TB, metrics *h1.Metrics, slow http.Handler) 
 
 // Answer implements h1.Handler: /memory/N, /file/OFF/N and /short have answers.
 func (w *world) Answer(req *h1.Request, res *h1.Response) bool {
-	parts := strings.Split(string(req.Target), "/")
-	var off, n int
-	switch {
-	case parts[1] == "memory" && len(parts) == 3:
-		n, _ = strconv.Atoi(parts[2])
-		res.Body = w.content[:n]
-	case parts[1] == "file" && len(parts) == 4:
-		off, _ = strconv.Atoi(parts[2])
-		n, _ = strconv.Atoi(parts[3])
-		res.File, res.Offset, res.Length = w.file, int64(off), int64(n)
-	case parts[1] == "short":
-		n = contentLen + 100
-		res.File, res.Length = w.file, int64(n)
-	default:
+	part, ok := w.content.Part(string(req.Target))
+	if !ok {
 		return false
 	}
-	if req.Head {
-		res.Body, res.File = nil, nil
+	if !req.Head {
+		res.Body, res.File, res.Offset, res.Length = part.Body, part.File, part.Offset, part.Length
 	}
 	w.fast.Add(1)
 	if req.H2 {
 		res.Head = AppendStatus(res.Head, 200)
-		res.Head = AppendNumber(res.Head, "content-length", int64(n))
+		res.Head = AppendNumber(res.Head, "content-length", part.Length)
 		res.Head = AppendField(res.Head, "by", "fast")
 	} else {
-		res.Head = fmt.Appendf(res.Head, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nBy: fast\r\n", n)
+		res.Head = fmt.Appendf(res.Head, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nBy: fast\r\n", part.Length)
 	}
 	res.Tag = w
 	return true
@@ -216,24 +188,24 @@ func (w *world) serveSlow(rw http.ResponseWriter, r *http.Request) {
 	case "/slow/abort":
 		panic(http.ErrAbortHandler)
 	case "/slow/part":
-		_, _ = rw.Write(w.content[:1000])
+		_, _ = rw.Write(w.content.Bytes[:1000])
 		_ = http.NewResponseController(rw).Flush()
 		panic(http.ErrAbortHandler)
 	case "/slow/much":
-		_, err := rw.Write(w.content)
+		_, err := rw.Write(w.content.Bytes)
 		if err != nil {
 			w.gone <- err
 		}
 		return
 	case "/slow/file":
-		_, _ = io.Copy(rw, bytes.NewReader(w.content))
+		_, _ = io.Copy(rw, bytes.NewReader(w.content.Bytes))
 		return
 	case "/slow/echo":
 		_, _ = io.Copy(rw, r.Body)
 		return
 	case "/slow/small":
 		rw.Header()["Content-Length"] = []string{"1000"}
-		_, _ = rw.Write(w.content[:1000])
+		_, _ = rw.Write(w.content.Bytes[:1000])
 		return
 	}
 	body, err := io.ReadAll(r.Body)
