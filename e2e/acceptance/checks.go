@@ -87,7 +87,7 @@ func checks() []check {
 		}},
 		{25, "hostile clients, and records that agree", all(
 			in(end, "TestHostileFraming", "TestEarlyUpgrade", "TestUnkeyedFields", "TestSlowLoris", "TestRapidReset", "TestConnectionFlood", "TestHandshakeFlood"),
-			in("internal/h1", "TestHostile", "TestCutShort", "TestRefusalOfAHandler", "TestConnectionLimits"), in("internal/h2", "TestFloods", "TestBroken", "TestMalformed", "TestSlow"),
-			in(edge, "TestBodiesOfRequestsThatFail", "TestBodyLengthsOverHTTP3", "TestLogAndMetricsAgree", "TestLoggedBytesAreThoseOfTheClient"))},
+			in("internal/h1", "TestHostile", "TestCutShort", "TestBodyLikeARefusal", "TestConnectionLimits", "TestGivenKeepsItsPlace", "TestTimeLimits", "TestBodyThatDoesNotCome", "TestStallOfGiven", "TestMinRate"), in("internal/h2", "TestFloods", "TestBroken", "TestMalformed", "TestSlow"),
+			in(edge, "TestBodiesOfRequestsThatFail", "TestBodyLengthsOverHTTP3", "TestQueryThatIsNone", "TestLogAndMetricsAgree", "TestLoggedBytesAreThoseOfTheClient"))},
 	}
 }
