@@ -65,8 +65,13 @@ func Apply(p *Part, objects []ostree.ObjectName, from Sources, to Output) error 
 			return fmt.Errorf("apply part: object %d, %s: %w", i, name, err)
 		}
 	}
-	if len(program) > 0 {
-		return fmt.Errorf("apply part: %w: operations after the last object", ostree.ErrMalformed)
+	// libostree writes an unset after each file that it patches, the last one too.
+	for len(program) > 0 {
+		op, rest, err := nextOp(program, ostree.TypeFile)
+		if err != nil || op.Code != OpUnset {
+			return fmt.Errorf("apply part: %w: operations after the last object", ostree.ErrMalformed)
+		}
+		program = rest
 	}
 	return nil
 }

@@ -152,3 +152,28 @@ func TestRealClients(t *testing.T) {
 		clientPull(t, client, repo.Dir, v2, mode)
 	}
 }
+
+// A part of libostree may end with an operation that is for nothing: it writes one
+// after each file that it patches.
+func TestPatchedLast(t *testing.T) {
+	t.Parallel()
+	peertest.Require(t, "ostree")
+	repo := ostreetest.New(t, "")
+	random := rand.New(rand.NewPCG(1, 2))
+	old := []byte(noise(random, 20_000))
+	v1 := repo.Commit("app/x", 1, map[string]string{"file": string(old)})
+	for at := 100; at < len(old); at += 200 {
+		old[at] ^= 1
+	}
+	v2 := repo.Commit("app/x", 2, map[string]string{"file": string(old)})
+	peertest.Run(t, "", nil, "ostree", "--repo="+repo.Dir, "static-delta", "generate", "--from="+v1.String(), "--to="+v2.String())
+	data, err := os.ReadFile(filepath.Join(repo.Dir, filepath.FromSlash(ostree.DeltaName{From: v1, To: v2}.SuperblockPath())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ostree.ParseSuperblock(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify(t, repo, block)
+}
