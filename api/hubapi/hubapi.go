@@ -312,11 +312,13 @@ const (
 
 // Error is the body of every answer that is not a success.
 type Error struct {
-	Status        int       `json:"status"`
-	Kind          ErrorKind `json:"error-type"`
-	Message       string    `json:"message"`
-	CurrentState  string    `json:"current-state,omitempty"`
-	ExpectedState string    `json:"expected-state,omitempty"`
+	Status  int       `json:"status"`
+	Kind    ErrorKind `json:"error-type"`
+	Message string    `json:"message"`
+	// Reason is one word that says more than Kind; empty for most errors.
+	Reason        string `json:"reason,omitempty"`
+	CurrentState  string `json:"current-state,omitempty"`
+	ExpectedState string `json:"expected-state,omitempty"`
 	// Refused names the parts of an upload that were not stored, with the
 	// reason; the parts not named were stored.
 	Refused map[string]string `json:"refused,omitempty"`

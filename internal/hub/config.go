@@ -98,6 +98,10 @@ type Config struct {
 	// Console is where people see what the hub does.
 	Console ConsoleConfig `toml:"console"`
 
+	// TrustedPublishers say whose ID tokens are exchanged for a token of the hub, by
+	// names of your choice: so that the CI of a project needs no secret. Default: none.
+	TrustedPublishers map[string]TrustedPublisher `toml:"trusted-publishers"`
+
 	// Limits bound what a request may bring.
 	Limits Limits `toml:"limits"`
 
@@ -342,6 +346,7 @@ func (c Config) Validate() []config.Problem {
 	for _, name := range slices.Sorted(maps.Keys(c.Repos)) {
 		v.repo(name, c.Repos[name])
 	}
+	v.publishers(c)
 	for _, name := range slices.Sorted(maps.Keys(c.Trees)) {
 		key := "trees." + name
 		v.name(key, name)

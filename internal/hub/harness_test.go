@@ -109,13 +109,19 @@ func everything() auth.Claims {
 	}
 }
 
-func (h *runningHub) token(claims auth.Claims) string {
+// secret is the key of the hub's tokens.
+func (h *runningHub) secret() auth.Secret {
 	h.t.Helper()
 	secret, err := auth.LoadSecret(filepath.Join(h.cfg.Dir, "secret"))
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	token, err := (&auth.Authority{Secret: secret}).Issue(claims)
+	return secret
+}
+
+func (h *runningHub) token(claims auth.Claims) string {
+	h.t.Helper()
+	token, err := (&auth.Authority{Secret: h.secret()}).Issue(claims)
 	if err != nil {
 		h.t.Fatal(err)
 	}

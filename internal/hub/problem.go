@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -125,7 +126,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	e := asProblem(err)
-	role.SetReason(w, r, string(e.Kind), err.Error())
+	role.SetReason(w, r, cmp.Or(e.Reason, string(e.Kind)), err.Error())
 	h := w.Header()
 	for _, name := range [...]string{"Etag", "Last-Modified", "Content-Encoding", "Location"} {
 		h.Del(name)

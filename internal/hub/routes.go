@@ -45,6 +45,7 @@ func (s *server) routes() http.Handler {
 	api("POST /job/{id}/check/review", s.with(all(review), s.reviewCheck))
 	api("POST /prune", handler(s.prune))
 	api("POST /token_subset", handler(s.tokenSubset))
+	api("POST /token/oidc", handler(s.exchangeToken))
 	api("POST /tokens/get_list", s.with(grant{scopes: []auth.Scope{tokens}}, s.listTokens))
 	api("POST /tokens/revoke", s.with(grant{scopes: []auth.Scope{tokens}}, s.revokeTokens))
 

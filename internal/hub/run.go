@@ -90,6 +90,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		return err
 	}
 	s.authority = &auth.Authority{Secret: secret, Prefix: cfg.TokenPrefix, Revoked: s.catalog}
+	s.exchange = newExchange(cfg.TrustedPublishers, s.base, env.Metrics)
 	s.downloads = s.authority
 	if cfg.RepoSecretFile != "" {
 		if secret, err = auth.ReadSecret(cfg.RepoSecretFile); err != nil {

@@ -23,6 +23,7 @@ type server struct {
 	catalog   *catalog.Catalog
 	authority *auth.Authority
 	downloads *auth.Authority // of tokens that users download with
+	exchange  *exchange       // of ID tokens; nil when nobody is trusted
 	repos     map[string]*repository.Repository
 	queues    map[string]*queue      // by repository
 	commits   *queue                 // of all commits
