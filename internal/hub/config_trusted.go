@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"freshet/internal/auth"
+	"freshet/internal/config"
 	"freshet/internal/flatpak"
 	"freshet/internal/oidc"
 )
@@ -117,7 +118,9 @@ func (v *validation) publishers(c Config) {
 		p := c.TrustedPublishers[name]
 		key := "trusted-publishers." + name
 		v.name(key, name)
-		if err := oidc.CheckURL(p.Issuer); err != nil {
+		if p.Issuer == "" {
+			v.problems = append(v.problems, config.Missing(key+".issuer", "who signs the ID tokens, as they name him"))
+		} else if err := oidc.CheckURL(p.Issuer); err != nil {
 			v.problem(key+".issuer", "%v", err)
 		}
 		if p.KeysURL != "" {

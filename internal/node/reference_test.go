@@ -104,6 +104,9 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`certificate = ""`, `certificate = "edge.pem"`},
 		{`key = ""`, `key = "edge.key"`},
 		{`certificate = ""`, `certificate = "admin.pem"`},
+		{`issuer = ""`, `issuer = "https://issuer.example.org"`},
+		{`claims = {}`, `claims = {repository = ["example/app"]}`},
+		{`trees = []`, `trees = ["rpms"]`},
 		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))
