@@ -159,6 +159,9 @@ func (s *Store) Fence() (int64, error) {
 	return slices.Max(leads), nil
 }
 
+// Leads tells whether this store may be changed, as far as it knows.
+func (s *Store) Leads() bool { return s.place.Load() != nil }
+
 // Overtaken tells whether somebody else leads the repository, where this store
 // has led it.
 func (s *Store) Overtaken() bool {

@@ -17,6 +17,8 @@
 //   - A job under way when its process dies is queued again by [Catalog.Recover],
 //     with its build still Committing or Publishing; it fails only after
 //     [MaxInterruptions].
+//   - Of several processes that share the database one leads what goes by a name,
+//     until it leaves or is taken for dead ([Catalog.Bury]).
 //   - What is held waits and is overtaken by what is not; the jobs of one
 //     application keep their order.
 //   - [Catalog.FinishPublish] and [Catalog.RecordTree] take a key and do their
@@ -36,6 +38,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"freshet/api/hubapi"
@@ -70,7 +73,7 @@ type state struct {
 	db       *sqldb.DB
 	log      string // identity of the event log
 	instance string
-	boot     string // names this run of the process
+	boot     atomic.Pointer[string] // names this run of the process, see Boot
 	clock    func() time.Time
 	events   broadcast
 	jobs     broadcast
@@ -94,7 +97,8 @@ func Open(ctx context.Context, cfg Config) (*Catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}
-	c := &Catalog{state: &state{db: db, instance: cfg.Instance, boot: rand.Text(), clock: cfg.Now}}
+	c := &Catalog{state: &state{db: db, instance: cfg.Instance, clock: cfg.Now}}
+	c.boot.Store(new(rand.Text()))
 	if err := c.identify(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open catalog: %w", err), db.Close())
 	}

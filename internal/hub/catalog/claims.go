@@ -76,7 +76,7 @@ func (c *Catalog) candidate(ctx context.Context, tx *sqldb.Tx, filter JobFilter)
 
 func (c *Catalog) claim(ctx context.Context, tx *sqldb.Tx, id int64) (*Job, error) {
 	_, err := tx.Exec(ctx, `UPDATE jobs SET status = ?, started = ?, attempt = attempt + 1, instance = ?, boot = ?, lease = ? WHERE id = ?`,
-		hubapi.JobStarted, c.now().UnixMicro(), c.instance, c.boot, c.leaseEnd(), id)
+		hubapi.JobStarted, c.now().UnixMicro(), c.instance, c.Boot(), c.leaseEnd(), id)
 	if err != nil {
 		return nil, err
 	}
@@ -297,29 +297,12 @@ func (c *Catalog) Recover(ctx context.Context) (found Recovery, err error) {
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
 		found = Recovery{}
 		jobs, err := queryJobs(ctx, tx, `status = ? AND boot <> ? AND (instance = ? OR lease < ?)`,
-			hubapi.JobStarted, c.boot, c.instance, c.now().UnixMicro())
+			hubapi.JobStarted, c.Boot(), c.instance, c.now().UnixMicro())
 		if err != nil {
 			return err
 		}
-		for _, job := range jobs {
-			job.Interrupted++
-			if job.Interrupted >= MaxInterruptions {
-				reason := fmt.Sprintf("The hub died %d times while it worked on this job", job.Interrupted)
-				if err := c.fail(ctx, tx, job, reason); err != nil {
-					return err
-				}
-				found.Failed = append(found.Failed, job)
-				continue
-			}
-			if _, err := tx.Exec(ctx, `UPDATE jobs SET status = ?, boot = '', interrupted = ? WHERE id = ?`, hubapi.JobNew, job.Interrupted, job.ID); err != nil {
-				return err
-			}
-			found.Requeued = append(found.Requeued, job)
-		}
-		if len(jobs) > 0 {
-			if err := touchJobs(ctx, tx); err != nil {
-				return err
-			}
+		if err := c.requeue(ctx, tx, jobs, &found); err != nil {
+			return err
 		}
 		found.Purging, err = queryBuilds(ctx, tx, `repo_state = ?`, hubapi.RepoPurging)
 		return err
@@ -329,4 +312,27 @@ func (c *Catalog) Recover(ctx context.Context) (found Recovery, err error) {
 	}
 	c.jobs.send()
 	return found, nil
+}
+
+// requeue queues jobs again whose process is gone.
+func (c *Catalog) requeue(ctx context.Context, tx *sqldb.Tx, jobs []*Job, found *Recovery) error {
+	for _, job := range jobs {
+		job.Interrupted++
+		if job.Interrupted >= MaxInterruptions {
+			reason := fmt.Sprintf("The hub died %d times while it worked on this job", job.Interrupted)
+			if err := c.fail(ctx, tx, job, reason); err != nil {
+				return err
+			}
+			found.Failed = append(found.Failed, job)
+			continue
+		}
+		if _, err := tx.Exec(ctx, `UPDATE jobs SET status = ?, boot = '', interrupted = ? WHERE id = ?`, hubapi.JobNew, job.Interrupted, job.ID); err != nil {
+			return err
+		}
+		found.Requeued = append(found.Requeued, job)
+	}
+	if len(jobs) == 0 {
+		return nil
+	}
+	return touchJobs(ctx, tx)
 }

@@ -305,7 +305,7 @@ func (c *Catalog) AppendLog(ctx context.Context, job int64, text string) error {
 			}
 		}
 		_, err := tx.Exec(ctx, `UPDATE jobs SET log_size = ?, lease = CASE WHEN boot = ? THEN ? ELSE lease END WHERE id = ?`,
-			size+int64(len(added)), c.boot, c.leaseEnd(), job)
+			size+int64(len(added)), c.Boot(), c.leaseEnd(), job)
 		if err != nil {
 			return err
 		}

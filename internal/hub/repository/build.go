@@ -89,11 +89,7 @@ func (r *Repository) forget(b *Build) {
 
 // prepare makes the folder or repairs the one that is there.
 func (b *Build) prepare() error {
-	boot, err := bootID()
-	if err != nil {
-		return err
-	}
-	if err := sweep(b.dir); err != nil {
+	if err := sweep(b.dir, b.repo.opt.uploadPrefix()); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(b.dir, configFile)); errors.Is(err, fs.ErrNotExist) {
@@ -101,20 +97,47 @@ func (b *Build) prepare() error {
 			return err
 		}
 	}
-	known, err := os.ReadFile(filepath.Join(b.dir, bootFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := b.survive(); err != nil {
+		return err
+	}
+	var err error
+	b.objects, err = openArchive(b.repo.opt.Dir, b.dir)
+	return err
+}
+
+// survive looks at what is in the folder if that may not have reached the disk when
+// the machine stopped. Processes that share builds put everything on the disk at
+// once; where that was not always so, it is from here on.
+func (b *Build) survive() error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(b.dir, bootFile)
+	shared := b.repo.opt.Instance != ""
+	known, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		if shared {
+			return nil
+		}
+	} else if err != nil {
 		return err
 	}
 	if string(known) != boot {
 		if err := b.settle(); err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(b.dir, bootFile), []byte(boot), 0o644); err != nil {
-			return err
-		}
 	}
-	b.objects, err = openArchive(b.repo.opt.Dir, b.dir)
-	return err
+	if !shared {
+		return os.WriteFile(file, []byte(boot), 0o644)
+	}
+	if err := b.sync(); err != nil {
+		return err
+	}
+	if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // configure makes the folder a repository that takes from the published one what
@@ -181,14 +204,22 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(id)), nil
 }
 
+// uploadPrefix begins the names of the temporary files of this process.
+func (o *Options) uploadPrefix() string {
+	if o.Instance == "" {
+		return tempPrefix
+	}
+	return tempPrefix + o.Instance + "="
+}
+
 // sweep removes what a killed process was uploading into the build.
-func sweep(dir string) error {
+func sweep(dir, prefix string) error {
 	entries, err := os.ReadDir(filepath.Join(dir, tempDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, entry := range entries {
-		if strings.HasPrefix(entry.Name(), tempPrefix) {
+		if strings.HasPrefix(entry.Name(), prefix) {
 			err = errors.Join(err, os.Remove(filepath.Join(dir, tempDir, entry.Name())))
 		}
 	}

@@ -205,11 +205,7 @@ func (h *hub) open() []Pending {
 		h.t.Fatal(err)
 	}
 	h.repo = repo
-	for _, p := range pending {
-		if err := errors.Join(h.cache.save(p.Result), p.Confirm()); err != nil {
-			h.t.Fatal(err)
-		}
-	}
+	h.confirm(pending)
 	return pending
 }
 
@@ -361,8 +357,8 @@ func (h *hub) checkTemp() {
 	h.t.Helper()
 	for _, dir := range []string{h.opt.Dir, h.opt.BuildsDir} {
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-			// ostree fsck makes itself a folder for a cache.
-			if err == nil && filepath.Base(filepath.Dir(path)) == "tmp" && entry.Name() != "cache" {
+			// ostree fsck makes itself a folder for a cache, and who leads one to work in.
+			if err == nil && filepath.Base(filepath.Dir(path)) == "tmp" && entry.Name() != "cache" && !strings.HasPrefix(entry.Name(), "lead-") {
 				h.t.Errorf("left behind: %s", path)
 			}
 			return err

@@ -76,6 +76,12 @@ type Options struct {
 	// objects one by one, which are all verified.
 	TrustUploadedDeltas bool
 
+	// Instance names this process among several that have the repository and its
+	// builds open; see [Repository.Lead]. What is uploaded is on the disk before
+	// it is acknowledged, so that the death of no machine takes it away. Empty: this
+	// process is alone.
+	Instance string
+
 	// AfterSerial is a number below that of the next publish, for a repository whose
 	// summary another program wrote: it has none.
 	AfterSerial uint64

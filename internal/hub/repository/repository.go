@@ -33,6 +33,8 @@ type Repository struct {
 	index      flatpak.Index
 	unsaved    map[string]bool // refs that the Cache does not know as they are
 
+	after uint64 // a number below that of the next publish
+
 	owed []owed // publishes that commit functions did not take
 
 	stale atomic.Pointer[staleness] // nil: it is up to date with the options
@@ -71,6 +73,11 @@ func (p Pending) Confirm() error { return p.confirm() }
 // that were signed with other keys get signatures of the present ones. Another
 // collection id than that of the commits is ErrCollection. The pending publishes
 // are in the order in which they happened.
+//
+// With [Options.Instance] several processes have the repository open. All serve it
+// and take builds for it; before one publishes, it calls Lead. Open then repairs
+// nothing, and there is nothing pending. One that is not there yet is opened by one
+// process at a time.
 func Open(ctx context.Context, opt Options, cache Cache) (*Repository, []Pending, error) {
 	r, pending, err := open(ctx, opt, cache)
 	if err != nil {
@@ -92,6 +99,7 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 	r := &Repository{
 		opt:        opt,
 		log:        opt.Log,
+		after:      opt.AfterSerial,
 		publishing: make(chan struct{}, 1),
 		unsaved:    map[string]bool{},
 		builds:     map[int64]*Build{},
@@ -100,22 +108,13 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	r.log = r.log.With(slog.String("repository", opt.Name))
-	if r.store, err = store.Open(opt.Dir); err != nil {
-		return nil, nil, err
-	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	if err := opt.checkCollection(); err != nil {
-		return nil, nil, err
-	}
-	reconfigured, err := makeArchive(opt.Dir, r.opt.configure)
+	reconfigured, err := r.openFiles()
 	if err != nil {
-		return nil, nil, err
-	}
-	if r.root, err = os.OpenRoot(opt.Dir); err != nil {
 		return nil, nil, err
 	}
 	if r.objects, err = openArchive(opt.Dir); err != nil {
@@ -127,20 +126,11 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 	if err := r.sweepBuilds(); err != nil {
 		return nil, nil, err
 	}
-	damaged, err := r.load(ctx, cache)
-	if err != nil {
-		return nil, nil, err
+	if opt.Instance == "" {
+		pending, err := r.begun(ctx, cache, reconfigured)
+		return r, pending, err
 	}
-	r.stale.Store(&staleness{reconfigured, damaged})
-	if opt.RefreshLater {
-		r.log.DebugContext(ctx, "the repository is brought up to date later")
-	} else if _, err := r.refresh(ctx); err != nil {
-		// What is published stays as it is, and so it can be served.
-		r.log.ErrorContext(ctx, "the summaries could not be brought up to date", slog.Any("error", err))
-	}
-	r.known.Store(r.index.Snapshot())
-	pending, err := r.pending()
-	return r, pending, err
+	return r, nil, r.follow(ctx, cache)
 }
 
 // pending decodes what the store has not seen confirmed.
@@ -163,6 +153,9 @@ func (r *Repository) Close() error {
 	var err error
 	if r.root != nil {
 		err = r.root.Close()
+	}
+	if r.store == nil {
+		return err
 	}
 	return errors.Join(err, r.store.Close())
 }
@@ -227,7 +220,7 @@ func (r *Repository) sweepBuilds() error {
 		if parent, _ := config.Get(groupCore, "parent"); parent != dir {
 			continue
 		}
-		if err := sweep(build); err != nil {
+		if err := sweep(build, r.opt.uploadPrefix()); err != nil {
 			return fmt.Errorf("sweep build %s: %w", entry.Name(), err)
 		}
 	}

@@ -321,7 +321,7 @@ func (p *publication) buildSummaries() (*flatpak.Files, error) {
 		Repo:          info,
 		Now:           p.now,
 		SummaryArches: p.r.opt.SummaryArches,
-		Serial:        max(p.r.index.Serial(), p.r.opt.AfterSerial) + 1,
+		Serial:        max(p.r.index.Serial(), p.r.after) + 1,
 	}
 	if sign := signWith(p.ctx, p.r.opt.Signer); sign != nil {
 		opt.SignEd25519 = p.r.opt.Ed25519.Sign

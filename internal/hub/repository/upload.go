@@ -164,7 +164,7 @@ func (b *Build) receive(ctx context.Context, epoch int64, path string, r io.Read
 	if err != nil {
 		return 0, fmt.Errorf("store %s: %w", path, err)
 	}
-	stored, err := writeTemp(f, &timely{ctx: ctx, gate: b.gate, epoch: epoch, r: r}, check)
+	stored, err := b.writeTemp(f, &timely{ctx: ctx, gate: b.gate, epoch: epoch, r: r}, check)
 	if err == nil {
 		if done, err = b.readmit(ctx, epoch); err == nil {
 			err = place(f.Name())
@@ -206,7 +206,7 @@ func (b *Build) put(ctx context.Context, path string, r io.Reader, check func(io
 	if err != nil {
 		return 0, fmt.Errorf("store %s: %w", path, err)
 	}
-	if stored, err = writeTemp(f, r, check); err == nil {
+	if stored, err = b.writeTemp(f, r, check); err == nil {
 		err = b.settleTemp(f.Name(), path)
 	}
 	if err != nil {
@@ -216,16 +216,19 @@ func (b *Build) put(ctx context.Context, path string, r io.Reader, check func(io
 }
 
 func (b *Build) createTemp() (*os.File, error) {
-	return os.CreateTemp(filepath.Join(b.dir, tempDir), tempPrefix)
+	return os.CreateTemp(filepath.Join(b.dir, tempDir), b.repo.opt.uploadPrefix())
 }
 
 // writeTemp writes what check reads, and closes the file.
-func writeTemp(f *os.File, r io.Reader, check func(io.Reader) error) (int64, error) {
+func (b *Build) writeTemp(f *os.File, r io.Reader, check func(io.Reader) error) (int64, error) {
 	w := bufio.NewWriterSize(f, copyBuffer)
 	counted := &counter{w: w}
 	err := check(io.TeeReader(bufio.NewReaderSize(r, copyBuffer), counted))
 	if err == nil {
 		err = errors.Join(w.Flush(), f.Chmod(0o644))
+	}
+	if err == nil && b.repo.opt.Instance != "" {
+		err = f.Sync()
 	}
 	return counted.n, errors.Join(err, f.Close())
 }
