@@ -41,6 +41,7 @@ the configuration file (freshet config default).`,
 			override(&cfg.Hub.BaseURL, set.BaseURL)
 			override(&cfg.Hub.PublicURL, set.PublicURL)
 			override(&cfg.Hub.Database, set.Database)
+			override(&cfg.Hub.Shared.Instance, set.Shared.Instance)
 			if len(set.GPGKeys) > 0 {
 				cfg.Hub.GPGKeys = set.GPGKeys
 			}
@@ -68,6 +69,7 @@ the configuration file (freshet config default).`,
 	f.StringVar(&set.BaseURL, "base-url", "", "URL under which the hub itself is reached, for pushing")
 	f.StringVar(&set.PublicURL, "public-url", "", "URL under which clients download, that of the edge (default: --base-url)")
 	f.StringVar(&set.Database, "database", "", "postgres://… instead of a SQLite file in --dir")
+	f.StringVar(&set.Shared.Instance, "instance", "", "name of this hub among several that share --dir and --database")
 	f.StringSliceVar(&set.GPGKeys, "gpg-key", nil, "file with an OpenPGP secret key to sign with (repeatable)")
 	f.StringSliceVar(&repos, "repo", nil, `name of an OSTree repository (repeatable; default "stable")`)
 	return cmd

@@ -41,6 +41,9 @@ type Config struct {
 	// Dir, or a DSN "postgres://…".
 	Database string `toml:"database"`
 
+	// Shared lets several hubs share Dir and Database.
+	Shared SharedConfig `toml:"shared"`
+
 	// SecretFile holds the key, in base64, by which tokens are signed (HS256).
 	// Whoever reads it can make any token. Default: "secret" in Dir, made at the
 	// first start. A file that is named here must be there
@@ -328,6 +331,7 @@ func (c Config) Validate() []config.Problem {
 			v.problem("database", `must be empty (SQLite in dir) or a DSN "postgres://…"`)
 		}
 	}
+	v.shared(c)
 	v.files("gpg-keys", c.GPGKeys)
 	v.files("build-gpg-keys", c.BuildGPGKeys)
 	v.files("ed25519-keys", c.Ed25519Keys)

@@ -72,12 +72,17 @@ func (s *server) openDeltas(open *closers) error {
 			return err
 		}
 		open.add(m.dir.Root)
-		if err := m.clear(); err != nil {
-			return err
-		}
 		s.makers[name] = m
 	}
 	return nil
+}
+
+// clearDeltas removes what a former run was making.
+func (s *server) clearDeltas() (err error) {
+	for _, m := range s.makers {
+		err = errors.Join(err, m.clear())
+	}
+	return err
 }
 
 // clear removes what a former run was making.

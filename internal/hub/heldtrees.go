@@ -13,7 +13,7 @@ import (
 
 // withHoldable is withRepo for what can be held: trees too.
 func (s *server) withHoldable(g grant, next func(w http.ResponseWriter, r *http.Request, claims *auth.Claims, name string) error) handler {
-	return s.with(g, func(w http.ResponseWriter, r *http.Request, claims *auth.Claims) error {
+	inner := s.with(g, func(w http.ResponseWriter, r *http.Request, claims *auth.Claims) error {
 		name := r.PathValue("repo")
 		if err := claims.AllowRepo(name); err != nil {
 			return tokenProblem(err)
@@ -22,12 +22,20 @@ func (s *server) withHoldable(g grant, next func(w http.ResponseWriter, r *http.
 			if !namePattern.MatchString(name) {
 				return notFound("repository or tree", strconv.Quote(name))
 			}
-			if _, err := s.trees.Info(name); err != nil {
+			if _, err := s.trees.Load().Info(name); err != nil {
 				return err
 			}
 		}
 		return next(w, r, claims, name)
 	})
+	ofTree := s.ledOnly(s.fleet.treesOpen.Load, inner)
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if _, exists := s.repos[r.PathValue("repo")]; exists {
+			return inner(w, r)
+		}
+		ofTree.ServeHTTP(w, r)
+		return nil
+	}
 }
 
 // heldTree returns what stops changes of a tree: a [*catalog.FrozenError]. Nobody

@@ -17,6 +17,9 @@ func (s *server) routes() http.Handler {
 		method, path, _ := strings.Cut(pattern, " ")
 		route(method+" "+hubapi.Prefix+path, h)
 	}
+	// What only one of several hubs can do.
+	publishing := func(h http.Handler) http.Handler { return s.ledOnly(func() bool { return true }, h) }
+	withTrees := func(h http.Handler) http.Handler { return s.ledOnly(s.fleet.treesOpen.Load, h) }
 	all := func(scopes ...auth.Scope) grant { return grant{sub: "build", scopes: scopes} }
 	one := func(scopes ...auth.Scope) grant { return grant{sub: "build/{id}", scopes: scopes} }
 	const (
@@ -60,23 +63,23 @@ func (s *server) routes() http.Handler {
 	api("GET /audit", s.with(grant{scopes: []auth.Scope{tokens}}, s.getAudit))
 
 	// Static deltas, made by others.
-	api("POST /delta/lease", s.with(deltaGrant(), s.leaseDelta))
-	api("POST /delta/lease/{lease}", s.withLease(s.extendDelta))
-	api("DELETE /delta/lease/{lease}", s.withLease(s.giveBackDelta))
-	api("POST /delta/lease/{lease}/upload", s.withLease(s.uploadDelta))
-	api("POST /delta/lease/{lease}/finish", s.with(deltaGrant(), s.finishDelta))
-	api("GET /delta/worker", s.with(deltaGrant(), s.openDeltaSocket))
-	api("POST /delta/upload/{repo}", s.withRepo(deltaGrant(), s.uploadDeltaFiles))
-	api("GET /delta/queue", s.with(all(jobs), s.listDeltaQueue))
+	api("POST /delta/lease", publishing(s.with(deltaGrant(), s.leaseDelta)))
+	api("POST /delta/lease/{lease}", publishing(s.withLease(s.extendDelta)))
+	api("DELETE /delta/lease/{lease}", publishing(s.withLease(s.giveBackDelta)))
+	api("POST /delta/lease/{lease}/upload", publishing(s.withLease(s.uploadDelta)))
+	api("POST /delta/lease/{lease}/finish", publishing(s.with(deltaGrant(), s.finishDelta)))
+	api("GET /delta/worker", publishing(s.with(deltaGrant(), s.openDeltaSocket)))
+	api("POST /delta/upload/{repo}", publishing(s.withRepo(deltaGrant(), s.uploadDeltaFiles)))
+	api("GET /delta/queue", publishing(s.with(all(jobs), s.listDeltaQueue)))
 
 	// Plain trees.
-	api("GET /tree/{name}", s.withTree(all(upload, download), s.getTree))
-	api("POST /tree/{name}/push", s.withTree(all(upload), s.beginPush))
-	api("GET /tree/{name}/push/{push}", s.withTree(all(upload), s.getPush))
-	api("DELETE /tree/{name}/push/{push}", s.withTree(all(upload), s.cancelPush))
-	api("POST /tree/{name}/push/{push}/upload", s.withTree(all(upload), s.uploadBlobs))
-	api("POST /tree/{name}/push/{push}/publish", s.withTree(all(publish), s.publishPush))
-	api("POST /tree/{name}/rollback", s.withTree(all(publish), s.rollbackTree))
+	api("GET /tree/{name}", withTrees(s.withTree(all(upload, download), s.getTree)))
+	api("POST /tree/{name}/push", withTrees(s.withTree(all(upload), s.beginPush)))
+	api("GET /tree/{name}/push/{push}", withTrees(s.withTree(all(upload), s.getPush)))
+	api("DELETE /tree/{name}/push/{push}", withTrees(s.withTree(all(upload), s.cancelPush)))
+	api("POST /tree/{name}/push/{push}/upload", withTrees(s.withTree(all(upload), s.uploadBlobs)))
+	api("POST /tree/{name}/push/{push}/publish", withTrees(s.withTree(all(publish), s.publishPush)))
+	api("POST /tree/{name}/rollback", withTrees(s.withTree(all(publish), s.rollbackTree)))
 
 	// The event log.
 	api("GET /events", handler(s.getEvents))
@@ -86,7 +89,7 @@ func (s *server) routes() http.Handler {
 	// Files.
 	route("GET /repo/{name}/{path...}", handler(s.serveRepo))
 	route("GET /build-repo/{id}/{path...}", handler(s.serveBuildRepo))
-	route("GET /tree/{name}/{path...}", handler(s.serveTree))
+	route("GET /tree/{name}/{path...}", withTrees(handler(s.serveTree)))
 
 	route("GET /status", handler(s.status))
 	route("GET /status/{id}", handler(s.statusJob))

@@ -57,6 +57,9 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		verifiers: semaphore.NewWeighted(verifiersAtOnce),
 	}
 	env.Metrics.MustRegister(queueGauges(&s.deltas)...)
+	if cfg.isShared() {
+		s.fleet.metrics = newFleetMetrics(env.Metrics)
+	}
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
 
@@ -81,7 +84,14 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	if s.base == "" {
 		s.base = baseURL(listener.Addr())
 	}
-	if s.catalog, err = catalog.Open(ctx, catalog.Config{DSN: cfg.Database, Path: filepath.Join(cfg.Dir, catalogFile)}); err != nil {
+	s.address = cmp.Or(strings.TrimRight(cfg.Shared.URL, "/"), baseURL(listener.Addr()))
+	started, err := s.startAlone(ctx)
+	if err != nil {
+		return err
+	}
+	defer started()
+	where := catalog.Config{DSN: cfg.Database, Path: filepath.Join(cfg.Dir, catalogFile), Instance: cfg.Shared.Instance}
+	if s.catalog, err = catalog.Open(ctx, where); err != nil {
 		return err
 	}
 	open.add(s.catalog)
@@ -101,6 +111,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	if err := s.openAll(ctx, &open); err != nil {
 		return err
 	}
+	started()
 	return s.serve(ctx, listener, env)
 }
 
@@ -124,13 +135,42 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 	if serveConsole != nil {
 		group.Go(func() error { return serveConsole(stop) })
 	}
-	worker := func(filter catalog.JobFilter, q *queue, run func(context.Context, *catalog.Job) error) {
-		group.Go(func() error { s.work(jobs, stop, filter, q, run); return nil })
+	if s.cfg.isShared() {
+		head, err := s.catalog.Head(ctx)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { s.share(jobs, stop); return nil })
+		group.Go(func() error { s.follow(stop, max(0, head-followed)); return nil })
+	} else {
+		s.startBuilding(group, jobs, stop)
+		s.startPublishing(group, jobs, stop)
 	}
+	if s.hasHooks() && !hook.Confines() {
+		s.log.WarnContext(ctx, "this kernel has no Landlock: hooks may read and write what the hub may")
+	}
+	for name, repo := range s.cfg.Repos {
+		if repo.Hooks.Ports != nil && !hook.ConfinesPorts() {
+			s.log.WarnContext(ctx, "this kernel does not confine hooks to ports", slog.String("repo", name))
+		}
+	}
+	if s.cfg.Database != "" {
+		group.Go(func() error { return s.catalog.Watch(stop) })
+	}
+	s.log.InfoContext(ctx, "hub serves", slog.String("address", listener.Addr().String()), slog.String("base", s.base),
+		slog.String("database", s.catalog.Database()), slog.Int("repos", len(s.repos)))
+	env.Ready()
+	return group.Wait()
+}
+
+// startBuilding starts what works on builds: in each of several hubs.
+func (s *server) startBuilding(group *errgroup.Group, jobs, stop context.Context) {
 	for range s.cfg.CommitWorkers {
-		worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, s.commits, s.runCommit)
+		group.Go(func() error {
+			s.work(jobs, stop, catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, s.commits, s.runCommit)
+			return nil
+		})
 	}
-	worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobPrune}}, nil, s.runPrune)
 	for range s.cfg.CheckWorkers {
 		// A check is begun anew at the next start, so nobody waits for its end.
 		group.Go(func() error {
@@ -138,6 +178,14 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 			return nil
 		})
 	}
+}
+
+// startPublishing starts what works on repositories: in one of several hubs.
+func (s *server) startPublishing(group *errgroup.Group, jobs, stop context.Context) {
+	worker := func(filter catalog.JobFilter, q *queue, run func(context.Context, *catalog.Job) error) {
+		group.Go(func() error { s.work(jobs, stop, filter, q, run); return nil })
+	}
+	worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobPrune}}, nil, s.runPrune)
 	for name := range s.repos {
 		worker(catalog.JobFilter{Kinds: catalog.SerialKinds(), Repo: name}, s.queues[name], s.runSerial)
 	}
@@ -163,6 +211,7 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 		}
 	}
 	for _, t := range s.tellers {
+		t.published() // the last publish may not have been told of
 		group.Go(func() error { s.tell(jobs, stop, t); return nil })
 	}
 	group.Go(func() error { s.upkeep(stop); return nil })
@@ -171,21 +220,6 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 			group.Go(func() error { s.scrub(stop, name); return nil })
 		}
 	}
-	if s.hasHooks() && !hook.Confines() {
-		s.log.WarnContext(ctx, "this kernel has no Landlock: hooks may read and write what the hub may")
-	}
-	for name, repo := range s.cfg.Repos {
-		if repo.Hooks.Ports != nil && !hook.ConfinesPorts() {
-			s.log.WarnContext(ctx, "this kernel does not confine hooks to ports", slog.String("repo", name))
-		}
-	}
-	if s.cfg.Database != "" {
-		group.Go(func() error { return s.catalog.Watch(stop) })
-	}
-	s.log.InfoContext(ctx, "hub serves", slog.String("address", listener.Addr().String()), slog.String("base", s.base),
-		slog.String("database", s.catalog.Database()), slog.Int("repos", len(s.repos)))
-	env.Ready()
-	return group.Wait()
 }
 
 // prepareDir makes the folders and takes the lock.
@@ -199,6 +233,9 @@ func (s *server) prepareDir() (io.Closer, error) {
 		if err := dir.MkdirAll(folder, 0o755); err != nil {
 			return nil, fmt.Errorf("prepare %s: %w", s.cfg.Dir, err)
 		}
+	}
+	if s.cfg.isShared() {
+		return s.lockShared(dir)
 	}
 	lock, err := dir.Lock(lockFile)
 	if err != nil {
@@ -235,16 +272,19 @@ func (s *server) openAll(ctx context.Context, open *closers) error {
 	if err := s.openDeltas(open); err != nil {
 		return fmt.Errorf("static deltas: %w", err)
 	}
-	if err := s.openTrees(ctx, open); err != nil {
-		return fmt.Errorf("trees: %w", err)
+	if !s.cfg.isShared() {
+		if err := s.clearDeltas(); err != nil {
+			return fmt.Errorf("static deltas: %w", err)
+		}
+		if err := s.openTrees(ctx, open); err != nil {
+			return fmt.Errorf("trees: %w", err)
+		}
 	}
 	for _, job := range recovery.Requeued {
 		s.log.InfoContext(ctx, "job goes on", slog.Int64("job", job.ID), slog.String("kind", job.Kind.String()))
 	}
-	for _, build := range recovery.Purging {
-		if _, err := s.finishPurge(ctx, build); err != nil {
-			s.log.WarnContext(ctx, "cannot end a purge", slog.Int64("build", build.ID), slog.Any("error", err))
-		}
+	if !s.cfg.isShared() {
+		s.purgeAll(ctx, recovery)
 	}
 	head, err := s.catalog.Head(ctx)
 	s.metrics.eventHead.Set(float64(head))
@@ -264,6 +304,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	repo, pending, err := repository.Open(ctx, repository.Options{
 		AfterSerial:          uint64(last),
 		Name:                 name,
+		Instance:             s.cfg.Shared.Instance,
 		Dir:                  s.repoDir(name),
 		BuildsDir:            s.buildsDir(),
 		BaseURL:              s.repoURL(name),
@@ -302,15 +343,8 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 	}
 	if len(cfg.Hooks.PostPublish) > 0 {
 		s.tellers[name] = newTeller(name)
-		s.tellers[name].published() // the last publish may not have been told of
 	}
-	for _, p := range pending {
-		s.log.InfoContext(ctx, "recording what the repository's files say already", slog.String("repo", name), slog.Any("requests", p.Keys))
-		if err := s.resume(ctx, name, p); err != nil {
-			return fmt.Errorf("resume publish: %w", err)
-		}
-	}
-	return nil
+	return s.resumeAll(ctx, name, pending)
 }
 
 // repoURL is where clients reach a repository, with a slash at its end.

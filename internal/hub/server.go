@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
@@ -32,7 +33,9 @@ type server struct {
 	makers    map[string]*deltaMaker // by repository; none without rules for deltas
 	deltas    deltas.Queue           // of all makers
 	verifiers *semaphore.Weighted    // bounds the deltas that are verified at once
-	trees     *tree.Trees
+	trees     atomic.Pointer[tree.Trees]
+	address   string // the URL by which other hubs reach this one
+	fleet     fleet  // of the hubs that share the directory
 	pollers   pollers
 	// stopping ends when the hub is about to stop: who waits is sent home.
 	stopping context.Context //nolint:containedctx // the life of the role, not of a call

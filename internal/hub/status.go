@@ -19,6 +19,12 @@ type statusInfo struct {
 	Jobs  []jobStatus  `json:"jobs"`
 	// CommitsWaitFor is what all commits wait for, see [hubapi.Job].
 	CommitsWaitFor string `json:"commits_wait_for,omitempty"`
+	// WaitsFor is what the whole hub waits for: the database.
+	WaitsFor string `json:"waits_for,omitempty"`
+	// Hub is the name of this hub among those that share the directory, and
+	// Publishing that of the one that publishes, "" while one takes over.
+	Hub        string `json:"hub,omitempty"`
+	Publishing string `json:"publishing,omitempty"`
 }
 
 type repoStatus struct {
@@ -63,6 +69,8 @@ var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
 {{range .Jobs}}<tr><td>{{.Kind}}<td>{{.Repo}}<td>{{.Status}}<td>{{.Count}}</tr>
 {{end}}</table>{{else}}<p>Nothing to do.</p>{{end}}
 {{with .CommitsWaitFor}}<p>Commits wait for {{.}}</p>
+{{end}}{{with .WaitsFor}}<p>The hub waits for {{.}}</p>
+{{end}}{{if .Hub}}<p>This is hub {{.Hub}}; {{with .Publishing}}hub {{.}} publishes{{else}}none publishes now{{end}}.</p>
 {{end}}<p>Newest event: {{.Head}}</p>
 </body></html>
 `))
@@ -83,8 +91,23 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) error {
 	return statusPage.Execute(w, info)
 }
 
+// statusInfo shows what is known, also while the database is away.
 func (s *server) statusInfo(r *http.Request) (statusInfo, error) {
+	info, err := s.readStatus(r)
+	if catalog.Away(err) {
+		info.WaitsFor, err = waitsForDatabase+": "+reason(err), nil
+	}
+	return info, err
+}
+
+func (s *server) readStatus(r *http.Request) (statusInfo, error) {
 	info := statusInfo{Repos: []repoStatus{}, Trees: []treeStatus{}, Jobs: []jobStatus{}, CommitsWaitFor: s.commits.waiting()}
+	if s.cfg.isShared() {
+		info.Hub = s.cfg.Shared.Instance
+		if now := s.fleet.leader.Load(); now != nil {
+			info.Publishing = now.name
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.repos)) {
 		held, err := s.heldHow(r.Context(), name)
 		if err != nil {
@@ -94,12 +117,17 @@ func (s *server) statusInfo(r *http.Request) (statusInfo, error) {
 			Name: name, Title: s.cfg.Repos[name].Title, URL: s.repoURL(name), Refs: s.repos[name].Heads(), WaitsFor: s.waiting(name), Held: held,
 		})
 	}
-	for _, name := range s.trees.Names() {
+	var names []string
+	trees := s.treesNow()
+	if trees != nil {
+		names = trees.Names()
+	}
+	for _, name := range names {
 		held, err := s.heldHow(r.Context(), name)
 		if err != nil {
 			return info, err
 		}
-		tree, err := s.trees.Info(name)
+		tree, err := trees.Info(name)
 		if err != nil {
 			return info, err
 		}

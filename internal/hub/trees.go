@@ -22,20 +22,24 @@ import (
 // files in a tree push may be.
 const manifestBodies = 32
 
-func (s *server) openTrees(ctx context.Context, open *closers) (err error) {
+func (s *server) openTrees(ctx context.Context, open *closers) error {
 	keys, err := readTreeKeys(s.cfg.Trees)
 	if err != nil {
 		return err
 	}
-	s.trees, err = tree.Open(filepath.Join(s.cfg.Dir, treesFolder), tree.Options{
+	trees, err := tree.Open(filepath.Join(s.cfg.Dir, treesFolder), tree.Options{
 		Grace: s.cfg.grace,
 		Keys:  func(name string) *tree.Keys { return keys[name] },
 	})
 	if err != nil {
 		return err
 	}
-	open.add(s.trees)
-	return s.trees.Recover(ctx, s.recordSwitch(s.catalog))
+	open.add(trees)
+	if err := trees.Recover(ctx, s.recordSwitch(s.catalog)); err != nil {
+		return err
+	}
+	s.trees.Store(trees)
+	return nil
 }
 
 // recordSwitch writes the event of a switch, once for each.
@@ -77,7 +81,7 @@ func (s *server) withTree(g grant, next func(w http.ResponseWriter, r *http.Requ
 }
 
 func (s *server) getTree(w http.ResponseWriter, _ *http.Request, _ *auth.Claims, name string) error {
-	info, err := s.trees.Info(name)
+	info, err := s.trees.Load().Info(name)
 	if err != nil {
 		return err
 	}
@@ -96,7 +100,7 @@ func (s *server) beginPush(w http.ResponseWriter, r *http.Request, _ *auth.Claim
 	if err != nil {
 		return err
 	}
-	push, err := s.trees.Begin(r.Context(), name, files)
+	push, err := s.trees.Load().Begin(r.Context(), name, files)
 	if err != nil {
 		return err
 	}
@@ -179,7 +183,7 @@ func (s *server) getPush(w http.ResponseWriter, r *http.Request, _ *auth.Claims,
 	if err := s.ownPush(r, name); err != nil {
 		return err
 	}
-	push, err := s.trees.Push(r.Context(), r.PathValue("push"))
+	push, err := s.trees.Load().Push(r.Context(), r.PathValue("push"))
 	if err != nil {
 		return err
 	}
@@ -191,7 +195,7 @@ func (s *server) cancelPush(w http.ResponseWriter, r *http.Request, _ *auth.Clai
 	if err := s.ownPush(r, name); err != nil {
 		return err
 	}
-	if err := s.trees.Cancel(r.PathValue("push")); err != nil {
+	if err := s.trees.Load().Cancel(r.PathValue("push")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -205,7 +209,7 @@ func (s *server) uploadBlobs(w http.ResponseWriter, r *http.Request, _ *auth.Cla
 	}
 	id := r.PathValue("push")
 	sizes, err := s.receive(w, r, func(ctx context.Context, sum string, content *partContent) (int64, error) {
-		err := s.trees.PutBlob(ctx, id, sum, content)
+		err := s.trees.Load().PutBlob(ctx, id, sum, content)
 		if mismatch, ok := errors.AsType[*tree.MismatchError](err); ok {
 			return 0, refuse("%s", mismatch)
 		}
@@ -231,14 +235,14 @@ func (s *server) publishPush(w http.ResponseWriter, r *http.Request, claims *aut
 	}
 	id := r.PathValue("push")
 	// A push that is gone may have been published before, and the answer lost.
-	if owner, err := s.trees.TreeOf(id); err == nil && owner != name {
+	if owner, err := s.trees.Load().TreeOf(id); err == nil && owner != name {
 		return notAPushOf(name)
 	}
 	if err := s.heldTree(r.Context(), name); err != nil {
 		return err
 	}
 	begin := time.Now()
-	done, err := s.trees.Publish(r.Context(), id, s.recordSwitch(s.by(claims)))
+	done, err := s.trees.Load().Publish(r.Context(), id, s.recordSwitch(s.by(claims)))
 	if err != nil {
 		return err
 	}
@@ -275,7 +279,7 @@ func (s *server) rollbackTree(w http.ResponseWriter, r *http.Request, claims *au
 		}
 	}
 	begin := time.Now()
-	done, err := s.trees.Rollback(r.Context(), name, request.Generation, s.recordSwitch(s.by(claims)))
+	done, err := s.trees.Load().Rollback(r.Context(), name, request.Generation, s.recordSwitch(s.by(claims)))
 	if err != nil {
 		return err
 	}
@@ -289,7 +293,7 @@ func (s *server) rollbackTree(w http.ResponseWriter, r *http.Request, claims *au
 
 // ownPush checks that the push of the path is one of the tree.
 func (s *server) ownPush(r *http.Request, name string) error {
-	owner, err := s.trees.TreeOf(r.PathValue("push"))
+	owner, err := s.trees.Load().TreeOf(r.PathValue("push"))
 	if err == nil && owner != name {
 		err = notAPushOf(name)
 	}
@@ -304,7 +308,7 @@ func (s *server) serveTree(w http.ResponseWriter, r *http.Request) error {
 	if !validPath(name) {
 		return missingFile(w, r)
 	}
-	f, err := s.trees.Lookup(r.PathValue("name"), name)
+	f, err := s.trees.Load().Lookup(r.PathValue("name"), name)
 	if err != nil {
 		return fileError(w, r, err)
 	}
@@ -318,7 +322,7 @@ func (s *server) serveTree(w http.ResponseWriter, r *http.Request) error {
 // retireTrees removes generations whose grace time is over, and pushes that
 // were forgotten.
 func (s *server) retireTrees(ctx context.Context) error {
-	retired, err := s.trees.Retire(ctx)
+	retired, err := s.trees.Load().Retire(ctx)
 	if retired != (tree.Retired{}) {
 		s.log.InfoContext(ctx, "retired", slog.Int("generations", retired.Generations), slog.Int("pushes", retired.Pushes),
 			slog.Int("files", retired.Blobs), slog.Int64("bytes", retired.Bytes))

@@ -86,6 +86,15 @@ func (s *server) purge(ctx context.Context, as *catalog.Catalog, id int64) (huba
 	return s.finishPurge(context.WithoutCancel(ctx), build)
 }
 
+// purgeAll ends purges that were interrupted.
+func (s *server) purgeAll(ctx context.Context, recovery catalog.Recovery) {
+	for _, build := range recovery.Purging {
+		if _, err := s.finishPurge(ctx, build); err != nil {
+			s.log.WarnContext(ctx, "cannot end a purge", slog.Int64("build", build.ID), slog.Any("error", err))
+		}
+	}
+}
+
 func (s *server) finishPurge(ctx context.Context, build hubapi.Build) (hubapi.Build, error) {
 	failure := ""
 	removed := s.removeBuild(ctx, build)

@@ -87,6 +87,9 @@ func (s *server) settle(ctx context.Context, job *catalog.Job, cause error) {
 	case stopped:
 		s.log.InfoContext(ctx, "job interrupted; it goes on at the next start", attrs...)
 		s.conclude(ctx, job, "", func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{}) })
+	case errors.Is(cause, repository.ErrNotLeading):
+		s.log.WarnContext(ctx, "another hub publishes; the job is left to it", attrs...)
+		s.conclude(ctx, job, "", func() error { return s.catalog.ReleaseJob(ctx, job.Claim(), time.Time{}) })
 	case waitReason(cause) != "" && s.queueOf(job, cause) != nil:
 		s.log.WarnContext(ctx, "queue waits", append(attrs, slog.String("repo", job.Repo))...)
 		line := ""
@@ -290,7 +293,7 @@ func (s *server) statusOfJob(job *catalog.Job, err error) hubapi.JobStatus {
 	switch {
 	case err == nil:
 		return hubapi.JobEnded
-	case waitReason(err) != "" && s.queueOf(job, err) != nil:
+	case waitReason(err) != "" && s.queueOf(job, err) != nil, errors.Is(err, repository.ErrNotLeading):
 		return hubapi.JobNew
 	}
 	return hubapi.JobBroken

@@ -3,10 +3,12 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,7 +34,7 @@ func (u postgresURL) open(ctx context.Context, cfg Config) (*DB, error) {
 	defaults := map[string]string{
 		"application_name":                    "freshet",
 		"statement_timeout":                   timeout,
-		"idle_in_transaction_session_timeout": timeout,
+		"idle_in_transaction_session_timeout": strconv.FormatInt(cfg.IdleTimeout.Milliseconds(), 10),
 	}
 	for key, value := range defaults {
 		if _, set := config.RuntimeParams[key]; !set {
@@ -83,6 +85,23 @@ func retryablePostgres(err error) bool {
 		return true
 	}
 	return false
+}
+
+// Away tells whether an error is that of a database that cannot be reached, has ended
+// the connection, or takes too long: nothing that the caller did wrong, and it passes.
+func Away(err error) bool {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		// Class 08: connection exceptions; 57P: the server stops or starts, or has
+		// ended the session; 53300: too many connections; 25P03: idle for too long.
+		return strings.HasPrefix(e.Code, "08") || strings.HasPrefix(e.Code, "57P") || e.Code == "53300" || e.Code == "25P03"
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*lostError](err); ok {
+		return true
+	}
+	return errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone)
 }
 
 // Listen calls notified for each NOTIFY on the channel, until ctx ends or the

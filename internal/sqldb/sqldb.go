@@ -72,9 +72,12 @@ type Config struct {
 	Schema fs.FS
 	// Readers bounds the connections for reading; 0 means 8.
 	Readers int
-	// StatementTimeout ends a PostgreSQL statement that takes longer, and a
-	// transaction that is idle for longer; 0 means 30 seconds.
+	// StatementTimeout ends a PostgreSQL statement that takes longer; 0 means 30
+	// seconds.
 	StatementTimeout time.Duration
+	// IdleTimeout ends a PostgreSQL transaction that is idle for longer, of a process
+	// that was stopped for instance; 0 means StatementTimeout.
+	IdleTimeout time.Duration
 }
 
 // DB is an open database. All methods may be called concurrently.
@@ -105,6 +108,9 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	if cfg.StatementTimeout <= 0 {
 		cfg.StatementTimeout = 30 * time.Second
+	}
+	if cfg.IdleTimeout <= 0 {
+		cfg.IdleTimeout = cfg.StatementTimeout
 	}
 	src, err := parseDSN(cfg)
 	if err != nil {

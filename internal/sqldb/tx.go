@@ -104,6 +104,9 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, fn fun
 		}
 	}
 	if err := fn(&Tx{tx: tx, engine: db.engine}); err != nil {
+		if endErr := tx.Rollback(); endErr != nil && !errors.Is(endErr, sql.ErrTxDone) && ctx.Err() == nil {
+			return &lostError{err} // nobody is there to take it back
+		}
 		return err
 	}
 	if err := tx.Commit(); err != nil {
@@ -111,6 +114,12 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, fn fun
 	}
 	return nil
 }
+
+// lostError is an error of a transaction whose connection is lost.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string { return e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
 
 func (db *DB) retryable(err error) bool {
 	return retryableSQLite(err) || retryablePostgres(err)

@@ -79,11 +79,22 @@ type state struct {
 	jobs     broadcast
 }
 
+// idleTimeout is how long a process that shares the database may hold up the others
+// when it is stopped within a transaction.
+const idleTimeout = 5 * time.Second
+
+// Away tells whether an error is that of a database that does not answer for now.
+func Away(err error) bool { return sqldb.Away(err) }
+
 // Open opens the database and brings its schema up to date.
 func Open(ctx context.Context, cfg Config) (*Catalog, error) {
 	migrations, err := fs.Sub(schema, "schema")
 	if err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	database := sqldb.Config{DSN: cfg.DSN, Default: cfg.Path, Schema: migrations}
+	if cfg.Instance != "" {
+		database.IdleTimeout = idleTimeout
 	}
 	if cfg.Instance == "" {
 		if cfg.Instance, err = os.Hostname(); err != nil {
@@ -93,7 +104,7 @@ func Open(ctx context.Context, cfg Config) (*Catalog, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	db, err := sqldb.Open(ctx, sqldb.Config{DSN: cfg.DSN, Default: cfg.Path, Schema: migrations})
+	db, err := sqldb.Open(ctx, database)
 	if err != nil {
 		return nil, fmt.Errorf("open catalog: %w", err)
 	}

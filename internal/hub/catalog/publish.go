@@ -2,9 +2,11 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 	"time"
 
 	"freshet/api/hubapi"
@@ -157,6 +159,31 @@ func (c *Catalog) Refs(ctx context.Context, repo string) iter.Seq2[RefInfo, erro
 			yield(RefInfo{}, fmt.Errorf("read refs of %s: %w", repo, err))
 		}
 	}
+}
+
+// RefInfos returns what is remembered of the refs of a repository that have one of the
+// names; those that are not published are left out.
+func (c *Catalog) RefInfos(ctx context.Context, repo string, names []string) (infos []RefInfo, err error) {
+	const atOnce = 500
+	for some := range slices.Chunk(names, atOnce) {
+		args := []any{repo}
+		for _, name := range some {
+			args = append(args, name)
+		}
+		err := c.db.Read(ctx, func(tx *sqldb.Tx) error {
+			rows, err := tx.Query(ctx, `SELECT ref_name, checksum, info FROM published_refs
+				WHERE repo = ? AND ref_name IN (`+placeholders(len(some))+`) ORDER BY ref_name`, args...)
+			found, err := collect(rows, err, func(rows *sql.Rows) (r RefInfo, err error) {
+				return r, rows.Scan(&r.Ref, &r.Commit, &r.Info)
+			})
+			infos = append(infos, found...)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read refs of %s: %w", repo, err)
+		}
+	}
+	return infos, nil
 }
 
 // SetRefs changes what is remembered of published refs without telling anybody:

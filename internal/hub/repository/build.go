@@ -116,12 +116,12 @@ func (b *Build) survive() error {
 	file := filepath.Join(b.dir, bootFile)
 	shared := b.repo.opt.Instance != ""
 	known, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		if shared {
-			return nil
-		}
-	} else if err != nil {
+	absent := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err != nil && !absent:
 		return err
+	case shared && absent, !shared && string(known) == boot:
+		return nil
 	}
 	if string(known) != boot {
 		if err := b.settle(); err != nil {

@@ -15,7 +15,7 @@ import (
 // mayBeOneOf tells whether an error may be the fault of one of several requests,
 // and not of the machine, the key or whoever cancelled.
 func (p *publication) mayBeOneOf(err error) bool {
-	if context.Cause(p.ctx) != nil || errors.Is(err, store.ErrBroken) {
+	if context.Cause(p.ctx) != nil || errors.Is(err, store.ErrBroken) || errors.Is(err, ErrNotLeading) {
 		return false
 	}
 	if _, ok := errors.AsType[*sign.KeyError](err); ok {
