@@ -322,7 +322,11 @@ func (s *server) serveTree(w http.ResponseWriter, r *http.Request) error {
 // retireTrees removes generations whose grace time is over, and pushes that
 // were forgotten.
 func (s *server) retireTrees(ctx context.Context) error {
-	retired, err := s.trees.Load().Retire(ctx)
+	trees := s.treesNow()
+	if trees == nil {
+		return nil
+	}
+	retired, err := trees.Retire(ctx)
 	if retired != (tree.Retired{}) {
 		s.log.InfoContext(ctx, "retired", slog.Int("generations", retired.Generations), slog.Int("pushes", retired.Pushes),
 			slog.Int("files", retired.Blobs), slog.Int64("bytes", retired.Bytes))
