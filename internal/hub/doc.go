@@ -15,7 +15,9 @@
 //	secret           the key that signs tokens, base64, made at the first start
 //	signing-key.asc  the OpenPGP key that signs commits and summaries, made at
 //	                 the first start unless gpg-keys names others (docs/signing.md)
-//	lock             held while a hub runs, so that there is one per directory
+//	lock             held while a hub runs, so that there is one per directory, or
+//	                 shared by those with an instance name
+//	instances/NAME   held by the hub of that name
 //	repos/NAME/      an OSTree repository in archive mode (internal/hub/repository)
 //	builds/ID/       what was uploaded into a build, and its commits; with a
 //	                 negative ID, that of its job, what a republish works on
@@ -31,6 +33,14 @@
 // Commands of the operator, checks and hooks, are run by internal/hub/hook;
 // internal/hub/flatmanager takes over a flat-manager, and internal/hub/inspect
 // shows what is in a repository.
+//
+// # Several hubs
+//
+// Hubs with an instance name share directory and database (docs/hub-shared.md). Each
+// does the work of builds. One leads: it has the repositories and trees open to be
+// changed, and does what startPublishing starts. shared.go is the life of a hub among
+// others, reign.go that of the one that leads, vigil.go how the dead are noticed, and
+// forward.go passes requests on to the one that leads.
 //
 // # Promises
 //
