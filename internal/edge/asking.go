@@ -26,18 +26,27 @@ type asking struct {
 }
 
 // ask asks the site's origin on behalf of a call, as soon as there is room for
-// it, and notes in a, which is for one request, how long that takes.
+// it, and notes in a, which is for one request, how long that takes. Whatever
+// becomes of it, the caller closes the body of the response.
 func (e *Edge) ask(ctx context.Context, c *call, req upstream.Request, a *asking) (*http.Response, error) {
-	s, source := c.site, c.source()
-	if err := s.line.Take(ctx, source); err != nil {
-		*a = asking{}
+	*a = asking{}
+	if err := c.site.line.Take(ctx, c.source()); err != nil {
 		return nil, noTurn(err)
 	}
-	*a = asking{begun: time.Now(), line: &s.line, source: source}
+	return e.askNow(ctx, c, req, a)
+}
+
+// askNow is ask for one who has his turn. It gives it back when there is no
+// response; else the body does.
+func (e *Edge) askNow(ctx context.Context, c *call, req upstream.Request, a *asking) (resp *http.Response, err error) {
+	*a = asking{begun: time.Now(), line: &c.site.line, source: c.source()}
+	defer func() {
+		if resp == nil { // also when asking panics
+			e.ended(a)
+		}
+	}()
 	req.Trace = &a.trace
-	resp, err := s.origin.Do(ctx, req)
-	if err != nil {
-		e.ended(a)
+	if resp, err = c.site.origin.Do(ctx, req); err != nil {
 		return nil, err
 	}
 	a.firstByte = max(time.Since(a.begun), 1)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"freshet/internal/cancel"
@@ -70,7 +71,12 @@ type flight struct {
 
 	interims interims // 1xx that came before
 
-	rest func() // what is to be done after the header was judged: a body to be moved. May be nil.
+	// queued: it waits for its turn to ask, as one of its leader's address.
+	queued atomic.Bool
+
+	// Of the goroutine that flies.
+	body io.Closer // of the last response, if it was not lent; closed at the end, at the latest
+	rest func()    // what is to be done after the header was judged: a body to be moved. May be nil.
 
 	mu         sync.Mutex
 	leaderGone bool
@@ -108,8 +114,8 @@ const (
 func (e *Edge) join(c *call, r *http.Request, id diskcache.ID, old *diskcache.Entry, seen diskcache.State, background bool) (f *flight, leader bool) {
 	e.flightsMu.Lock()
 	defer e.flightsMu.Unlock()
-	if f := e.flights[id]; f != nil && f.joinable() {
-		return f, false
+	if f := e.flights[id]; f != nil && f.joinable() && (background || !f.queued.Load() || !c.site.line.Free(c.source())) {
+		return f, false // one that waits only for its leader's turn holds up nobody who would have one
 	}
 	if now := e.store.Peek(id); !now.Is(old) || old != nil && old.State() != seen {
 		return nil, false
@@ -231,6 +237,7 @@ var errBrokeOff = &upstream.Error{Reason: upstream.Stopping, Err: errors.New("th
 // landed is the end of a flight, however it came: nobody waits for it any more,
 // and nothing of the origin is held.
 func (e *Edge) landed(f *flight) {
+	f.closeBody()
 	if f.fill != nil {
 		f.fill.finish(errBrokeOff)
 	}
@@ -284,14 +291,12 @@ func (e *Edge) ascend(f *flight) {
 	}
 	f.askPart(e, client)
 	asked := time.Now()
-	resp, err := e.askFor(f)
+	resp, err := e.askFor(f) //nolint:bodyclose // the flight has it: landed closes it at the latest
 	if err == nil && resp.StatusCode == http.StatusNotModified && f.old != nil && (!confirms(resp.Header, f.old.Meta().Header) || f.call.candidate && goesBack(resp.Header, f.old.Meta().Header)) {
-		_ = resp.Body.Close() // a 304 has none
 		delete(f.request, "If-None-Match")
 		delete(f.request, "If-Modified-Since")
 		asked = time.Now()
-		if resp, err = e.askFor(f); err == nil && resp.StatusCode == http.StatusNotModified {
-			_ = resp.Body.Close()
+		if resp, err = e.askFor(f); err == nil && resp.StatusCode == http.StatusNotModified { //nolint:bodyclose // as above
 			err = &upstream.Error{Reason: upstream.BadMessage, Err: errors.New("304 to a request without conditions")}
 		}
 	}
@@ -301,10 +306,9 @@ func (e *Edge) ascend(f *flight) {
 			return
 		case partUnfit:
 			e.unsliced.put(f.call.id, struct{}{}, time.Now(), unslicedFor)
-			_ = resp.Body.Close() // the whole is asked for instead
-			delete(f.request, "Range")
+			delete(f.request, "Range") // the whole is asked for instead
 			asked = time.Now()
-			resp, err = e.askFor(f) //nolint:bodyclose // judge closes it, or who it is given to
+			resp, err = e.askFor(f) //nolint:bodyclose // as above
 		case partWhole:
 		}
 	}
@@ -326,13 +330,43 @@ func (f *flight) adopt(resp *http.Response) {
 	}
 }
 
-// askFor sends the request of the flight.
+// askFor sends the request of the flight, which has the response until it lends
+// it to the leader: what was answered before is closed, and so is this one in
+// the end.
 func (e *Edge) askFor(f *flight) (*http.Response, error) {
+	f.closeBody()
 	c := &f.call
-	return e.ask(f.ctx, c, upstream.Request{
+	if err := f.turn(); err != nil {
+		f.times = asking{}
+		return nil, noTurn(err)
+	}
+	resp, err := e.askNow(f.ctx, c, upstream.Request{
 		Method: http.MethodGet, URI: c.uri, Header: f.request, Interim: f.interim,
 		Key: c.among(), Avoid: e.avoided(c.site, c.among()), Hedge: f.shared, Steady: c.candidate, Direct: c.hops > 0,
 	}, &f.times)
+	if err == nil {
+		f.body = resp.Body
+	}
+	return resp, err
+}
+
+// turn waits for a turn on behalf of the leader.
+func (f *flight) turn() error {
+	line, source := &f.call.site.line, f.call.source()
+	if line.TryTake(source) {
+		return nil
+	}
+	f.queued.Store(true)
+	defer f.queued.Store(false)
+	return line.Take(f.ctx, source) //nolint:wrapcheck // the caller does
+}
+
+// closeBody gives up what the origin sent.
+func (f *flight) closeBody() {
+	if f.body != nil {
+		_ = f.body.Close() // read to its end, or not wanted
+		f.body = nil
+	}
 }
 
 // interim takes an interim answer of the origin. h becomes the flight's.
@@ -382,18 +416,15 @@ func (e *Edge) alone(f *flight, resp *http.Response) {
 	f.mu.Lock()
 	gone := f.leaderGone
 	if !gone {
-		f.resp, f.lent = resp, true
+		f.resp, f.lent, f.body = resp, true, nil
 	}
 	f.mu.Unlock()
 	f.verdict = verdictAlone
 	e.settled(f)
-	if gone {
-		_ = resp.Body.Close()
-	}
 }
 
-// leave is called by a leader who does not wait for the verdict, or does not
-// read the fill.
+// leave is called by a leader in the end, whatever he has done: what he did not
+// take of the flight is given up.
 func (e *Edge) leave(f *flight) {
 	f.mu.Lock()
 	f.leaderGone = true

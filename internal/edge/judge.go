@@ -35,8 +35,8 @@ func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, 
 	switch {
 	case status == http.StatusNotModified && f.old != nil:
 		e.metrics.fetches.WithLabelValues("not-modified").Inc()
+		f.closeBody() // a 304 has none
 		e.confirm(f, resp.Header, cc, asked, got)
-		_ = resp.Body.Close() // a 304 has none
 		return
 	case status >= 500 && !c.keepsError(f, resp.Header, cc):
 		e.serverError(f, resp, cc, got)
@@ -178,8 +178,8 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directives, got time.Time) {
 	cause := fmt.Errorf("origin answered %d", resp.StatusCode)
 	if resp.StatusCode == http.StatusLoopDetected && resp.Header.Get(role.ReasonHeader) == string(upstream.Loop) {
+		f.closeBody() // ours says the same
 		e.failed(f, &upstream.Error{Reason: upstream.Loop, Err: cause})
-		_ = resp.Body.Close() // ours says the same
 		return
 	}
 	if f.stale() != nil {
@@ -265,7 +265,7 @@ func (e *Edge) failed(f *flight, err error) {
 	f.verdict, f.err = verdictError, err
 	e.metrics.fetches.WithLabelValues(string(upstream.ReasonOf(err))).Inc()
 	e.log.DebugContext(f.ctx, "fetch failed", slog.String("uri", f.call.uri), slog.Any("error", err))
-	if f.old != nil && f.shared {
+	if f.old != nil && f.shared && upstream.ReasonOf(err) != upstream.FetchLimit { // the origin was not asked
 		// The good copy stays, and the origin is left alone for a while.
 		pause := failingFor - time.Duration(rand.Int64N(int64(time.Second)))
 		e.failing.put(f.id, err, time.Now(), pause)

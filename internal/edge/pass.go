@@ -109,7 +109,10 @@ func (rp *reply) pass() {
 	if body != nil {
 		req.Body = body
 	}
-	resp, err := e.ask(ctx, c, req, rp.asked) //nolint:bodyclose // relay closes it
+	resp, err := e.ask(ctx, c, req, rp.asked)
+	if err == nil {
+		defer func() { _ = resp.Body.Close() }() // read to its end, or cut
+	}
 	before.end()
 	if err != nil {
 		if wrong := body.failure(); wrong != nil && (r.Context().Err() == nil || errors.Is(wrong, errStalled)) {
@@ -130,7 +133,6 @@ func (rp *reply) pass() {
 func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
 	cc := httpcache.ParseResponse(resp.Header)
 	if resp.StatusCode == http.StatusOK && httpcache.Evaluate(rp.r.Header, resp.Header) == httpcache.NotModified {
-		defer func() { _ = resp.Body.Close() }() // not wanted
 		h := rp.w.Header()
 		maps.Copy(h, httpcache.StoredHeader(resp.Header, httpcache.Directives{}))
 		rp.explain(h, httpcache.Freshness{}, false)
@@ -163,9 +165,8 @@ func (rp *reply) fromOrigin(f *flight, resp *http.Response) {
 
 // relay streams a response to the client, showing each piece to tee. It
 // reports whether it came to the end. A whole body whose name tells its digest
-// is not completed if it is another one.
+// is not completed if it is another one. The caller closes it.
 func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
-	defer func() { _ = resp.Body.Close() }() // read to its end, or cut
 	rp.fwdStatus = resp.StatusCode
 	httpcache.RemoveHopByHop(resp.Header)
 	role.SetHeader(rp.w, resp.Header)

@@ -123,7 +123,7 @@ func (e *Edge) takePart(f *flight, client http.Header, resp *http.Response, aske
 	run, taken := e.firstRun(f, client, resp, part, size, asked, got)
 	if run == nil {
 		if taken {
-			_ = resp.Body.Close() // not what the client asked for
+			f.closeBody() // not what the client asked for
 			f.ctx.Cancel(nil)
 			return partTaken
 		}
@@ -138,9 +138,10 @@ func (e *Edge) takePart(f *flight, client http.Header, resp *http.Response, aske
 	f.verdict = verdictEntry
 	e.settled(f)
 	f.rest = func() {
-		err := run.of.take(run, resp.Body, run.start()-part.Start)
-		_ = resp.Body.Close() // read to its end, or broken
-		e.endRun(run, err)
+		err := error(errBrokeOff)
+		defer func() { e.endRun(run, err) }()
+		err = run.of.take(run, resp.Body, run.start()-part.Start)
+		f.closeBody() // read to its end, or broken
 	}
 	return partTaken
 }

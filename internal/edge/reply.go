@@ -97,7 +97,6 @@ func (rp *reply) storedAnswer(entry *diskcache.Entry, fresh httpcache.Freshness,
 
 // fromFill answers from a body on its way into the store.
 func (rp *reply) fromFill(f *flight, leader bool) {
-	defer f.fill.leave()
 	h := rp.w.Header()
 	if leader && f.own != nil {
 		maps.Copy(h, f.own)

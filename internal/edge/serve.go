@@ -170,10 +170,10 @@ func (rp *reply) staleBecause(err error) {
 // what it brought. It reports false if the request must begin anew.
 func (rp *reply) settle(f *flight, leader bool) bool {
 	r := rp.r
+	if leader {
+		defer rp.e.leave(f)
+	}
 	if !rp.await(f) {
-		if leader {
-			rp.e.leave(f)
-		}
 		rp.failed(&upstream.Error{Reason: upstream.ClientGone, Err: context.Cause(r.Context())}, nil)
 		return true
 	}
@@ -194,8 +194,11 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 			rp.pass()
 			return true
 		}
-		if !leader && !f.fill.join() {
-			return false // it is over: look again
+		if !leader {
+			if !f.fill.join() {
+				return false // it is over: look again
+			}
+			defer f.fill.leave()
 		}
 		rp.stored = true
 		rp.fromFill(f, leader)
@@ -219,6 +222,9 @@ func (rp *reply) settle(f *flight, leader bool) bool {
 		}
 		return rp.leaderAlone(f)
 	case verdictError:
+		if !leader && upstream.ReasonOf(f.err) == upstream.FetchLimit && rp.c.site.line.Free(rp.c.source()) {
+			return false // it is the leader's address that has its share
+		}
 		rp.noAnswer(f, leader)
 	}
 	return true
@@ -251,6 +257,7 @@ func (rp *reply) leaderAlone(f *flight) bool {
 		return false
 	}
 	defer rp.e.retire(f)
+	defer func() { _ = resp.Body.Close() }() // read to its end, or cut
 	if len(rp.r.Header["Range"]) > 0 && resp.StatusCode == http.StatusOK {
 		_ = resp.Body.Close() // the whole is not what was asked for
 		rp.pass()

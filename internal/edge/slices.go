@@ -233,10 +233,16 @@ func (a *assembly) fetch(ctx context.Context, c *call, client http.Header, off, 
 	if err != nil {
 		return nil, err
 	}
+	good := false
+	defer func() {
+		if !good {
+			_ = resp.Body.Close() // of no use
+		}
+	}()
 	if err = a.judge(resp, want); err != nil {
-		_ = resp.Body.Close() // of no use
 		return nil, err
 	}
+	good = true
 	e.metrics.fetches.WithLabelValues("ok").Inc()
 	return resp, nil
 }
