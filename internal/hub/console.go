@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 
@@ -16,6 +18,7 @@ import (
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/console"
+	"freshet/internal/oidc"
 	"freshet/internal/role"
 )
 
@@ -30,7 +33,7 @@ func (s *server) openConsole(ctx context.Context, env role.Env) (serve func(stop
 	key.Write([]byte("freshet hub console"))
 	pages, err := console.New(console.Options{
 		Hub: consoleHub{s}, Catalog: s.catalog, Authority: s.authority, Key: key.Sum(nil),
-		Secure: strings.HasPrefix(cfg.URL, "https://"), Log: s.log,
+		Secure: strings.HasPrefix(cfg.URL, "https://"), Log: s.log, Providers: cfg.providers(oidc.Options{Transport: env.HTTP.Transport}),
 	})
 	if err != nil {
 		return nil, err
@@ -49,6 +52,66 @@ func (s *server) openConsole(ctx context.Context, env role.Env) (serve func(stop
 	mux.Handle("GET /{$}", http.RedirectHandler(console.Path, http.StatusSeeOther))
 	s.log.InfoContext(ctx, "console", slog.String("url", consoleURL(cfg, listener.Addr())))
 	return func(stop context.Context) error { return role.Serve(stop, listener, mux, s.log) }, nil
+}
+
+// providers are those at whom people sign in, by name.
+func (c ConsoleConfig) providers(opt oidc.Options) (all []console.Provider) {
+	for _, name := range slices.Sorted(maps.Keys(c.OIDC)) {
+		p := c.OIDC[name]
+		flow := oidc.Flow{
+			Issuer: p.Issuer, ClientID: p.ClientID, Scopes: p.Scopes,
+			Redirect: strings.TrimRight(c.URL, "/") + console.Base + "/signin/" + name + "/back",
+		}
+		if p.ClientSecretFile != "" {
+			flow.Secret = func() (string, error) {
+				text, err := os.ReadFile(p.ClientSecretFile)
+				return strings.TrimSpace(string(text)), err
+			}
+		}
+		all = append(all, console.Provider{Name: name, Title: cmp.Or(p.Title, name), Flow: oidc.NewFlow(flow, opt), Claims: p.claims})
+	}
+	return all
+}
+
+// claims are what the first rule that fits gives somebody.
+func (p ConsoleProvider) claims(token *oidc.Token) []auth.Claims {
+	for _, rule := range p.Allow {
+		if rule.fits(token) {
+			return rule.grants()
+		}
+	}
+	return nil
+}
+
+// fits tells whether the provider says of somebody what the rule wants.
+func (r ConsoleRule) fits(token *oidc.Token) bool {
+	for claim, wanted := range r.Claims {
+		if claim == "email" && !slices.Contains(token.Claim("email_verified"), "true") {
+			return false
+		}
+		if !slices.ContainsFunc(token.Claim(claim), func(v string) bool { return slices.Contains(wanted, v) }) {
+			return false
+		}
+	}
+	return len(r.Claims) > 0
+}
+
+// grants are the claims of those whom the rule fits.
+func (r ConsoleRule) grants() []auth.Claims {
+	work := auth.Claims{Sub: "build", Scope: []auth.Scope{auth.ScopeJobs, auth.ScopeBuild, auth.ScopeDownload}, Prefixes: r.Prefixes, Apps: r.Apps, Repos: r.Repos}
+	if len(r.Rights) > 0 {
+		work.Scope = nil
+		for _, right := range r.Rights {
+			work.Scope = append(work.Scope, auth.Scope(right))
+		}
+	}
+	if len(work.Repos) == 0 {
+		work.Repos = []string{""}
+	}
+	if !r.Manage {
+		return []auth.Claims{work}
+	}
+	return []auth.Claims{work, {Scope: []auth.Scope{auth.ScopeTokenManagement}}}
 }
 
 // consoleURL is where people find the console.

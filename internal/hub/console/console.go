@@ -48,13 +48,16 @@ type Hub interface {
 // Repo is a repository.
 type Repo struct{ Name, Title, URL string }
 
-// Options are what a console is made of. All but Log, Secure and Now are required.
+// Options are what a console is made of. All but Providers, Log, Secure and Now are
+// required.
 type Options struct {
 	Hub       Hub
 	Catalog   *catalog.Catalog
 	Authority *auth.Authority
 	// Key signs cookies: a secret that stays.
 	Key []byte
+	// Providers are at whom people sign in besides, in this order.
+	Providers []Provider
 	// Secure says that browsers reach the console by TLS only.
 	Secure bool
 	Log    *slog.Logger
@@ -99,6 +102,8 @@ func (c *Console) Handler() http.Handler {
 	open("GET "+Base+"/assets/{name}", c.asset)
 	open("GET "+Base+"/signin", c.showSignIn)
 	open("POST "+Base+"/signin", c.signIn)
+	open("GET "+Base+"/signin/{provider}", c.beginAt)
+	open("GET "+Base+"/signin/{provider}/back", c.backFrom)
 	open(Path, c.noPage)
 
 	route("GET", "/{$}", c.overview)
@@ -131,19 +136,43 @@ func sameOrigin(next http.Handler) http.Handler {
 	return http.NewCrossOriginProtection().Handler(next)
 }
 
+// section is an item of the navigation, for those whose tokens grant one of the
+// scopes on the sub; everything says that they have to grant every id too.
+type section struct {
+	page.Link
+	sub        string
+	scopes     []auth.Scope
+	everything bool
+}
+
 // sections are the pages in the navigation.
-func sections() []page.Link {
-	return []page.Link{
-		{Href: Path, Text: "Overview"},
-		{Href: Base + "/builds", Text: "Builds"},
-		{Href: Base + "/refs", Text: "Refs"},
-		{Href: Base + "/publishes", Text: "Publishes"},
-		{Href: Base + "/deltas", Text: "Deltas"},
-		{Href: Base + "/queue", Text: "Queue"},
-		{Href: Base + "/holds", Text: "Holds"},
-		{Href: Base + "/tokens", Text: "Tokens"},
-		{Href: Base + "/audit", Text: "Audit"},
+func sections() []section {
+	const jobs, build, download, tokens = auth.ScopeJobs, auth.ScopeBuild, auth.ScopeDownload, auth.ScopeTokenManagement
+	item := func(path, text, sub string, scopes ...auth.Scope) section {
+		return section{Link: page.Link{Href: Base + path, Text: text}, sub: sub, scopes: scopes}
 	}
+	publishes := item("/publishes", "Publishes", "build", jobs)
+	publishes.everything = true
+	return []section{
+		item("/", "Overview", ""),
+		item("/builds", "Builds", "build", build, download),
+		item("/refs", "Refs", "build", jobs, download),
+		publishes,
+		item("/deltas", "Deltas", "build", jobs),
+		item("/queue", "Queue", "build", jobs),
+		item("/holds", "Holds", "build", jobs),
+		item("/tokens", "Tokens", "", tokens),
+		item("/audit", "Audit", "", tokens),
+	}
+}
+
+// sees tells whether a section is for a visitor.
+func (v *visitor) sees(s section) bool {
+	if len(s.scopes) == 0 {
+		return true
+	}
+	claims, err := v.grant(s.sub, s.scopes...)
+	return err == nil && (!s.everything || seesAll(claims))
 }
 
 // show answers with a page for somebody who is signed in, in the section whose
@@ -159,8 +188,10 @@ func (c *Console) frame(v *visitor, section, title string) page.Frame {
 	}
 	frame.Footer = "Times are UTC."
 	frame.Who, frame.CSRF, frame.Notices, frame.Refresh = v.name(), v.session.CSRF, v.notices, v.refresh
-	for _, link := range sections() {
-		frame.Nav = append(frame.Nav, page.NavItem{Link: link, Current: link.Text == section})
+	for _, s := range sections() {
+		if v.sees(s) {
+			frame.Nav = append(frame.Nav, page.NavItem{Link: s.Link, Current: s.Text == section})
+		}
 	}
 	return frame
 }

@@ -87,6 +87,9 @@ func (c *Console) addRepos(r *http.Request, claims *auth.Claims, data *overviewD
 		}
 		if len(last) == 1 {
 			p := publishRowOf(last[0])
+			if !seesAll(claims) {
+				p.Link.Href = ""
+			}
 			row.Last = &p
 		}
 		data.Repos = append(data.Repos, row)

@@ -16,6 +16,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/page"
 	"freshet/internal/page/session"
 )
 
@@ -210,6 +211,7 @@ func (c *Console) askToSignIn(w http.ResponseWriter, r *http.Request) error {
 // signInForm is what the form shows.
 type signInForm struct {
 	Problem, Next string
+	Providers     []page.Link
 	// Plain warns that others can read along.
 	Plain bool
 }
@@ -220,6 +222,9 @@ func (c *Console) showSignIn(w http.ResponseWriter, r *http.Request) error {
 
 func (c *Console) signInPage(w http.ResponseWriter, r *http.Request, status int, problem, next string) error {
 	form := signInForm{Problem: problem, Next: next, Plain: r.TLS == nil && !c.Secure && !local(r.RemoteAddr)}
+	for _, p := range c.Providers {
+		form.Providers = append(form.Providers, page.Link{Href: listHref("/signin/"+url.PathEscape(p.Name), "next", next), Text: "Sign in with " + p.Title})
+	}
 	return c.pages.Render(w, status, "signin", c.frame(nil, "", "Sign in"), form)
 }
 

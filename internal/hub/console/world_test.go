@@ -105,6 +105,12 @@ func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 func newWorld(tb testing.TB, dsn string) *world {
 	tb.Helper()
+	return newWorldWith(tb, dsn)
+}
+
+// newWorldWith is one where people sign in at providers too.
+func newWorldWith(tb testing.TB, dsn string, providers ...console.Provider) *world {
+	tb.Helper()
 	if dsn == "" {
 		dsn = tb.TempDir() + "/hub.db"
 	}
@@ -116,7 +122,7 @@ func newWorld(tb testing.TB, dsn string) *world {
 		t: tb, clock: now, fakeHub: &fakeHub{catalog: c, refs: map[string]*flatpak.Index{"stable": {}}, mine: map[int64]bool{}},
 		authority: &auth.Authority{Secret: auth.Secret("a secret that nobody knows, long enough"), Revoked: c},
 	}
-	pages, err := console.New(console.Options{Hub: w.fakeHub, Catalog: c, Authority: w.authority, Key: []byte("key"), Now: now.Now})
+	pages, err := console.New(console.Options{Hub: w.fakeHub, Catalog: c, Authority: w.authority, Key: []byte("key"), Now: now.Now, Providers: providers})
 	must(tb, err)
 	w.server = httptest.NewServer(pages.Handler())
 	tb.Cleanup(w.server.Close)

@@ -26,6 +26,8 @@ type Issuer struct {
 	URL string
 	// Now is its clock; nil means time.Now.
 	Now func() time.Time
+	// Exchange answers at the token endpoint; nil is none.
+	Exchange http.HandlerFunc
 
 	mu      sync.Mutex
 	keys    []jose.JSONWebKey // with their secret parts, the newest last
@@ -111,7 +113,11 @@ func (i *Issuer) serve(w http.ResponseWriter, r *http.Request) {
 	case instead != nil:
 		instead(w, r)
 	case r.URL.Path == "/.well-known/openid-configuration":
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys"})
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"issuer": i.URL, "jwks_uri": i.URL + "/keys", "authorization_endpoint": i.URL + "/authorize?tenant=1", "token_endpoint": i.URL + "/token",
+		})
+	case r.URL.Path == "/token" && i.Exchange != nil:
+		i.Exchange(w, r)
 	case r.URL.Path == "/keys":
 		w.Header().Set("Cache-Control", "public, max-age=3600")
 		_ = json.NewEncoder(w).Encode(set)
