@@ -92,6 +92,7 @@ func (r *reign) run(jobs, stop context.Context) {
 	r.startPublishing(&group, jobs, stop)
 	_ = group.Wait() // its functions return no errors
 	r.fleet.leader.Store(nil)
+	r.resumeQueues()
 }
 
 // giveUp lets others try, or this hub once more.

@@ -91,6 +91,7 @@ func (s *server) era(jobs, stop context.Context) error {
 	if err := s.catalog.Join(stop, s.address); err != nil {
 		return err
 	}
+	s.resumeQueues()
 	jobs, cancel := context.WithCancelCause(jobs)
 	defer cancel(nil)
 	stop, end := context.WithCancel(stop)
@@ -114,6 +115,14 @@ func (s *server) era(jobs, stop context.Context) error {
 		s.log.WarnContext(ctx, "the other hubs will take this one for dead", slog.Any("error", err))
 	}
 	return nil
+}
+
+// resumeQueues forgets what the queues waited for: whoever works on them finds out.
+func (s *server) resumeQueues() {
+	s.commits.resume()
+	for _, q := range s.queues {
+		q.resume()
+	}
 }
 
 // era is one era, as the goroutine sees it that watches the others.

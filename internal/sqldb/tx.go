@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // maxAttempts bounds how often a transaction is tried that loses against
@@ -95,12 +97,12 @@ func (db *DB) Read(ctx context.Context, fn func(tx *Tx) error) error {
 func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, fn func(tx *Tx) error) error {
 	tx, err := pool.BeginTx(ctx, opts)
 	if err != nil {
-		return fmt.Errorf("database %s: begin: %w", db.name, err)
+		return fmt.Errorf("database %s: begin: %w", db.name, db.lost(ctx, err))
 	}
 	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing; before, the first error counts
 	if opts == nil && db.engine == PostgreSQL {
 		if err := lockSchema(ctx, tx); err != nil {
-			return fmt.Errorf("database %s: %w", db.name, err)
+			return fmt.Errorf("database %s: %w", db.name, db.lost(ctx, err))
 		}
 	}
 	if err := fn(&Tx{tx: tx, engine: db.engine}); err != nil {
@@ -110,7 +112,7 @@ func (db *DB) run(ctx context.Context, pool *sql.DB, opts *sql.TxOptions, fn fun
 		return err
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("database %s: commit: %w", db.name, err)
+		return fmt.Errorf("database %s: commit: %w", db.name, db.lost(ctx, err))
 	}
 	return nil
 }
@@ -120,6 +122,14 @@ type lostError struct{ err error }
 
 func (e *lostError) Error() string { return e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
+
+// lost marks an error of the transaction itself that is not the server's answer.
+func (db *DB) lost(ctx context.Context, err error) error {
+	if _, answered := errors.AsType[*pgconn.PgError](err); answered || db.engine != PostgreSQL || ctx.Err() != nil {
+		return err
+	}
+	return &lostError{err}
+}
 
 func (db *DB) retryable(err error) bool {
 	return retryableSQLite(err) || retryablePostgres(err)

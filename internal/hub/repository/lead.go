@@ -106,7 +106,7 @@ func (r *Repository) Learn(ctx context.Context, infos []RefInfo, removed []strin
 		return err
 	}
 	defer release()
-	if r.store.Leads() {
+	if r.store.Leads() && !r.store.Overtaken() {
 		return nil
 	}
 	list := make([]flatpak.CommitInfo, 0, len(infos))

@@ -88,6 +88,13 @@ func TestShared(t *testing.T) {
 	if !a.repo.Overtaken() || b.repo.Overtaken() {
 		t.Error("who leads?")
 	}
+	// a does not know it yet, and learns what b tells all the same.
+	if err := a.repo.Learn(t.Context(), pending[0].Infos, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := a.repo.Snapshot().Get(appRef(id)); !ok || got.Checksum != mustResolve(t, b.objects(), appRef(id)) {
+		t.Errorf("a has learned %v, %v", got.Checksum, ok)
+	}
 	b.check()
 
 	// a does not know it yet, and publishes in vain.
