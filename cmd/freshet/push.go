@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,7 @@ type pushFlags struct {
 	repo, tree              string
 	asJSON                  bool
 	endOfLife, endOfLifeNew string
+	oidc                    oidcFlags
 }
 
 func newPushCommand() *cobra.Command {
@@ -60,7 +62,10 @@ answered at all yet, for 15 seconds. Interrupted by Ctrl-C, the command exits
 with status 130; after an error, with 1.
 
 The token is taken from --token-file, or from the environment variable
-` + tokenVariable + ` (or ` + clientTokenVariable + `).`,
+` + tokenVariable + ` (or ` + clientTokenVariable + `). In a job of a CI that the hub trusts none is
+needed: with --oidc its ID token is exchanged for one. On GitHub the job asks for
+it ("permissions: id-token: write"), elsewhere it stands in ` + push.IDTokenVariable + ` or
+in --oidc-token-file.`,
 		Example: `  # publish a Flatpak build
   flatpak build-export repo appdir
   freshet push --hub https://hub.example.org --token-file token --repo stable repo
@@ -68,13 +73,16 @@ The token is taken from --token-file, or from the environment variable
   # publish a folder of packages, after createrepo_c has made its metadata
   freshet push --hub https://hub.example.org --token-file token --tree fedora-extras ./rpms
 
+  # in a job of a CI, without a secret
+  freshet push --hub https://hub.example.org --oidc --repo stable repo
+
   # ask the hub what would be sent
   freshet push --hub https://hub.example.org --token-file token --tree fedora-extras --dry-run ./rpms`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.cfg.Dir = args[0]
 			p.cfg.Progress = push.NewProgress(cmd.ErrOrStderr())
-			if err := p.complete(); err != nil {
+			if err := p.complete(cmd); err != nil {
 				return err
 			}
 			result, err := push.Run(cmd.Context(), p.cfg)
@@ -114,12 +122,15 @@ func (p *pushFlags) addFlags(cmd *cobra.Command) {
 	f.IntVar(&p.cfg.Parallel, "parallel", 4, "uploads at a time")
 	f.BoolVar(&p.asJSON, "json", false, "print what was done in JSON; progress goes to standard error")
 	cmd.MarkFlagsMutuallyExclusive("repo", "tree")
-	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
+	p.oidc.register(f)
+	f.BoolVar(&p.oidc.on, "oidc", false, "exchange the CI job's ID token for a token of the hub")
+	cmd.MarkFlagsMutuallyExclusive("token", "token-file", "oidc")
+	cmd.MarkFlagsMutuallyExclusive("token", "token-file", "oidc-token-file")
 }
 
 // complete checks the flags, as far as that goes without the hub, and makes
 // the configuration of them.
-func (p *pushFlags) complete() error {
+func (p *pushFlags) complete(cmd *cobra.Command) error {
 	switch {
 	case p.hub == "":
 		return errors.New("push: --hub is needed, the URL of the hub")
@@ -149,13 +160,26 @@ func (p *pushFlags) complete() error {
 	if err := p.chooseKind(); err != nil {
 		return err
 	}
-	token, err := readToken(p.token, p.tokenFile)
+	p.cfg.Name = cmp.Or(p.repo, p.tree)
+	p.cfg.Client = &hubapi.Client{Base: strings.TrimSuffix(p.hub, "/")}
+	p.cfg.CacheDir = push.DefaultCacheDir()
+	return p.authorize(cmd)
+}
+
+// authorize gives the client a token.
+func (p *pushFlags) authorize(cmd *cobra.Command) (err error) {
+	if !p.oidc.wanted() {
+		if p.cfg.Client.Token, err = readToken(p.token, p.tokenFile); err != nil {
+			return fmt.Errorf("push: %w", err)
+		}
+		return nil
+	}
+	answer, err := p.oidc.exchange(cmd.Context(), p.cfg.Client, p.cfg.Name)
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
 	}
-	p.cfg.Name = cmp.Or(p.repo, p.tree)
-	p.cfg.Client = &hubapi.Client{Base: strings.TrimSuffix(p.hub, "/"), Token: token}
-	p.cfg.CacheDir = push.DefaultCacheDir()
+	p.cfg.Client.Token = answer.Token
+	p.cfg.Progress.Line(fmt.Sprintf("trusted as %s until %s", answer.Publisher, answer.Expires.Local().Format(time.TimeOnly)))
 	return nil
 }
 

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: false,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses, "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses, "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository, "issuer": scriptIssuer(t), "expand": scriptExpand},
 	})
 }
 

@@ -28,7 +28,7 @@ func newTokenCommand() *cobra.Command {
 		Short:   "Make, read and revoke the tokens by which a hub knows who may do what",
 		GroupID: "use",
 	}
-	cmd.AddCommand(newTokenCreateCommand(), newTokenShowCommand(), newTokenListCommand(), newTokenRevokeCommand())
+	cmd.AddCommand(newTokenCreateCommand(), newTokenShowCommand(), newTokenExchangeCommand(), newTokenListCommand(), newTokenRevokeCommand())
 	return cmd
 }
 

@@ -41,10 +41,15 @@ type exchange struct {
 
 // newExchange prepares the exchange for the configured publishers.
 func newExchange(publishers map[string]TrustedPublisher, audience string, reg prometheus.Registerer) *exchange {
+	count := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "freshet_hub_id_tokens_total",
+		Help: "ID tokens that were to be exchanged, by trusted publisher (empty when none was found) and reason: ok, or why not.",
+	}, []string{"publisher", "reason"})
+	reg.MustRegister(count)
 	if len(publishers) == 0 {
 		return nil
 	}
-	x := &exchange{publishers: map[string]TrustedPublisher{}, names: slices.Sorted(maps.Keys(publishers)), audience: audience}
+	x := &exchange{publishers: map[string]TrustedPublisher{}, names: slices.Sorted(maps.Keys(publishers)), audience: audience, count: count}
 	issuers := map[string]*oidc.Issuer{}
 	for _, name := range x.names {
 		p := publishers[name].WithDefaults()
@@ -59,11 +64,6 @@ func newExchange(publishers map[string]TrustedPublisher, audience string, reg pr
 		list = append(list, *issuers[url])
 	}
 	x.verifier = oidc.New(list, oidc.Options{})
-	x.count = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "freshet_hub_id_tokens_total",
-		Help: "ID tokens that were to be exchanged, by trusted publisher (empty when none was found) and reason: ok, or why not.",
-	}, []string{"publisher", "reason"})
-	reg.MustRegister(x.count)
 	return x
 }
 
