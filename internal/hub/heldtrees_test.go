@@ -42,7 +42,9 @@ func TestHeldTree(t *testing.T) {
 	some := everything()
 	some.Prefixes = []string{"org.test"}
 	h.json(http.MethodPost, hubapi.TreePath("docs", "rollback"), h.token(some), map[string]int{"generation": 1}).problem(t, 409, hubapi.ErrConflict)
-	status := func() string { return string(h.do(http.MethodGet, "/status", "", nil, "Accept", "application/json").body) }
+	status := func() string {
+		return string(h.do(http.MethodGet, "/status", "", nil, "Accept", "application/json").body)
+	}
 	if text := status(); !strings.Contains(text, `{"name":"docs","generation":1,"held":"hold"}`) || !strings.Contains(text, `"held":"freeze"`) || strings.Contains(text, "under review") {
 		t.Errorf("status: %s", text)
 	}

@@ -206,7 +206,7 @@ func (r *ruleset) allow(path string, rights uint64) {
 
 // allowPort lets connections to a TCP port be made.
 func (r *ruleset) allowPort(port int) {
-	attr := landlockNetPortAttr{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(port)} //nolint:gosec // 1 to 65535
+	attr := landlockNetPortAttr{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(port)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(r.fd), landlockRuleNetPort,
 		uintptr(unsafe.Pointer(&attr)), 0, 0, 0) //nolint:gosec // a system call
 	if errno != 0 {
