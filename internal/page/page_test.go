@@ -71,7 +71,7 @@ func TestWords(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	for d, want := range map[time.Duration]string{
 		0: "just now", 30 * time.Second: "30 s ago", 90 * time.Second: "1 min ago", 3 * time.Hour: "3 h ago", 50 * time.Hour: "2 days ago", 100 * 24 * time.Hour: "2026-08-13",
-		-500 * time.Millisecond: "now", -2 * time.Hour: "in 2 h",
+		-500 * time.Millisecond: "now", -2 * time.Hour: "in 2 h", -100 * 24 * time.Hour: "2027-03-01",
 	} {
 		if got := page.Ago(now.Add(-d), now); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)

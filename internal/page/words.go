@@ -33,17 +33,22 @@ func Ago(t, now time.Time) string {
 		if d > -time.Second {
 			return "now"
 		}
+		if -d >= aDate {
+			return about(-d, t)
+		}
 		return "in " + about(-d, t)
 	}
 	if d < 5*time.Second {
 		return "just now"
 	}
-	text := about(d, t)
-	if d >= 60*24*time.Hour {
-		return text
+	if d >= aDate {
+		return about(d, t)
 	}
-	return text + " ago"
+	return about(d, t) + " ago"
 }
+
+// aDate is the distance from which a day says more than a number of days.
+const aDate = 60 * 24 * time.Hour
 
 // about is a duration, or for a long one the day where it ends.
 func about(d time.Duration, t time.Time) string {
@@ -54,7 +59,7 @@ func about(d time.Duration, t time.Time) string {
 		return fmt.Sprintf("%d min", int(d.Minutes()))
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%d h", int(d.Hours()))
-	case d < 60*24*time.Hour:
+	case d < aDate:
 		return fmt.Sprintf("%d days", int(d.Hours()/24))
 	}
 	return t.UTC().Format("2006-01-02")
