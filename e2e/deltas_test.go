@@ -109,7 +109,7 @@ func (h *deltaHub) deltas(to ostree.Checksum) map[ostree.DeltaName]bool {
 		}
 		err = delta.Verify(h.t.Context(), repo, block, func(part int) (io.ReadCloser, error) {
 			return os.Open(filepath.Join(h.repo(), filepath.FromSlash(d.Name.PartPath(part))))
-		})
+		}, "")
 		if err != nil {
 			h.t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,29 +44,71 @@ type deltaCase struct {
 // measureDeltas compares generating static deltas, with ostree's and flatpak's
 // settings, of trees of so many megabytes.
 func measureDeltas(ctx context.Context, cfg config, out io.Writer) error {
-	sizes := []int{100, 300}
+	cases := deltaCases()
 	if cfg.quick {
-		sizes = []int{20}
+		cases = []string{"20-" + scratchCase, "20-" + versionCase, catalogueCase}
 	}
-	for _, mb := range sizes {
-		if err := measureTree(ctx, mb, out); err != nil {
-			return fmt.Errorf("deltas of %d MB: %w", mb, err)
+	for _, name := range cases {
+		if len(cfg.cases) > 0 && !slices.Contains(cfg.cases, name) {
+			continue
+		}
+		if name == catalogueCase {
+			if err := measureCatalogue(ctx, out); err != nil {
+				return err
+			}
+			continue
+		}
+		size, kind, _ := strings.Cut(name, "-")
+		mb, err := strconv.Atoi(size)
+		if err == nil {
+			err = measureTree(ctx, cfg, mb, kind, out)
+		}
+		if err != nil {
+			return fmt.Errorf("deltas %s: %w", name, err)
 		}
 	}
-	return measureCatalogue(ctx, out)
+	return nil
 }
 
-func measureTree(ctx context.Context, mb int, out io.Writer) (err error) {
-	dir, err := os.MkdirTemp("", "freshet-bench-")
+// deltaCases are the names of what is measured: trees by their megabytes, with the
+// kind of delta, and the branch of the catalogue.
+func deltaCases() []string {
+	return []string{"100-" + scratchCase, "100-" + versionCase, "300-" + scratchCase, "300-" + versionCase, catalogueCase}
+}
+
+const (
+	catalogueCase = "appstream2"
+	scratchCase   = "scratch"
+	versionCase   = "version"
+)
+
+// benchBranch has the two versions of a tree.
+const benchBranch = "app/org.bench.Big/x86_64/stable"
+
+// measureTree measures the deltas of a kind. The repository is made in the folder of
+// the trees, and found there if it was made before.
+func measureTree(ctx context.Context, cfg config, mb int, kind string, out io.Writer) (err error) {
+	dir := filepath.Join(cfg.trees, strconv.Itoa(mb))
+	if cfg.trees == "" {
+		if dir, err = os.MkdirTemp("", "freshet-bench-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	repo := filepath.Join(dir, "repo")
+	if _, err := os.Stat(filepath.Join(dir, "complete")); err != nil {
+		if err := makeTrees(ctx, dir, repo, mb); err != nil {
+			return err
+		}
+	}
+	if cfg.prepare {
+		return nil
+	}
+	v2, err := revision(ctx, repo, benchBranch)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	repo := filepath.Join(dir, "repo")
-	if err := output(ctx, "ostree", "init", "--repo="+repo, "--mode=archive-z2"); err != nil {
-		return err
-	}
-	v1, v2, err := commitTrees(ctx, dir, repo, mb)
+	v1, err := revision(ctx, repo, benchBranch+"^")
 	if err != nil {
 		return err
 	}
@@ -85,11 +128,42 @@ func measureTree(ctx context.Context, mb int, out io.Writer) (err error) {
 		{"version-flatpak", v1, v2, flatpak("--generate-static-delta-from="+v1, "--generate-static-delta-to="+v2), flatpakFallback},
 	}
 	for _, c := range cases {
+		if !strings.HasPrefix(c.name, kind) {
+			continue
+		}
 		if err := c.measure(ctx, repo, strconv.Itoa(mb), out); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
 	return nil
+}
+
+// makeTrees makes the repository with both versions.
+func makeTrees(ctx context.Context, dir, repo string, mb int) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := output(ctx, "ostree", "init", "--repo="+repo, "--mode=archive-z2"); err != nil {
+		return err
+	}
+	if err := commitTrees(ctx, dir, repo, mb); err != nil {
+		return err
+	}
+	if err := output(ctx, "sync"); err != nil { // what is written is not to be in the way
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "complete"), nil, 0o600)
+}
+
+func revision(ctx context.Context, repo, ref string) (string, error) {
+	sum, err := exec.CommandContext(ctx, "ostree", "--repo="+repo, "rev-parse", ref).Output()
+	if err != nil {
+		return "", fmt.Errorf("rev-parse %s: %w", ref, err)
+	}
+	return string(bytes.TrimSpace(sum)), nil
 }
 
 // measure lets both make the delta and prints a line for each figure.
@@ -181,26 +255,21 @@ func deltaSize(repo, from, to string) (size int64, err error) {
 
 // commitTrees makes a tree of files of this machine and one with the changes
 // that a new version brings, and commits both.
-func commitTrees(ctx context.Context, dir, repo string, mb int) (v1, v2 string, err error) {
+func commitTrees(ctx context.Context, dir, repo string, mb int) error {
 	tree := filepath.Join(dir, "tree")
 	if err := sampleTree(tree, int64(mb)*1_000_000); err != nil {
-		return "", "", err
+		return err
 	}
-	commit := func() (string, error) {
-		cmd := exec.CommandContext(ctx, "ostree", "--repo="+repo, "commit", "-b", "app/org.bench.Big/x86_64/stable", "-s", "bench", "--no-xattrs", "--owner-uid=0", "--owner-gid=0", tree)
-		sum, err := cmd.Output()
-		return string(bytes.TrimSpace(sum)), err
+	commit := func() error {
+		return output(ctx, "ostree", "--repo="+repo, "commit", "-b", benchBranch, "-s", "bench", "--no-xattrs", "--owner-uid=0", "--owner-gid=0", tree)
 	}
-	if v1, err = commit(); err != nil {
-		return "", "", fmt.Errorf("commit tree: %w", err)
+	if err := commit(); err != nil {
+		return err
 	}
 	if err := changeTree(tree); err != nil {
-		return "", "", err
+		return err
 	}
-	if v2, err = commit(); err != nil {
-		return "", "", fmt.Errorf("commit tree: %w", err)
-	}
-	return v1, v2, nil
+	return commit()
 }
 
 // measureCatalogue makes the delta between two versions of the appstream2
@@ -221,8 +290,7 @@ func measureCatalogue(ctx context.Context, out io.Writer) (err error) {
 		if err := output(ctx, "flatpak", "build-update-repo", "--no-update-summary", repo); err != nil {
 			return "", err
 		}
-		sum, err := exec.CommandContext(ctx, "ostree", "--repo="+repo, "rev-parse", "appstream2/x86_64").Output()
-		return string(bytes.TrimSpace(sum)), err
+		return revision(ctx, repo, "appstream2/x86_64")
 	}
 	v1, err := update()
 	if err != nil {
@@ -238,7 +306,10 @@ func measureCatalogue(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, from := range []string{"", v1} {
+	if err := output(ctx, "sync"); err != nil { // what is written is not to be in the way
+		return err
+	}
+	for _, from := range []string{v1, ""} {
 		c := deltaCase{name: "appstream2", from: from, to: v2, fallback: flatpakFallback}
 		args := []string{"build-update-repo", "--no-update-summary", "--no-update-appstream", "--generate-static-delta-to=" + v2}
 		if from == "" {
@@ -248,13 +319,11 @@ func measureCatalogue(ctx context.Context, out io.Writer) (err error) {
 		}
 		c.peer = func(repo string) *exec.Cmd { return exec.CommandContext(ctx, "flatpak", append(args, repo)...) }
 		begin := time.Now()
-		ours, err := c.ours(ctx, repo)
-		if err != nil {
+		if _, err := c.ours(ctx, repo); err != nil {
 			return err
 		}
 		wall := time.Since(begin)
 		printLine(out, "delta-"+c.name+"-wall", seconds(wall), "1.000s", wall.Seconds(), 1)
-		_ = ours
 		if err := c.measure(ctx, repo, strconv.Itoa(apps), out); err != nil {
 			return err
 		}

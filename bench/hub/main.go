@@ -35,7 +35,9 @@ func main() {
 	flag.BoolVar(&cfg.quick, "quick", false, "fewer sizes and rounds, under a minute")
 	flag.StringVar(&cfg.binary, "freshet", "bin/freshet", "the binary to measure")
 	only := flag.String("only", "", "measure just this: publish or deltas")
-	cases := flag.String("cases", "", "of publish measure just these: "+caseNames())
+	cases := flag.String("cases", "", "measure just these: of publish "+caseNames()+", of deltas "+strings.Join(deltaCases(), ","))
+	flag.StringVar(&cfg.trees, "trees", "", "of deltas: make the trees in this folder and leave them there; default: a temporary one")
+	flag.BoolVar(&cfg.prepare, "prepare", false, "of deltas: make the trees and measure nothing")
 	flag.BoolVar(&cfg.calls, "calls", true, "count the system calls of a publish, with strace")
 	flag.Parse()
 	if *cases != "" {
@@ -57,7 +59,9 @@ type config struct {
 	binary          string
 	publish, deltas bool     // what to measure
 	calls           bool     // count system calls
-	cases           []string // names of the cases of publish; none: all
+	cases           []string // names of the cases; none: all
+	trees           string   // where the trees of deltas are; "" for a temporary folder
+	prepare         bool     // only make them
 	generate        []string // arguments of generateDelta, when this is its process
 }
 

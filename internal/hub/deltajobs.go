@@ -209,9 +209,18 @@ func (r *deltaRun) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	removed, err := r.retired().Removed(time.Now())
+	if err != nil {
+		return err
+	}
 	var missing []deltas.Delta
 	for _, d := range state.wanted {
-		if !state.listed[d.Name] && !r.asked[d.Name] {
+		switch {
+		case state.listed[d.Name] || r.asked[d.Name]:
+		case removed[d.Name] && !state.stored[d.Name]:
+			r.asked[d.Name] = true
+			r.printf("  %s: static delta %s was removed not long ago; it is not made again while caches may have its files", d.Ref, d.Name.Hex())
+		default:
 			missing = append(missing, d)
 		}
 	}
@@ -408,9 +417,8 @@ func (m *deltaMaker) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	retired := deltas.Retired{Dir: m.dir, Name: retiredFile}
 	wants := func(name ostree.DeltaName) bool { return state.wants[name] }
-	over, err := retired.Update(sortedNames(maps.Keys(state.stored)), wants, time.Now(), m.grace)
+	over, err := m.retired().Update(sortedNames(maps.Keys(state.stored)), wants, time.Now(), m.grace)
 	if err != nil || len(over) == 0 {
 		return err
 	}
@@ -427,6 +435,9 @@ func (m *deltaMaker) sweep(ctx context.Context) error {
 	}
 	return m.catalog.ForgetDeltas(ctx, m.repo, keys)
 }
+
+// retired knows since when deltas are retired, and which were removed.
+func (m *deltaMaker) retired() deltas.Retired { return deltas.Retired{Dir: m.dir, Name: retiredFile} }
 
 // sweepDeltas is a step of the upkeep.
 func (s *server) sweepDeltas(ctx context.Context) (err error) {

@@ -104,7 +104,7 @@ func (h *runningHub) verifyDelta(name ostree.DeltaName) {
 	}
 	err = delta.Verify(h.t.Context(), repo, block, func(part int) (io.ReadCloser, error) {
 		return os.Open(filepath.Join(dir, filepath.FromSlash(name.PartPath(part))))
-	})
+	}, "")
 	if err != nil {
 		h.t.Error(err)
 	}

@@ -39,7 +39,7 @@ func Accept(ctx context.Context, repo *ostree.Repo, name ostree.DeltaName, dir s
 	}
 	err = delta.Verify(ctx, repo, block, func(part int) (io.ReadCloser, error) {
 		return root.Open(strconv.Itoa(part))
-	})
+	}, dir)
 	if err != nil {
 		return Report{}, err
 	}

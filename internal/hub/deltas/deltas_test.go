@@ -134,6 +134,11 @@ func TestRetired(t *testing.T) {
 	wanted[a] = false
 	check(3 * time.Hour) // the time begins anew
 	check(4*time.Hour, a)
+	for after, want := range map[time.Duration]bool{4 * time.Hour: true, 30 * 24 * time.Hour: true, 32 * 24 * time.Hour: false} {
+		if removed, err := r.Removed(start.Add(after)); err != nil || removed[a] != want || removed[b] {
+			t.Errorf("removed after %v: %v, %v", after, removed, err)
+		}
+	}
 	check(-time.Hour) // the clock was set back
 	if err := dir.Root.WriteFile("retired.json", []byte("{"), 0o600); err != nil {
 		t.Fatal(err)

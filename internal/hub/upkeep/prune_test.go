@@ -300,3 +300,29 @@ func TestPruneBesidePublishes(t *testing.T) {
 	}
 	h.sound()
 }
+
+// What somebody needs for now stays, and goes when it is not needed any more.
+func TestPruneKeepsWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	var heads []ostree.Checksum
+	for i := range 3 {
+		h.publish("org.example.A", fmt.Sprint(i))
+		head, _ := h.head(appRef("org.example.A"))
+		heads = append(heads, head)
+	}
+	h.prune(upkeep.PruneOptions{Rules: strict, Keep: func() []ostree.Checksum { return heads[:1] }})
+	if !h.has(heads[0]) || h.has(heads[1]) || !h.has(heads[2]) {
+		t.Errorf("kept: %v %v %v", h.has(heads[0]), h.has(heads[1]), h.has(heads[2]))
+	}
+	h.publish("org.example.A", "3") // the second prune knows the commits
+	h.prune(upkeep.PruneOptions{Rules: strict, Keep: func() []ostree.Checksum { return heads[:1] }})
+	if !h.has(heads[0]) {
+		t.Error("not kept by the second prune")
+	}
+	h.sound()
+	h.prune(upkeep.PruneOptions{Rules: strict})
+	if h.has(heads[0]) {
+		t.Error("kept for ever")
+	}
+}

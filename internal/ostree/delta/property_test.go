@@ -156,7 +156,7 @@ func TestAnyTrees(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			if err := delta.Verify(t.Context(), repo.Open(), parsed, parts.open); err != nil {
+			if err := delta.Verify(t.Context(), repo.Open(), parsed, parts.open, ""); err != nil {
 				rt.Fatal(err)
 			}
 		}
@@ -305,11 +305,11 @@ func TestVerifyFindsFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := delta.Verify(t.Context(), repo.Open(), block, parts.open); err != nil {
+			if err := delta.Verify(t.Context(), repo.Open(), block, parts.open, ""); err != nil {
 				t.Fatal(err)
 			}
 			fault(block, parts)
-			if err := delta.Verify(t.Context(), repo.Open(), block, parts.open); err == nil {
+			if err := delta.Verify(t.Context(), repo.Open(), block, parts.open, ""); err == nil {
 				t.Error("not noticed")
 			}
 		})

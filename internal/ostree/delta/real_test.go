@@ -60,7 +60,7 @@ func verify(t testing.TB, repo *ostreetest.Repo, block *ostree.Superblock) {
 	t.Helper()
 	err := delta.Verify(t.Context(), repo.Open(), block, func(part int) (io.ReadCloser, error) {
 		return os.Open(filepath.Join(repo.Dir, filepath.FromSlash(block.Name.PartPath(part))))
-	})
+	}, t.TempDir())
 	if err != nil {
 		t.Error(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"freshet/internal/ostree"
 )
@@ -16,8 +17,12 @@ import (
 // fetched singly, and those of the earlier commit, none is missing. Both
 // commits must be complete in the repository. Parts that are not in the
 // superblock itself are read by open.
-func Verify(ctx context.Context, repo Repo, block *ostree.Superblock, open func(part int) (io.ReadCloser, error)) error {
-	v := verifier{repo: repo, block: block, open: open}
+//
+// Memory holds one part, and of files that are patched both versions. Earlier
+// versions that are larger than [MaxHeld] are laid down in the folder scratch while
+// they are needed, as files without a name; "" holds them in memory.
+func Verify(ctx context.Context, repo Repo, block *ostree.Superblock, open func(part int) (io.ReadCloser, error), scratch string) error {
+	v := verifier{repo: repo, block: block, open: open, scratch: scratch}
 	if err := v.run(ctx); err != nil {
 		return fmt.Errorf("verify delta %s: %w", block.Name.Hex(), err)
 	}
@@ -25,9 +30,10 @@ func Verify(ctx context.Context, repo Repo, block *ostree.Superblock, open func(
 }
 
 type verifier struct {
-	repo  Repo
-	block *ostree.Superblock
-	open  func(part int) (io.ReadCloser, error)
+	repo    Repo
+	block   *ostree.Superblock
+	open    func(part int) (io.ReadCloser, error)
+	scratch string
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -44,7 +50,7 @@ func (v *verifier) run(ctx context.Context) error {
 	}
 	have := from.has
 	// Sources are taken from the earlier commit only: parts come in any order.
-	sources := &repoSources{repo: v.repo, known: from}
+	sources := &repoSources{repo: v.repo, known: from, scratch: v.scratch}
 	made := map[ostree.ObjectName]struct{}{}
 	for i := range v.block.Parts {
 		if err := ctx.Err(); err != nil {
@@ -72,18 +78,26 @@ func (v *verifier) run(ctx context.Context) error {
 	return nil
 }
 
-// fallback checks that an object to be fetched has the size that is told.
+// fallback checks that an object to be fetched has the sizes that are told.
 func (v *verifier) fallback(f ostree.DeltaFallback) error {
 	stored, err := v.repo.Open(f.Object)
 	if err != nil {
 		return err
 	}
 	info, err := stored.Stat()
-	if err := errors.Join(err, stored.Close()); err != nil {
-		return err
+	size := f.USize
+	if err == nil && f.Object.Type == ostree.TypeFile {
+		var z *ostree.FilezReader
+		if z, err = ostree.NewFilezReader(stored); err == nil {
+			size = z.Size()
+			err = z.Close()
+		}
 	}
-	if uint64(info.Size()) != f.Size {
-		return fmt.Errorf("%w: object %s has %d bytes, not %d", ostree.ErrMalformed, f.Object, info.Size(), f.Size)
+	if err := errors.Join(err, stored.Close()); err != nil {
+		return &ostree.ObjectError{Name: f.Object, Err: err}
+	}
+	if uint64(info.Size()) != f.Size || size != f.USize {
+		return fmt.Errorf("%w: object %s has %d bytes and %d of content, not %d and %d", ostree.ErrMalformed, f.Object, info.Size(), size, f.Size, f.USize)
 	}
 	return nil
 }
@@ -127,8 +141,9 @@ func (v *verifier) read(number int, limit int64) (p *Part, err error) {
 
 // repoSources opens files of a commit in the repository.
 type repoSources struct {
-	repo  Repo
-	known *tree
+	repo    Repo
+	known   *tree
+	scratch string
 }
 
 func (s *repoSources) OpenContent(c ostree.Checksum) (Content, error) {
@@ -136,10 +151,47 @@ func (s *repoSources) OpenContent(c ostree.Checksum) (Content, error) {
 	if _, ok := s.known.has[name]; !ok {
 		return nil, fmt.Errorf("%w: source %s is not in the earlier commit", ostree.ErrMalformed, name)
 	}
+	from, err := openContent(s.repo, c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = from.Close() }() // it was read
+	if s.scratch != "" && from.z.Size() > MaxHeld {
+		return layDown(from, s.scratch)
+	}
 	var content bytes.Buffer
-	err := copyContent(&bounded{w: &content, left: MaxSource}, s.repo, c)
+	_, err = io.Copy(&bounded{w: &content, left: MaxSource}, from)
 	return memory{bytes.NewReader(content.Bytes())}, err
 }
+
+// MaxHeld is the size of an earlier version up to which it is held in memory.
+const MaxHeld = 16 << 20
+
+// layDown writes a content into a file that goes when it is closed.
+func layDown(from io.Reader, dir string) (Content, error) {
+	f, err := os.CreateTemp(dir, "source-")
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(f.Name())
+	var size int64
+	if err == nil {
+		size, err = io.Copy(f, from)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &laidDown{f, size}, nil
+}
+
+type laidDown struct {
+	*os.File
+
+	size int64
+}
+
+// Size implements [Content].
+func (l *laidDown) Size() int64 { return l.size }
 
 // bounded refuses to write more than so many bytes.
 type bounded struct {
