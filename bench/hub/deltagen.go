@@ -23,6 +23,7 @@ import (
 // what prepares a measurement does not count.
 type made struct {
 	CPU   time.Duration // of the process and of the compressors
+	Wall  time.Duration // from the beginning to the last file
 	RSS   int64         // bytes: peak of the process and, for each that runs at once, of a compressor
 	Size  int64         // bytes: parts and superblock, and what is fetched singly
 	Stats delta.Stats
@@ -76,6 +77,7 @@ func generateDelta(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	begin := time.Now()
 	block, stats, err := delta.Generate(ctx, repo, req, parts(dir), delta.Options{Compress: xz.Method, Workers: workers, Fallback: fallback})
 	if err != nil {
 		return err
@@ -84,7 +86,7 @@ func generateDelta(ctx context.Context, args []string, out io.Writer) error {
 	if err := os.WriteFile(filepath.Join(dir, "superblock"), head, 0o644); err != nil {
 		return err
 	}
-	m := made{Stats: stats, Size: int64(stats.Parts+stats.FallbackBytes) + int64(len(head))}
+	m := made{Stats: stats, Wall: time.Since(begin), Size: int64(stats.Parts+stats.FallbackBytes) + int64(len(head))}
 	after, err := cpuSoFar()
 	if err != nil {
 		return err

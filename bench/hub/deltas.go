@@ -318,12 +318,11 @@ func measureCatalogue(ctx context.Context, out io.Writer) (err error) {
 			args = append(args, "--generate-static-delta-from="+from)
 		}
 		c.peer = func(repo string) *exec.Cmd { return exec.CommandContext(ctx, "flatpak", append(args, repo)...) }
-		begin := time.Now()
-		if _, err := c.ours(ctx, repo); err != nil {
+		ours, err := c.ours(ctx, repo)
+		if err != nil {
 			return err
 		}
-		wall := time.Since(begin)
-		printLine(out, "delta-"+c.name+"-wall", seconds(wall), "1.000s", wall.Seconds(), 1)
+		printLine(out, "delta-"+c.name+"-wall", seconds(ours.Wall), "1.000s", ours.Wall.Seconds(), 1)
 		if err := c.measure(ctx, repo, strconv.Itoa(apps), out); err != nil {
 			return err
 		}
