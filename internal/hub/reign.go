@@ -89,7 +89,7 @@ func (r *reign) run(jobs, stop context.Context) {
 	defer r.fleet.metrics.leads.Set(0)
 	var group errgroup.Group
 	group.Go(func() error { r.holdTrees(stop); return nil })
-	r.startPublishing(&group, jobs, stop)
+	r.startPublishing(jobs, stop, &group)
 	_ = group.Wait() // its functions return no errors
 	r.fleet.leader.Store(nil)
 	r.resumeQueues()

@@ -143,8 +143,8 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 		group.Go(func() error { s.share(jobs, stop); return nil })
 		group.Go(func() error { s.follow(stop, max(0, head-followed)); return nil })
 	} else {
-		s.startBuilding(group, jobs, stop)
-		s.startPublishing(group, jobs, stop)
+		s.startBuilding(jobs, stop, group)
+		s.startPublishing(jobs, stop, group)
 	}
 	if s.hasHooks() && !hook.Confines() {
 		s.log.WarnContext(ctx, "this kernel has no Landlock: hooks may read and write what the hub may")
@@ -164,7 +164,7 @@ func (s *server) serve(ctx context.Context, listener net.Listener, env role.Env)
 }
 
 // startBuilding starts what works on builds: in each of several hubs.
-func (s *server) startBuilding(group *errgroup.Group, jobs, stop context.Context) {
+func (s *server) startBuilding(jobs, stop context.Context, group *errgroup.Group) {
 	for range s.cfg.CommitWorkers {
 		group.Go(func() error {
 			s.work(jobs, stop, catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobCommit}}, s.commits, s.runCommit)
@@ -181,7 +181,7 @@ func (s *server) startBuilding(group *errgroup.Group, jobs, stop context.Context
 }
 
 // startPublishing starts what works on repositories: in one of several hubs.
-func (s *server) startPublishing(group *errgroup.Group, jobs, stop context.Context) {
+func (s *server) startPublishing(jobs, stop context.Context, group *errgroup.Group) {
 	worker := func(filter catalog.JobFilter, q *queue, run func(context.Context, *catalog.Job) error) {
 		group.Go(func() error { s.work(jobs, stop, filter, q, run); return nil })
 	}

@@ -97,9 +97,9 @@ func (s *server) era(jobs, stop context.Context) error {
 	stop, end := context.WithCancel(stop)
 	defer end()
 	var building errgroup.Group
-	s.startBuilding(&building, jobs, stop)
+	s.startBuilding(jobs, stop, &building)
 	e := era{server: s, jobs: jobs, stop: stop}
-	err := e.watch()
+	err := e.watch(stop)
 	if err != nil {
 		cancel(err)
 	}
@@ -135,15 +135,15 @@ type era struct {
 }
 
 // watch gives signs of life until stop ends, or the others took this hub for dead.
-func (e *era) watch() error {
+func (e *era) watch(stop context.Context) error {
 	ticker := time.NewTicker(beatPause)
 	defer ticker.Stop()
 	for {
-		if err := e.look(); err != nil {
+		if err := e.look(stop); err != nil {
 			return err
 		}
 		select {
-		case <-e.stop.Done():
+		case <-stop.Done():
 			return nil
 		case <-ticker.C:
 		}
@@ -152,8 +152,8 @@ func (e *era) watch() error {
 
 // look gives a sign of life and does what the state of the others asks for. The
 // error is [catalog.ErrBuried]; all others pass.
-func (e *era) look() error {
-	ctx, done := context.WithTimeout(e.stop, beatTimeout)
+func (e *era) look(stop context.Context) error {
+	ctx, done := context.WithTimeout(stop, beatTimeout)
 	defer done()
 	members, leads, err := e.catalog.Beat(ctx)
 	if errors.Is(err, catalog.ErrBuried) {
@@ -165,8 +165,8 @@ func (e *era) look() error {
 	if errors.Is(err, catalog.ErrBuried) {
 		return err
 	}
-	if err != nil && e.stop.Err() == nil && !e.away {
-		e.log.ErrorContext(e.stop, "the other hubs get no sign of life", slog.Any("error", err))
+	if err != nil && stop.Err() == nil && !e.away {
+		e.log.ErrorContext(stop, "the other hubs get no sign of life", slog.Any("error", err))
 	}
 	if e.away = err != nil; e.away {
 		e.fleet.metrics.members.Set(0)
@@ -213,7 +213,7 @@ func (e *era) conclude(ctx context.Context, members []catalog.Member, leads []ca
 		return err
 	}
 	e.log.WarnContext(ctx, "this hub publishes from now on", slog.Int64("fence", fence))
-	e.reign = e.begin(e.jobs, e.stop, fence)
+	e.reign = e.begin(e.jobs, e.stop, fence) //nolint:contextcheck // ctx is that of one look
 	return nil
 }
 
