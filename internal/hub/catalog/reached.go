@@ -150,7 +150,7 @@ func (c *Catalog) PublishSummaryOf(ctx context.Context, repo string, number int6
 	if err != nil {
 		return summary, err
 	}
-	summary.Moved = len(summary.Publish.Refs)
+	summary.Moved = len(summary.Refs)
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
 		var everywhere int64
 		err := tx.QueryRow(ctx, `SELECT everywhere, nodes FROM publishes WHERE repo = ? AND number = ?`, repo, number).
