@@ -105,12 +105,15 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`key = ""`, `key = "edge.key"`},
 		{`certificate = ""`, `certificate = "admin.pem"`},
 		{`issuer = ""`, `issuer = "https://issuer.example.org"`},
+		{`client-id = ""`, `client-id = "hub"`},
 		{`claims = {}`, `claims = {repository = ["example/app"]}`},
 		{`trees = []`, `trees = ["rpms"]`},
 		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))
 	}
+	console := bytes.Index(active, []byte("\n[hub.console]")) // another table has the same key
+	active = append(active[:console:console], bytes.Replace(active[console:], []byte("\nurl = \"\""), []byte("\nurl = \"https://console.example.org\""), 1)...)
 	var cfg Config
 	if err := config.Decode("default.toml", active, &cfg); err != nil {
 		t.Errorf("%v\n%s", err, active)
