@@ -73,6 +73,8 @@ func kindWords(kind hubapi.JobKind) string {
 		return "Unpublish"
 	case hubapi.JobDeltas:
 		return "Static deltas"
+	case hubapi.JobBuildDeltas:
+		return "Deltas before the publish"
 	}
 	return kind.String()
 }
@@ -191,7 +193,7 @@ func (c *Console) jobs(w http.ResponseWriter, r *http.Request, v *visitor) error
 	listing := catalog.JobListing{Repo: repo}
 	data := jobsData{Repos: repoOptions(c.reposOf(claims), repo, true), Filtered: repo+kind+status != ""}
 	data.Kinds, data.Statuses = []page.Option{{Text: "All"}}, choose(status, "", "All", "started", "Running", "new", "Queued", "ended", "Done", "broken", "Failed")
-	for k := hubapi.JobCommit; k <= hubapi.JobDeltas; k++ {
+	for k := hubapi.JobCommit; k <= hubapi.JobBuildDeltas; k++ {
 		data.Kinds = append(data.Kinds, page.Option{Value: k.String(), Text: kindWords(k), Chosen: k.String() == kind})
 		if k.String() == kind {
 			listing.Kinds = []hubapi.JobKind{k}

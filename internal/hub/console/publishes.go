@@ -249,7 +249,7 @@ func (c *Console) addSteps(ctx context.Context, claims *auth.Claims, d *publishD
 // stepsOf are the steps of a build until its publish job.
 func (c *Console) stepsOf(ctx context.Context, build hubapi.Build, publish int64, now time.Time) ([]page.Event, error) {
 	jobs, _, err := c.Catalog.JobPage(ctx, catalog.JobListing{
-		Build: build.ID, Kinds: []hubapi.JobKind{hubapi.JobCommit, hubapi.JobCheck},
+		Build: build.ID, Kinds: []hubapi.JobKind{hubapi.JobCommit, hubapi.JobCheck, hubapi.JobBuildDeltas},
 	}, publish, perPage)
 	if err != nil {
 		return nil, err
