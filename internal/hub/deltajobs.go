@@ -185,7 +185,7 @@ func (r *deltaRun) all(ctx context.Context) error {
 		select {
 		case outcome := <-r.outcomes:
 			r.pending--
-			err = r.take(ctx, outcome)
+			r.take(ctx, outcome)
 		case <-r.again:
 			err = r.ask(ctx)
 		case <-full:
@@ -270,19 +270,18 @@ func (m *deltaMaker) madeOf(o deltas.Outcome) hubapi.MadeDelta {
 }
 
 // take takes what became of a task.
-func (r *deltaRun) take(ctx context.Context, o deltas.Outcome) error {
+func (r *deltaRun) take(ctx context.Context, o deltas.Outcome) {
 	d := o.Task.Delta
 	switch {
 	case errors.Is(o.Err, deltas.ErrStale):
-		return nil
+		return
 	case o.Err != nil:
 		r.failed(ctx, d.Name, d.Ref, o.Err)
-		return nil
+		return
 	}
 	made := r.madeOf(o)
 	r.printf("%s", madeLine(d, made))
 	r.add(readyDelta{repository.NewDelta{Name: d.Name, Dir: o.Made.Dir}, made})
-	return nil
 }
 
 // whole tells whether there is more of a stored delta than a crash has left.

@@ -344,7 +344,7 @@ func (s *server) judge(lease *deltas.Lease, seconds float64) error {
 		made = deltas.Made{Dir: m.folderOf(lease), Seconds: min(max(0, seconds), time.Since(lease.Since).Seconds())}
 		made.Report, err = deltas.Accept(ctx, source.Objects, lease.Task.Name, made.Dir)
 		if err != nil {
-			s.log.Warn("a static delta of a worker is not accepted", slog.String("worker", lease.Worker), slog.String("repo", m.repo),
+			s.log.WarnContext(ctx, "a static delta of a worker is not accepted", slog.String("worker", lease.Worker), slog.String("repo", m.repo),
 				slog.String("delta", lease.Task.Name.Hex()), slog.Any("error", err))
 			result := leaseFailed
 			if deltas.Refused(err) {

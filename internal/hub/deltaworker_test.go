@@ -119,10 +119,9 @@ func TestDeltaWorker(t *testing.T) {
 type heldEngine struct {
 	deltas.Engine
 
-	began   chan struct{}
-	goOn    chan struct{}
-	calls   atomic.Int32
-	ignores bool // that nobody waits any more
+	began chan struct{}
+	goOn  chan struct{}
+	calls atomic.Int32
 }
 
 func newHeldEngine(t *testing.T) *heldEngine {

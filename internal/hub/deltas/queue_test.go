@@ -98,6 +98,7 @@ func TestQueueExpires(t *testing.T) {
 		b.none(w)
 		time.Sleep(61 * time.Second)
 		next := b.take(w)
+		synctest.Wait()
 		if next.Attempt != 2 || next.ID == late.ID || lost != 1 || late.Context().Err() == nil {
 			t.Errorf("attempt %d, lost %d", next.Attempt, lost)
 		}
