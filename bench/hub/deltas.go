@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"freshet/internal/ostree"
@@ -88,8 +87,8 @@ const benchBranch = "app/org.bench.Big/x86_64/stable"
 // measureTree measures the deltas of a kind. The repository is made in the folder of
 // the trees, and found there if it was made before.
 func measureTree(ctx context.Context, cfg config, mb int, kind string, out io.Writer) (err error) {
-	dir := filepath.Join(cfg.trees, strconv.Itoa(mb))
-	if cfg.trees == "" {
+	dir := filepath.Join(cfg.keep, strconv.Itoa(mb))
+	if cfg.keep == "" {
 		if dir, err = os.MkdirTemp("", "freshet-bench-"); err != nil {
 			return err
 		}
@@ -207,15 +206,11 @@ func (c deltaCase) ours(ctx context.Context, repo string) (m made, err error) {
 }
 
 func (c deltaCase) theirs(repo string) (m made, err error) {
-	cmd := c.peer(repo)
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return m, fmt.Errorf("%s: %w\n%s", cmd.Args[0], err, text)
+	u, err := runUsage(c.peer(repo))
+	if err != nil {
+		return m, err
 	}
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return m, errors.New("no resource usage of the peer")
-	}
-	m.CPU, m.RSS = time.Duration(usage.Utime.Nano()+usage.Stime.Nano()), usage.Maxrss*1024
+	m.CPU, m.RSS = u.CPU, u.rss
 	m.Size, err = deltaSize(repo, c.from, c.to)
 	return m, err
 }

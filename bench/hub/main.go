@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,10 +35,12 @@ func main() {
 	var cfg config
 	flag.BoolVar(&cfg.quick, "quick", false, "fewer sizes and rounds, under a minute")
 	flag.StringVar(&cfg.binary, "freshet", "bin/freshet", "the binary to measure")
-	only := flag.String("only", "", "measure just this: publish or deltas")
+	only := flag.String("only", "", "measure just these: "+strings.Join(rowNames(), ","))
 	cases := flag.String("cases", "", "measure just these: of publish "+caseNames()+", of deltas "+strings.Join(deltaCases(), ","))
-	flag.StringVar(&cfg.trees, "trees", "", "of deltas: make the trees in this folder and leave them there; default: a temporary one")
-	flag.BoolVar(&cfg.prepare, "prepare", false, "of deltas: make the trees and measure nothing")
+	flag.Var(&cfg.sizes, "sizes", "of stores measure these, in objects, the smallest first (20000,200000,2000000)")
+	flag.StringVar(&cfg.keep, "keep", "", "make trees and stores in this folder, leave them there, and take those that are; default: a temporary one")
+	flag.BoolVar(&cfg.prepare, "prepare", false, "of deltas and stores: make trees and stores, take what looks at all of a store, and measure nothing else")
+	flag.StringVar(&cfg.record, "record", "", "write the figures of stores into performance.md of this folder, with a plot beside it")
 	flag.BoolVar(&cfg.calls, "calls", true, "count the system calls of a publish, with strace")
 	flag.Parse()
 	if *cases != "" {
@@ -46,7 +49,7 @@ func main() {
 	if flag.Arg(0) == generateCommand {
 		cfg.generate = flag.Args()[1:]
 	}
-	cfg.publish, cfg.deltas = *only != "deltas", *only != "publish"
+	cfg.only = strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })
 	if err := run(ctx, cfg, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench hub:", err)
 		stop()
@@ -55,27 +58,69 @@ func main() {
 }
 
 type config struct {
-	quick           bool
-	binary          string
-	publish, deltas bool     // what to measure
-	calls           bool     // count system calls
-	cases           []string // names of the cases; none: all
-	trees           string   // where the trees of deltas are; "" for a temporary folder
-	prepare         bool     // only make them
-	generate        []string // arguments of generateDelta, when this is its process
+	quick    bool
+	binary   string
+	only     []string // names of the parts that are measured; none: all
+	calls    bool     // count system calls
+	cases    []string // names of the cases of publish and deltas; none: all
+	sizes    sizes    // of stores, in objects; none: three decades
+	keep     string   // where trees and stores are; "" for a temporary folder
+	prepare  bool     // only make them
+	record   string   // folder of the documentation that is brought up to date; "" for none
+	generate []string // arguments of generateDelta, when this is its process
 }
 
 func run(ctx context.Context, cfg config, out io.Writer) error {
 	if cfg.generate != nil {
 		return generateDelta(ctx, cfg.generate, out)
 	}
-	if cfg.publish {
-		if err := measurePublish(ctx, cfg, out); err != nil {
+	for _, r := range rows() {
+		if len(cfg.only) > 0 && !slices.Contains(cfg.only, r.name) {
+			continue
+		}
+		if err := r.measure(ctx, cfg, out); err != nil {
 			return err
 		}
 	}
-	if cfg.deltas {
-		return measureDeltas(ctx, cfg, out)
+	return nil
+}
+
+// row is one of the things that are measured.
+type row struct {
+	name    string
+	measure func(context.Context, config, io.Writer) error
+}
+
+func rows() []row {
+	return []row{
+		{"publish", measurePublish},
+		{"store", measureStores},
+		{"deltas", measureDeltas},
+	}
+}
+
+func rowNames() (names []string) {
+	for _, r := range rows() {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// sizes is a flag of numbers.
+type sizes []int
+
+// String implements flag.Value.
+func (s *sizes) String() string { return fmt.Sprint([]int(*s)) }
+
+// Set implements flag.Value.
+func (s *sizes) Set(text string) error {
+	*s = nil
+	for word := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil {
+			return err
+		}
+		*s = append(*s, n)
 	}
 	return nil
 }

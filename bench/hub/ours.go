@@ -23,13 +23,21 @@ import (
 type ours struct {
 	dir, url, token string
 	cmd             *exec.Cmd
+	started         cost // until it was ready
 	log             bytes.Buffer
 }
 
+// startOurs starts a hub in dir with a copy of the repository source.
 func startOurs(ctx context.Context, binary, dir, source string, subsets []string) (*ours, error) {
 	if err := copyTree(source, filepath.Join(dir, "repos", "stable")); err != nil {
 		return nil, err
 	}
+	return runOurs(ctx, binary, dir, fmt.Sprintf("subsets = [%s]", quoted(subsets)))
+}
+
+// runOurs starts a hub in dir with what is there, and waits until it is ready.
+// settings are those of its repository.
+func runOurs(ctx context.Context, binary, dir, settings string) (*ours, error) {
 	addr, err := freeAddr(ctx)
 	if err != nil {
 		return nil, err
@@ -39,19 +47,25 @@ func startOurs(ctx context.Context, binary, dir, source string, subsets []string
 		return nil, err
 	}
 	o := &ours{dir: dir, url: "http://" + addr}
-	settings := filepath.Join(dir, "hub.toml")
-	if err := os.WriteFile(settings, fmt.Appendf(nil, "[hub.repos.stable]\nsubsets = [%s]\n", quoted(subsets)), 0o600); err != nil {
+	file := filepath.Join(dir, "hub.toml")
+	if err := os.WriteFile(file, []byte("[hub.repos.stable]\n"+settings+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	o.cmd = exec.CommandContext(ctx, binary, "hub", "--config", settings, "--dir", dir, "--listen", addr, "--base-url", o.url, "--admin", admin, "--log-level", "warn")
+	o.cmd = exec.CommandContext(ctx, binary, "hub", "--config", file, "--dir", dir, "--listen", addr, "--base-url", o.url, "--admin", admin, "--log-level", "warn")
 	o.cmd.Stderr = &o.log
+	begin := time.Now()
 	if err := o.cmd.Start(); err != nil {
 		return nil, err
 	}
 	if err := waitReady(ctx, "http://"+admin+"/-/ready"); err != nil {
 		return nil, errors.Join(err, o.stop())
 	}
-	token, err := exec.CommandContext(ctx, binary, "token", "create", "--dir", dir, "--name", "bench").Output()
+	o.started.Wall = time.Since(begin)
+	if o.started.CPU, err = processCPU(o.cmd.Process.Pid); err != nil {
+		return nil, errors.Join(err, o.stop())
+	}
+	token, err := exec.CommandContext(ctx, binary, "token", "create", "--dir", dir, "--name", "bench",
+		"--scope", "build,upload,publish,jobs,tokenmanagement").Output()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make token: %w", err), o.stop())
 	}
@@ -67,18 +81,45 @@ func (o *ours) publish(ctx context.Context, changed string) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
+	return o.measure(func() error { return o.finish(ctx, changed, build) })
+}
+
+// measure measures what the hub takes while do runs.
+func (o *ours) measure(do func() error) (cost, error) {
 	before, err := processCPU(o.cmd.Process.Pid)
 	if err != nil {
 		return cost{}, err
 	}
 	begin := time.Now()
-	if err := o.finish(ctx, changed, build); err != nil {
+	if err := do(); err != nil {
 		return cost{}, err
 	}
 	wall := time.Since(begin)
 	after, err := processCPU(o.cmd.Process.Pid)
-	return cost{cpu: after - before, wall: wall}, err
+	return cost{CPU: after - before, Wall: wall}, err
 }
+
+// prune removes what the repository does not need any more.
+func (o *ours) prune(ctx context.Context) (cost, error) {
+	client := o.client()
+	return o.measure(func() error {
+		job, err := client.Prune(ctx, hubapi.PruneRequest{Repo: "stable"})
+		for err == nil && job.Status != hubapi.JobEnded && job.Status != hubapi.JobBroken {
+			select {
+			case <-time.After(2 * time.Millisecond):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			job, err = client.Job(ctx, job.ID, 0)
+		}
+		if err == nil && job.Status == hubapi.JobBroken {
+			err = fmt.Errorf("prune: %s", job.Log)
+		}
+		return err
+	})
+}
+
+func (o *ours) client() *hubapi.Client { return &hubapi.Client{Base: o.url, Token: o.token} }
 
 // count uploads the changed app, then counts the calls of its commit and publish.
 func (o *ours) count(ctx context.Context, changed string) (int, error) {
@@ -96,8 +137,7 @@ func (o *ours) count(ctx context.Context, changed string) (int, error) {
 }
 
 func (o *ours) config(changed string) push.Config {
-	client := &hubapi.Client{Base: o.url, Token: o.token}
-	return push.Config{Client: client, Dir: changed, Kind: push.OSTree, Name: "stable", StateFile: "-"}
+	return push.Config{Client: o.client(), Dir: changed, Kind: push.OSTree, Name: "stable", StateFile: "-"}
 }
 
 func (o *ours) upload(ctx context.Context, changed string) (build int64, err error) {
@@ -159,7 +199,7 @@ func waitReady(ctx context.Context, url string) error {
 			}
 		}
 		select {
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		case <-ctx.Done():
 			return fmt.Errorf("hub not ready: %w", ctx.Err())
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 )
 
 // peer is the same repository in the hands of flatpak's own tools.
@@ -76,15 +74,12 @@ func (p *peer) publish(ctx context.Context, changed string) (total cost, err err
 		return cost{}, err
 	}
 	for _, step := range p.steps(changed) {
-		cmd := exec.CommandContext(ctx, step[0], step[1:]...)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		begin := time.Now()
-		if err := cmd.Run(); err != nil {
-			return cost{}, fmt.Errorf("%s: %w\n%s", strings.Join(step, " "), err, out.String())
+		u, err := runUsage(exec.CommandContext(ctx, step[0], step[1:]...))
+		if err != nil {
+			return cost{}, err
 		}
-		total.wall += time.Since(begin)
-		total.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		total.Wall += u.Wall
+		total.CPU += u.CPU
 	}
 	return total, nil
 }

@@ -56,9 +56,7 @@ func caseNames() string {
 }
 
 // cost is what one publish took.
-type cost struct {
-	cpu, wall time.Duration
-}
+type cost struct{ CPU, Wall time.Duration }
 
 // figure compares ours with the peer's.
 type figure struct {
@@ -89,8 +87,8 @@ func measurePublish(ctx context.Context, cfg config, out io.Writer) error {
 		if c.refs() < large {
 			goal = goalSmallCPU
 		}
-		printLine(out, name+"-cpu", seconds(f.ours.cpu), seconds(f.peer.cpu), ratio(f.ours.cpu, f.peer.cpu), goal)
-		printLine(out, name+"-wall", seconds(f.ours.wall), seconds(f.peer.wall), f.ours.wall.Seconds(), goalPublishWall.Seconds())
+		printLine(out, name+"-cpu", seconds(f.ours.CPU), seconds(f.peer.CPU), ratio(f.ours.CPU, f.peer.CPU), goal)
+		printLine(out, name+"-wall", seconds(f.ours.Wall), seconds(f.peer.Wall), f.ours.Wall.Seconds(), goalPublishWall.Seconds())
 		if f.oursCalls > 0 {
 			printLine(out, name+"-calls", fmt.Sprint(f.oursCalls), fmt.Sprint(f.peerCalls), float64(f.oursCalls)/float64(f.peerCalls), goal)
 		}
@@ -179,7 +177,7 @@ func median(costs []cost) cost {
 		return values[len(values)/2]
 	}
 	return cost{
-		cpu:  by(func(c cost) time.Duration { return c.cpu }),
-		wall: by(func(c cost) time.Duration { return c.wall }),
+		CPU:  by(func(c cost) time.Duration { return c.CPU }),
+		Wall: by(func(c cost) time.Duration { return c.Wall }),
 	}
 }

@@ -1,0 +1,3 @@
+package main
+
+func recordStores(dir string, all []storeFigures) error { return nil }
