@@ -94,6 +94,8 @@ type row struct {
 func rows() []row {
 	return []row{
 		{"publish", measurePublish},
+		{"upload", measureUploads},
+		{"import", measureImports},
 		{"store", measureStores},
 		{"deltas", measureDeltas},
 	}

@@ -62,6 +62,9 @@ func measureStores(ctx context.Context, cfg config, out io.Writer) error {
 		}
 		all = append(all, f)
 	}
+	if cfg.prepare {
+		return nil
+	}
 	printStores(out, all)
 	if cfg.record == "" {
 		return nil

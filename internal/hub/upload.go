@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -22,6 +23,8 @@ const (
 	maxParts = 64 << 10
 	// maxShownName bounds, in bytes, what is repeated of a part's bad name.
 	maxShownName = 128
+	// bodyBuffer is how much of a request is read at a time, in bytes.
+	bodyBuffer = 64 << 10
 )
 
 // put stores one part of an upload under the name the client gave it, and
@@ -108,7 +111,8 @@ func (s *server) openMultipart(w http.ResponseWriter, r *http.Request) (*multipa
 		return nil, nil, err
 	}
 	boundary := params["boundary"]
-	watched := &delimited{src: body, last: []byte("--" + boundary + "--")}
+	// multipart.Reader asks for a few kilobytes at a time.
+	watched := &delimited{src: bufio.NewReaderSize(body, bodyBuffer), last: []byte("--" + boundary + "--")}
 	return multipart.NewReader(watched, boundary), watched, nil
 }
 
@@ -118,7 +122,7 @@ func (s *server) openMultipart(w http.ResponseWriter, r *http.Request) (*multipa
 type delimited struct {
 	src  io.Reader
 	last []byte // the delimiter after the last part, without its line ends
-	tail []byte // of what was read
+	tail []byte // of what was read, at least tailSize
 }
 
 // tailSize is more than [multipart.Reader] reads ahead.
@@ -126,15 +130,20 @@ const tailSize = 16 << 10
 
 func (d *delimited) Read(p []byte) (int, error) {
 	n, err := d.src.Read(p[:min(len(p), tailSize)])
-	if excess := len(d.tail) + n - tailSize; excess > 0 {
-		d.tail = append(d.tail[:0], d.tail[min(excess, len(d.tail)):]...)
+	if len(d.tail)+n > cap(d.tail) { // not at every read, or it is copied again and again
+		if d.tail == nil {
+			d.tail = make([]byte, 0, 4*tailSize)
+		}
+		d.tail = append(d.tail[:0], d.tail[max(0, len(d.tail)-tailSize):]...)
 	}
 	d.tail = append(d.tail, p[:n]...)
 	return n, err
 }
 
 // ended reports whether the parts came to their end.
-func (d *delimited) ended() bool { return bytes.Contains(d.tail, d.last) }
+func (d *delimited) ended() bool {
+	return bytes.Contains(d.tail[max(0, len(d.tail)-tailSize):], d.last)
+}
 
 // partProblem decides what an error of one part means: a reason to refuse it,
 // or the end of the request.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
@@ -221,9 +222,17 @@ func (b *Build) createTemp() (*os.File, error) {
 
 // writeTemp writes what check reads, and closes the file.
 func (b *Build) writeTemp(f *os.File, r io.Reader, check func(io.Reader) error) (int64, error) {
-	w := bufio.NewWriterSize(f, copyBuffer)
+	w, ok := writers.Get().(*bufio.Writer)
+	if !ok {
+		w = bufio.NewWriterSize(nil, copyBuffer)
+	}
+	w.Reset(f)
+	defer func() {
+		w.Reset(nil)
+		writers.Put(w)
+	}()
 	counted := &counter{w: w}
-	err := check(io.TeeReader(bufio.NewReaderSize(r, copyBuffer), counted))
+	err := check(io.TeeReader(r, counted))
 	if err == nil {
 		err = errors.Join(w.Flush(), f.Chmod(0o644))
 	}
@@ -254,8 +263,12 @@ func discardTemp(temp string) error {
 	return nil
 }
 
-// copyBuffer is the size of reads and writes of uploads.
+// copyBuffer is the size of writes of uploads.
 const copyBuffer = 64 << 10
+
+// writers are kept for the next object: most are much smaller than the buffer, which
+// costs more to make than to use.
+var writers sync.Pool // of *bufio.Writer
 
 type counter struct {
 	w io.Writer
