@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,11 +22,7 @@ const (
 // DeltaLeasePathOf is the path of a lease: POST extends it, DELETE gives it back.
 // Below it are "upload" and "finish".
 func DeltaLeasePathOf(lease string, below ...string) string {
-	path := DeltaLeasePath + "/" + lease
-	for _, element := range below {
-		path += "/" + element
-	}
-	return path
+	return strings.Join(append([]string{DeltaLeasePath, lease}, below...), "/")
 }
 
 // DeltaLeaseRequest asks for a delta to make.

@@ -72,7 +72,7 @@ are left, and 1 when the check could not be made.`,
 				}
 			}
 			if from != "" {
-				if opt.Repair, err = upkeep.NewHTTPSource(from); err != nil {
+				if opt.Repair, err = upkeep.NewHTTPSource(cmd.Context(), from); err != nil {
 					return usageError(cmd, "--repair-from: %v", err)
 				}
 			}

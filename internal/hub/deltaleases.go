@@ -66,7 +66,7 @@ func (s *server) leaseDelta(w http.ResponseWriter, r *http.Request, claims *auth
 	defer leave()
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
-	defer context.AfterFunc(s.stopping, cancel)()
+	defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // it ends with the hub, too
 	worker := s.remoteWorker(claims, workerName(claims, request.Worker), func(t deltas.Task) bool {
 		return slices.Contains(request.Engines, t.Engine)
 	})

@@ -19,7 +19,7 @@ func (s *server) makeDeltas(stop context.Context) {
 		if err != nil {
 			return // the hub stops
 		}
-		s.makeDelta(lease)
+		s.makeDelta(lease) //nolint:contextcheck // the lease has the context
 	}
 }
 
@@ -66,7 +66,7 @@ func (m *deltaMaker) sourceOf(t deltas.Task) (deltas.Source, error) {
 func (m *deltaMaker) make(lease *deltas.Lease, dir string) (made deltas.Made, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			m.log.Error("making a static delta panicked", slog.String("repo", m.repo), slog.String("delta", lease.Task.Name.Hex()),
+			m.log.ErrorContext(lease.Context(), "making a static delta panicked", slog.String("repo", m.repo), slog.String("delta", lease.Task.Name.Hex()),
 				slog.Any("panic", cause), slog.String("stack", string(debug.Stack())))
 			err = fmt.Errorf("internal error: %v", cause)
 		}

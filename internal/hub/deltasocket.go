@@ -104,12 +104,12 @@ func (s *server) openDeltaSocket(w http.ResponseWriter, r *http.Request, claims 
 	})
 	if err != nil {
 		role.SetReason(w, r, string(hubapi.ErrGeneric), err.Error())
-		return nil //nolint:nilerr // it is answered
+		return nil // it is answered
 	}
 	defer func() { _ = conn.CloseNow() }()
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	defer cancel(nil)
-	defer context.AfterFunc(s.stopping, func() { cancel(errors.New("the hub stops")) })()
+	defer context.AfterFunc(s.stopping, func() { cancel(errors.New("the hub stops")) })() //nolint:contextcheck // it ends with the hub, too
 	go func() {
 		select {
 		case <-silence.C:

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,9 +41,7 @@ func startTrusting(t *testing.T, change func(*hub.Config, *oidctest.Issuer)) (*r
 // appClaims are those of a run that the publisher "app" is about.
 func appClaims(issuer *oidctest.Issuer, others map[string]any) map[string]any {
 	claims := issuer.Claims(hubAudience, map[string]any{"repository": "example/app", "ref": "refs/heads/main", "run_id": "4711"})
-	for name, value := range others {
-		claims[name] = value
-	}
+	maps.Copy(claims, others)
 	return claims
 }
 

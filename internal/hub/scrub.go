@@ -61,7 +61,7 @@ func (s *server) scrub(stop context.Context, repo string) {
 		},
 	}
 	if cfg.RepairFrom != "" {
-		source, err := upkeep.NewHTTPSource(cfg.RepairFrom)
+		source, err := upkeep.NewHTTPSource(stop, cfg.RepairFrom)
 		if err != nil {
 			log.ErrorContext(stop, "damage is not repaired", slog.Any("error", err))
 		} else {

@@ -26,7 +26,7 @@ const shotsEnv = "FRESHET_SHOTS"
 // browser is a real one, with one tab.
 type browser struct {
 	t    *testing.T
-	ctx  context.Context //nolint:containedctx // it is the tab
+	ctx  context.Context // of the tab
 	base string
 
 	mu       sync.Mutex

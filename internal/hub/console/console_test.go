@@ -210,13 +210,19 @@ func TestRights(t *testing.T) {
 		"no scope": {limited(func(c *auth.Claims) { c.Scope = nil }), []string{"/", "/account"}, []string{"/builds", "/builds/1", "/refs", "/queue", "/jobs/1", "/publishes", "/deltas", "/holds", "/tokens", "/audit"}, nil, nil},
 		"manager":  {management(), []string{"/", "/tokens", "/audit"}, []string{"/builds", "/queue", "/refs", "/holds"}, nil, nil},
 		"builds only": {
-			limited(func(c *auth.Claims) { c.Scope = []auth.Scope{auth.ScopeBuild} }), []string{"/builds", "/builds/1"}, []string{"/queue", "/jobs/1", "/refs", "/publishes"},
-			nil, map[string]string{"/builds/1": "<h2>Jobs</h2>"},
+			limited(func(c *auth.Claims) { c.Scope = []auth.Scope{auth.ScopeBuild} }),
+			[]string{"/builds", "/builds/1"},
+			[]string{"/queue", "/jobs/1", "/refs", "/publishes"},
+			nil,
+			map[string]string{"/builds/1": "<h2>Jobs</h2>"},
 		},
 		"one build": {limited(func(c *auth.Claims) { c.Sub = "build/1" }), []string{"/builds/1"}, []string{"/builds", "/builds/2", "/jobs/1"}, nil, nil},
 		"other repository": {
-			limited(func(c *auth.Claims) { c.Repos = []string{"beta"} }), []string{"/builds", "/queue"}, []string{"/refs", "/refs?repo=stable", "/builds?repo=stable", "/builds/1", "/publishes/stable/1", "/jobs/1", "/deltas?repo=stable"},
-			nil, map[string]string{"/builds": "Build 1", "/queue": "Job 64"},
+			limited(func(c *auth.Claims) { c.Repos = []string{"beta"} }),
+			[]string{"/builds", "/queue"},
+			[]string{"/refs", "/refs?repo=stable", "/builds?repo=stable", "/builds/1", "/publishes/stable/1", "/jobs/1", "/deltas?repo=stable"},
+			nil,
+			map[string]string{"/builds": "Build 1", "/queue": "Job 64"},
 		},
 		"one application": {
 			limited(func(c *auth.Claims) { c.Prefixes = []string{"org.example.App01"} }),

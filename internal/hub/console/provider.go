@@ -80,7 +80,7 @@ func (c *Console) backFrom(w http.ResponseWriter, r *http.Request) error {
 	token, err := p.Flow.Finish(r.Context(), r.URL.Query(), begun.Attempt)
 	_, refused := errors.AsType[*oidc.RefusedError](err)
 	if e, bad := errors.AsType[*oidc.Error](err); refused || bad && e.Reason != oidc.Away {
-		c.Hub.Fail(w, r, refuse(hubapi.ErrInvalidToken, http.StatusUnauthorized, "%s", err))
+		_ = c.Hub.Fail(w, r, refuse(hubapi.ErrInvalidToken, http.StatusUnauthorized, "%s", err))
 		return c.signInPage(w, r, http.StatusUnauthorized, "Signing in with "+p.Title+" did not work: "+err.Error()+".", nextOf(begun.Next))
 	}
 	if err != nil {
@@ -88,14 +88,14 @@ func (c *Console) backFrom(w http.ResponseWriter, r *http.Request) error {
 	}
 	claims := c.claimsOf(p, token)
 	if len(claims) == 0 {
-		c.Hub.Fail(w, r, refuse(hubapi.ErrInsufficient, http.StatusForbidden, "%s has no rights here", token.Subject))
+		_ = c.Hub.Fail(w, r, refuse(hubapi.ErrInsufficient, http.StatusForbidden, "%s has no rights here", token.Subject))
 		return c.signInPage(w, r, http.StatusForbidden, "You are known to "+p.Title+", but nobody has given you rights on this hub.", nextOf(begun.Next))
 	}
 	for _, one := range claims {
 		if good, err := c.good(r.Context(), one); err != nil {
 			return err
 		} else if !good {
-			c.Hub.Fail(w, r, refuse(hubapi.ErrInsufficient, http.StatusForbidden, "%s was revoked", one.ID))
+			_ = c.Hub.Fail(w, r, refuse(hubapi.ErrInsufficient, http.StatusForbidden, "%s was revoked", one.ID))
 			return c.signInPage(w, r, http.StatusForbidden, "Your rights on this hub were revoked.", nextOf(begun.Next))
 		}
 	}
@@ -143,7 +143,7 @@ func (c *Console) providerAway(r *http.Request, p Provider, err error) error {
 // setAttempt gives the browser the cookie. It is sent along when the provider leads
 // back, which is why it is not Strict.
 func (c *Console) setAttempt(w http.ResponseWriter, r *http.Request, value string, seconds int) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure where there is TLS
 		Name: attemptName, Value: value, Path: Base + "/signin", MaxAge: seconds,
 		HttpOnly: true, Secure: c.Secure || r.TLS != nil, SameSite: http.SameSiteLaxMode,
 	})

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -35,9 +36,7 @@ func newProvided(t *testing.T) *provided {
 		p.form = r.PostForm
 		p.user, _, _ = r.BasicAuth()
 		claims := map[string]any{"nonce": p.nonce, "sub": "u-17", "preferred_username": "robin"}
-		for k, v := range p.claims {
-			claims[k] = v
-		}
+		maps.Copy(claims, p.claims)
 		_ = json.NewEncoder(w).Encode(map[string]any{"id_token": p.issuer.Token("ec", p.issuer.Claims("hub-console", claims))})
 	}
 	flow := oidc.NewFlow(oidc.Flow{

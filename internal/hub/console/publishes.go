@@ -311,9 +311,9 @@ func (c *Console) addNodes(ctx context.Context, d *publishData) error {
 
 func nodeName(node catalog.NodeReach) string {
 	if node.Site == "" || node.Site == "default" {
-		return node.Node.Name
+		return node.Name
 	}
-	return node.Node.Name + ", " + node.Site
+	return node.Name + ", " + node.Site
 }
 
 func nodeBadge(node catalog.NodeReach) page.Badge {

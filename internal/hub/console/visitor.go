@@ -248,7 +248,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) error {
 	next := nextOf(r.PostFormValue("next"))
 	claims, err := c.authenticate(r)
 	if e, wrong := errors.AsType[*auth.TokenError](err); wrong {
-		c.Hub.Fail(w, r, refuse(hubapi.ErrInvalidToken, http.StatusUnauthorized, "%s", e.Message))
+		_ = c.Hub.Fail(w, r, refuse(hubapi.ErrInvalidToken, http.StatusUnauthorized, "%s", e.Message))
 		return c.signInPage(w, r, http.StatusUnauthorized, tokenWords(e), next)
 	}
 	if err != nil {
@@ -257,7 +257,7 @@ func (c *Console) signIn(w http.ResponseWriter, r *http.Request) error {
 	if err := c.Begin(w, r, claims); err != nil {
 		return err
 	}
-	http.Redirect(w, r, next, http.StatusSeeOther)
+	http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // nextOf leaves only paths of the console
 	return nil
 }
 

@@ -265,7 +265,7 @@ func (q *Queue) Held(repo string, name ostree.DeltaName) (*Lease, error) {
 
 // Verdict returns how a lease was judged that is over; false when that is not
 // known.
-func (q *Queue) Verdict(id string) (error, bool) { //nolint:revive // the error is what is asked for
+func (q *Queue) Verdict(id string) (error, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, v := range q.verdicts {

@@ -179,21 +179,21 @@ func (e *finalError) Error() string { return e.err.Error() }
 func (e *finalError) Unwrap() error { return e.err }
 
 // fetch fetches an object and verifies it while it comes.
-func (c *pull) fetch(ctx context.Context, name ostree.ObjectName, file string) (err error) {
+func (p *pull) fetch(ctx context.Context, name ostree.ObjectName, file string) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(fetchStall, func() { cancel(errors.New("the download does not move")) })
 	defer watchdog.Stop()
-	url := strings.TrimRight(c.base, "/") + c.path + name.Path()
+	url := strings.TrimRight(p.base, "/") + p.path + name.Path()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return &finalError{err}
 	}
 	request.Header.Set("User-Agent", "freshet-delta-worker")
-	if c.token != "" {
-		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(c.token))
+	if p.token != "" {
+		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(p.token))
 	}
-	response, err := c.http.Do(request)
+	response, err := p.http.Do(request)
 	if err != nil {
 		return err
 	}
@@ -214,8 +214,8 @@ func (c *pull) fetch(ctx context.Context, name ostree.ObjectName, file string) (
 	}
 	body := &counted{r: response.Body, moved: func() { watchdog.Reset(fetchStall) }}
 	_, err = ostree.VerifyObject(name, io.TeeReader(body, temp))
-	if c.fetched != nil {
-		c.fetched(body.n)
+	if p.fetched != nil {
+		p.fetched(body.n)
 	}
 	if err = errors.Join(err, temp.Close()); err == nil {
 		err = os.Rename(temp.Name(), file)

@@ -241,7 +241,7 @@ func (h *hub) copyOf() upkeep.Source {
 	}
 	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
 	h.Cleanup(server.Close)
-	source, err := upkeep.NewHTTPSource(server.URL + "/")
+	source, err := upkeep.NewHTTPSource(h.Context(), server.URL+"/")
 	if err != nil {
 		h.Fatal(err)
 	}

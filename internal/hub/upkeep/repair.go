@@ -27,9 +27,9 @@ type Source interface {
 // HTTPSource is a copy of a repository behind a URL.
 type HTTPSource struct{ files *repoweb.FS }
 
-// NewHTTPSource returns the repository at an http or https URL.
-func NewHTTPSource(base string) (*HTTPSource, error) {
-	files, err := repoweb.New(context.Background(), base, "")
+// NewHTTPSource returns the repository at an http or https URL, until ctx ends.
+func NewHTTPSource(ctx context.Context, base string) (*HTTPSource, error) {
+	files, err := repoweb.New(ctx, base, "")
 	return &HTTPSource{files}, err
 }
 

@@ -114,7 +114,7 @@ func (s Session) Check(csrf string) error {
 
 // set gives the browser the cookie (RFC 6265bis).
 func (s *Sessions) set(w http.ResponseWriter, r *http.Request, value string, expires time.Time) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure where there is TLS
 		Name: s.Name, Value: value, Path: s.Path, Expires: expires,
 		HttpOnly: true, Secure: s.Secure || r.TLS != nil, SameSite: http.SameSiteStrictMode,
 	})
