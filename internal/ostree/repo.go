@@ -254,6 +254,16 @@ func (f *File) Close() error {
 	return errors.Join(f.FilezReader.Close(), f.stored.Close())
 }
 
+// StoredSize returns the bytes of the whole object as it is stored, whatever was read
+// of it.
+func (f *File) StoredSize() (int64, error) {
+	info, err := f.stored.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 // OpenFile opens the content of a file object.
 func (r *Repo) OpenFile(c Checksum) (*File, error) {
 	name := ObjectName{c, TypeFile}
@@ -276,12 +286,12 @@ func (r *Repo) StatFile(c Checksum) (info Info, err error) {
 		return Info{}, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	stored, err := f.stored.Stat()
+	stored, err := f.StoredSize()
 	if err != nil {
 		return Info{}, &ObjectError{Name: ObjectName{c, TypeFile}, Err: err}
 	}
 	header := *f.Header()
-	return Info{Stored: stored.Size(), Size: f.Size(), Header: &header}, nil
+	return Info{Stored: stored, Size: f.Size(), Header: &header}, nil
 }
 
 // ReadContent returns the content of a file object, of which there may be at

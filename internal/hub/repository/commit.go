@@ -123,7 +123,7 @@ func (c *committing) ref(index *flatpak.Index, ref, uploaded string) error {
 	if err != nil {
 		return err
 	}
-	sizes := downloadSize{in: c.b.objects}
+	sizes := downloadSize{in: c.b.objects, files: walk.seen}
 	size, err := sizes.of(c.ctx, source.Tree, ostree.Checksum{})
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)

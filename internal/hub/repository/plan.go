@@ -124,7 +124,7 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 	if err := req.checkOld(ref, commit); err != nil {
 		return err
 	}
-	sizes := downloadSize{in: c.in}
+	sizes := downloadSize{in: c.in, files: walk.seen}
 	rewrite := flatpak.Rewrite{
 		Ref:                ref,
 		From:               c.source,

@@ -22,14 +22,14 @@ type reach struct {
 	// place; nil for none.
 	visit func(ostree.ObjectName) error
 
-	seen  map[ostree.ObjectName]struct{}
-	files int // different files and symlinks seen
+	seen  map[ostree.ObjectName]int64 // with the download sizes of files
+	files int                         // different files and symlinks seen
 }
 
 // commit walks over a commit. What is the same in base, which is published and
 // thereby whole, is left out; nil for none.
 func (r *reach) commit(ctx context.Context, sum ostree.Checksum, base *ostree.Commit) (*ostree.Commit, error) {
-	r.seen = map[ostree.ObjectName]struct{}{}
+	r.seen = map[ostree.ObjectName]int64{}
 	if err := r.need(commitName(sum), ""); err != nil {
 		return nil, err
 	}
@@ -54,13 +54,14 @@ func (r *reach) need(name ostree.ObjectName, path string) error {
 	if _, ok := r.seen[name]; ok {
 		return nil
 	}
-	switch err := probe(r.in, name); {
+	size, err := probe(r.in, name)
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &MissingError{Ref: r.ref, Path: path, Name: name}
 	case err != nil:
 		return &DamagedError{Ref: r.ref, Path: path, Name: name, Err: err}
 	}
-	r.seen[name] = struct{}{}
+	r.seen[name] = size
 	if name.Type == ostree.TypeFile {
 		r.files++
 	}

@@ -26,6 +26,7 @@ const (
 // a file counts as often as it occurs, symlinks not at all.
 type downloadSize struct {
 	in    *ostree.Repo
+	files map[ostree.ObjectName]int64 // sizes that are known already; nil for none
 	known map[[2]ostree.Checksum]extent
 	read  int // entries of the folders that were read
 }
@@ -116,6 +117,9 @@ func add(a, b int64) (int64, error) {
 // file returns the stored size of a file, zero for a symlink.
 func (d *downloadSize) file(sum ostree.Checksum) (int64, error) {
 	name := ostree.ObjectName{Checksum: sum, Type: ostree.TypeFile}
+	if size, ok := d.files[name]; ok {
+		return size, nil
+	}
 	size, err := d.in.StoredSize(name)
 	if err != nil || size > maxSymlink {
 		return size, err

@@ -32,7 +32,7 @@ func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostr
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		switch err := probe(b.objects, name); {
+		switch _, err := probe(b.objects, name); {
 		case err == nil:
 			there = append(there, name)
 		case !errors.Is(err, fs.ErrNotExist):
