@@ -4,7 +4,9 @@
 // run in turn, and medians are compared, because machines are noisy; system
 // calls on files are counted in a round of their own, by strace. Then it
 // measures what generating static deltas costs, and how large they are, beside
-// ostree and flatpak.
+// ostree and flatpak; uploads beside the disk and the hash; imports beside
+// flatpak build-commit-from; and what start, publish, incremental check and prune
+// cost in stores of growing size, where the peer is the smallest store.
 //
 // It prints one line a figure:
 //

@@ -16,8 +16,8 @@ import (
 // largest store than in the smallest.
 const goalStoreGrowth = 1.5
 
-// storeRounds is how often each step is measured.
-const storeRounds = 5
+// storeRounds is how often each step is measured, and in a quick run.
+const storeRounds, storeQuickRounds = 5, 2
 
 // storeSettings let a prune find something at once: no former commit stays.
 const storeSettings = `
@@ -184,7 +184,11 @@ func (s *store) withHub(ctx context.Context, do func(*ours) error) error {
 // published and removes what it replaced, several times; medians count.
 func (s *store) rounds(ctx context.Context, f *storeFigures) error {
 	var starts, publishes, checks, prunes []cost
-	for range storeRounds {
+	rounds := storeRounds
+	if s.cfg.quick {
+		rounds = storeQuickRounds
+	}
+	for range rounds {
 		if err := s.withHub(ctx, func(o *ours) error {
 			starts = append(starts, o.started)
 			return nil
@@ -195,7 +199,7 @@ func (s *store) rounds(ctx context.Context, f *storeFigures) error {
 	version := int(time.Now().Unix() - 1_700_000_000) // none that a run before has published
 	changed := filepath.Join(s.dir, "changed")
 	err := s.withHub(ctx, func(o *ours) error {
-		for round := range storeRounds + 1 { // the first one warms up
+		for round := range rounds + 1 { // the first one warms up
 			if err := errors.Join(os.RemoveAll(changed), writeChanged(changed, storeCatalogue(), (round*37)%storeApps, version+round)); err != nil {
 				return err
 			}
