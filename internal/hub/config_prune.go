@@ -8,9 +8,13 @@ import (
 	"freshet/internal/hub/upkeep"
 )
 
-// PruneConfig is a table [hub.repos.NAME.prune]: what a prune keeps. Nothing is
-// pruned unless somebody asks for it. docs/hub-upkeep.md tells more.
+// PruneConfig is a table [hub.repos.NAME.prune]: what a prune keeps, and when it
+// comes. docs/hub-upkeep.md tells more.
 type PruneConfig struct {
+	// Every is how often the hub prunes by itself, at least a minute. One that
+	// somebody asks for counts. Default 0: only when somebody asks for it.
+	Every time.Duration `toml:"every"`
+
 	// Rules say which former commits are kept. The first that matches a ref counts.
 	// Refs that none matches keep 3 commits before the head, and what was published
 	// or removed in the last 30 days; branches of the catalogue 5 and one day.
@@ -35,8 +39,10 @@ type PruneRule struct {
 	Age time.Duration `toml:"age"`
 }
 
-// defaultPruneGrace is the default of PruneConfig.Grace.
-const defaultPruneGrace = 24 * time.Hour
+const (
+	defaultPruneGrace = 24 * time.Hour // of PruneConfig.Grace
+	minPruneEvery     = time.Minute    // of PruneConfig.Every, unless it is 0
+)
 
 // WithDefaults returns c with every setting left zero replaced by its default.
 func (c PruneConfig) WithDefaults() PruneConfig {
@@ -54,6 +60,9 @@ func (c PruneConfig) rules() upkeep.Rules {
 
 func (v *validation) prune(key string, c PruneConfig) {
 	v.notNegative(key+".grace", int64(c.Grace))
+	if c.Every != 0 && c.Every < minPruneEvery {
+		v.problem(key+".every", "%s is too often: at least %s, or 0 for never", c.Every, minPruneEvery)
+	}
 	for i, rule := range c.rules() {
 		if err := rule.Validate(); err != nil {
 			v.problem(fmt.Sprintf("%s.rules[%d]", key, i), "%v", err)

@@ -345,7 +345,7 @@ func (h *runningHub) pushTo(created answer, c content) hubapi.Build {
 func (h *runningHub) wait(path string) hubapi.Job {
 	h.t.Helper()
 	token := h.token(everything())
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		a := h.do(http.MethodGet, path, token, nil)
 		if a.status != http.StatusOK {
 			h.t.Fatalf("job: %d %s", a.status, a.body)
@@ -400,7 +400,7 @@ func (h *runningHub) publishAll(repo string, c content) hubapi.Build {
 // eventually waits until the condition holds.
 func (h *runningHub) eventually(what string, holds func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("never: %s", what)
 		}

@@ -216,6 +216,9 @@ func (s *server) startPublishing(jobs, stop context.Context, group *errgroup.Gro
 	}
 	group.Go(func() error { s.upkeep(stop); return nil })
 	for name := range s.repos {
+		if every := s.cfg.Repos[name].Prune.Every; every > 0 {
+			group.Go(func() error { s.pruneEvery(stop, name, every); return nil })
+		}
 		if s.cfg.Repos[name].ScrubRate > 0 {
 			group.Go(func() error { s.scrub(stop, name); return nil })
 		}
