@@ -74,7 +74,8 @@ func TestEd25519(t *testing.T) {
 	signed(public, files...)
 	// ostree sees them, and the others too.
 	out := peertest.Run(t, "", nil, "ostree", "--repo="+h.opt.Dir, "show", "--print-detached-metadata-key="+ostree.KeyEd25519Signatures, head.String())
-	if bytes.Count(out, []byte("0x")) != ed25519.SignatureSize {
+	// One signature in sixteen ends with a zero, which GVariant shows as text.
+	if asText := bytes.HasPrefix(out, []byte("[b")); !asText && bytes.Count(out, []byte("0x")) != ed25519.SignatureSize {
 		t.Errorf("ostree shows %s", out)
 	}
 	h.check()
