@@ -261,9 +261,13 @@ func TestRights(t *testing.T) {
 		path string
 		form []string
 	}{{"/holds", []string{"repo", "stable", "kind", "hold", "reason", "x"}}, {"/holds/release", []string{"repo", "stable", "id", "1"}}, {"/tokens/revoke", []string{"id", "x", "sure", "yes"}}} {
-		v := w.signIn(limited(func(c *auth.Claims) { c.Prefixes = []string{"org.example"} }))
-		if p := v.post(test.path, test.form...); p.Status != http.StatusForbidden {
-			t.Errorf("%s: %d", test.path, p.Status)
+		for what, limit := range map[string]func(c *auth.Claims){
+			"ids":      func(c *auth.Claims) { c.Prefixes = []string{"org.example"} },
+			"branches": func(c *auth.Claims) { c.PushBranches = []string{"beta"} },
+		} {
+			if p := w.signIn(limited(limit)).post(test.path, test.form...); p.Status != http.StatusForbidden {
+				t.Errorf("%s for a token of some %s: %d", test.path, what, p.Status)
+			}
 		}
 	}
 }

@@ -75,8 +75,8 @@ func (v *visitor) holder(repo string) (*auth.Claims, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !seesAll(claims) || repo != "" && claims.AllowRepo(repo) != nil {
-		return nil, refuse(hubapi.ErrInsufficient, http.StatusForbidden, "holds take a token for all applications of the repository")
+	if !seesAll(claims) || claims.AllowEveryBranch() != nil || repo != "" && claims.AllowRepo(repo) != nil {
+		return nil, refuse(hubapi.ErrInsufficient, http.StatusForbidden, "holds take a token for all applications and branches of the repository")
 	}
 	return claims, nil
 }
