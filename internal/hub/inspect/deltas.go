@@ -54,7 +54,7 @@ func (r *Repository) Deltas(ctx context.Context, refs ...string) ([]Delta, error
 	}
 	for _, ref := range refs {
 		if _, known := heads[ref]; !known {
-			return nil, fmt.Errorf("there is no ref %s: %w", ref, fs.ErrNotExist)
+			return nil, noRef(ref)
 		}
 	}
 	list := deltaList{r: r, refs: refs, heads: map[ostree.Checksum]string{}, listed: map[ostree.DeltaName]bool{}, all: []Delta{}}

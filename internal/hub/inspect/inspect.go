@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 	"time"
 
 	"freshet/internal/flatpak"
@@ -45,7 +46,10 @@ var ErrNoCommit = errors.New("no such commit")
 // head returns the commit of a ref.
 func (r *Repository) head(ref string) (ostree.Checksum, error) {
 	head, err := r.objects.ResolveRef(ref)
-	if err == nil || r.listed || errors.Is(err, ostree.ErrName) {
+	switch {
+	case r.listed && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EISDIR)): // a folder: the beginning of refs
+		return ostree.Checksum{}, noRef(ref)
+	case err == nil || r.listed || errors.Is(err, ostree.ErrName):
 		return head, err
 	}
 	// Not every server has the folder refs.
@@ -58,7 +62,15 @@ func (r *Repository) head(ref string) (ostree.Checksum, error) {
 			return ostree.ParseChecksum(known.Commit)
 		}
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = noRef(ref)
+	}
 	return ostree.Checksum{}, err
+}
+
+// noRef says that a repository has no such ref.
+func noRef(ref string) error {
+	return fmt.Errorf("there is no ref %s: %w", ref, fs.ErrNotExist)
 }
 
 // minAbbreviation is the least of a commit by which it is found.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -355,8 +356,10 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%q is %s, %v", text, got, err)
 		}
 	}
-	if _, err := repo.Resolve("app/org.test.Absent/x86_64/stable", ""); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a ref that is not there: %v", err)
+	for _, absent := range []string{"app/org.test.Absent/x86_64/stable", path.Dir(ref)} {
+		if _, err := repo.Resolve(absent, ""); !errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(err.Error(), "there is no ref "+absent) {
+			t.Errorf("a ref that is not there: %v", err)
+		}
 	}
 	// What is pruned ends the history.
 	if err := os.Remove(filepath.Join(s.dir, filepath.FromSlash(ostree.ObjectName{Checksum: before, Type: ostree.TypeCommit}.Path()))); err != nil {
