@@ -245,21 +245,35 @@ func (s *server) storeDeltaFile(lease *deltas.Lease, file ostree.DeltaFile, cont
 	if file.Part >= 0 {
 		name = strconv.Itoa(file.Part)
 	}
-	temp, err := os.CreateTemp(dir, "upload-")
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, deltas.ErrLeaseLost
-	}
+	// Nothing gets into the folder while it is judged: what is published is what was
+	// verified.
+	var temp *os.File
+	err = lease.Put(func() (err error) {
+		temp, err = os.CreateTemp(dir, "upload-")
+		return err
+	})
 	if err != nil {
-		return 0, err
+		return 0, putError(err)
 	}
 	n, err = io.Copy(temp, &extending{content, lease, time.Now()})
 	if err = errors.Join(err, temp.Chmod(0o644), temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), filepath.Join(dir, name))
+		err = lease.Put(func() error { return os.Rename(temp.Name(), filepath.Join(dir, name)) })
 	}
 	if err != nil {
 		_ = os.Remove(temp.Name()) // and else with the folder
 	}
-	return n, err
+	return n, putError(err)
+}
+
+// putError is what the worker is told when a file is not taken.
+func putError(err error) error {
+	switch {
+	case errors.Is(err, deltas.ErrJudged):
+		return refuse("the delta was handed in")
+	case errors.Is(err, fs.ErrNotExist):
+		return deltas.ErrLeaseLost
+	}
+	return err
 }
 
 // extending extends a lease while something is read.

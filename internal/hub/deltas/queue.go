@@ -50,6 +50,8 @@ var (
 	// ErrLeaseLost tells who holds a lease that it is over: it was not extended in
 	// time, somebody else has the task, or nobody wants it any more.
 	ErrLeaseLost = errors.New("the lease is over")
+	// ErrJudged is what comes too late: the work is being judged.
+	ErrJudged = errors.New("the work was handed in")
 	// errExpired is why a task went back to the queue whose worker was not heard of.
 	errExpired = errors.New("the worker was not heard of in time")
 	// errDied is the same, when the worker was begun anew.
@@ -463,6 +465,21 @@ func (q *Queue) remember(l *Lease, err error) {
 	if excess := len(q.verdicts) - rememberedVerdicts; excess > 0 {
 		q.verdicts = slices.Delete(q.verdicts, 0, excess)
 	}
+}
+
+// Put calls put, which changes the work. It returns what put does, [ErrJudged] when
+// the work is being judged, and [ErrLeaseLost] when the lease is over. No judging
+// begins meanwhile: put is short.
+func (l *Lease) Put(put func() error) error {
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	if l.queue.leases[l.ID] != l {
+		return ErrLeaseLost
+	}
+	if l.judge != nil {
+		return ErrJudged
+	}
+	return put()
 }
 
 // Judged tells whether the work is being judged: nothing of it changes then.

@@ -3,9 +3,11 @@ package upkeep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"freshet/internal/hub/nameset"
 	"freshet/internal/hub/relied"
@@ -44,12 +46,15 @@ func (p *pruner) buildCommits() (map[string][]ostree.Checksum, error) {
 	for _, entry := range entries {
 		dir := filepath.Join(p.opt.Builds, entry.Name())
 		data, err := os.ReadFile(filepath.Join(dir, "config"))
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			continue // no build, or one that comes or goes
+		}
+		if err != nil {
+			return nil, err // who knows what it needs
 		}
 		config, err := keyfile.Parse(data)
 		if err != nil {
-			continue
+			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "config"), err)
 		}
 		if parent, _ := config.Get("core", "parent"); parent != self {
 			continue
@@ -126,6 +131,9 @@ func (w *pinning) object(ctx context.Context, name ostree.ObjectName, depth int)
 		return false, err
 	}
 	below, err := w.below(name)
+	if _, unread := errors.AsType[*fs.PathError](err); unread && !errors.Is(err, fs.ErrNotExist) {
+		return false, err // who knows what it needs
+	}
 	if err != nil {
 		return false, nil //nolint:nilerr // it is still to be uploaded; or nothing that can be published
 	}
