@@ -49,6 +49,8 @@ const (
 	// up to maxPause.
 	minPause = time.Second
 	maxPause = 5 * time.Minute
+	// onceConnects is how long a worker that works once tries to reach the hub.
+	onceConnects = 30 * time.Second
 	// keepMade is how long a delta is kept that the hub has not taken.
 	keepMade = 24 * time.Hour
 )
@@ -57,6 +59,10 @@ const (
 // not nil when the hub refuses the worker, or its folder cannot be used.
 func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	env = env.WithDefaults()
+	cfg.Client = telling(ctx, cfg.Client, env.Log)
+	if cfg.Once {
+		cfg.Client.ConnectFor = onceConnects
+	}
 	w := &worker{cfg: cfg, log: env.Log, metrics: newMetrics(env.Metrics)}
 	unlock, err := w.open(env.HTTP)
 	if err != nil {
@@ -71,6 +77,19 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		group.Go(func() error { return w.work(ctx) })
 	}
 	return group.Wait()
+}
+
+// telling returns the client with a log of what it tries again: a hub that is away,
+// or that was never there, is not met with silence.
+func telling(ctx context.Context, client *hubapi.Client, log *slog.Logger) *hubapi.Client {
+	told, also := *client, client.Retrying
+	told.Retrying = func(r hubapi.Retry) {
+		log.WarnContext(ctx, "the hub does not answer; trying again", slog.Any("error", r.Err), slog.Duration("pause", r.Pause))
+		if also != nil {
+			also(r)
+		}
+	}
+	return &told
 }
 
 // worker is a running worker.
@@ -171,7 +190,7 @@ func (w *worker) work(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // asked to end
-		case err != nil && !hubapi.Retryable(err):
+		case err != nil && (w.cfg.Once || !hubapi.Retryable(err)):
 			return explain(err)
 		case err != nil:
 			w.log.WarnContext(ctx, "the hub has no answer; asking again", slog.Any("error", err))
