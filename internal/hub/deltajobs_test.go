@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -23,10 +24,12 @@ import (
 func (h *runningHub) deltasTo(head string) map[string]bool {
 	h.t.Helper()
 	to := commitOf(h.t, head)
-	a := h.get("/repo/stable/" + ostree.DeltaIndexPath(to))
+	path := "/repo/stable/" + ostree.DeltaIndexPath(to)
+	a := h.get(path)
 	if a.status == http.StatusNotFound {
 		return nil
 	}
+	listed := a.body
 	index, err := ostree.ParseDeltaIndex(a.body)
 	if err != nil {
 		h.t.Fatal(err)
@@ -34,6 +37,9 @@ func (h *runningHub) deltasTo(head string) map[string]bool {
 	found := map[string]bool{}
 	for _, d := range index.Deltas {
 		a := h.get("/repo/stable/" + d.Name.SuperblockPath())
+		if a.status == http.StatusNotFound && !bytes.Equal(h.get(path).body, listed) {
+			return h.deltasTo(head) // it was retired meanwhile
+		}
 		if a.status != http.StatusOK || ostree.ChecksumOf(a.body) != d.Superblock {
 			h.t.Errorf("superblock of %s: %d", d.Name.Hex(), a.status)
 		}
