@@ -37,6 +37,15 @@ type sample struct {
 	fetched map[string]int64 // bytes by path
 }
 
+// taken returns what was fetched since it was last called.
+func (s *sample) taken() map[string]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := s.fetched
+	s.fetched = map[string]int64{}
+	return taken
+}
+
 func newSample(t *testing.T) *sample {
 	t.Helper()
 	peertest.Require(t, "flatpak", "ostree")
@@ -282,7 +291,7 @@ func TestUpdateCost(t *testing.T) {
 	s.run("ostree", "init", "--repo="+client, "--mode=bare-user")
 	s.run("ostree", "remote", "add", "--repo="+client, "--no-gpg-verify", "origin", s.url)
 	pull := func(commit ostree.Checksum) {
-		clear(s.fetched)
+		s.taken()
 		s.run("ostree", "pull", "--repo="+client, "--disable-static-deltas", "--depth=0", "origin", ref+"@"+commit.String())
 	}
 	for _, step := range []struct{ from, to ostree.Checksum }{{ostree.Checksum{}, before}, {before, after}} {
@@ -292,7 +301,7 @@ func TestUpdateCost(t *testing.T) {
 		}
 		pull(step.to)
 		var got inspect.Update
-		for path, size := range s.fetched {
+		for path, size := range s.taken() {
 			if strings.HasPrefix(path, "objects/") && !strings.HasSuffix(path, ".commitmeta") {
 				got.Objects++
 				got.Bytes += size
