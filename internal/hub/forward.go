@@ -112,6 +112,7 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, to *leader) err
 	}
 	var failed error
 	proxy := httputil.ReverseProxy{
+		Transport: s.fleet.direct,
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
 			p.SetXForwarded()

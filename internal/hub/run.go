@@ -58,7 +58,7 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 	}
 	env.Metrics.MustRegister(queueGauges(&s.deltas)...)
 	if cfg.isShared() {
-		s.fleet.metrics = newFleetMetrics(env.Metrics)
+		s.fleet.metrics, s.fleet.direct = newFleetMetrics(env.Metrics), newDirect()
 	}
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()

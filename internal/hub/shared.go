@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -37,6 +39,18 @@ type fleet struct {
 	// treesOpen is set while the trees can be used.
 	treesOpen atomic.Bool
 	metrics   *fleetMetrics
+	// direct is the way to the leader. No proxy is on it: what is passed on has the
+	// tokens of clients.
+	direct *http.Transport
+}
+
+// newDirect returns the way to leaders.
+func newDirect() *http.Transport {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     time.Minute,
+	}
 }
 
 type leader struct {
