@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -92,13 +94,27 @@ func (r *repositoryFlags) open(cmd *cobra.Command, repo string) (*inspect.Reposi
 
 func (r *repositoryFlags) openAt(cmd *cobra.Command, at place) (*inspect.Repository, error) {
 	if at.dir != "" {
-		return inspect.Open(os.DirFS(at.dir))
+		return openFolder(at.dir)
 	}
 	files, err := r.web(cmd, at.url)
 	if err != nil {
 		return nil, err
 	}
 	return inspect.Open(files)
+}
+
+// openFolder opens the repository in a folder. Where there is none, the error says what
+// could have been meant.
+func openFolder(dir string) (*inspect.Repository, error) {
+	opened, err := inspect.Open(os.DirFS(dir))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return opened, err
+	}
+	if _, statErr := os.Stat(dir); statErr == nil {
+		return nil, fmt.Errorf("this folder is no OSTree repository: %w", err)
+	}
+	return nil, errors.New("there is no such folder. A repository of a hub is named by its name with --hub URL (or $FRESHET_HUB) or --dir FOLDER, " +
+		"another one by its folder or its URL")
 }
 
 // web opens the files behind a URL, with the token if one is given.

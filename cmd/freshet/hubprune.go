@@ -24,7 +24,7 @@ It costs what was published and removed since the last prune; the first one, and
 --full, look at the whole repository. Commits that are gone cannot be rolled back
 to. --dry-run tells what would go, without the grace.
 
-The token needs the scope "tokenmanagement", and "jobs" to see the job.`,
+The token needs the scope "tokenmanagement", of whatever sub and repository.`,
 		Example: `  freshet hub prune stable --dry-run --hub https://hub.example.org --token-file token
   freshet hub prune stable --json | jq .results`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -34,7 +34,7 @@ The token needs the scope "tokenmanagement", and "jobs" to see the job.`,
 			})
 		},
 	}
-	c.register(cmd, `"tokenmanagement" and "jobs"`)
+	c.register(cmd, `"tokenmanagement"`)
 	f := cmd.Flags()
 	f.BoolVar(&request.DryRun, "dry-run", false, "tell what would be removed")
 	f.BoolVar(&request.Full, "full", false, "look for objects that nothing ever needed, too")

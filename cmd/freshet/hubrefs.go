@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"freshet/internal/glob"
 	"freshet/internal/hub/inspect"
 	"freshet/internal/ostree"
 )
@@ -23,17 +23,12 @@ func newHubRefsCommand() *cobra.Command {
 		Short: "Show the refs of a repository, with sizes",
 		Long: `Refs lists the refs of a repository: the commit that each points at, when that was
 made, what it takes on a user's disk and to download, and what is special about it.
-PATTERN chooses among them: "*" stands for anything but a slash, and an id for all
-refs of it.` + repositoryHelp,
+PATTERN chooses among them: "*" stands for any characters, slashes too, and an id
+for all refs of it. Quote it, or the shell takes it for files.` + repositoryHelp,
 		Example: `  freshet hub refs stable --dir /srv/hub
   freshet hub refs https://dl.example.org/repo/stable org.example.App
   freshet hub refs ./repo 'app/*/x86_64/*' --json | jq '.[] | select(."end-of-life") | .ref'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			for _, pattern := range args[1:] {
-				if _, err := path.Match(pattern, ""); err != nil {
-					return usageError(cmd, "%q is no pattern", pattern)
-				}
-			}
 			repo, err := from.open(cmd, args[0])
 			if err != nil {
 				return err
@@ -42,7 +37,11 @@ refs of it.` + repositoryHelp,
 			if err != nil {
 				return err
 			}
+			all := len(refs)
 			refs = slices.DeleteFunc(refs, func(ref inspect.Ref) bool { return !matchRef(ref.Ref, args[1:]) })
+			if len(refs) == 0 {
+				sayNone(cmd.ErrOrStderr(), all, args[1:])
+			}
 			return from.answer(cmd, refs, func(w io.Writer) error { return printRefs(w, refs) })
 		},
 	}
@@ -50,17 +49,20 @@ refs of it.` + repositoryHelp,
 	return cmd
 }
 
-// matchRef tells whether one of the patterns, if there are any, chooses a ref.
+// matchRef tells whether one of the patterns, if there are any, chooses a ref, by
+// its whole or by its id.
 func matchRef(ref string, patterns []string) bool {
 	elements := strings.Split(ref, "/")
-	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(pattern string) bool {
-		whole, _ := path.Match(pattern, ref) // was checked
-		id := false
-		if len(elements) == 4 {
-			id, _ = path.Match(pattern, elements[1])
-		}
-		return whole || id
-	})
+	return len(patterns) == 0 || glob.MatchAny(patterns, ref) || len(elements) == 4 && glob.MatchAny(patterns, elements[1])
+}
+
+// sayNone says why a list of refs is empty.
+func sayNone(out io.Writer, all int, patterns []string) {
+	if all == 0 {
+		_, _ = fmt.Fprintln(out, "the repository has no refs") // nobody reads it, then
+		return
+	}
+	_, _ = fmt.Fprintf(out, "none of %d refs matches %s\n", all, strings.Join(patterns, " or "))
 }
 
 func printRefs(out io.Writer, refs []inspect.Ref) error {

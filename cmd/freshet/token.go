@@ -158,7 +158,7 @@ func (t *tokenFlags) register(cmd *cobra.Command) {
 	f.StringSliceVar(&t.claims.Prefixes, "prefix", nil, "ids it allows, org.a allows org.a and org.a.* (repeatable); default: all")
 	f.StringSliceVar(&t.claims.Apps, "app", nil, "exact ids it allows (repeatable)")
 	f.StringSliceVar(&t.claims.Repos, "repo", []string{""}, "repositories and trees it allows (repeatable); default: all")
-	f.StringSliceVar(&t.claims.PushBranches, "push-branch", nil, "branches it may upload and publish, \"*\" for anything but a slash (repeatable); default: all")
+	f.StringSliceVar(&t.claims.PushBranches, "push-branch", nil, "branches it may upload and publish, \"*\" for any characters (repeatable); default: all")
 	f.StringSliceVar(&t.claims.Branches, "branch", []string{"stable"}, "carried in the token, not enforced")
 	f.StringVar(&t.claims.TokenType, "token-type", "app", "carried in the token, not enforced")
 	f.StringVar(&t.claims.ID, "jti", "", "id by which the token can be revoked (default: a random one)")

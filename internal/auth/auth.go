@@ -23,10 +23,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"freshet/internal/glob"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -215,7 +216,7 @@ type Claims struct {
 	Repos []string `json:"repos"`
 	// PushBranches limit the refs of applications and runtimes that are uploaded,
 	// published and taken back to branches that match one of these patterns, of
-	// [path.Match]. nil is no limit, an empty list is no branch. flat-manager does
+	// [glob.Match]. nil is no limit, an empty list is no branch. flat-manager does
 	// not know it.
 	PushBranches []string `json:"push_branches,omitzero"`
 	// Branches and TokenType are carried for older programs and grant or
@@ -276,10 +277,8 @@ func (c *Claims) AllowBranch(branch string) error {
 	if c.AllowEveryBranch() == nil {
 		return nil
 	}
-	for _, pattern := range c.PushBranches {
-		if matched, err := path.Match(pattern, branch); err == nil && matched {
-			return nil
-		}
+	if glob.MatchAny(c.PushBranches, branch) {
+		return nil
 	}
 	return insufficient("Branch %s not matching push_branches in token", branch)
 }

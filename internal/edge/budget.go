@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"freshet/internal/pause"
 )
 
 // budget paces what is fetched for one order. Safe for concurrent use.
@@ -64,11 +66,7 @@ func (p *pacedBody) Read(buf []byte) (int, error) {
 	}
 	n, err := p.ReadCloser.Read(buf)
 	for wait := p.b.spend(n, time.Now()); wait > 0 && !p.f.isWanted(); wait -= maxPause {
-		timer := time.NewTimer(min(wait, maxPause))
-		select {
-		case <-timer.C:
-		case <-p.f.ctx.Done():
-			timer.Stop()
+		if !pause.For(p.f.ctx, min(wait, maxPause)) {
 			return n, err // the next read tells
 		}
 	}

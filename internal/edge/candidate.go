@@ -16,6 +16,7 @@ import (
 	"freshet/internal/edge/roots"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/layout"
+	"freshet/internal/pause"
 )
 
 // candidate is the fetch of the root files of a set. If they belong together,
@@ -143,7 +144,7 @@ func (t *candidate) fetchUntilWhole() error {
 		if !errors.Is(err, roots.ErrMismatch) || errors.Is(err, roots.ErrUnreadable) && round > 0 || time.Since(t.begun)+wait > patience {
 			return err
 		}
-		pause(t.e.ctx, wait)
+		pause.For(t.e.ctx, wait)
 	}
 }
 

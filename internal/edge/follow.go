@@ -14,6 +14,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/durable"
+	"freshet/internal/pause"
 )
 
 const (
@@ -55,14 +56,14 @@ func (e *Edge) followSite(ctx context.Context, s *site) error {
 			log.WarnContext(ctx, "event log begins anew: everything changeable is stale", slog.Any("error", err))
 			if err := e.restart(s, void.Now); err != nil {
 				log.ErrorContext(ctx, "cursor not kept", slog.Any("error", err))
-				pause(ctx, retryAfter)
+				pause.For(ctx, retryAfter)
 			}
 		case errors.Is(err, hubapi.ErrNoEventLog):
 			e.setNews(ctx, s, newsNone, log)
 			if s.follow == followOn {
 				log.WarnContext(ctx, "origin has no event log", slog.Any("error", err))
 			}
-			pause(ctx, recheckAfter)
+			pause.For(ctx, recheckAfter)
 		default:
 			// A hub that starts at the same moment is no reason for a warning.
 			level, wait := slog.LevelWarn, retryAfter
@@ -71,7 +72,7 @@ func (e *Edge) followSite(ctx context.Context, s *site) error {
 			}
 			e.setNews(ctx, s, newsAway, log)
 			log.Log(ctx, level, "event log not followed", slog.Any("error", err))
-			pause(ctx, wait)
+			pause.For(ctx, wait)
 		}
 		first = false
 	}
@@ -235,13 +236,4 @@ func (e *Edge) writeCursor(s *site, cursor hubapi.Cursor) error {
 		return fmt.Errorf("write cursor: %w", err)
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path"
 	"strings"
 	"sync"
 	"time"
@@ -16,24 +15,20 @@ import (
 
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/roots"
+	"freshet/internal/glob"
 	"freshet/internal/ostree"
 )
 
 // prefill says what is fetched of a publish before it is shown.
 type prefill struct {
-	refs   []string      // patterns as those of [path.Match]
+	refs   []string      // patterns of [glob.Match]
 	rate   int64         // bytes per second, 0: no limit
 	within time.Duration // how long a publish is held back for it
 }
 
 // wants reports whether the ref is one of those.
 func (p *prefill) wants(ref string) bool {
-	for _, pattern := range p.refs {
-		if ok, err := path.Match(pattern, ref); ok && err == nil {
-			return true
-		}
-	}
-	return false
+	return glob.MatchAny(p.refs, ref)
 }
 
 // update is what became of a ref.

@@ -42,7 +42,7 @@ type DeltasConfig struct {
 // DeltaRule is a table [[hub.repos.NAME.deltas.rules]].
 type DeltaRule struct {
 	// ID are patterns for the ids of applications and runtimes, in which "*" stands
-	// for one or more characters ("*.Locale", "org.example.*"). Default: all.
+	// for any characters ("*.Locale", "org.example.*"). Default: all.
 	ID []string `toml:"id"`
 
 	// Arch are patterns for architectures. Default: all.

@@ -53,7 +53,8 @@ type TrustedPublisher struct {
 	// Apps are exact ids that may be published.
 	Apps []string `toml:"apps"`
 
-	// Branches are patterns of the branches that may be published ("stable", "beta-*").
+	// Branches are patterns of the branches that may be published ("stable", "beta-*");
+	// "*" stands for any characters.
 	// Default: all.
 	Branches []string `toml:"branches"`
 
@@ -194,7 +195,9 @@ func (v *validation) granted(key string, p TrustedPublisher, repos map[string]Re
 		}
 	}
 	for i, branch := range p.Branches {
-		v.pattern(fmt.Sprintf("%s.branches[%d]", key, i), branch)
+		if branch == "" {
+			v.problem(fmt.Sprintf("%s.branches[%d]", key, i), `is empty: want a pattern of branches like "beta-*"`)
+		}
 	}
 }
 

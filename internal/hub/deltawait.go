@@ -12,6 +12,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/flatpak"
+	"freshet/internal/glob"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/deltas"
 	"freshet/internal/hub/repository"
@@ -45,7 +46,7 @@ func (s *server) deltasFirst(ctx context.Context, build hubapi.Build) ([]catalog
 func (m *deltaMaker) waits(ref string) bool {
 	parsed, err := flatpak.ParseRef(ref)
 	return err == nil && m.rules.Depth(ref) > 0 &&
-		slices.ContainsFunc(m.waitFor, func(pattern string) bool { return deltas.Match(pattern, parsed.ID) })
+		glob.MatchAny(m.waitFor, parsed.ID)
 }
 
 // makeBuildDeltas makes the deltas for which the publish of a build waits. When some

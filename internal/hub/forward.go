@@ -16,6 +16,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/durable"
 	"freshet/internal/hub/tree"
+	"freshet/internal/pause"
 )
 
 const (
@@ -67,7 +68,7 @@ func (s *server) startAlone(ctx context.Context) (done func(), err error) {
 		if !errors.Is(err, durable.ErrInUse) {
 			return nil, fmt.Errorf("wait for other hubs to start: %w", err)
 		}
-		if !waitFor(ctx, startPoll) {
+		if !pause.For(ctx, startPoll) {
 			return nil, context.Cause(ctx)
 		}
 	}

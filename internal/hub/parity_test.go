@@ -71,12 +71,19 @@ func TestPruneRoute(t *testing.T) {
 	if job := decode[hubapi.Job](t, a); a.status != 200 || job.Kind != hubapi.JobPrune || a.header.Get("Location") != "" {
 		t.Errorf("%d %+v Location %q", a.status, job, a.header.Get("Location"))
 	}
+	// Who may ask for a prune may see it through, and no other job.
+	if a := h.do(http.MethodGet, hubapi.JobPath(1), h.token(manager), nil); a.status != 200 || decode[hubapi.Job](t, a).Kind != hubapi.JobPrune {
+		t.Errorf("who asked for it sees %d %s", a.status, a.body)
+	}
 	h.json(http.MethodPost, "/api/v1/prune", h.token(manager), map[string]any{"repo": "none"}).problem(t, 404, hubapi.ErrNotFound)
 	builder := everything()
 	builder.Scope = []auth.Scope{auth.ScopeBuild}
 	h.json(http.MethodPost, "/api/v1/prune", h.token(builder), map[string]any{"repo": "stable"}).problem(t, 403, hubapi.ErrInsufficient)
 	// A publish goes on beside it.
 	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
+	h.do(http.MethodGet, hubapi.JobPath(2), h.token(manager), nil).problem(t, 403, hubapi.ErrInsufficient)
+	h.do(http.MethodGet, hubapi.JobPath(99), h.token(manager), nil).problem(t, 404, hubapi.ErrNotFound)
+	h.do(http.MethodGet, hubapi.JobPath(99), h.token(builder), nil).problem(t, 403, hubapi.ErrInsufficient)
 	for _, request := range []hubapi.PruneRequest{{Repo: "stable", DryRun: true}, {Repo: "stable", Full: true}} {
 		a := h.json(http.MethodPost, "/api/v1/prune", h.token(manager), request)
 		if job := h.wait(hubapi.JobPath(decode[hubapi.Job](t, a).ID)); job.Status != hubapi.JobEnded || job.Results == nil || !strings.Contains(*job.Results, `"commits":0`) {

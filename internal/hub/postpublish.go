@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"freshet/internal/pause"
 )
 
 const (
@@ -52,16 +54,12 @@ func (s *server) tell(ctx, stop context.Context, t *teller) {
 			return
 		case <-t.due:
 		}
-		pause := minTellPause
+		wait := minTellPause
 		for attempt := 1; !s.tellOnce(ctx, t.repo, attempt) && attempt < maxTellAttempts; attempt++ {
-			timer := time.NewTimer(pause)
-			select {
-			case <-stop.Done():
-				timer.Stop()
+			if !pause.For(stop, wait) {
 				return
-			case <-timer.C:
 			}
-			pause = min(2*pause, maxTellPause)
+			wait = min(2*wait, maxTellPause)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/pause"
 )
 
 // pruneLook is how long at least until it is looked again whether a prune is due.
@@ -27,12 +28,8 @@ func (s *server) pruneEvery(stop context.Context, repo string, every time.Durati
 		if err != nil && stop.Err() == nil {
 			s.log.WarnContext(stop, "cannot queue a prune", slog.String("repo", repo), slog.Any("error", err))
 		}
-		look := time.NewTimer(max(wait, pruneLook))
-		select {
-		case <-stop.Done():
-			look.Stop()
+		if !pause.For(stop, max(wait, pruneLook)) {
 			return
-		case <-look.C:
 		}
 	}
 }

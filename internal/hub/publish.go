@@ -15,6 +15,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/repository"
+	"freshet/internal/pause"
 )
 
 const (
@@ -200,7 +201,7 @@ func (p *publish) record(ctx context.Context, result repository.Result, claimed 
 			return err
 		}
 		p.server.log.ErrorContext(ctx, "cannot record a publish", slog.String("repo", p.repo), slog.Any("error", err))
-		if !p.pause(recordPause) {
+		if !pause.For(p.stopping, recordPause) {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/repository"
+	"freshet/internal/pause"
 )
 
 // reign is the time in which this hub publishes for those that share its directory.
@@ -155,7 +156,7 @@ func (r *reign) holdTrees(stop context.Context) {
 		}
 		_ = open.close() // what was opened before the error
 		open = nil
-		if !waitFor(stop, time.Second) {
+		if !pause.For(stop, time.Second) {
 			return
 		}
 	}
@@ -164,17 +165,6 @@ func (r *reign) holdTrees(stop context.Context) {
 	r.fleet.treesOpen.Store(false)
 	if err := open.close(); err != nil {
 		r.log.WarnContext(stop, "close trees", slog.Any("error", err))
-	}
-}
-
-func waitFor(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/hub/upkeep"
+	"freshet/internal/pause"
 )
 
 // scrubPause is the time after which a scrub goes on that could not read.
@@ -76,7 +77,7 @@ func (s *server) scrub(stop context.Context, repo string) {
 		if err := upkeep.Scrub(stop, s.repoDir(repo), opt); stop.Err() == nil {
 			log.ErrorContext(stop, "the scrub of a repository pauses", slog.Any("error", err))
 		}
-		if !s.pause(scrubPause) {
+		if !pause.For(s.stopping, scrubPause) {
 			return
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 )
 
 const (
@@ -96,7 +97,7 @@ func (s *server) share(jobs, stop context.Context) {
 				q.hold(waitsForDatabase, err)
 			}
 		}
-		s.pause(beatPause)
+		pause.For(s.stopping, beatPause)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/repository"
+	"freshet/internal/pause"
 )
 
 const (
@@ -133,21 +134,9 @@ func (s *server) insist(ctx context.Context, job *catalog.Job, write func() erro
 			return err
 		}
 		s.log.ErrorContext(ctx, "cannot record what became of a job; trying again", slog.Int64("job", job.ID), slog.Any("error", err))
-		if !s.pause(recordPause) {
+		if !pause.For(s.stopping, recordPause) {
 			return err
 		}
-	}
-}
-
-// pause waits, and reports whether the hub goes on.
-func (s *server) pause(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-s.stopping.Done():
-		return false
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"freshet/api/hubapi"
+	"freshet/internal/pause"
 )
 
 const (
@@ -19,23 +20,19 @@ const (
 // poll calls ask, with growing pauses, until it reports done or an error.
 // Moved makes the pauses short again.
 func poll(ctx context.Context, ask func() (done, moved bool, err error)) error {
-	pause := firstPoll
+	wait := firstPoll
 	for {
 		done, moved, err := ask()
 		if done || err != nil {
 			return err
 		}
 		if moved {
-			pause = firstPoll
+			wait = firstPoll
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !pause.For(ctx, wait) {
 			return context.Cause(ctx)
 		}
-		pause = min(pause*3/2, lastPoll)
+		wait = min(wait*3/2, lastPoll)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"freshet/internal/pause"
+
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -72,7 +74,7 @@ func (db *DB) Write(ctx context.Context, fn func(tx *Tx) error) error {
 	var err error
 	for attempt := range maxAttempts {
 		if attempt > 0 {
-			if !sleep(ctx, backoff(attempt)) {
+			if !pause.For(ctx, backoff(attempt)) {
 				break
 			}
 		}
@@ -139,17 +141,6 @@ func (db *DB) retryable(err error) bool {
 func backoff(attempt int) time.Duration {
 	limit := 5 * time.Millisecond << attempt
 	return limit/2 + rand.N(limit)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // NoRows tells whether err says that a row was not found.

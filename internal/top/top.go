@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"freshet/internal/pause"
+
 	tea "charm.land/bubbletea/v2"
 )
 
@@ -55,9 +57,7 @@ func Once(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-time.After(o.Every):
-	case <-ctx.Done():
+	if !pause.For(ctx, o.Every) {
 		return context.Cause(ctx)
 	}
 	now, err := scrape(ctx, o.Client, o.Admin)

@@ -12,42 +12,6 @@ import (
 	"freshet/internal/ostree"
 )
 
-func TestMatch(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		pattern, s string
-		want       bool
-	}{
-		{"*", "x", true},
-		{"*", "", false},
-		{"", "", true},
-		{"a", "a", true},
-		{"a", "ab", false},
-		{"a", "", false},
-		{"*.Locale", "org.x.Locale", true},
-		{"*.Locale", ".Locale", false},
-		{"*.Locale", "org.x.Locale.y", false},
-		{"org.*", "org.", false},
-		{"org.*", "org.x", true},
-		{"org.*.y", "org.x.y", true},
-		{"org.*.y", "org..y", false},
-		{"a*b*c", "axbxc", true},
-		{"a*b*c", "abbbc", true},
-		{"a*b*c", "abc", false},
-		{"a**c", "axyc", true},
-		{"a**c", "axc", false},
-		{"*a*", "bab", true},
-		{"*a*", "a", false},
-		{"*a*", "aaa", true},
-		{"*ab", "aab", true},
-		{"*ab", "abab", true},
-	} {
-		if got := deltas.Match(c.pattern, c.s); got != c.want {
-			t.Errorf("%q matches %q: %v", c.pattern, c.s, got)
-		}
-	}
-}
-
 func TestDepth(t *testing.T) {
 	t.Parallel()
 	rules := deltas.Rules{Appstream: 5, Refs: []deltas.Rule{

@@ -2,6 +2,8 @@ package deltas
 
 import (
 	"strings"
+
+	"freshet/internal/glob"
 )
 
 // DefaultAppstreamDepth is how many deltas lead to an appstream2 branch, unless
@@ -20,7 +22,7 @@ type Rules struct {
 
 // Rule gives a depth to refs.
 type Rule struct {
-	// ID and Arch are patterns; one of each must match the id and the
+	// ID and Arch are patterns of [glob.Match]; one of each must match the id and the
 	// architecture of the ref. None of a kind match all.
 	ID, Arch []string
 	// Depth is how many deltas lead to the head: one from nothing, one from the
@@ -34,7 +36,7 @@ func (r Rules) Depth(ref string) int {
 	switch {
 	case len(part) == 4 && (part[0] == "app" || part[0] == "runtime"):
 		for _, rule := range r.Refs {
-			if matchesAny(rule.ID, part[1]) && matchesAny(rule.Arch, part[2]) {
+			if matches(rule.ID, part[1]) && matches(rule.Arch, part[2]) {
 				return rule.Depth
 			}
 		}
@@ -46,40 +48,7 @@ func (r Rules) Depth(ref string) int {
 	return 0
 }
 
-func matchesAny(patterns []string, s string) bool {
-	if len(patterns) == 0 {
-		return true
-	}
-	for _, p := range patterns {
-		if Match(p, s) {
-			return true
-		}
-	}
-	return false
-}
-
-// Match tells whether a pattern matches all of s: "*" stands for one or more
-// characters of any kind, as in flat-manager, and everything else for itself.
-func Match(pattern, s string) bool {
-	begin, rest, star := strings.Cut(pattern, "*")
-	s, ok := strings.CutPrefix(s, begin)
-	if !ok || !star {
-		return ok && s == ""
-	}
-	for {
-		var next string
-		next, rest, star = strings.Cut(rest, "*")
-		if !star {
-			return len(s) > len(next) && strings.HasSuffix(s, next)
-		}
-		// The earliest place leaves most for what follows.
-		if len(s) == 0 {
-			return false
-		}
-		at := strings.Index(s[1:], next)
-		if at < 0 {
-			return false
-		}
-		s = s[1+at+len(next):]
-	}
+// matches tells whether s is one that the patterns choose; without patterns all are.
+func matches(patterns []string, s string) bool {
+	return len(patterns) == 0 || glob.MatchAny(patterns, s)
 }

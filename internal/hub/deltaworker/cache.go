@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 )
 
 const (
@@ -166,7 +167,7 @@ func (p *pull) one(ctx context.Context, name ostree.ObjectName) error {
 		if _, final := errors.AsType[*finalError](err); err == nil || final || ctx.Err() != nil || try == fetchTries {
 			return err
 		}
-		if !pause(ctx, time.Duration(try*try)*time.Second/4) {
+		if !pause.For(ctx, time.Duration(try*try)*time.Second/4) {
 			return context.Cause(ctx)
 		}
 	}
@@ -298,16 +299,4 @@ func (c *cache) shrink() error {
 		total -= o.size
 	}
 	return nil
-}
-
-// pause waits, and tells whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/hub/deltas"
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 )
 
 const (
@@ -99,7 +100,7 @@ func (t *task) keep(ctx context.Context, cancel context.CancelCauseFunc) {
 	client := *t.cfg.Client
 	client.RetryFor = -1 // the next time is soon
 	expires := time.Duration(max(3, t.lease.Expires)) * time.Second
-	for pause(ctx, expires/3) {
+	for pause.For(ctx, expires/3) {
 		extended, err := client.ExtendDelta(ctx, t.lease.Lease, hubapi.DeltaProgress{Step: *t.step.Load()})
 		if e, ok := errors.AsType[*hubapi.Error](err); ok && e.Kind == hubapi.ErrNotFound && !foreign(err) {
 			cancel(errLost)

@@ -20,6 +20,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/durable"
 	"freshet/internal/hub/deltas"
+	"freshet/internal/pause"
 	"freshet/internal/role"
 )
 
@@ -204,7 +205,7 @@ func (w *worker) work(ctx context.Context) error {
 				continue
 			}
 		}
-		pause(ctx, w.failed())
+		pause.For(ctx, w.failed())
 	}
 	return nil
 }

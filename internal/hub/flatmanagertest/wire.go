@@ -22,6 +22,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"freshet/internal/pause"
 )
 
 // Dialect is a client that is played.
@@ -276,12 +278,8 @@ func (s *session) do(ctx context.Context, req request) (reply, error) {
 
 // sleep waits for so many of the clients' seconds.
 func (s *session) sleep(ctx context.Context, seconds int) error {
-	t := time.NewTimer(time.Duration(seconds) * s.opts.Second)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+	if !pause.For(ctx, time.Duration(seconds)*s.opts.Second) {
 		return context.Cause(ctx)
 	}
+	return nil
 }

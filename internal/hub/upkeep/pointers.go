@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 )
 
 const (
@@ -44,10 +45,8 @@ func (c *checker) checkPointers(ctx context.Context) error {
 			break
 		}
 		last = problems
-		select {
-		case <-ctx.Done():
+		if !pause.For(ctx, lookPause) {
 			return context.Cause(ctx)
-		case <-time.After(lookPause):
 		}
 	}
 	for _, p := range last {

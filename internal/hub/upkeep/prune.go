@@ -12,6 +12,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 	"freshet/internal/sqldb"
 )
 
@@ -137,10 +138,8 @@ func (p *pruner) sweep(ctx context.Context) error {
 		if !more {
 			break
 		}
-		select {
-		case <-ctx.Done():
+		if !pause.For(ctx, batchPause) {
 			return context.Cause(ctx)
-		case <-time.After(batchPause):
 		}
 	}
 	p.printf("%d objects removed, %d bytes", p.result.Removed, p.result.Bytes)

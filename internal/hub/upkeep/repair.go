@@ -14,6 +14,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 	"freshet/internal/repoweb"
 )
 
@@ -141,10 +142,8 @@ func (r *repairer) file(ctx context.Context, file string, verify func(io.Reader)
 		if attempt == fetchAttempts-1 {
 			break
 		}
-		select {
-		case <-ctx.Done():
+		if !pause.For(ctx, fetchPause<<attempt) {
 			return context.Cause(ctx)
-		case <-time.After(fetchPause << attempt):
 		}
 	}
 	r.rest = min(max(2*r.rest, minRest), maxRest)

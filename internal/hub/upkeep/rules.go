@@ -2,13 +2,14 @@ package upkeep
 
 import (
 	"fmt"
-	"strings"
 	"time"
+
+	"freshet/internal/glob"
 )
 
 // Rule says which former commits of refs are kept. The heads always are.
 type Rule struct {
-	// Ref is a pattern of refs, in which each "*" stands for any characters.
+	// Ref is a pattern of refs, of [glob.Match].
 	Ref string
 	// Depth is how many commits before the head are kept.
 	Depth int
@@ -45,26 +46,10 @@ func (r Rule) Validate() error {
 func (rules Rules) of(ref string) Rule {
 	for _, all := range []Rules{rules, DefaultRules()} {
 		for _, rule := range all {
-			if matches(rule.Ref, ref) {
+			if glob.Match(rule.Ref, ref) {
 				return rule
 			}
 		}
 	}
 	return Rule{} // the last of the defaults matches all
-}
-
-// matches tells whether a pattern matches a ref.
-func matches(pattern, ref string) bool {
-	parts := strings.Split(pattern, "*")
-	rest, ok := strings.CutPrefix(ref, parts[0])
-	if !ok || len(parts) == 1 {
-		return ok && rest == ""
-	}
-	last := len(parts) - 1
-	for _, part := range parts[1:last] {
-		if _, rest, ok = strings.Cut(rest, part); !ok {
-			return false
-		}
-	}
-	return strings.HasSuffix(rest, parts[last])
 }

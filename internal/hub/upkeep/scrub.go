@@ -14,6 +14,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/hub/nameset"
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 )
 
 // ScrubOptions say how fast a repository is read, and what is done about damage.
@@ -174,10 +175,8 @@ func (s *scrubber) pay(ctx context.Context, bytes int64) error {
 		s.paid = now
 	}
 	s.paid = s.paid.Add(time.Duration(float64(bytes) / float64(s.opt.Rate) * float64(time.Second)))
-	select {
-	case <-ctx.Done():
+	if !pause.For(ctx, time.Until(s.paid)) {
 		return context.Cause(ctx)
-	case <-time.After(time.Until(s.paid)):
-		return nil
 	}
+	return nil
 }
