@@ -108,11 +108,12 @@ func (s *Store) await() {
 	if s.opts.Returned != nil {
 		s.opts.Returned()
 	}
+	// Who is told that all is well finds what is there.
 	s.health.mu.Lock()
+	s.away.hidden.Store(false)
 	s.health.err = nil
 	s.health.mu.Unlock()
 	s.work()
-	s.away.hidden.Store(false)
 	s.opts.Log.Info("store can be used", slog.Int("entries", s.index.Len()))
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,7 +54,9 @@ func TestOpenOnReadOnlyDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-returned
-		eventually(t, "the store works", func() bool { return s.Alert() == nil && s.Sync() == nil })
+		for s.Err() != nil { // from the very moment it is nil
+			runtime.Gosched()
+		}
 		for n := range 20 {
 			e := s.Get(idOf(n))
 			switch banned := strings.HasPrefix(metaOf(n).Path, metaOf(1).Path); {
@@ -63,6 +66,7 @@ func TestOpenOnReadOnlyDisk(t *testing.T) {
 				t.Errorf("entry %d is lost", n)
 			}
 		}
+		eventually(t, "the store works", func() bool { return s.Alert() == nil && s.Sync() == nil })
 		eventually(t, "it takes an entry", func() bool { put(t, s, 100, "new"); return s.Get(idOf(100)) != nil })
 		if err := s.Close(); err != nil {
 			t.Error(err)

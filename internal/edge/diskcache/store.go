@@ -97,7 +97,7 @@ type counts struct{ evicted, damaged, refused atomic.Int64 }
 //
 // A folder that the disk does not let it use is no error: the store is empty and
 // cannot be written, [Store.Err] says why, and it is loaded as soon as that
-// works.
+// works. Once Err is nil, everything is found.
 func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if opts.Size <= 0 {
 		return nil, fmt.Errorf("store %s: size must be positive", dir)
