@@ -21,25 +21,26 @@ type asking struct {
 	begun     time.Time
 	firstByte time.Duration // to the header of the answer, connecting and all tries included; 0: none came
 	total     atomic.Int64  // to the end of the body, or the failure; 0: not yet
-	line      *turns.Line   // where it has its turn until then
+	line      *turns.Line   // where it has its turn until then; nil if it has none
 	source    netip.Prefix
 }
 
 // ask asks the site's origin on behalf of a call, as soon as there is room for
-// it, and notes in a, which is for one request, how long that takes. Whatever
-// becomes of it, the caller closes the body of the response.
-func (e *Edge) ask(ctx context.Context, c *call, req upstream.Request, a *asking) (*http.Response, error) {
+// it in one of the site's lines, and notes in a, which is for one request, how
+// long that takes. Whatever becomes of it, the caller closes the body of the
+// response.
+func (e *Edge) ask(ctx context.Context, line *turns.Line, c *call, req upstream.Request, a *asking) (*http.Response, error) {
 	*a = asking{}
-	if err := c.site.line.Take(ctx, c.source()); err != nil {
+	if err := line.Take(ctx, c.source()); err != nil {
 		return nil, noTurn(err)
 	}
-	return e.askNow(ctx, c, req, a)
+	return e.askNow(ctx, line, c, req, a)
 }
 
 // askNow is ask for one who has his turn. It gives it back when there is no
 // response; else the body does.
-func (e *Edge) askNow(ctx context.Context, c *call, req upstream.Request, a *asking) (resp *http.Response, err error) {
-	*a = asking{begun: time.Now(), line: &c.site.line, source: c.source()}
+func (e *Edge) askNow(ctx context.Context, line *turns.Line, c *call, req upstream.Request, a *asking) (resp *http.Response, err error) {
+	*a = asking{begun: time.Now(), line: line, source: c.source()}
 	defer func() {
 		if resp == nil { // also when asking panics
 			e.ended(a)
@@ -52,6 +53,31 @@ func (e *Edge) askNow(ctx context.Context, c *call, req upstream.Request, a *ask
 	a.firstByte = max(time.Since(a.begun), 1)
 	resp.Body = &askedBody{ReadCloser: resp.Body, e: e, a: a}
 	return resp, nil
+}
+
+// move exchanges the turn for one in another line, since from now on the body
+// comes as slowly as somebody takes it. Nobody else uses a, or the body,
+// meanwhile. After an error there is no turn, and the body is only closed.
+func (a *asking) move(ctx context.Context, to *turns.Line) error {
+	if a.line == nil || a.line == to || a.total.Load() != 0 {
+		return nil
+	}
+	a.line.Give(a.source)
+	a.line = nil
+	if err := to.Take(ctx, a.source); err != nil {
+		return noTurn(err)
+	}
+	a.line = to
+	return nil
+}
+
+// tryMove is move where nobody may wait: without room there, the turn is kept.
+func (a *asking) tryMove(to *turns.Line) {
+	if a.line == nil || a.line == to || a.total.Load() != 0 || !to.TryTake(a.source) {
+		return
+	}
+	a.line.Give(a.source)
+	a.line = to
 }
 
 // source is what the fetches for a call are counted by.
@@ -77,7 +103,9 @@ func noTurn(err error) error {
 // ended counts the request to the origin, once, and gives its turn to another.
 func (e *Edge) ended(a *asking) {
 	if a.total.CompareAndSwap(0, max(int64(time.Since(a.begun)), 1)) {
-		a.line.Give(a.source)
+		if a.line != nil {
+			a.line.Give(a.source)
+		}
 		e.metrics.asked(a)
 	}
 }

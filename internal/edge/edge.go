@@ -247,6 +247,10 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 			Most: e.cfg.Limits.Fetches, PerClient: e.cfg.Limits.FetchesPerAddress,
 			Waiting: e.cfg.Limits.FetchesWaiting, Patience: e.cfg.Limits.FetchWait,
 		},
+		passes: turns.Line{
+			Most: e.cfg.Limits.Passes, PerClient: e.cfg.Limits.PassesPerAddress,
+			Waiting: e.cfg.Limits.FetchesWaiting, Patience: e.cfg.Limits.FetchWait,
+		},
 	}
 	s.fetch = s.ownFields()
 	for _, text := range cfg.PurgeFrom {

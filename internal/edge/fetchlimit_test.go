@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"freshet/internal/edge/turns"
 	"freshet/internal/role"
 )
 
@@ -186,6 +187,84 @@ func (c stuckClient) Write(p []byte) (int, error) {
 	return c.ResponseRecorder.Write(p) //nolint:wrapcheck // as it is
 }
 
+// Clients that take nothing of what is passed on to them, or send nothing of
+// what is to be, may take all that is passed on at once: others wait for that, in
+// vain, but what is stored goes on.
+func TestPassesLeaveFetches(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		body := strings.Repeat("x", 1<<20)
+		origin := transportFunc(func(r *http.Request) (*http.Response, error) {
+			h := http.Header{}
+			if strings.HasSuffix(r.URL.Path, ".pass") {
+				h.Set("Cache-Control", "no-store")
+			}
+			if r.Body != nil {
+				_, _ = io.Copy(io.Discard, r.Body)
+				_ = r.Body.Close()
+			}
+			return &http.Response{StatusCode: 200, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1, Header: h}, nil
+		})
+		e, err := New(t.Context(), Config{
+			Origin: "http://origin.mem", Store: t.TempDir(), Size: 64 << 20, Follow: "off",
+			Limits: LimitsConfig{Fetches: 8, Passes: 16, FetchWait: 3 * time.Second},
+		}, role.Env{HTTP: &http.Client{Transport: origin}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		release := make(chan struct{})
+		var clients sync.WaitGroup
+		sent, upload := io.Pipe()
+		for i := range 16 { // each of another network
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("/%d.pass", i), nil)
+			switch i % 4 {
+			case 1:
+				r.Header.Set("Authorization", "Basic eA==") // alone from the beginning
+			case 2:
+				r = httptest.NewRequestWithContext(t.Context(), http.MethodDelete, fmt.Sprintf("/%d", i), nil)
+			case 3:
+				r = httptest.NewRequestWithContext(t.Context(), http.MethodPost, fmt.Sprintf("/%d", i), sent)
+			}
+			r.RemoteAddr = fmt.Sprintf("[2001:db8:0:%d::1]:1", i)
+			clients.Go(func() { e.ServeHTTP(stuckClient{httptest.NewRecorder(), release}, r) })
+		}
+		synctest.Wait()
+		if held, _ := e.rest.passes.Held(); held != 16 {
+			t.Errorf("%d are passed on", held)
+		}
+		if held, _ := e.rest.line.Held(); held != 0 {
+			t.Errorf("%d fetches are held by what is passed on", held)
+		}
+		ask := func(path string) (*httptest.ResponseRecorder, time.Duration) {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+			begun, a := time.Now(), httptest.NewRecorder()
+			e.ServeHTTP(a, r)
+			return a, time.Since(begun)
+		}
+		for i := range 20 {
+			if a, took := ask(fmt.Sprintf("/%d.rpm", i)); a.Code != 200 || a.Body.Len() != len(body) || took > 0 {
+				t.Errorf("a miss: %d, %d bytes after %v", a.Code, a.Body.Len(), took)
+			}
+		}
+		if a, took := ask("/late.pass"); a.Code != 503 || a.Header().Get(role.ReasonHeader) != "fetch_limit" || took != 3*time.Second {
+			t.Errorf("one more to pass on: %d %v after %v", a.Code, a.Header(), took)
+		}
+		_ = upload.Close()
+		close(release)
+		clients.Wait()
+		if a, took := ask("/again.pass"); a.Code != 200 || a.Body.Len() != len(body) || took > 0 {
+			t.Errorf("when there is room: %d, %d bytes after %v", a.Code, a.Body.Len(), took)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, line := range []*turns.Line{&e.rest.line, &e.rest.passes} {
+			if held, waiting := line.Held(); held+waiting != 0 {
+				t.Errorf("%d are held and %d wait in the end", held, waiting)
+			}
+		}
+	})
+}
+
 // A few addresses whose clients take nothing of what is passed on to them leave
 // room for all others: for what is stored, and for what is not.
 func TestSlowAddressesLeaveRoom(t *testing.T) {
@@ -200,7 +279,7 @@ func TestSlowAddressesLeaveRoom(t *testing.T) {
 		})
 		e, err := New(t.Context(), Config{
 			Origin: "http://origin.mem", Store: t.TempDir(), Size: 64 << 20, Follow: "off",
-			Limits: LimitsConfig{Fetches: 64, FetchesPerAddress: 16, FetchWait: time.Minute},
+			Limits: LimitsConfig{Fetches: 64, Passes: 64, PassesPerAddress: 16, FetchWait: time.Minute},
 		}, role.Env{HTTP: &http.Client{Transport: origin}})
 		if err != nil {
 			t.Fatal(err)
@@ -213,7 +292,7 @@ func TestSlowAddressesLeaveRoom(t *testing.T) {
 			clients.Go(func() { e.ServeHTTP(stuckClient{httptest.NewRecorder(), release}, r) })
 		}
 		synctest.Wait()
-		if held, waiting := e.rest.line.Held(); held < 16 || waiting == 0 {
+		if held, waiting := e.rest.passes.Held(); held < 16 || waiting == 0 {
 			t.Errorf("%d are held and %d wait", held, waiting)
 		}
 		for i := range 20 {
@@ -230,7 +309,7 @@ func TestSlowAddressesLeaveRoom(t *testing.T) {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
-		if held, waiting := e.rest.line.Held(); held+waiting != 0 {
+		if held, waiting := e.rest.passes.Held(); held+waiting != 0 {
 			t.Errorf("%d are held and %d wait in the end", held, waiting)
 		}
 	})

@@ -340,7 +340,7 @@ func (e *Edge) askFor(f *flight) (*http.Response, error) {
 		f.times = asking{}
 		return nil, noTurn(err)
 	}
-	resp, err := e.askNow(f.ctx, c, upstream.Request{
+	resp, err := e.askNow(f.ctx, &c.site.line, c, upstream.Request{
 		Method: http.MethodGet, URI: c.uri, Header: f.request, Interim: f.interim,
 		Key: c.among(), Avoid: e.avoided(c.site, c.among()), Hedge: f.shared, Steady: c.candidate, Direct: c.hops > 0,
 	}, &f.times)

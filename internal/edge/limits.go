@@ -51,7 +51,7 @@ type LimitsConfig struct {
 	Streams int `toml:"streams"`
 
 	// Fetches is how many requests to the origins of one site may be under way
-	// at once, each until the end of its body. Default 2048.
+	// at once for the store, each until the end of its body. Default 2048.
 	Fetches int `toml:"fetches"`
 
 	// FetchesPerAddress is how many of them may be made for one IPv4 address or
@@ -61,9 +61,18 @@ type LimitsConfig struct {
 	// one; as many as Fetches, and there is no share. Default 512.
 	FetchesPerAddress int `toml:"fetches-per-address"`
 
-	// FetchesWaiting is how many more of a site may wait for their turn, of one
-	// address as many as there are places left; what is above is answered 503.
-	// Default 4096.
+	// Passes is how many answers and uploads of one site may be passed on at once
+	// because they are not for the store, each until its client has the end.
+	// Default 2048.
+	Passes int `toml:"passes"`
+
+	// PassesPerAddress is to Passes what FetchesPerAddress is to Fetches.
+	// Default 512.
+	PassesPerAddress int `toml:"passes-per-address"`
+
+	// FetchesWaiting is how many more of a site may wait for their turn, and as
+	// many again of what is passed on, of one address as many as there are places
+	// left; what is above is answered 503. Default 4096.
 	FetchesWaiting int `toml:"fetches-waiting"`
 
 	// FetchWait is how long they wait before they are answered 503.
@@ -77,6 +86,8 @@ const (
 
 	defaultFetches           = 2048
 	defaultFetchesPerAddress = 512
+	defaultPasses            = 2048
+	defaultPassesPerAddress  = 512
 	defaultFetchesWaiting    = 4096
 	defaultFetchWait         = 10 * time.Second
 )
@@ -98,6 +109,8 @@ func (l LimitsConfig) WithDefaults() LimitsConfig {
 
 		Fetches:           cmp.Or(l.Fetches, defaultFetches),
 		FetchesPerAddress: cmp.Or(l.FetchesPerAddress, defaultFetchesPerAddress),
+		Passes:            cmp.Or(l.Passes, defaultPasses),
+		PassesPerAddress:  cmp.Or(l.PassesPerAddress, defaultPassesPerAddress),
 		FetchesWaiting:    cmp.Or(l.FetchesWaiting, defaultFetchesWaiting),
 		FetchWait:         cmp.Or(l.FetchWait, defaultFetchWait),
 	}
@@ -121,6 +134,8 @@ func (l LimitsConfig) Validate() []config.Problem {
 		{"streams", int64(l.Streams)},
 		{"fetches", int64(l.Fetches)},
 		{"fetches-per-address", int64(l.FetchesPerAddress)},
+		{"passes", int64(l.Passes)},
+		{"passes-per-address", int64(l.PassesPerAddress)},
 		{"fetches-waiting", int64(l.FetchesWaiting)},
 		{"fetch-wait", int64(l.FetchWait)},
 	} {

@@ -148,12 +148,20 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 		reg.MustRegister(
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "freshet_edge_fetches", ConstLabels: labels,
-				Help: "Requests to the origins of a site that are under way, bodies included.",
+				Help: "Requests to the origins of a site that are under way for the store, bodies included.",
 			}, func() float64 { running, _ := s.line.Held(); return float64(running) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "freshet_edge_fetches_waiting", ConstLabels: labels,
 				Help: "Requests that wait until fewer are under way to the origins of a site.",
 			}, func() float64 { _, waiting := s.line.Held(); return float64(waiting) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "freshet_edge_passes", ConstLabels: labels,
+				Help: "Answers and uploads of a site that are being passed on, because they are not for the store.",
+			}, func() float64 { running, _ := s.passes.Held(); return float64(running) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "freshet_edge_passes_waiting", ConstLabels: labels,
+				Help: "Requests that wait until fewer of a site are passed on.",
+			}, func() float64 { _, waiting := s.passes.Held(); return float64(waiting) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "freshet_edge_event_lag", ConstLabels: labels,
 				Help: "Events the edge knows of and has not applied yet.",

@@ -109,7 +109,7 @@ func (rp *reply) pass() {
 	if body != nil {
 		req.Body = body
 	}
-	resp, err := e.ask(ctx, c, req, rp.asked)
+	resp, err := e.ask(ctx, &c.site.passes, c, req, rp.asked)
 	if err == nil {
 		defer func() { _ = resp.Body.Close() }() // read to its end, or cut
 	}
@@ -180,7 +180,7 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 	}
 	rp.explain(h, httpcache.Freshness{}, false)
 	rp.start(resp.StatusCode)
-	lender := rp.lender(resp.ContentLength)
+	lender := rp.passLender(resp.ContentLength)
 	buf := lender.get()
 	defer lender.put(buf)
 	check := rp.verifies(resp)
@@ -213,6 +213,18 @@ func (rp *reply) relay(resp *http.Response, tee func([]byte)) bool {
 			rp.cut(err)
 		}
 	}
+}
+
+// fastPasses is how many bodies of a site are passed on at once with large
+// buffers: what clients hold of the edge's memory by taking nothing is bounded.
+const fastPasses = 256
+
+// passLender lends what a body of n bytes is passed on with.
+func (rp *reply) passLender(n int64) *bufferPool {
+	if running, _ := rp.c.site.passes.Held(); running > fastPasses {
+		return &rp.e.small
+	}
+	return rp.lender(n)
 }
 
 // verifies returns what compares the body with its name, nil if nothing does:

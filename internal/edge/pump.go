@@ -221,6 +221,7 @@ func (e *Edge) goOn(f *flight, resp *http.Response, check *verifier, buf []byte,
 	defer check.close()
 	fl.refuse(&e.spare)
 	fl.w.Abort() // who reads keeps the file
+	f.times.tryMove(&f.call.site.passes)
 	for {
 		check.write(buf[:n])
 		if err := fl.push(f.ctx, buf[:n]); err != nil {

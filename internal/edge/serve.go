@@ -263,6 +263,10 @@ func (rp *reply) leaderAlone(f *flight) bool {
 		rp.pass()
 		return true
 	}
+	if err := f.times.move(rp.r.Context(), &rp.c.site.passes); err != nil {
+		rp.failed(err, nil)
+		return true
+	}
 	rp.fromOrigin(f, resp)
 	return true
 }

@@ -22,7 +22,8 @@ import (
 type site struct {
 	name    string // "" for the default site
 	origin  *upstream.Group
-	line    turns.Line  // of fetches
+	line    turns.Line  // of fetches, which end as soon as the origin can
+	passes  turns.Line  // of what is passed on, which ends as soon as the client likes
 	loopID  string      // tells requests that come back; see loop.go
 	fetch   http.Header // what [site.ownFields] made; it is cloned
 	ruled   bool        // path rules apply

@@ -227,7 +227,7 @@ func (a *assembly) fetch(ctx context.Context, c *call, client http.Header, off, 
 	want := httpcache.Range{Start: off, Length: n}
 	h["Range"] = []string{"bytes=" + strconv.FormatInt(off, 10) + "-" + strconv.FormatInt(off+n-1, 10)}
 	h["If-Range"] = []string{a.ifRange}
-	resp, err := e.ask(ctx, c, upstream.Request{
+	resp, err := e.ask(ctx, &c.site.line, c, upstream.Request{
 		Method: http.MethodGet, URI: c.uri, Header: h, Key: c.id, Avoid: e.avoided(c.site, c.id), Direct: c.hops > 0,
 	}, new(asking))
 	if err != nil {
