@@ -58,7 +58,7 @@ func (s *server) leaseDelta(w http.ResponseWriter, r *http.Request, claims *auth
 		request.Engines = []string{deltas.EngineNative}
 	}
 	wait := min(max(0, time.Duration(request.Wait)*time.Second), maxWait)
-	leave, ok := s.pollers.enter(r.RemoteAddr)
+	leave, ok := s.pollers.enter(pollerKey(r.RemoteAddr))
 	if !ok {
 		w.Header().Set("Retry-After", pollPause)
 		return problem(hubapi.ErrUnavailable, "too many wait already")
@@ -109,7 +109,7 @@ func sourcePath(t deltas.Task) string {
 // remoteWorker is a worker on another machine, with what its token grants.
 func (s *server) remoteWorker(claims *auth.Claims, name string, accepts func(deltas.Task) bool) deltas.Worker {
 	return deltas.Worker{
-		Name: name, TTL: deltaLease,
+		Name: name, Owner: bearer(claims), TTL: deltaLease,
 		Accepts: func(t deltas.Task) bool { return claims.AllowRepo(t.Repo) == nil && accepts(t) },
 		Lost: func(l *deltas.Lease, why error) {
 			s.log.Info("a worker lost the lease of a static delta", slog.String("worker", l.Worker), slog.String("repo", l.Task.Repo),
@@ -187,14 +187,19 @@ func (s *server) giveBack(lease *deltas.Lease, cause string) error {
 	if lease.Judged() {
 		return problem(hubapi.ErrConflict, "the delta was handed in")
 	}
+	result, err := leaseReleased, error(nil)
 	if cause == "" {
-		s.leaseEnded(lease, leaseReleased)
-		return lease.Release()
+		err = lease.Release()
+	} else {
+		result = leaseFailed
+		s.log.Warn("a worker cannot make a static delta", slog.String("worker", lease.Worker), slog.String("repo", lease.Task.Repo),
+			slog.String("delta", lease.Task.Name.Hex()), slog.Int("attempt", lease.Attempt), slog.String("error", cause))
+		err = lease.Fail(fmt.Errorf("%s: %s", lease.Worker, reason(errors.New(cause))), true)
 	}
-	s.log.Warn("a worker cannot make a static delta", slog.String("worker", lease.Worker), slog.String("repo", lease.Task.Repo),
-		slog.String("delta", lease.Task.Name.Hex()), slog.Int("attempt", lease.Attempt), slog.String("error", cause))
-	s.leaseEnded(lease, leaseFailed)
-	return lease.Fail(fmt.Errorf("%s: %s", lease.Worker, reason(errors.New(cause))), true)
+	if err == nil {
+		s.leaseEnded(lease, result)
+	}
+	return err
 }
 
 // uploadDelta stores files of a delta.
@@ -237,10 +242,10 @@ func (s *server) storeDeltaFile(lease *deltas.Lease, file ostree.DeltaFile, cont
 	if err := lease.Extend("uploading"); err != nil {
 		return 0, err
 	}
-	dir := s.makers[lease.Task.Repo].folderOf(lease)
-	if err := s.roomFor(dir); err != nil {
+	if err := s.takeRoom(lease, 0, 1); err != nil {
 		return 0, err
 	}
+	dir := s.makers[lease.Task.Repo].folderOf(lease)
 	name := "superblock"
 	if file.Part >= 0 {
 		name = strconv.Itoa(file.Part)
@@ -253,16 +258,27 @@ func (s *server) storeDeltaFile(lease *deltas.Lease, file ostree.DeltaFile, cont
 		return err
 	})
 	if err != nil {
-		return 0, putError(err)
+		return 0, errors.Join(putError(err), s.takeRoom(lease, 0, -1))
 	}
-	n, err = io.Copy(temp, &extending{content, lease, time.Now()})
+	counted := &roomy{lease: lease, take: s.takeRoom, r: &extending{content, lease, time.Now()}}
+	n, err = io.Copy(temp, counted)
 	if err = errors.Join(err, temp.Chmod(0o644), temp.Close()); err == nil {
-		err = lease.Put(func() error { return os.Rename(temp.Name(), filepath.Join(dir, name)) })
+		err = lease.Put(func() error { return s.settleDeltaFile(lease, temp.Name(), filepath.Join(dir, name)) })
 	}
 	if err != nil {
 		_ = os.Remove(temp.Name()) // and else with the folder
+		_ = s.takeRoom(lease, -counted.taken, -1)
 	}
 	return n, putError(err)
+}
+
+// settleDeltaFile gives a file its name, and the room of the one that had it back.
+func (s *server) settleDeltaFile(lease *deltas.Lease, temp, path string) error {
+	before, statErr := os.Stat(path)
+	if err := os.Rename(temp, path); err != nil || statErr != nil {
+		return err
+	}
+	return s.takeRoom(lease, -before.Size(), -1)
 }
 
 // putError is what the worker is told when a file is not taken.
@@ -293,22 +309,33 @@ func (e *extending) Read(p []byte) (int, error) {
 	return e.r.Read(p)
 }
 
-// roomFor refuses more files for a delta than one upload may have bytes.
-func (s *server) roomFor(dir string) error {
-	entries, err := os.ReadDir(dir)
-	var size int64
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil {
-			size += info.Size()
+// takeRoom reserves room for more of a delta, which may have no more bytes than one
+// upload.
+func (s *server) takeRoom(lease *deltas.Lease, bytes int64, files int) error {
+	err := lease.Room.Take(bytes, files, int64(s.cfg.Limits.UploadBody), ostree.MaxDeltaParts+1)
+	if err != nil {
+		return problem(hubapi.ErrTooLarge, "%s", err)
+	}
+	return nil
+}
+
+// roomy takes room for what is read, before anybody has it.
+type roomy struct {
+	r     io.Reader
+	lease *deltas.Lease
+	take  func(lease *deltas.Lease, bytes int64, files int) error
+	taken int64
+}
+
+func (r *roomy) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if n > 0 {
+		if err := r.take(r.lease, int64(n), 0); err != nil {
+			return 0, err
 		}
+		r.taken += int64(n)
 	}
-	if size > int64(s.cfg.Limits.UploadBody) || len(entries) > ostree.MaxDeltaParts {
-		return problem(hubapi.ErrTooLarge, "the delta has more than %d bytes", int64(s.cfg.Limits.UploadBody))
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return deltas.ErrLeaseLost
-	}
-	return err
+	return n, err
 }
 
 // finishDelta verifies a delta that is uploaded, and queues it to be published.
@@ -343,33 +370,47 @@ func verdictProblem(err error) error {
 	return err
 }
 
-// judge verifies what was uploaded, and ends the lease.
+// judge verifies what was uploaded, and ends the lease. Of several calls one judges,
+// and counts the end when it is that of the lease.
 func (s *server) judge(lease *deltas.Lease, seconds float64) error {
-	m := s.makers[lease.Task.Repo]
-	return lease.Judge(func(ctx context.Context) (made deltas.Made, err error) {
-		if err := s.verifiers.Acquire(ctx, 1); err != nil {
-			return made, err
+	result := ""
+	err := lease.Judge(func(ctx context.Context) (deltas.Made, error) {
+		made, err := s.verifyDelta(ctx, lease)
+		made.Seconds = min(max(0, seconds), time.Since(lease.Since).Seconds())
+		switch {
+		case err == nil:
+			result = leaseAccepted
+		case deltas.Refused(err):
+			result = leaseRefused
+		default:
+			result = leaseFailed
 		}
-		defer s.verifiers.Release(1)
-		source, err := m.sourceOf(lease.Task)
-		if err != nil {
-			return made, err
-		}
-		made = deltas.Made{Dir: m.folderOf(lease), Seconds: min(max(0, seconds), time.Since(lease.Since).Seconds())}
-		made.Report, err = deltas.Accept(ctx, source.Objects, lease.Task.Name, made.Dir)
-		if err != nil {
-			s.log.WarnContext(ctx, "a static delta of a worker is not accepted", slog.String("worker", lease.Worker), slog.String("repo", m.repo),
-				slog.String("delta", lease.Task.Name.Hex()), slog.Any("error", err))
-			result := leaseFailed
-			if deltas.Refused(err) {
-				result = leaseRefused
-			}
-			s.leaseEnded(lease, result)
-			return made, err
-		}
-		s.leaseEnded(lease, leaseAccepted)
-		return made, nil
+		return made, err
 	})
+	if result != "" && !errors.Is(err, deltas.ErrLeaseLost) {
+		s.leaseEnded(lease, result)
+	}
+	return err
+}
+
+// verifyDelta verifies what was uploaded.
+func (s *server) verifyDelta(ctx context.Context, lease *deltas.Lease) (made deltas.Made, err error) {
+	if err := s.verifiers.Acquire(ctx, 1); err != nil {
+		return made, err
+	}
+	defer s.verifiers.Release(1)
+	m := s.makers[lease.Task.Repo]
+	source, err := m.sourceOf(lease.Task)
+	if err != nil {
+		return made, err
+	}
+	made.Dir = m.folderOf(lease)
+	made.Report, err = deltas.Accept(ctx, source.Objects, lease.Task.Name, made.Dir)
+	if err != nil {
+		s.log.WarnContext(ctx, "a static delta of a worker is not accepted", slog.String("worker", lease.Worker), slog.String("repo", m.repo),
+			slog.String("delta", lease.Task.Name.Hex()), slog.Any("error", err))
+	}
+	return made, err
 }
 
 // makesDeltas tells whether a request is that of a worker which makes a delta of a
@@ -381,7 +422,7 @@ func (s *server) makesDeltas(r *http.Request, repo string, build int64) bool {
 	}
 	role.Annotate(r, tokenAttr(claims))
 	return slices.ContainsFunc(s.deltas.Status(), func(one deltas.Status) bool {
-		return one.Task.Repo == repo && one.Task.Build == build && one.Making
+		return one.Making && one.Owner == bearer(claims) && one.Task.Repo == repo && one.Task.Build == build
 	})
 }
 

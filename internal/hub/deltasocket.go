@@ -28,6 +28,11 @@ import (
 const (
 	// socketSilence is how long a worker may say nothing, not even ping.
 	socketSilence = time.Minute
+	// socketPatience is how long a worker may make a delta without uploading any of it:
+	// from pings nobody can tell whether it makes one.
+	socketPatience = 6 * time.Hour
+	// socketTokenCheck is how often the token of a worker is looked at again.
+	socketTokenCheck = time.Minute
 	// maxSocketCapacity bounds the deltas that one worker is given at once.
 	maxSocketCapacity = 64
 )
@@ -97,6 +102,12 @@ func (s *server) openDeltaSocket(w http.ResponseWriter, r *http.Request, claims 
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return problem(hubapi.ErrGeneric, "this is for flat-manager's delta workers, by websocket")
 	}
+	leave, ok := s.pollers.enter(pollerKey(r.RemoteAddr), "token "+bearer(claims))
+	if !ok {
+		w.Header().Set("Retry-After", pollPause)
+		return problem(hubapi.ErrUnavailable, "too many workers of this address or token are connected already")
+	}
+	defer leave()
 	silence := time.NewTimer(socketSilence)
 	defer silence.Stop()
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
@@ -121,10 +132,37 @@ func (s *server) openDeltaSocket(w http.ResponseWriter, r *http.Request, claims 
 	d.worker = s.remoteWorker(claims, workerName(claims, r.RemoteAddr), func(t deltas.Task) bool {
 		return t.Build == 0 && s.gates[t.Repo] == nil // it fetches without its token
 	})
-	d.worker.TTL = 0
+	d.worker.TTL = socketPatience
+	authorization := r.Header.Get("Authorization")
+	go func() {
+		err := watchToken(ctx, claims.ExpiresAt(), func() error {
+			_, err := s.authority.Authenticate(ctx, authorization)
+			return err
+		})
+		if err != nil {
+			_ = conn.Close(websocket.StatusPolicyViolation, err.Message)
+			cancel(err)
+		}
+	}()
 	err = d.run(ctx, func() { silence.Reset(socketSilence) })
 	s.log.InfoContext(ctx, "a delta worker of flat-manager's kind has gone", slog.String("worker", d.worker.Name), slog.Any("error", err))
 	return nil
+}
+
+// watchToken waits until a token is not good any more, because it has expired or was
+// revoked, and returns why; nil when ctx ends before. While that cannot be told, the
+// token counts as good.
+func watchToken(ctx context.Context, expires time.Time, good func() error) *auth.TokenError {
+	for {
+		// It is good in the second of its end.
+		wait := min(socketTokenCheck, max(time.Second, time.Until(expires.Add(time.Second))))
+		if !waitFor(ctx, wait) {
+			return nil
+		}
+		if err, bad := errors.AsType[*auth.TokenError](good()); bad {
+			return err
+		}
+	}
 }
 
 // run reads what the worker says until it is gone, and then gives back what it had.
@@ -242,7 +280,7 @@ func (d *deltaSocket) finished(id uint32, failure *string) {
 func (s *server) uploadDeltaFiles(w http.ResponseWriter, r *http.Request, claims *auth.Claims, repo string) error {
 	sizes, err := s.receiveDelta(w, r, func(name ostree.DeltaName) (*deltas.Lease, error) {
 		lease, err := s.deltas.Held(repo, name)
-		if err == nil && !strings.HasPrefix(lease.Worker, bearer(claims)+"/") {
+		if err == nil && lease.Owner != bearer(claims) {
 			err = deltas.ErrLeaseLost
 		}
 		if err != nil {

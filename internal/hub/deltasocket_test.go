@@ -12,6 +12,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"freshet/internal/auth"
 	"freshet/internal/hub/deltas"
 	"freshet/internal/ostree"
 	"freshet/internal/peertest"
@@ -38,8 +39,13 @@ type oldRequest struct {
 
 func (h *runningHub) oldWorker(capacity string) *oldWorker {
 	h.t.Helper()
+	return h.oldWorkerWith(deltaClaims(), capacity)
+}
+
+func (h *runningHub) oldWorkerWith(claims auth.Claims, capacity string) *oldWorker {
+	h.t.Helper()
 	conn, _, err := websocket.Dial(h.t.Context(), strings.Replace(h.base, "http", "ws", 1)+"/api/v1/delta/worker", &websocket.DialOptions{
-		HTTPClient: h.client, HTTPHeader: http.Header{"Authorization": {"Bearer " + h.token(deltaClaims())}},
+		HTTPClient: h.client, HTTPHeader: http.Header{"Authorization": {"Bearer " + h.token(claims)}},
 	})
 	if err != nil {
 		h.t.Fatal(err)
@@ -171,6 +177,53 @@ func TestDeltaSocket(t *testing.T) {
 	h.eventually("both deltas", func() bool { return len(h.deltasTo(v2)) == 2 })
 	h.verifyDelta(ostree.DeltaName{To: commitOf(t, v2)})
 	h.verifyDelta(ostree.DeltaName{From: commitOf(t, v1), To: commitOf(t, v2)})
+}
+
+// A worker whose token ends is disconnected, whatever it says, and what it had goes to
+// others.
+func TestDeltaSocketToken(t *testing.T) {
+	h := remoteHub(t, 1)
+	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
+	claims := deltaClaims()
+	claims.Expires = time.Now().Add(time.Second).Unix()
+	w := h.oldWorkerWith(claims, "1")
+	w.hear()
+	if q := h.queue(); len(q) != 1 || !q[0].Making {
+		t.Errorf("queue %+v", q)
+	}
+	_, _, err := w.conn.Read(t.Context())
+	if websocket.CloseStatus(err) != websocket.StatusPolicyViolation || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("after its end: %v", err)
+	}
+	h.eventually("the delta is free again", func() bool { q := h.queue(); return len(q) == 1 && !q[0].Making })
+}
+
+// One worker after the other takes a place, which it gives back when it goes.
+func TestDeltaSocketPlaces(t *testing.T) {
+	h := remoteHub(t, 1)
+	var all []*oldWorker
+	const places = 64
+	for range places {
+		all = append(all, h.oldWorker("1"))
+	}
+	full := func() bool {
+		conn, response, err := websocket.Dial(t.Context(), strings.Replace(h.base, "http", "ws", 1)+"/api/v1/delta/worker", &websocket.DialOptions{
+			HTTPClient: h.client, HTTPHeader: http.Header{"Authorization": {"Bearer " + h.token(deltaClaims())}},
+		})
+		if err == nil {
+			_ = conn.CloseNow()
+			return false
+		}
+		if response == nil || response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
+			t.Fatalf("one more: %v, %+v", err, response)
+		}
+		return true
+	}
+	if !full() {
+		t.Error("there is a place for one more")
+	}
+	_ = all[0].conn.CloseNow()
+	h.eventually("a place", func() bool { return !full() })
 }
 
 // Only workers get the socket.

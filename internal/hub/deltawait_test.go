@@ -145,6 +145,11 @@ func TestWorkerReadsBuild(t *testing.T) {
 	if status := get(); status != http.StatusOK {
 		t.Errorf("with the lease: %d", status)
 	}
+	others := deltaClaims()
+	others.Name = "farm/one" // like the worker of somebody else
+	if a := h.get(path, "Authorization", "Bearer "+h.token(others)); a.status == http.StatusOK {
+		t.Error("a worker reads a build for which another one has the lease")
+	}
 	if err := h.workerAPI().GiveBackDelta(t.Context(), lease.Lease, hubapi.DeltaGivenBack{}); err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 		if timeout == nil {
-			leave, ok := s.pollers.enter(r.RemoteAddr)
+			leave, ok := s.pollers.enter(pollerKey(r.RemoteAddr))
 			if !ok {
 				w.Header().Set("Retry-After", pollPause)
 				wait = 0

@@ -84,7 +84,7 @@ func (s *server) ledOnly(able func() bool, next http.Handler) http.Handler {
 		now := s.fleet.leader.Load()
 		switch {
 		case now != nil && now.self && able():
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(w, s.ofClient(r))
 			return nil
 		case now == nil || now.self:
 			w.Header().Set("Retry-After", "5")
@@ -119,6 +119,7 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, to *leader) err
 			p.SetXForwarded()
 			p.Out.Host = p.In.Host
 			p.Out.Header.Set(forwardedBy, s.cfg.Shared.Instance)
+			s.sayClient(p.Out, p.In)
 		},
 		FlushInterval: -1,
 		ErrorLog:      slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

@@ -11,7 +11,7 @@ func TestPollers(t *testing.T) {
 	var p pollers
 	enter := func(addr string) func() {
 		t.Helper()
-		leave, ok := p.enter(addr)
+		leave, ok := p.enter(pollerKey(addr))
 		if !ok {
 			t.Fatalf("no place for %s", addr)
 		}
@@ -19,7 +19,7 @@ func TestPollers(t *testing.T) {
 	}
 	full := func(addr string) {
 		t.Helper()
-		if _, ok := p.enter(addr); ok {
+		if _, ok := p.enter(pollerKey(addr)); ok {
 			t.Fatalf("one more place for %s", addr)
 		}
 	}

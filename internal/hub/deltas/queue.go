@@ -151,6 +151,8 @@ func (q *Queue) withdraw(e *queued) {
 // Worker is who takes tasks.
 type Worker struct {
 	Name string
+	// Owner is whose token the worker has.
+	Owner string
 	// ID is that of the worker's folder, and Run that of the process which uses it. A
 	// new one says that the former is dead: its leases are over. "" says nothing.
 	ID, Run string
@@ -229,7 +231,7 @@ func (q *Queue) pick(w Worker) (l *Lease, stale []*queued, changed <-chan struct
 
 func (q *Queue) lease(e *queued, w Worker) *Lease {
 	e.attempts++
-	l := &Lease{ID: rand.Text(), Task: e.task, Worker: w.Name, Since: time.Now(), Attempt: e.attempts, queue: q, entry: e, holder: w}
+	l := &Lease{ID: rand.Text(), Task: e.task, Worker: w.Name, Owner: w.Owner, Since: time.Now(), Attempt: e.attempts, Room: new(Room), queue: q, entry: e, holder: w}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	if w.TTL > 0 {
 		l.until = l.Since.Add(w.TTL)
@@ -283,6 +285,7 @@ type Status struct {
 	Task    Task
 	Making  bool // false: it waits
 	Worker  string
+	Owner   string // of the worker
 	Since   time.Time
 	Step    string // what the worker does
 	Attempt int
@@ -295,7 +298,7 @@ func (q *Queue) Status() []Status {
 	defer q.mu.Unlock()
 	all := make([]Status, 0, len(q.leases)+len(q.waiting))
 	for _, l := range q.leases {
-		all = append(all, Status{Task: l.Task, Making: true, Worker: l.Worker, Since: l.Since, Step: l.step, Attempt: l.Attempt})
+		all = append(all, Status{Task: l.Task, Making: true, Worker: l.Worker, Owner: l.Owner, Since: l.Since, Step: l.step, Attempt: l.Attempt})
 	}
 	for _, e := range q.waiting {
 		all = append(all, Status{Task: e.task, Attempt: e.attempts})
@@ -365,8 +368,11 @@ type Lease struct {
 	ID      string
 	Task    Task
 	Worker  string
+	Owner   string // of the worker
 	Since   time.Time
 	Attempt int // counted from 1
+	// Room is that of the files which the worker hands in.
+	Room *Room
 
 	queue  *Queue
 	entry  *queued
