@@ -16,6 +16,7 @@ import (
 	"freshet/internal/auth"
 	"freshet/internal/hub/deltas"
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 	"freshet/internal/role"
 )
 
@@ -156,7 +157,7 @@ func watchToken(ctx context.Context, expires time.Time, good func() error) *auth
 	for {
 		// It is good in the second of its end.
 		wait := min(socketTokenCheck, max(time.Second, time.Until(expires.Add(time.Second))))
-		if !waitFor(ctx, wait) {
+		if !pause.For(ctx, wait) {
 			return nil
 		}
 		if err, bad := errors.AsType[*auth.TokenError](good()); bad {
