@@ -140,6 +140,9 @@ func TestKill(t *testing.T) {
 		}
 		h.check()
 		checkSignatures(t, h)
+		if err == nil {
+			ownFsck(t, h.opt.Dir)
+		}
 		if round%5 == 4 {
 			fsckIfThere(t, h.opt.Dir)
 		}

@@ -123,6 +123,7 @@ func TestDiskFull(t *testing.T) {
 	h.reopen()
 	h.check()
 	fsckIfThere(t, h.opt.Dir)
+	ownFsck(t, h.opt.Dir)
 }
 
 // TestFailedPublishIsForgotten has a publish fail and another one succeed: the

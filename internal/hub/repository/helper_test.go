@@ -20,6 +20,7 @@ import (
 
 	"freshet/internal/flatpak"
 	"freshet/internal/gvariant"
+	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
 	"freshet/internal/peertest"
 	"freshet/internal/sign"
@@ -454,6 +455,17 @@ func files(open func(string) (*os.File, error)) http.Handler {
 func fsck(t testing.TB, dir string) {
 	t.Helper()
 	peertest.Run(t, "", nil, "ostree", "fsck", "--repo="+dir)
+}
+
+// ownFsck demands that "freshet hub fsck" finds nothing.
+func ownFsck(t testing.TB, dir string) {
+	t.Helper()
+	report, err := upkeep.Check(t.Context(), dir, upkeep.CheckOptions{DryRun: true, Workers: 1, Found: func(p upkeep.Problem) {
+		t.Errorf("%s: %+v", dir, p)
+	}})
+	if err != nil || report.Commits == 0 {
+		t.Errorf("%s: %+v, %v", dir, report, err)
+	}
 }
 
 // client is a user with the real flatpak.

@@ -3,6 +3,7 @@ package repository
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,10 +23,12 @@ import (
 const (
 	// faultEnv makes the test binary the process whose system calls fail.
 	faultEnv = "FRESHET_TEST_FAULT_DIR"
-	// faultsEnv is how many of the system calls of the publish are failed, or "all";
-	// by default faultSample, evenly.
+	// faultsEnv is how many of the system calls of the publish are failed, or "all",
+	// or "3/8" for the third of eight parts of all; by default faultSample, evenly.
 	faultsEnv   = "FRESHET_FAULTS"
 	faultSample = 40
+	// faultErrorEnv is the error with which all of them fail; default: see faultCalls.
+	faultErrorEnv = "FRESHET_FAULT_ERROR"
 
 	faultRecord = "recorded"
 	faultRefs   = "refs.json"
@@ -129,14 +132,15 @@ func TestEverySystemCallFails(t *testing.T) {
 	if len(faults) < 50 {
 		t.Fatalf("only %d system calls were seen:\n%s", len(faults), trace)
 	}
-	step := faultStep(t, len(faults))
+	first, step := faultStep(t, len(faults))
 	published, injected, tried := 0, 0, 0
-	for i := 0; i < len(faults); i += step {
+	for i := first; i < len(faults); i += step {
 		f := faults[i]
-		what := fmt.Sprintf("%s %d fails with %s", f.call, f.n, faultCalls[f.call])
+		failure := cmp.Or(os.Getenv(faultErrorEnv), faultCalls[f.call])
+		what := fmt.Sprintf("%s %d fails with %s", f.call, f.n, failure)
 		dir := faultCopy(t, pristine)
 		trace, exit, stderr := faultRun(t, dir, "-e", "trace="+f.call,
-			"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", f.call, faultCalls[f.call], f.n))
+			"-e", fmt.Sprintf("inject=%s:error=%s:when=%d", f.call, failure, f.n))
 		tried++
 		if strings.Contains(trace, "(INJECTED)") {
 			injected++
@@ -161,20 +165,27 @@ func TestEverySystemCallFails(t *testing.T) {
 	}
 }
 
-// faultStep is how far apart the system calls are that are failed.
-func faultStep(t *testing.T, calls int) int {
+// faultStep tells which of the system calls is failed first, from 0, and how far apart
+// they are.
+func faultStep(t *testing.T, calls int) (first, step int) {
 	t.Helper()
-	sample := faultSample
-	switch text := os.Getenv(faultsEnv); {
-	case text == "all":
-		sample = calls
-	case text != "":
-		var err error
-		if sample, err = strconv.Atoi(text); err != nil || sample < 1 {
+	text := cmp.Or(os.Getenv(faultsEnv), strconv.Itoa(faultSample))
+	if text == "all" {
+		return 0, 1
+	}
+	if part, parts, ok := strings.Cut(text, "/"); ok {
+		first, err := strconv.Atoi(part)
+		step, partsErr := strconv.Atoi(parts)
+		if err != nil || partsErr != nil || first < 1 || first > step {
 			t.Fatalf("%s: %q", faultsEnv, text)
 		}
+		return first - 1, step
 	}
-	return max(1, calls/sample)
+	sample, err := strconv.Atoi(text)
+	if err != nil || sample < 1 {
+		t.Fatalf("%s: %q", faultsEnv, text)
+	}
+	return 0, max(1, calls/sample)
 }
 
 // faultStart makes a repository with one version, and a build with the next one.
@@ -323,6 +334,7 @@ func faultVerify(t *testing.T, dir, before string, exit int, what string) {
 	h.check()
 	checkSignatures(t, h)
 	fsck(t, h.opt.Dir)
+	ownFsck(t, h.opt.Dir)
 	h.publish(h.faultRequest(repo))
 	if got := h.head(appRef(crashID)); h.headSum(appRef(crashID)) == before || got.Parent.String() != before {
 		t.Errorf("%s: published again, it is %s, child of %s", what, h.headSum(appRef(crashID)), got.Parent)

@@ -11,6 +11,7 @@ import (
 
 	"freshet/internal/durable"
 	"freshet/internal/hub/nameset"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/ostree"
 	"freshet/internal/sign"
 )
@@ -26,6 +27,12 @@ type CheckOptions struct {
 	// Repair is another copy of the repository, from which what is damaged or
 	// missing is fetched. Nil repairs nothing.
 	Repair Source
+	// Quarantine moves damaged objects that cannot be repaired out of the way of
+	// clients, see package quarantine.
+	Quarantine bool
+	// Kept is called for each object that is in quarantine in the end, by one goroutine;
+	// may be nil.
+	Kept func(quarantine.Item)
 	// Keys are the OpenPGP public keys, armored or binary, of which each head and
 	// each summary must have a signature. Default: those in the repository's
 	// .flatpakrepo files; without any, signatures are not checked.
@@ -55,6 +62,7 @@ const (
 	KindSummary   = "summary"   // a summary disagrees with the refs, or with its index
 	KindSignature = "signature" // no key of the repository has signed it
 	KindDelta     = "delta"     // a static delta or delta index cannot be used
+	KindApart     = "apart"     // something needs the file, and it is in quarantine
 )
 
 // Problem is something that is wrong with a repository.
@@ -65,6 +73,7 @@ type Problem struct {
 	In       string `json:"in,omitempty"`      // the path in the tree of the ref
 	Error    string `json:"error"`             // what is wrong
 	Repaired bool   `json:"repaired"`          // it was replaced by what it should be
+	Apart    bool   `json:"apart,omitzero"`    // it was moved into quarantine
 	Failure  string `json:"failure,omitempty"` // why it could not be repaired
 }
 
@@ -84,6 +93,8 @@ type Report struct {
 	// check counts it.
 	Orphans     int64 `json:"orphans"`
 	OrphanBytes int64 `json:"orphan-bytes"`
+	// Objects in quarantine, needed or not.
+	Apart int `json:"apart"`
 	// Files below objects that are none.
 	Strangers int64 `json:"strangers"`
 }
@@ -117,6 +128,8 @@ type checker struct {
 	repo *ostree.Repo
 	fix  repairer
 	keys *sign.Verifier // nil: unknown
+	// gentle leaves the page cache as it was.
+	gentle bool
 
 	before remembered // what the last sound check saw
 	seen   remembered // what this one has seen
@@ -140,7 +153,7 @@ func (c *checker) run(ctx context.Context, path string) (_ Report, err error) {
 	if c.repo, err = ostree.OpenRepo(os.DirFS(path)); err != nil {
 		return c.report, err
 	}
-	if err := errors.Join(c.loadKeys(), c.prepareRepair()); err != nil {
+	if err := errors.Join(c.loadKeys(), c.prepareRepair(ctx)); err != nil {
 		return c.report, err
 	}
 	if c.opt.Incremental {
@@ -152,7 +165,7 @@ func (c *checker) run(ctx context.Context, path string) (_ Report, err error) {
 	if err := c.distrust(); err != nil {
 		return c.report, err
 	}
-	for _, step := range []func(context.Context) error{c.checkObjects, c.checkRefs, c.reportBroken, c.checkPartials, c.checkPointers, c.checkDeltas, c.countOrphans} {
+	for _, step := range []func(context.Context) error{c.checkObjects, c.checkRefs, c.reportBroken, c.checkApart, c.checkPartials, c.checkPointers, c.checkDeltas, c.countOrphans} {
 		if err := step(ctx); err != nil {
 			return c.report, err
 		}
@@ -169,7 +182,12 @@ func (c *checker) verify(name ostree.ObjectName) error {
 	if err != nil {
 		return err
 	}
+	done := func() {}
+	if c.gentle {
+		done = leaveCache(f)
+	}
 	info, err := ostree.VerifyObject(name, f)
+	done()
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
@@ -210,17 +228,47 @@ func (c *checker) bad(ctx context.Context, name ostree.ObjectName, cause error, 
 	p := Problem{Kind: KindDamaged, Path: name.Path(), Ref: ref, In: in, Error: cause.Error()}
 	if errors.Is(cause, fs.ErrNotExist) {
 		p.Kind, p.Error = KindMissing, "it is not there"
+		if apart, err := quarantine.Has(c.dir.Root, name); err == nil && apart {
+			p.Kind, p.Error = KindApart, "it is in quarantine"
+		}
 	}
-	if err := c.fix.object(ctx, name, c.verifyDetached); err == nil {
+	err := c.mend(ctx, name, &p)
+	switch {
+	case err == nil:
 		p.Repaired = true
 		c.sound.Add(name)
 		delete(c.broken, name)
-	} else {
+	case !errors.Is(err, errNoRepair):
+		p.Failure = err.Error()
+		fallthrough
+	default:
 		c.broken[name] = nil // it has been told
-		if !errors.Is(err, errNoRepair) {
-			p.Failure = err.Error()
-		}
 	}
 	c.found(p)
 	return p.Repaired
+}
+
+// mend repairs an object, or else sees to it that nobody is served a damaged one; the
+// error says why it is not sound.
+func (c *checker) mend(ctx context.Context, name ostree.ObjectName, p *Problem) error {
+	if p.Kind == KindApart && !c.opt.DryRun {
+		if restored, err := quarantine.Restore(ctx, c.dir, name); restored || err != nil {
+			return err
+		}
+	}
+	err := c.fix.object(ctx, name, c.verifyDetached)
+	switch {
+	case err == nil:
+		return quarantine.Drop(c.dir, name)
+	case p.Kind != KindDamaged || !c.opt.Quarantine || c.opt.DryRun:
+		return err
+	}
+	sound, apartErr := c.setApart(ctx, name, p)
+	if sound && apartErr == nil {
+		return nil
+	}
+	if apartErr != nil && errors.Is(err, errNoRepair) {
+		return apartErr
+	}
+	return errors.Join(err, apartErr)
 }

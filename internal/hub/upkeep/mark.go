@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/ostree"
 	"freshet/internal/sqldb"
 )
@@ -218,7 +219,10 @@ func (p *pruner) keepRef(ref string, head ostree.Checksum, all keeping) error {
 		if !ok {
 			commit, err := p.repo.Commit(sum)
 			if errors.Is(err, fs.ErrNotExist) && depth > 0 {
-				return nil // pruned before
+				apart, apartErr := quarantine.Has(p.dir.Root, ostree.ObjectName{Checksum: sum, Type: ostree.TypeCommit})
+				if apartErr != nil || !apart {
+					return apartErr // pruned before
+				}
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w: %w", ref, ErrDamaged, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/ostree"
 	"freshet/internal/sqldb"
 )
@@ -31,6 +32,9 @@ func (p *pruner) scan(ctx context.Context) error {
 		}
 	}
 	return p.graph.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := p.scanApart(ctx, tx); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, `DELETE FROM scans`); err != nil {
 			return err
 		}
@@ -91,23 +95,43 @@ func (p *pruner) adopt(ctx context.Context, tx *sqldb.Tx, folders []string) erro
 func (p *pruner) scanFolder(ctx context.Context, tx *sqldb.Tx, folder string) error {
 	e := newEdit(ctx, tx, p.repo.DirTree, p.opt.Now.Unix())
 	return eachObject(p.repo.FS(), folder, func(name ostree.ObjectName, _ fs.DirEntry) error {
-		query := `SELECT 1 FROM nodes WHERE name = ?`
-		args := key(name)
-		switch name.Type {
-		case ostree.TypeCommit:
-			query, args = `SELECT 1 FROM commits WHERE sum = ?`, name.Checksum[:]
-		case ostree.TypeFile, ostree.TypeDirTree, ostree.TypeDirMeta:
-		case ostree.TypeCommitMeta, ostree.TypeTombstone:
-			return nil // it goes with its commit
-		default:
-			return nil // not ours to judge
-		}
-		var one int
-		if err := tx.QueryRow(ctx, query, args).Scan(&one); !sqldb.NoRows(err) {
+		return p.doomUnknown(ctx, tx, e, name)
+	})
+}
+
+// scanApart dooms the objects in quarantine that the graph does not know.
+func (p *pruner) scanApart(ctx context.Context, tx *sqldb.Tx) error {
+	items, err := quarantine.List(p.dir.Root)
+	if err != nil {
+		return err
+	}
+	e := newEdit(ctx, tx, p.repo.DirTree, p.opt.Now.Unix())
+	for _, item := range items {
+		if err := p.doomUnknown(ctx, tx, e, item.Name); err != nil {
 			return err
 		}
-		return e.doom(name)
-	})
+	}
+	return nil
+}
+
+// doomUnknown dooms an object, unless the graph knows it.
+func (p *pruner) doomUnknown(ctx context.Context, tx *sqldb.Tx, e *edit, name ostree.ObjectName) error {
+	query := `SELECT 1 FROM nodes WHERE name = ?`
+	args := key(name)
+	switch name.Type {
+	case ostree.TypeCommit:
+		query, args = `SELECT 1 FROM commits WHERE sum = ?`, name.Checksum[:]
+	case ostree.TypeFile, ostree.TypeDirTree, ostree.TypeDirMeta:
+	case ostree.TypeCommitMeta, ostree.TypeTombstone:
+		return nil // it goes with its commit
+	default:
+		return nil // not ours to judge
+	}
+	var one int
+	if err := tx.QueryRow(ctx, query, args).Scan(&one); !sqldb.NoRows(err) {
+		return err
+	}
+	return e.doom(name)
 }
 
 // errRehearsed ends the transaction of a rehearsal.
@@ -148,6 +172,11 @@ func (p *pruner) rehearse(ctx context.Context) error {
 		}
 		for _, folder := range folders {
 			if err := p.scanFolder(ctx, tx, folder); err != nil {
+				return err
+			}
+		}
+		if len(folders) > 0 {
+			if err := p.scanApart(ctx, tx); err != nil {
 				return err
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"freshet/internal/durable"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
 	"freshet/internal/pause"
@@ -199,6 +200,14 @@ func (p *pruner) remove(name ostree.ObjectName) error {
 		meta := ostree.ObjectName{Checksum: name.Checksum, Type: ostree.TypeCommitMeta}.Path()
 		// libostree keeps what a commit needs beside it.
 		files = append(files, meta, meta+"2", "state/"+name.Checksum.String()+partialSuffix)
+	}
+	if apart, err := quarantine.Has(p.dir.Root, name); err != nil {
+		return err
+	} else if apart {
+		p.result.Removed++
+		if err := quarantine.Drop(p.dir, name); err != nil {
+			return err
+		}
 	}
 	for _, file := range files {
 		info, err := p.dir.Root.Lstat(file)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"freshet/internal/durable"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
 	"freshet/internal/pause"
@@ -81,8 +82,16 @@ type repairer struct {
 }
 
 // prepareRepair gets ready for what the options say of repairs.
-func (c *checker) prepareRepair() error {
-	if c.opt.Repair == nil || c.opt.DryRun {
+func (c *checker) prepareRepair(ctx context.Context) error {
+	if c.opt.DryRun {
+		return nil
+	}
+	if c.opt.Repair != nil || c.opt.Quarantine {
+		if err := quarantine.Sweep(ctx, c.dir); err != nil {
+			return err
+		}
+	}
+	if c.opt.Repair == nil {
 		return nil
 	}
 	c.fix = repairer{dir: c.dir, from: c.opt.Repair}

@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"syscall"
 	"time"
 
 	"freshet/internal/durable"
 	"freshet/internal/hub/nameset"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/ostree"
 	"freshet/internal/pause"
 )
@@ -21,7 +20,8 @@ import (
 type ScrubOptions struct {
 	// Rate is how many bytes a second are read, on average. It must be positive.
 	Rate int64
-	// Repair is as in CheckOptions.
+	// Repair is as in CheckOptions. What is damaged and cannot be repaired is put into
+	// quarantine, and asked for again when the scrub comes by its folder.
 	Repair Source
 	// Found is called for each damaged object; may be nil.
 	Found func(Problem)
@@ -60,12 +60,13 @@ const scrubFile = ".upkeep/scrub.json"
 
 // Scrub reads the objects of the repository in dir over and over, slowly, and tells
 // of those that are damaged, until ctx ends or reading fails for another reason than
-// damage. It goes on where the last one was.
+// damage. It goes on where the last one was. Others have the disk first, and keep what
+// they have in memory.
 func Scrub(ctx context.Context, dir string, opt ScrubOptions) error {
 	if opt.Rate <= 0 {
 		return fmt.Errorf("scrub %s: the rate must be positive, is %d", dir, opt.Rate)
 	}
-	c := checker{opt: CheckOptions{Repair: opt.Repair, Found: opt.Found}, broken: map[ostree.ObjectName]error{}}
+	c := checker{opt: CheckOptions{Repair: opt.Repair, Quarantine: true, Found: opt.Found}, gentle: true, broken: map[ostree.ObjectName]error{}}
 	if err := scrub(ctx, dir, &c, opt); err != nil {
 		return fmt.Errorf("scrub %s: %w", dir, err)
 	}
@@ -80,14 +81,16 @@ func scrub(ctx context.Context, path string, c *checker, opt ScrubOptions) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, c.dir.Root.Close()) }()
-	if err := errors.Join(c.loadKeys(), c.prepareRepair()); err != nil {
+	if err := errors.Join(c.loadKeys(), c.prepareRepair(ctx)); err != nil {
 		return err
 	}
 	state, err := readScrub(c.dir)
 	if err != nil {
 		return err
 	}
-	s := scrubber{checker: c, opt: opt, state: state, paid: time.Now()}
+	reader, stop := newGently()
+	defer stop()
+	s := scrubber{checker: c, opt: opt, state: state, reader: reader, paid: time.Now()}
 	for {
 		if err := s.folder(ctx); err != nil {
 			return err
@@ -117,7 +120,9 @@ type scrubber struct {
 	*checker
 	opt   ScrubOptions
 	state ScrubState
-	paid  time.Time // until when what was read is within the budget
+	// reader reads what is verified.
+	reader gently
+	paid   time.Time // until when what was read is within the budget
 }
 
 // objectCost is what an object counts besides its bytes: a seek.
@@ -125,12 +130,14 @@ const objectCost = 16 << 10
 
 // folder reads a folder of objects, and writes down that it did.
 func (s *scrubber) folder(ctx context.Context) error {
+	damaged := s.state.Damaged
 	err := eachObject(s.repo.FS(), fmt.Sprintf("objects/%02x", s.state.Next), func(name ostree.ObjectName, _ fs.DirEntry) error {
 		if name == (ostree.ObjectName{}) {
 			return nil
 		}
 		before := s.report.Bytes
-		err := s.verify(name)
+		var err error
+		s.reader.run(func() { err = s.verify(name) })
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			if !isDamage(err) {
 				return err
@@ -141,6 +148,9 @@ func (s *scrubber) folder(ctx context.Context) error {
 		s.state.Objects++
 		return s.pay(ctx, s.report.Bytes-before+objectCost)
 	})
+	if err == nil {
+		err = s.apart(ctx, s.state.Damaged > damaged)
+	}
 	if err != nil {
 		return err
 	}
@@ -160,13 +170,39 @@ func (s *scrubber) folder(ctx context.Context) error {
 	return s.pay(ctx, objectCost)
 }
 
-// isDamage tells what is wrong with an object from what is wrong with reading it.
-func isDamage(err error) bool {
-	if _, ok := errors.AsType[*ostree.MismatchError](err); ok {
-		return true
+// apart tries again to repair what is in quarantine of the folder, and writes down
+// which refs need it, if there is some or something came.
+func (s *scrubber) apart(ctx context.Context, came bool) error {
+	items, err := quarantine.List(s.dir.Root)
+	if err != nil {
+		return err
 	}
-	return errors.Is(err, ostree.ErrMalformed) || errors.Is(err, ostree.ErrTooLarge) ||
-		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.EIO) // the disk cannot read it
+	var left []quarantine.Item
+	for _, item := range items {
+		mine := int(item.Name.Checksum[0]) == s.state.Next
+		_, told := s.broken[item.Name]
+		if mine && !told && s.bad(ctx, item.Name, fs.ErrNotExist, "", "") {
+			continue
+		}
+		came = came || mine
+		left = append(left, item)
+	}
+	if len(left) == 0 || !came {
+		return nil
+	}
+	return s.noteHurt(ctx, left)
+}
+
+// noteHurt writes down which refs need what is in quarantine.
+func (s *scrubber) noteHurt(ctx context.Context, items []quarantine.Item) error {
+	hurt, err := s.whoNeeds(ctx, items, func(ctx context.Context) error { return s.pay(ctx, objectCost) })
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		err = errors.Join(err, s.note(item, hurt[item.Name]))
+	}
+	return err
 }
 
 // pay waits until so many bytes more are within the budget.
