@@ -134,7 +134,7 @@ func (e *Edge) tellStore(ctx context.Context) {
 	stat := e.store.Stat()
 	e.log.InfoContext(ctx, "store is open", slog.String("dir", e.cfg.Store), slog.Int("entries", stat.Entries), slog.Int64("bytes", stat.Used))
 	total, free, err := e.store.Disk()
-	if err != nil || stat.Size <= stat.Used+free {
+	if short, err2 := e.store.Short(); err != nil || err2 != nil || short == 0 {
 		return // without a disk, its failure is told of
 	}
 	e.log.WarnContext(ctx, "the size of the store is more than its disk has: when the disk is full, the store stays that small, and evicts sooner; give it a size below, or a larger disk",

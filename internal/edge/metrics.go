@@ -127,6 +127,10 @@ func newMetrics(reg prometheus.Registerer, store *diskcache.Store, sites []*site
 			}
 			return 0
 		}),
+		gauge("freshet_edge_store_disk_short_bytes", "Bytes that the disk of the store lacks for what the store may become: alert on it, the store will be smaller.", func() float64 {
+			short, _ := store.Short() // a disk that cannot be asked is failing
+			return float64(short)
+		}),
 		gauge("freshet_edge_store_bans", "Purges by key, prefix or site that are still compared with stored answers.", func() float64 { return float64(store.Bans()) }),
 		gauge("freshet_edge_store_entries", "Answers in the store.", func() float64 { return float64(store.Stat().Entries) }),
 	)

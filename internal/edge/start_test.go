@@ -10,7 +10,7 @@ import (
 )
 
 // A store that is larger than its disk says so when it is opened, with both
-// figures; one that fits says nothing.
+// figures, and as long as that is so by a metric; one that fits says nothing.
 func TestStoreLargerThanItsDisk(t *testing.T) {
 	const told = "the size of the store is more than its disk has"
 	for size, warns := range map[config.Size]bool{64 << 20: false, 1 << 50: true} {
@@ -19,6 +19,9 @@ func TestStoreLargerThanItsDisk(t *testing.T) {
 			text := w.log.b.String()
 			if strings.Contains(text, told) != warns {
 				t.Errorf("size %v:\n%s", size, text)
+			}
+			if short := w.metric("freshet_edge_store_disk_short_bytes", ""); short > 0 != warns || short >= float64(size) {
+				t.Errorf("size %v: the disk is %v too small", size, short)
 			}
 			for _, figure := range []string{"size=1024TiB", " disk=", " free="} {
 				if warns && !strings.Contains(text, figure) {

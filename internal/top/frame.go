@@ -79,6 +79,9 @@ func (f frame) lines(s *snapshot) []string {
 		add("  %-4s %-30s %5s in flight  %s", o.health, o.name, count(o.inFlight), list(o.failing, ""))
 	}
 	add("STORE     %s, %s answers%s", s.store.text(20), count(s.entries), map[bool]string{true: "  CANNOT STORE"}[s.failing])
+	if s.short > 0 {
+		add("  DISK TOO SMALL BY %s", size(s.short))
+	}
 	for _, p := range s.pools {
 		add("  %-12s %s", p.name, p.text(20))
 	}

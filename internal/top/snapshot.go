@@ -72,6 +72,7 @@ type snapshot struct {
 	store           fill
 	entries         float64
 	failing         bool
+	short           float64 // bytes the disk lacks for the store
 	pools           []fill
 	sites           []site
 	open, accepted  float64 // connections, and new ones per second
@@ -128,6 +129,7 @@ func between(before, now *sample) *snapshot {
 	s.store = fill{"", now.total("freshet_edge_store_bytes"), now.total("freshet_edge_store_limit_bytes")}
 	s.entries = now.total("freshet_edge_store_entries")
 	s.failing = now.total("freshet_edge_store_failing") > 0
+	s.short = now.total("freshet_edge_store_disk_short_bytes")
 	shares := now.sum("freshet_edge_store_pool_share_bytes", "pool")
 	for _, m := range now.metrics("freshet_edge_store_pool_bytes") {
 		name := label(m, "pool")

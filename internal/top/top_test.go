@@ -78,6 +78,7 @@ func newFakeEdge() *fakeEdge {
 	gauges("freshet_edge_store_bytes", map[string]float64{"": 75e9})
 	gauges("freshet_edge_store_limit_bytes", map[string]float64{"": 100e9})
 	gauges("freshet_edge_store_entries", map[string]float64{"": 1234567})
+	gauges("freshet_edge_store_disk_short_bytes", map[string]float64{"": 25e9})
 	gauges("freshet_edge_store_pool_bytes", map[string]float64{"payload": 70e9, "metadata": 5e9}, "pool")
 	gauges("freshet_edge_store_pool_share_bytes", map[string]float64{"payload": 80e9, "metadata": 20e9}, "pool")
 	gauges("freshet_edge_event_lag", map[string]float64{"main": 0, "rpm": 12}, "site")

@@ -120,6 +120,37 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// How much a disk lacks for its store follows what others have on it.
+func TestShort(t *testing.T) {
+	disk := mountTmpfs(t, 24<<20)
+	s := open(t, filepath.Join(disk, "store"), 16<<20)
+	short := func() int64 {
+		t.Helper()
+		n, err := s.Short()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	put(t, s, 1, strings.Repeat("x", 4<<20)) // what is stored needs no room any more
+	if n := short(); n != 0 {
+		t.Errorf("%d bytes lack on a disk that is large enough", n)
+	}
+	other := filepath.Join(disk, "other")
+	if err := os.WriteFile(other, make([]byte, 14<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := short(); n < 6<<20 || n > 7<<20 {
+		t.Errorf("%d bytes lack, want 6 MiB and some", n)
+	}
+	if err := os.Remove(other); err != nil {
+		t.Fatal(err)
+	}
+	if n := short(); n != 0 {
+		t.Errorf("%d bytes lack when there is room again", n)
+	}
+}
+
 // A disk that cannot be written still gives what it has.
 func TestReadOnly(t *testing.T) {
 	disk := mountTmpfs(t, 64<<20)

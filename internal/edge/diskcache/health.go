@@ -152,6 +152,18 @@ func (s *Store) Disk() (total, free int64, err error) {
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
 }
 
+// Short returns how many bytes the disk lacks for the store to become as large
+// as it may, 0 if it has room for that. Whatever else fills the disk can make it
+// grow while the store is open.
+func (s *Store) Short() (int64, error) {
+	_, free, err := s.Disk()
+	if err != nil {
+		return 0, err
+	}
+	used, _ := s.space.stat()
+	return max(s.opts.Size-used-free, 0), nil
+}
+
 // regain raises the limit to what the disk has.
 func (s *Store) regain() {
 	_, room, err := s.Disk()
