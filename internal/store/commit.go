@@ -11,6 +11,7 @@ import (
 
 	"freshet/internal/durable"
 	"freshet/internal/layout"
+	"freshet/internal/store/bucket"
 )
 
 // batch is how many files or folders are synced one by one; for more, the
@@ -39,7 +40,12 @@ func (tx *Tx) Commit(ctx context.Context, note []byte) error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", tx.why(errors.Join(err, tx.discard())))
 	}
-	if err := tx.decide(&record); err != nil {
+	if tx.isMirrored() {
+		err = tx.decideInCopy(ctx, &record)
+	} else {
+		err = tx.decide(&record)
+	}
+	if err != nil {
 		return fmt.Errorf("commit: %w", tx.why(err))
 	}
 	tx.id = record.ID
@@ -59,6 +65,9 @@ func (tx *Tx) prepare(ctx context.Context, note []byte) (intent, error) {
 	unclean := s.unclean
 	s.unclean = true
 	record := intent{Version: intentVersion, Stage: tx.name, Note: note}
+	if err := tx.mayChange(); err != nil {
+		return intent{}, err
+	}
 	var payload []operation
 	folders := newFolders(s.dir)
 	made := make(map[string]struct{})
@@ -85,6 +94,10 @@ func (tx *Tx) prepare(ctx context.Context, note []byte) (intent, error) {
 			payload = append(payload, op)
 		}
 	}
+	mirrored := tx.isMirrored()
+	if err := tx.stageState(&record); err != nil {
+		return intent{}, err
+	}
 	for _, changes := range [][]change{record.Index, record.Pointers} {
 		if err := tx.keepOld(changes); err != nil {
 			return intent{}, err
@@ -98,6 +111,12 @@ func (tx *Tx) prepare(ctx context.Context, note []byte) (intent, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return intent{}, err
+	}
+	if mirrored {
+		// Payload that is here is in the copy: a later transaction need not look.
+		if err := s.mirror.Copy.Upload(ctx, tx.uploads(payload)); err != nil {
+			return intent{}, err
+		}
 	}
 	if err := tx.publishPayload(payload, folders); err != nil {
 		return intent{}, err
@@ -198,6 +217,33 @@ func (tx *Tx) publishPayload(payload []operation, folders *folders) (err error) 
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// decideInCopy decides in the copy, then here, and has it seen there. The caller
+// holds committing and mu.
+func (tx *Tx) decideInCopy(ctx context.Context, record *intent) (err error) {
+	s := tx.store
+	p, err := tx.propose(ctx, record)
+	switch {
+	case errors.Is(err, bucket.ErrUnknown):
+		return s.breaks(err)
+	case err != nil:
+		return errors.Join(err, tx.discard())
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := tx.decide(record); err != nil {
+		if errors.Is(err, ErrBroken) {
+			return err
+		}
+		if withdrawErr := s.mirror.Copy.Withdraw(ctx); withdrawErr != nil {
+			return s.breaks(errors.Join(err, s.mirrorError(withdrawErr)))
+		}
+		return err
+	}
+	if err := s.mirror.Copy.Show(ctx, p.change); err != nil {
+		return s.breaks(s.mirrorError(err))
 	}
 	return nil
 }

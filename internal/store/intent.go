@@ -18,6 +18,8 @@ type Intent struct {
 	ID int64
 	// Note is what the caller gave to Commit.
 	Note []byte
+
+	serial int64 // that of the change in the copy, if there is one
 }
 
 const (
@@ -33,8 +35,10 @@ type intent struct {
 	Stage   string `json:"stage"`
 	// Fence is the number of the leadership that decided it, 0 where the
 	// repository is not shared.
-	Fence int64    `json:"fence,omitempty"`
-	Index []change `json:"index,omitempty"`
+	Fence int64 `json:"fence,omitempty"`
+	// Serial is the number of the change in the copy, 0 where there is none.
+	Serial int64    `json:"serial,omitempty"`
+	Index  []change `json:"index,omitempty"`
 	// Pointers are changed after the index.
 	Pointers []change `json:"pointers,omitempty"`
 	// Remove are the files to be removed at the end.
@@ -75,6 +79,9 @@ func (s *Store) Done(id int64) error {
 	}
 	if err := s.removeIntent(place, id, false); err != nil {
 		return fmt.Errorf("done: %w", err)
+	}
+	if serial := s.pending[i].serial; serial > 0 && s.mirror != nil {
+		s.mirror.Copy.Confirm(serial)
 	}
 	s.pending = slices.Delete(s.pending, i, i+1)
 	return nil
@@ -192,7 +199,7 @@ func (s *Store) recover(place *workplace) error {
 				return fmt.Errorf("transaction %d: %w", record.ID, err)
 			}
 		}
-		s.pending = append(s.pending, Intent{ID: record.ID, Note: record.Note})
+		s.pending = append(s.pending, Intent{ID: record.ID, Note: record.Note, serial: record.Serial})
 		s.nextID = record.ID
 	}
 	n, err := s.sweepStages(place)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -80,8 +81,14 @@ func openShared(dir string, fault func(step, name string) error) (*Store, error)
 // records. Who takes over empties and removes these folders, the records first.
 // In a removed folder nothing can be made and nothing found (rename(2): ENOENT),
 // even by who has it open.
-func (s *Store) Lead(fence int64) error {
-	if err := s.lead(fence); err != nil {
+func (s *Store) Lead(ctx context.Context, fence int64) error {
+	err := s.lead(fence)
+	if err == nil && s.mirror != nil {
+		if err = s.takeMirror(ctx, fence); err != nil {
+			s.Resign()
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("lead store %s: %w", s.dir.Root.Name(), err)
 	}
 	return nil

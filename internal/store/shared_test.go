@@ -25,7 +25,7 @@ func beginShared(t testing.TB, dir string, fault func(step, name string) error) 
 
 func lead(t testing.TB, s *Store, fence int64) {
 	t.Helper()
-	if err := s.Lead(fence); err != nil {
+	if err := s.Lead(t.Context(), fence); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -94,7 +94,7 @@ func TestOvertakenAtEveryStep(t *testing.T) {
 				}
 				return nil
 			})
-			err := first.Lead(7)
+			err := first.Lead(t.Context(), 7)
 			if err == nil {
 				var tx *Tx
 				if tx, err = newTransaction(first, 1); err == nil {
@@ -121,7 +121,7 @@ func TestOvertakenAtEveryStep(t *testing.T) {
 			}
 			// It can lead again.
 			failing = 0
-			if err := first.Lead(7); !errors.Is(err, ErrNotLeading) {
+			if err := first.Lead(t.Context(), 7); !errors.Is(err, ErrNotLeading) {
 				t.Errorf("step %d: led once more with an old number: %v", n, err)
 			}
 			lead(t, first, 9)
@@ -178,7 +178,7 @@ func TestTakeoverOfTakeover(t *testing.T) {
 			firstErr := tx.Commit(t.Context(), []byte("first"))
 			decided := firstErr == nil || len(recordsIn(t, first, 1)) > 0
 			second := beginShared(t, dir, stopAt(m))
-			secondErr := second.Lead(2)
+			secondErr := second.Lead(t.Context(), 2)
 			third := beginShared(t, dir, nil)
 			lead(t, third, 3)
 			want := map[bool]string{true: "new", false: "old"}[decided]
@@ -237,7 +237,7 @@ func TestSharedAndAlone(t *testing.T) {
 	if fence, err := s.Fence(); err != nil || fence != 4 {
 		t.Errorf("fence %d, %v", fence, err)
 	}
-	if err := s.Lead(3); !errors.Is(err, ErrNotLeading) {
+	if err := s.Lead(t.Context(), 3); !errors.Is(err, ErrNotLeading) {
 		t.Errorf("lead with a lower number: %v", err)
 	}
 	if err := s.Close(); err != nil {
@@ -274,7 +274,7 @@ func TestSharedAndAlone(t *testing.T) {
 		put(t, tx, layout.Pointer, "summary", fmt.Sprint(i))
 		commit(t, tx)
 	}
-	if err := s.Lead(5); err != nil {
+	if err := s.Lead(t.Context(), 5); err != nil {
 		t.Errorf("lead once more with the same number: %v", err)
 	}
 }

@@ -69,11 +69,15 @@ var ErrBroken = errors.New("store is inconsistent until it is opened again")
 // change them, or by one of several of which one leads. All methods may be called
 // concurrently.
 type Store struct {
-	dir     durable.Dir
-	lock    io.Closer
-	shared  bool
-	place   atomic.Pointer[workplace] // nil: nothing can be changed
-	buffers sync.Pool                 // *[]byte, for copying
+	dir    durable.Dir
+	lock   io.Closer
+	shared bool
+	place  atomic.Pointer[workplace] // nil: nothing can be changed
+	mirror *Mirror                   // nil: there is no copy, or it is not known
+	copied bool                      // there was one when the store was opened
+	// mirrored is set while directory and copy are known to be the same.
+	mirrored atomic.Bool
+	buffers  sync.Pool // *[]byte, for copying
 
 	// committing is held by the transaction that is changing the repository,
 	// from the first rename to the end.
@@ -143,6 +147,8 @@ func prepare(dir string, fault func(step, name string) error, lock func(durable.
 	if s.lock, err = lock(d, lockName); err != nil {
 		return nil, err
 	}
+	_, err = d.Root.Lstat(mirrorFile)
+	s.copied = err == nil
 	return s, s.dir.MkdirAll(tmpDir, 0o755)
 }
 
@@ -271,5 +277,5 @@ func check(op, name string) error {
 
 func reserved(name string) bool {
 	top, _, _ := strings.Cut(name, "/")
-	return top == tmpDir || top == lockName || strings.HasPrefix(path.Base(name), durable.TempPrefix)
+	return top == tmpDir || top == lockName || top == mirrorFile || strings.HasPrefix(path.Base(name), durable.TempPrefix)
 }

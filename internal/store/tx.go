@@ -38,6 +38,9 @@ type Tx struct {
 	byPath map[string]int // index in ops
 	id     int64          // of the intent, once decided
 	ended  bool
+
+	unmirrored bool         // it brings here what is in the copy
+	state      *mirrorState // what the directory is then, if that is not what follows
 }
 
 // operation is a change of one path. With an empty path it is void: a later

@@ -37,7 +37,7 @@ func (r *Repository) lead(ctx context.Context, fence int64, after uint64, cache 
 		return nil, err
 	}
 	defer release()
-	if err := r.store.Lead(fence); err != nil {
+	if err := r.store.Lead(ctx, fence); err != nil {
 		return nil, err
 	}
 	defer func() {

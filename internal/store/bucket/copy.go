@@ -1,0 +1,419 @@
+package bucket
+
+import (
+	"context"
+	"crypto/md5" //nolint:gosec // what S3 calls ETag
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Copy is the copy of one repository. Its methods may be called concurrently, but
+// for the steps of a change, which come one after the other.
+type Copy struct {
+	objects Objects
+	prefix  string
+	headers func(path string) Headers
+
+	mu        sync.Mutex
+	manifest  *Manifest // as this process wrote it last; nil: there is none
+	version   Version   // of manifest
+	lost      bool      // somebody else took over
+	confirmed map[int64]bool
+	withdrawn *Manifest // what it was before the last change was proposed
+}
+
+// atOnce is how many requests are made at the same time.
+const atOnce = 16
+
+// New is the copy below a prefix, which is empty or ends in a slash. headers says
+// what the object store tells of a file; nil for nothing.
+func New(objects Objects, prefix string, headers func(path string) Headers) *Copy {
+	if headers == nil {
+		headers = func(string) Headers { return Headers{} }
+	}
+	return &Copy{objects: objects, prefix: prefix, headers: headers, confirmed: make(map[int64]bool)}
+}
+
+// Take makes this process the one that may change the copy, and returns the
+// manifest; nil when there is no copy yet, see [Copy.Begin]. Fence is the number of
+// its leadership, 0 for the next. When a higher number leads, or the same, the
+// error is [ErrOvertaken].
+func (c *Copy) Take(ctx context.Context, fence int64) (*Manifest, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m, version, err := c.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.manifest, c.version, c.lost, c.withdrawn = m, version, false, nil
+	clear(c.confirmed)
+	if m == nil {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if fence == 0 {
+		fence = m.Fence + 1
+	}
+	if m.Fence >= fence {
+		c.lost = true
+		return nil, fmt.Errorf("%w: %d was overtaken by %d", ErrOvertaken, fence, m.Fence)
+	}
+	next := *m
+	next.Fence = fence
+	if err := c.write(ctx, next); err != nil {
+		return nil, err
+	}
+	return c.manifest, nil
+}
+
+// Begin makes the manifest of a copy that is not there yet, once all files were
+// uploaded.
+func (c *Copy) Begin(ctx context.Context, id string, fence int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.write(ctx, Manifest{ID: id, Fence: max(fence, 1)})
+}
+
+// Fence is the number of the last leadership; 0 when there is no copy.
+func (c *Copy) Fence(ctx context.Context) (int64, error) {
+	m, _, err := c.read(ctx)
+	if err != nil || m == nil {
+		return 0, err
+	}
+	return m.Fence, nil
+}
+
+// Upload is a file to be created in the copy.
+type Upload struct {
+	Path string
+	// Open opens its content.
+	Open func() (*os.File, error)
+}
+
+// Upload creates files. Those that are there stay as they are.
+func (c *Copy) Upload(ctx context.Context, files []Upload) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, file := range files {
+		if inner.Err() != nil {
+			break
+		}
+		group.Go(func() (err error) {
+			f, err := file.Open()
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, f.Close()) }()
+			info, err := f.Stat()
+			if err != nil {
+				return err
+			}
+			_, err = c.objects.Create(inner, c.key(file.Path), io.NewSectionReader(f, 0, info.Size()), c.headers(file.Path))
+			return err
+		})
+	}
+	return errors.Join(group.Wait(), context.Cause(ctx))
+}
+
+// Overwrite writes a file whatever is there: for payload that is damaged.
+func (c *Copy) Overwrite(ctx context.Context, path string, f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return c.put(ctx, path, io.NewSectionReader(f, 0, info.Size()))
+}
+
+// Serial is the number of the next change.
+func (c *Copy) Serial() (id string, next int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.manifest == nil {
+		return "", 0
+	}
+	return c.manifest.ID, c.manifest.Serial + 1
+}
+
+// Propose decides a change, whose record is in the file record. An error that is
+// [ErrUnknown] says that it may be decided; all others that it is not.
+func (c *Copy) Propose(ctx context.Context, change *Change, record *os.File) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost || c.manifest == nil {
+		return ErrOvertaken
+	}
+	info, err := record.Stat()
+	if err != nil {
+		return err
+	}
+	ref := ChangeRef{Serial: change.Serial, Key: fmt.Sprintf("%s%d-%s", changePrefix, change.Serial, NewID())}
+	if _, err := c.objects.Create(ctx, c.prefix+ref.Key, io.NewSectionReader(record, 0, info.Size()), manifestHeaders); err != nil {
+		return err
+	}
+	before := *c.manifest
+	next := before
+	next.Serial = change.Serial
+	next.Changes = append(slices.DeleteFunc(slices.Clone(before.Changes), func(r ChangeRef) bool { return c.confirmed[r.Serial] }), ref)
+	if err := c.write(ctx, next); err != nil {
+		if err = c.settle(ctx, ref, err); err != nil {
+			return err
+		}
+	}
+	c.withdrawn = &before
+	return nil
+}
+
+// settle finds out whether a manifest was written, when its writing ended with
+// cause. What may still be on its way then matches no more. The caller holds mu.
+func (c *Copy) settle(ctx context.Context, ref ChangeRef, cause error) error {
+	if ctx.Err() != nil { // the last attempt gets its time
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+		defer cancel()
+	}
+	before := *c.manifest
+	err := insist(ctx, func() error {
+		err := cause
+		if !errors.Is(err, ErrOvertaken) {
+			err = c.write(ctx, before)
+		}
+		if !errors.Is(err, ErrOvertaken) {
+			return err
+		}
+		// Somebody wrote it: this process, or another one.
+		m, version, err := c.read(ctx)
+		if err == nil && m != nil && slices.Contains(m.Changes, ref) && m.Fence == before.Fence {
+			c.manifest, c.version, c.lost = m, version, false
+			cause = nil
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnknown, errors.Join(cause, err))
+	}
+	return cause
+}
+
+// settleTime is how long it is tried to find out what was decided, when nobody has
+// time for it any more.
+const settleTime = 10 * time.Second
+
+// insist calls fn until it ends with something else than [ErrAway], or ctx ends.
+func insist(ctx context.Context, fn func() error) error {
+	for pause := minPause; ; pause = min(2*pause, maxPause) {
+		err := fn()
+		if !errors.Is(err, ErrAway) {
+			return err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return errors.Join(err, context.Cause(ctx))
+		case <-timer.C:
+		}
+	}
+}
+
+const (
+	minPause = 200 * time.Millisecond
+	maxPause = 15 * time.Second
+)
+
+// Withdraw takes the last change back, of which nothing was shown.
+func (c *Copy) Withdraw(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.withdrawn == nil {
+		return errors.New("there is no change to withdraw")
+	}
+	before := *c.withdrawn
+	c.withdrawn = nil
+	return insist(ctx, func() error { return c.write(ctx, before) })
+}
+
+// Confirm says that the caller has done its part of a change. The manifest forgets
+// it with a later change.
+func (c *Copy) Confirm(serial int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.confirmed[serial] = true
+}
+
+// Show makes the files in the bucket what the last change says. While the object
+// store is away it waits. When all is done it removes records that nobody needs.
+func (c *Copy) Show(ctx context.Context, change *Change) error {
+	c.mu.Lock()
+	c.withdrawn = nil
+	c.mu.Unlock()
+	return insist(ctx, func() error { return c.show(ctx, change) })
+}
+
+func (c *Copy) show(ctx context.Context, change *Change) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i := range change.Index {
+		group.Go(func() error { return c.showFile(inner, change, &change.Index[i]) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for i := range change.Pointers {
+		if err := c.showFile(ctx, change, &change.Pointers[i]); err != nil {
+			return err
+		}
+	}
+	if err := c.Remove(ctx, change.Remove); err != nil {
+		return err
+	}
+	return c.tidy(ctx)
+}
+
+func (c *Copy) showFile(ctx context.Context, change *Change, f *File) error {
+	if f.Gone {
+		return c.Remove(ctx, []string{f.Path})
+	}
+	return c.put(ctx, f.Path, change.Content(f))
+}
+
+// maxConflicts is how often a file is tried that somebody else writes, while the
+// manifest says that this process leads.
+const maxConflicts = 5
+
+// put makes body the content of a file.
+func (c *Copy) put(ctx context.Context, path string, body *io.SectionReader) error {
+	sum := md5.New() //nolint:gosec // not for safety
+	if _, err := io.Copy(sum, io.NewSectionReader(body, 0, body.Size())); err != nil {
+		return err
+	}
+	etag := Version(hex.EncodeToString(sum.Sum(nil)))
+	for try := 1; ; try++ {
+		there, err := c.objects.Stat(ctx, c.key(path))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			there.Version = None
+		case err != nil:
+			return err
+		case there.Version == etag && there.Size == body.Size():
+			return nil
+		}
+		_, err = c.objects.Replace(ctx, c.key(path), body, there.Version, c.headers(path))
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if leads := c.Leads(ctx); leads != nil || try == maxConflicts {
+			return errors.Join(leads, err)
+		}
+	}
+}
+
+// Leads asks the manifest whether this process leads.
+func (c *Copy) Leads(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, version, err := c.read(ctx)
+	if err == nil && (c.lost || version != c.version) {
+		c.lost = true
+		err = ErrOvertaken
+	}
+	return err
+}
+
+// Remove removes files of the copy, if this process leads.
+func (c *Copy) Remove(ctx context.Context, paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	if err := c.Leads(ctx); err != nil {
+		return err
+	}
+	keys := make([]string, len(paths))
+	for i, path := range paths {
+		keys[i] = c.key(path)
+	}
+	return c.objects.Delete(ctx, keys)
+}
+
+// tidy removes the records of changes that the manifest does not name.
+func (c *Copy) tidy(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var old []string
+	err := c.objects.List(ctx, c.prefix+changePrefix, func(o Object) error {
+		named := func(r ChangeRef) bool { return c.prefix+r.Key == o.Key }
+		if !slices.ContainsFunc(c.manifest.Changes, named) {
+			old = append(old, o.Key)
+		}
+		return nil
+	})
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	return c.objects.Delete(ctx, old)
+}
+
+// Changes returns the records that the manifest names, oldest first.
+func (c *Copy) Changes() []ChangeRef {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.manifest == nil {
+		return nil
+	}
+	return slices.Clone(c.manifest.Changes)
+}
+
+// Fetch reads the record of a change into an empty file, from which the change
+// reads its contents.
+func (c *Copy) Fetch(ctx context.Context, ref ChangeRef, to *os.File) (*Change, error) {
+	size, err := c.copyTo(ctx, c.prefix+ref.Key, to)
+	if err != nil {
+		return nil, err
+	}
+	change, err := ReadChange(io.NewSectionReader(to, 0, size))
+	if err == nil && change.Serial != ref.Serial {
+		err = fmt.Errorf("%w: it is change %d", ErrMalformed, change.Serial)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ref.Key, err)
+	}
+	return change, nil
+}
+
+// Download writes a file of the copy to w.
+func (c *Copy) Download(ctx context.Context, path string, w io.Writer) (int64, error) {
+	return c.copyTo(ctx, c.key(path), w)
+}
+
+func (c *Copy) copyTo(ctx context.Context, key string, w io.Writer) (int64, error) {
+	body, about, err := c.objects.Open(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(w, body)
+	if err = errors.Join(err, body.Close()); err == nil && n != about.Size {
+		err = fmt.Errorf("%s: %w: %d of %d bytes", key, io.ErrUnexpectedEOF, n, about.Size)
+	}
+	return n, err
+}
+
+// List calls fn for the files of the copy, in the order of their paths.
+func (c *Copy) List(ctx context.Context, fn func(path string, size int64) error) error {
+	return c.objects.List(ctx, c.prefix, func(o Object) error {
+		path := strings.TrimPrefix(o.Key, c.prefix)
+		if strings.HasPrefix(path, reserved) || !fs.ValidPath(path) {
+			return nil
+		}
+		return fn(path, o.Size)
+	})
+}
+
+func (c *Copy) key(path string) string { return c.prefix + path }

@@ -1,0 +1,163 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
+	"freshet/internal/peertest"
+	"freshet/internal/store/s3"
+)
+
+const (
+	// Bucket is the bucket of the servers.
+	Bucket = "repositories"
+
+	accessKey = "freshet-test"
+	secretKey = "freshet-test-secret"
+)
+
+// Server is an S3 server of a test.
+type Server struct {
+	// Endpoint is its URL.
+	Endpoint string
+	// Credentials is the file with its keys.
+	Credentials string
+}
+
+// Config is what a client is told of the server.
+func (s *Server) Config() s3.Config {
+	return s3.Config{Endpoint: s.Endpoint, Bucket: Bucket, PathStyle: true, Credentials: s.Credentials, Attempts: 2, Timeout: 20 * time.Second}
+}
+
+// Open is a client of the server; the test ends when there is none.
+func (s *Server) Open(tb testing.TB) *s3.Objects {
+	tb.Helper()
+	objects, err := s3.Open(s.Config())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return objects
+}
+
+func credentials(tb testing.TB) string {
+	tb.Helper()
+	file := filepath.Join(tb.TempDir(), "credentials")
+	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", accessKey, secretKey)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return file
+}
+
+// Fake is a server inside the test, which keeps objects in memory. Wrap may change
+// what it answers; nil for nothing.
+func Fake(tb testing.TB, wrap func(http.Handler) http.Handler) *Server {
+	tb.Helper()
+	backend := s3mem.New()
+	if err := backend.CreateBucket(Bucket); err != nil {
+		tb.Fatal(err)
+	}
+	handler := gofakes3.New(backend).Server()
+	if wrap != nil {
+		handler = wrap(handler)
+	}
+	server := httptest.NewServer(handler)
+	tb.Cleanup(server.Close)
+	return &Server{Endpoint: server.URL, Credentials: credentials(tb)}
+}
+
+// Gateway is the program that the tests take for a real S3 server, of which
+// tools/go.mod knows.
+const Gateway = "versitygw"
+
+// gateway builds it, unless that was done before, and returns where it is.
+func gateway(tb testing.TB) string {
+	tb.Helper()
+	mod, err := exec.CommandContext(tb.Context(), "go", "env", "GOMOD").Output()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tool := exec.CommandContext(tb.Context(), "go", "tool", "-modfile=tools/go.mod", "-n", Gateway)
+	tool.Dir = filepath.Dir(strings.TrimSpace(string(mod)))
+	path, err := tool.Output()
+	if err != nil {
+		tb.Logf("build %s: %v", Gateway, err)
+		peertest.Missing(tb, Gateway)
+	}
+	return strings.TrimSpace(string(path))
+}
+
+// Real starts a server in a process of its own, which keeps objects in files. The test
+// is skipped, or fails, when the program cannot be built: package peertest.
+func Real(tb testing.TB) *Server {
+	tb.Helper()
+	program := gateway(tb)
+	dir := tb.TempDir()
+	data := filepath.Join(dir, "data")
+	if err := os.MkdirAll(filepath.Join(data, Bucket), 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	address := freeAddress(tb)
+	var output bytes.Buffer
+	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), program, "--port", address, "--access", accessKey, "--secret", secretKey, "--quiet", "posix", data)
+	cmd.Stdout, cmd.Stderr = &output, &output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	server := &Server{Endpoint: "http://" + address, Credentials: credentials(tb)}
+	for !answers(tb.Context(), server.Endpoint) {
+		select {
+		case err := <-ended:
+			ended <- err
+			tb.Fatalf("%s ended: %v\n%s", Gateway, err, output.String())
+		case <-tb.Context().Done():
+			tb.Fatal(tb.Context().Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return server
+}
+
+// freeAddress is an address at which nobody listens now.
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // nobody connected
+	return l.Addr().String()
+}
+
+func answers(ctx context.Context, url string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err == nil {
+		_ = answer.Body.Close()
+	}
+	return err == nil
+}
