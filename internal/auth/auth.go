@@ -52,9 +52,10 @@ type Authority struct {
 
 // revocations tells which tokens were taken back.
 type revocations interface {
-	// UseToken notes that the token with the id jti, which ends at expires,
-	// is in use now, and reports whether it was revoked.
-	UseToken(ctx context.Context, jti string, expires time.Time) (revoked bool, err error)
+	// UseToken notes that the token with the id jti, which was made for name ("":
+	// nobody knows) and ends at expires, is in use now, and reports whether it was
+	// revoked.
+	UseToken(ctx context.Context, jti, name string, expires time.Time) (revoked bool, err error)
 }
 
 // Authenticate returns the claims of the token in an Authorization header
@@ -78,7 +79,7 @@ func (a *Authority) Authenticate(ctx context.Context, header string) (*Claims, e
 	if a.Revoked == nil || claims.ID == "" {
 		return claims, nil
 	}
-	revoked, err := a.Revoked.UseToken(ctx, claims.ID, claims.ExpiresAt())
+	revoked, err := a.Revoked.UseToken(ctx, claims.ID, claims.Name, claims.ExpiresAt())
 	if err != nil {
 		return nil, fmt.Errorf("look up token %q: %w", claims.ID, err)
 	}

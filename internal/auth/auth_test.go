@@ -177,7 +177,7 @@ type list struct {
 	asked   []string
 }
 
-func (l *list) UseToken(_ context.Context, jti string, expires time.Time) (bool, error) {
+func (l *list) UseToken(_ context.Context, jti, _ string, expires time.Time) (bool, error) {
 	l.asked = append(l.asked, fmt.Sprint(jti, " ", expires.Unix()))
 	return jti == l.revoked, l.err
 }

@@ -351,6 +351,7 @@ func (c Config) Validate() []config.Problem {
 		v.repo(name, c.Repos[name])
 	}
 	v.publishers(c)
+	v.seen(c)
 	for _, name := range slices.Sorted(maps.Keys(c.Trees)) {
 		key := "trees." + name
 		v.name(key, name)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"freshet/internal/auth"
 	"freshet/internal/config"
@@ -110,6 +111,21 @@ func (c ConsoleConfig) CheckFiles() []config.Problem {
 		}
 	}
 	return v.problems
+}
+
+// seen checks that the rules of providers name repositories that there are.
+func (v *validation) seen(c Config) {
+	repos := c.WithDefaults().Repos
+	for _, name := range slices.Sorted(maps.Keys(c.Console.OIDC)) {
+		for i, rule := range c.Console.OIDC[name].Allow {
+			for j, repo := range rule.Repos {
+				if _, known := repos[repo]; !known && repo != "" {
+					v.problem(fmt.Sprintf("console.oidc.%s.allow[%d].repos[%d]", name, i, j), "there is no repository %q, but %s", repo,
+						strings.Join(slices.Sorted(maps.Keys(repos)), ", "))
+				}
+			}
+		}
+	}
 }
 
 func (v *validation) provider(key, name string, p ConsoleProvider) {

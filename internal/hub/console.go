@@ -130,7 +130,8 @@ type consoleHub struct{ *server }
 func (h consoleHub) Repos() []console.Repo {
 	var repos []console.Repo
 	for _, name := range slices.Sorted(maps.Keys(h.repos)) {
-		repos = append(repos, console.Repo{Name: name, Title: h.cfg.Repos[name].Title, URL: h.repoURL(name)})
+		cfg := h.cfg.Repos[name]
+		repos = append(repos, console.Repo{Name: name, Title: cfg.Title, URL: h.repoURL(name), Remote: cmp.Or(cfg.SuggestedName, name)})
 	}
 	return repos
 }

@@ -130,6 +130,28 @@ func (c *Catalog) BuildRefs(ctx context.Context, build int64) ([]hubapi.BuildRef
 	return extended.BuildRefs, err
 }
 
+// RefNames returns the names of the refs in builds, by build; builds without refs
+// are left out.
+func (c *Catalog) RefNames(ctx context.Context, builds []int64) (names map[int64][]string, err error) {
+	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
+		names = make(map[int64][]string)
+		for some := range slices.Chunk(builds, tokensAtOnce) {
+			refs, err := queryBuildRefs(ctx, tx, `build_id IN (`+placeholders(len(some))+`)`, anys(some)...)
+			if err != nil {
+				return err
+			}
+			for _, ref := range refs {
+				names[ref.BuildID] = append(names[ref.BuildID], ref.RefName)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read refs of builds: %w", err)
+	}
+	return names, nil
+}
+
 // BuildRef returns one ref of a build.
 func (c *Catalog) BuildRef(ctx context.Context, build, id int64) (ref hubapi.BuildRef, err error) {
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {

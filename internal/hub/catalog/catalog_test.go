@@ -316,7 +316,7 @@ func TestTokens(t *testing.T) {
 		t.Helper()
 		ctx := t.Context()
 		expires := w.Now().Add(24 * time.Hour)
-		use := func(jti string) bool { t.Helper(); return value(c.UseToken(ctx, jti, expires))(t) }
+		use := func(jti string) bool { t.Helper(); return value(c.UseToken(ctx, jti, "", expires))(t) }
 		first := w.Now()
 		equal(t, use("one"), false)
 		w.advance(30 * time.Second)
@@ -357,9 +357,9 @@ func TestExpire(t *testing.T) {
 		queued := value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobCommit}))(t)
 		must(t, c.AppendLog(ctx, queued.ID, "kept"))
 		value(c.RecordTree(ctx, "k", hubapi.Event{Repo: "t"}))(t)
-		value(c.UseToken(ctx, "short", w.Now().Add(time.Minute)))(t)
-		value(c.UseToken(ctx, "long", w.Now().Add(time.Hour)))(t)
-		value(c.UseToken(ctx, "revoked", w.Now().Add(time.Minute)))(t)
+		value(c.UseToken(ctx, "short", "", w.Now().Add(time.Minute)))(t)
+		value(c.UseToken(ctx, "long", "", w.Now().Add(time.Hour)))(t)
+		value(c.UseToken(ctx, "revoked", "", w.Now().Add(time.Minute)))(t)
 		must(t, c.RevokeTokens(ctx, []string{"unseen", "revoked"}))
 		w.advance(10 * time.Minute)
 		value(c.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobPrune}))(t)

@@ -351,8 +351,8 @@ type TokenKey struct {
 // SeenToken is a token with who it was made for.
 type SeenToken struct {
 	Token
-	// Name is that of the newest build it created; "" if it created none, or has
-	// no name.
+	// Name is for whom the token says that it was made; of one not used since that
+	// is noted, what its newest build says. "" if it does not say.
 	Name string
 }
 
@@ -367,8 +367,8 @@ func (c *Catalog) TokenPage(ctx context.Context, before *TokenKey, limit int) (t
 		where, args = ` WHERE (last_used, id) < (?, ?)`, []any{before.Micros, before.ID}
 	}
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT id, expires, last_used, revoked, COALESCE((SELECT token_name FROM builds
-			WHERE token_id = tokens.id ORDER BY id DESC LIMIT 1), '') FROM tokens`+where+` ORDER BY last_used DESC, id DESC LIMIT ?`, append(args, limit)...)
+		rows, err := tx.Query(ctx, `SELECT id, expires, last_used, revoked, CASE WHEN name <> '' THEN name ELSE COALESCE((SELECT token_name FROM builds
+			WHERE token_id = tokens.id ORDER BY id DESC LIMIT 1), '') END FROM tokens`+where+` ORDER BY last_used DESC, id DESC LIMIT ?`, append(args, limit)...)
 		tokens, err = collect(rows, err, func(rows *sql.Rows) (t SeenToken, err error) {
 			var expires, lastUsed, revoked int64
 			err = rows.Scan(&t.ID, &expires, &lastUsed, &revoked, &t.Name)

@@ -236,7 +236,7 @@ func TestTokenPages(t *testing.T) {
 		ctx := t.Context()
 		for i := range 5 {
 			w.advance(time.Minute)
-			value(c.UseToken(ctx, fmt.Sprint("t", i), w.Now().Add(time.Hour)))(t)
+			value(c.UseToken(ctx, fmt.Sprint("t", i), "", w.Now().Add(time.Hour)))(t)
 		}
 		name := "ci"
 		value(c.CreateBuild(ctx, catalog.NewBuild{Repo: "stable", TokenID: "t3", TokenName: &name}))(t)

@@ -25,9 +25,11 @@ type Token struct {
 	Revoked time.Time
 }
 
-// UseToken notes that a token is in use now and tells whether it was revoked.
-// It is what package auth asks.
-func (c *Catalog) UseToken(ctx context.Context, jti string, expires time.Time) (revoked bool, err error) {
+// UseToken notes that a token is in use now, by the name in it, and tells whether
+// it was revoked. It is what package auth asks. Of several names, which tokens have
+// that were made from another one, the shortest is kept: theirs begin with its
+// name.
+func (c *Catalog) UseToken(ctx context.Context, jti, name string, expires time.Time) (revoked bool, err error) {
 	now := c.now()
 	var known []Token
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
@@ -46,10 +48,12 @@ func (c *Catalog) UseToken(ctx context.Context, jti string, expires time.Time) (
 		}
 	}
 	err = c.db.Write(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO tokens (id, expires, last_used) VALUES (?, ?, ?)
+		_, err := tx.Exec(ctx, `INSERT INTO tokens (id, expires, last_used, name) VALUES (?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET last_used = excluded.last_used,
-				expires = CASE WHEN excluded.expires > tokens.expires THEN excluded.expires ELSE tokens.expires END`,
-			clean(jti), micros(expires), now.UnixMicro())
+				expires = CASE WHEN excluded.expires > tokens.expires THEN excluded.expires ELSE tokens.expires END,
+				name = CASE WHEN excluded.name <> '' AND (tokens.name = '' OR length(excluded.name) < length(tokens.name))
+					THEN excluded.name ELSE tokens.name END`,
+			clean(jti), micros(expires), now.UnixMicro(), clean(name))
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
+	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/page"
 )
@@ -17,10 +18,12 @@ import (
 // buildRow is a build in a list.
 type buildRow struct {
 	hubapi.Build
-	Link  page.Link
-	App   string
-	Stage page.Badge
-	By    string
+	Link page.Link
+	App  string
+	// Brings are the ids in a build that names no application.
+	Brings string
+	Stage  page.Badge
+	By     string
 }
 
 func rowOf(b hubapi.Build) buildRow {
@@ -74,6 +77,7 @@ func (c *Console) builds(w http.ResponseWriter, r *http.Request, v *visitor) err
 // allowed makes rows of the builds that the claims grant.
 func (c *Console) allowed(ctx context.Context, claims *auth.Claims, builds []hubapi.Build) ([]buildRow, error) {
 	var rows []buildRow
+	var unnamed []int64
 	for _, b := range builds {
 		err := c.Hub.AllowBuild(ctx, claims, b)
 		if err != nil && !isRefused(err) {
@@ -81,9 +85,45 @@ func (c *Console) allowed(ctx context.Context, claims *auth.Claims, builds []hub
 		}
 		if err == nil {
 			rows = append(rows, rowOf(b))
+			if b.AppID == nil {
+				unnamed = append(unnamed, b.ID)
+			}
 		}
 	}
+	refs, err := c.Catalog.RefNames(ctx, unnamed)
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		rows[i].Brings = brings(refs[rows[i].ID])
+	}
 	return rows, nil
+}
+
+// brings says what a build has, by its refs: its application, or the first of
+// several. An id that is below another of them goes with it.
+func brings(refs []string) string {
+	ids := map[flatpak.Kind][]string{}
+	for _, ref := range refs {
+		if parsed, err := flatpak.ParseRef(ref); err == nil && parsed.ID != "" {
+			ids[parsed.Kind] = append(ids[parsed.Kind], parsed.ID)
+		}
+	}
+	main := ids[flatpak.App]
+	if len(main) == 0 {
+		main = ids[flatpak.Runtime]
+	}
+	main = outermost(main, func(kept, id string) bool {
+		rest, begins := strings.CutPrefix(id, kept)
+		return begins && (rest == "" || rest[0] == '.')
+	})
+	switch len(main) {
+	case 0:
+		return ""
+	case 1:
+		return main[0]
+	}
+	return fmt.Sprintf("%s and %d more", main[0], len(main)-1)
 }
 
 // filterOf is the filter of what the claims grant and the form asks for.
@@ -195,6 +235,13 @@ func (c *Console) build(w http.ResponseWriter, r *http.Request, v *visitor) erro
 	data := buildData{buildRow: rowOf(all.Build), Reason: deref(all.Build.RepoStateReason)}
 	if data.Reason == "" {
 		data.Reason = deref(all.Build.PublishedStateReason)
+	}
+	if data.App == "" {
+		names := make([]string, len(all.BuildRefs))
+		for i, ref := range all.BuildRefs {
+			names[i] = ref.RefName
+		}
+		data.Brings = brings(names)
 	}
 	published := c.Hub.Refs(all.Build.Repo)
 	for _, ref := range all.BuildRefs {

@@ -45,8 +45,9 @@ type Hub interface {
 	Fail(w http.ResponseWriter, r *http.Request, err error) *hubapi.Error
 }
 
-// Repo is a repository.
-type Repo struct{ Name, Title, URL string }
+// Repo is a repository. Remote is how clients call it that were set up by its
+// .flatpakrepo.
+type Repo struct{ Name, Title, URL, Remote string }
 
 // Options are what a console is made of. All but Providers, Log, Secure and Now are
 // required.

@@ -1,12 +1,16 @@
 package console_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"freshet/api/hubapi"
 	"freshet/internal/auth"
+	"freshet/internal/flatpak"
+	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/console"
 	"freshet/internal/page/pagetest"
 )
@@ -302,6 +306,120 @@ func TestActions(t *testing.T) {
 	for _, want := range []string{"repo.release", "repo.freeze", "token.revoke", "manager (console)"} {
 		if !strings.Contains(audit, want) {
 			t.Errorf("the audit log does not say %s", want)
+		}
+	}
+}
+
+// Who is signed in stays so where no page is, and is not asked to sign in.
+func TestNoPage(t *testing.T) {
+	w := newWorld(t, "")
+	const overview, signIn = `<a href="/console/">To the overview</a>`, `<a href="/console/signin">Sign in</a>`
+	for name, c := range map[string]struct {
+		v             *visitor
+		want, without string
+	}{
+		"signed in": {w.signIn(everything()), overview, signIn},
+		"nobody":    {w.browser(), signIn, overview},
+	} {
+		p := c.v.get("/nothing")
+		if p.Status != http.StatusNotFound || !strings.Contains(p.Body, c.want) || strings.Contains(p.Body, c.without) {
+			t.Errorf("%s: %d %s", name, p.Status, p.Body)
+		}
+		if nav := strings.Contains(p.Body, `<nav aria-label="Main">`); nav != (c.want == overview) {
+			t.Errorf("%s: navigation: %v", name, nav)
+		}
+	}
+}
+
+// A build that names no application is known by what it brings.
+func TestUnnamedBuilds(t *testing.T) {
+	w := newWorld(t, "")
+	v := w.signIn(everything())
+	for _, c := range []struct{ refs, want string }{
+		{"", "–"},
+		{"app/org.a.B/x86_64/stable runtime/org.a.B.Locale/x86_64/stable runtime/org.a.B.Debug/x86_64/stable", "org.a.B"},
+		{"app/org.a.B/x86_64/stable app/org.a.B/aarch64/stable app/org.c.D/x86_64/stable app/org.e.F/x86_64/stable", "org.a.B and 2 more"},
+		{"runtime/org.a.Platform/x86_64/1 runtime/org.a.Platform.Locale/x86_64/1", "org.a.Platform"},
+		{"screenshots/x86_64", "–"},
+		{"app/org.a.B/x86_64/1 app/org.a.B-x/x86_64/1 app/org.a.B.C/x86_64/1 app/org.a.B.D/x86_64/1", "org.a.B and 1 more"},
+	} {
+		b, err := w.catalog.CreateBuild(t.Context(), catalog.NewBuild{Repo: "stable"})
+		must(t, err)
+		for ref := range strings.FieldsSeq(c.refs) {
+			_, err := w.catalog.AddBuildRef(t.Context(), b.ID, hubapi.CreateBuildRefRequest{Ref: ref, Commit: strings.Repeat("a", 64)})
+			must(t, err)
+		}
+		list := v.get("/builds").Body
+		_, row, _ := strings.Cut(list, fmt.Sprintf(">Build %d<", b.ID))
+		_, row, _ = strings.Cut(row, `data-label="Application">`)
+		cell, _, _ := strings.Cut(row, "</td>")
+		if !strings.Contains(cell, c.want) || strings.HasPrefix(c.want, "org") && cell != c.want {
+			t.Errorf("%q is listed as %q, want %q", c.refs, cell, c.want)
+		}
+		if page := v.get(fmt.Sprint("/builds/", b.ID)).Body; c.refs != "" && c.want != "–" && !strings.Contains(page, "<dd>"+c.want+" <") {
+			t.Errorf("%q: its page does not say %q", c.refs, c.want)
+		}
+	}
+}
+
+// The overview says of a repository under a hold that it is under one.
+func TestHeldRepository(t *testing.T) {
+	w := newWorld(t, "")
+	v := w.signIn(everything())
+	hold := func(app, kind string) {
+		_, err := w.catalog.PlaceHold(t.Context(), hubapi.Hold{Repo: "stable", App: app, Kind: kind, Reason: "a reason"})
+		must(t, err)
+	}
+	for _, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() {}, `<span class="badge good">publishing is open</span>`},
+		{func() { hold("org.a.B", hubapi.HoldFreeze) }, `<span class="badge good">open, with holds</span>`},
+		{func() { w.waits = "the disk" }, `<span class="badge busy">waiting</span> the disk`},
+		{func() { hold("", hubapi.HoldWait) }, `<span class="badge wait">held</span> the disk`},
+		{func() { hold("", hubapi.HoldFreeze) }, `<span class="badge wait">frozen</span>`},
+	} {
+		step.do()
+		if body := v.get("/").Body; !strings.Contains(body, step.want) {
+			t.Errorf("the overview does not say %s", step.want)
+		}
+	}
+}
+
+// Tokens have the names that are in them, those that were made from others the name
+// of these, and clients are told the name of the remote that they have.
+func TestNames(t *testing.T) {
+	w := newWorld(t, "")
+	v := w.signIn(everything(), management())
+	for _, name := range []string{"ci/nightly", "ci", "ci/weekly", ""} {
+		_, err := w.catalog.UseToken(t.Context(), "shared", name, time.Now().Add(time.Hour))
+		must(t, err)
+		w.clock.advance(2 * time.Minute)
+	}
+	body := v.get("/tokens").Body
+	for _, name := range []string{"tester", "manager", "ci"} {
+		if !strings.Contains(body, `data-label="Name">`+name+`</td>`) {
+			t.Errorf("there is no token of %s", name)
+		}
+	}
+	w.publishRefs(1)
+	if body := v.get("/refs/stable/app/org.example.App00/x86_64/stable").Body; !strings.Contains(body, "<code>flatpak install stable-remote org.example.App00</code>") {
+		t.Error("the command to install names another remote")
+	}
+}
+
+// A search that several ways of reading fit lists each ref once.
+func TestSearchOnce(t *testing.T) {
+	w := newWorld(t, "")
+	w.refs["stable"].Update([]flatpak.CommitInfo{{Ref: "app/app.example.One/x86_64/stable", Checksum: checksum(1)}, {Ref: "runtime/app.example.Two/x86_64/stable", Checksum: checksum(2)}}, nil)
+	v := w.signIn(everything())
+	for _, search := range []string{"a", "app", "app.example", "runtime", ""} {
+		body := v.get("/refs?repo=stable&q=" + search).Body
+		for _, ref := range []string{">app/app.example.One/x86_64/stable<", ">runtime/app.example.Two/x86_64/stable<"} {
+			if n := strings.Count(body, ref); n > 1 || n == 0 && (search == "" || strings.HasPrefix("app.example", search)) {
+				t.Errorf("%q lists %s %d times", search, ref, n)
+			}
 		}
 	}
 }

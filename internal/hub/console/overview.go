@@ -2,7 +2,9 @@ package console
 
 import (
 	"net/http"
+	"slices"
 
+	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/page"
@@ -26,6 +28,7 @@ type overviewData struct {
 type overviewRepo struct {
 	Repo
 	Refs    int
+	State   page.Badge
 	Waits   string
 	Holds   int
 	Last    *publishRow
@@ -80,7 +83,7 @@ func (c *Console) addRepos(r *http.Request, claims *auth.Claims, data *overviewD
 		if err != nil {
 			return err
 		}
-		row.Holds = len(holds)
+		row.Holds, row.State = len(holds), openness(row.Waits, holds)
 		last, err := c.Catalog.PublishPage(r.Context(), repo.Name, "", 0, 1)
 		if err != nil {
 			return err
@@ -95,6 +98,24 @@ func (c *Console) addRepos(r *http.Request, claims *auth.Claims, data *overviewD
 		data.Repos = append(data.Repos, row)
 	}
 	return nil
+}
+
+// openness says whether a repository takes publishes.
+func openness(waits string, holds []hubapi.Hold) page.Badge {
+	whole := func(kind string) bool {
+		return slices.ContainsFunc(holds, func(h hubapi.Hold) bool { return h.App == "" && h.Kind == kind })
+	}
+	switch {
+	case whole(hubapi.HoldFreeze):
+		return page.Badge{Tone: "wait", Text: "frozen"}
+	case whole(hubapi.HoldWait):
+		return page.Badge{Tone: "wait", Text: "held"}
+	case waits != "":
+		return page.Badge{Tone: "busy", Text: "waiting"}
+	case len(holds) > 0:
+		return page.Badge{Tone: "good", Text: "open, with holds"}
+	}
+	return page.Badge{Tone: "good", Text: "publishing is open"}
 }
 
 // addEdges adds how far each edge is behind the newest event.

@@ -85,8 +85,7 @@ func matching(refs *flatpak.Snapshot, prefix, after string) func(yield func(flat
 	prefixes := []string{prefix}
 	if kind, _, has := strings.Cut(prefix, "/"); prefix != "" && (!has || kind != "app" && kind != "runtime") {
 		prefixes = []string{prefix, "app/" + prefix, "runtime/" + prefix}
-		slices.Sort(prefixes)
-		prefixes = slices.CompactFunc(prefixes, func(a, b string) bool { return strings.HasPrefix(b, a) })
+		prefixes = outermost(prefixes, func(kept, prefix string) bool { return strings.HasPrefix(prefix, kept) })
 	}
 	return func(yield func(flatpak.CommitInfo) bool) {
 		for _, prefix := range prefixes {
@@ -100,6 +99,19 @@ func matching(refs *flatpak.Snapshot, prefix, after string) func(yield func(flat
 			}
 		}
 	}
+}
+
+// outermost sorts names and leaves out those that belong to one that stays, which
+// sorts before them.
+func outermost(names []string, belongs func(kept, name string) bool) []string {
+	slices.Sort(names)
+	kept := names[:0]
+	for _, name := range names {
+		if !slices.ContainsFunc(kept, func(outer string) bool { return belongs(outer, name) }) {
+			kept = append(kept, name)
+		}
+	}
+	return kept
 }
 
 // refData is what a ref's page shows.
@@ -175,7 +187,7 @@ func (c *Console) addHead(r *http.Request, data *refData, refs *flatpak.Snapshot
 	}
 	data.Subsets = strings.Join(info.Subsets, ", ")
 	if parsed, err := flatpak.ParseRef(info.Ref); err == nil && parsed.Kind == flatpak.App {
-		data.Install = "flatpak install " + data.Repo.Name + " " + parsed.ID
+		data.Install = "flatpak install " + data.Repo.Remote + " " + parsed.ID
 	}
 	var listed []listedDelta
 	for _, d := range refs.Deltas(info.Checksum) {

@@ -82,7 +82,7 @@ func (w *world) build(app, ref string, i int, upload time.Duration) hubapi.Build
 	c := w.catalog.By(ci)
 	b, err := c.CreateBuild(w.t.Context(), catalog.NewBuild{Repo: "stable", AppID: &app, TokenName: &ci, TokenID: ci + "-2026", BuildLogURL: &link})
 	must(w.t, err)
-	_, err = w.catalog.UseToken(w.t.Context(), ci+"-2026", time.Now().Add(200*24*time.Hour))
+	_, err = w.catalog.UseToken(w.t.Context(), ci+"-2026", ci, time.Now().Add(200*24*time.Hour))
 	must(w.t, err)
 	for _, name := range []string{ref, strings.Replace(strings.Replace(ref, "app/", "runtime/", 1), "/x86", ".Locale/x86", 1)} {
 		_, err = c.AddBuildRef(w.t.Context(), b.ID, hubapi.CreateBuildRefRequest{Ref: name, Commit: hex(i), BuildLogURL: &link})

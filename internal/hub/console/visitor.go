@@ -184,7 +184,7 @@ func (c *Console) good(ctx context.Context, claims *auth.Claims) (bool, error) {
 	if claims.ID == "" {
 		return true, nil
 	}
-	revoked, err := c.Catalog.UseToken(ctx, claims.ID, claims.ExpiresAt())
+	revoked, err := c.Catalog.UseToken(ctx, claims.ID, claims.Name, claims.ExpiresAt())
 	return !revoked, err
 }
 
@@ -384,8 +384,15 @@ func (c *Console) asset(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (c *Console) noPage(_ http.ResponseWriter, r *http.Request) error {
-	return refuse(hubapi.ErrNotFound, http.StatusNotFound, "there is no page %s", r.URL.Path)
+// noPage answers where nothing is: to who is signed in with the navigation, as any
+// other page.
+func (c *Console) noPage(w http.ResponseWriter, r *http.Request) error {
+	v, err := c.visitor(r)
+	if err != nil && !errors.Is(err, session.ErrNone) {
+		return err
+	}
+	c.fail(w, r, v, refuse(hubapi.ErrNotFound, http.StatusNotFound, "there is no page %s", r.URL.Path))
+	return nil
 }
 
 // problemData is what the error page shows.

@@ -38,7 +38,7 @@ type fakeHub struct {
 
 func (h *fakeHub) Repos() (repos []console.Repo) {
 	for _, name := range slices.Sorted(maps.Keys(h.refs)) {
-		repos = append(repos, console.Repo{Name: name, Title: h.title, URL: "https://dl.example/repo/" + name + "/"})
+		repos = append(repos, console.Repo{Name: name, Title: h.title, Remote: name + "-remote", URL: "https://dl.example/repo/" + name + "/"})
 	}
 	return repos
 }
@@ -265,7 +265,7 @@ func (w *world) fill() {
 			Refs: map[string]string{"app/org.example.App/x86_64/stable": strings.Repeat("b", 64)}, Before: map[string]string{"app/org.example.App/x86_64/stable": strings.Repeat("b", 64)},
 		})
 		must(w.t, err)
-		_, err = c.UseToken(ctx, fmt.Sprint("used ", i, evil), time.Now().Add(time.Hour))
+		_, err = c.UseToken(ctx, fmt.Sprint("used ", i, evil), evil, time.Now().Add(time.Hour))
 		must(w.t, err)
 		_, err = as.EnqueueJob(ctx, catalog.NewJob{Kind: hubapi.JobDeltas, Repo: "stable", Contents: struct{}{}, Detail: evil})
 		must(w.t, err)
