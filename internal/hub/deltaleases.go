@@ -18,6 +18,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/deltas"
+	"freshet/internal/hub/rights"
 	"freshet/internal/ostree"
 	"freshet/internal/role"
 )
@@ -187,7 +188,8 @@ func (s *server) giveBack(lease *deltas.Lease, cause string) error {
 	if lease.Judged() {
 		return problem(hubapi.ErrConflict, "the delta was handed in")
 	}
-	result, err := leaseReleased, error(nil)
+	var err error
+	result := leaseReleased
 	if cause == "" {
 		err = lease.Release()
 	} else {
@@ -441,7 +443,7 @@ func (s *server) listDeltaQueue(w http.ResponseWriter, r *http.Request, claims *
 		if len(answer.Deltas) == limit {
 			break
 		}
-		if claims.AllowRepo(one.Task.Repo) != nil {
+		if claims.AllowRepo(one.Task.Repo) != nil || rights.Refused(rights.Refs(claims, one.Task.Ref)) {
 			continue
 		}
 		answer.Deltas = append(answer.Deltas, hubapi.QueuedDelta{

@@ -33,7 +33,7 @@ type readerFunc func(p []byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // leasing is a maker with one delta in its queue, taken by a worker.
-func leasing(t *testing.T, ctx context.Context, limit int64) (*server, *deltas.Queue, *deltas.Lease, string) {
+func leasing(ctx context.Context, t *testing.T, limit int64) (*server, *deltas.Queue, *deltas.Lease, string) {
 	t.Helper()
 	dir, err := durable.Open(t.TempDir())
 	if err != nil {
@@ -61,7 +61,7 @@ func leasing(t *testing.T, ctx context.Context, limit int64) (*server, *deltas.Q
 func TestDeltaRoom(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
-	s, _, lease, folder := leasing(t, t.Context(), limit)
+	s, _, lease, folder := leasing(t.Context(), t, limit)
 	upload := func(part int, content string) error {
 		_, err := s.storeDeltaFile(lease, ostree.DeltaFile{Part: part}, strings.NewReader(content))
 		return err
@@ -110,7 +110,7 @@ func TestDeltaRoom(t *testing.T) {
 func TestLeaseEndsOnce(t *testing.T) {
 	t.Parallel()
 	ctx, withdraw := context.WithCancel(t.Context())
-	s, queue, lease, folder := leasing(t, ctx, 1000)
+	s, queue, lease, folder := leasing(ctx, t, 1000)
 	path := filepath.Join(folder, "superblock")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func ends(t *testing.T, s *server) map[string]float64 {
 // verified.
 func TestUploadEndsAtVerdict(t *testing.T) {
 	t.Parallel()
-	s, _, lease, folder := leasing(t, t.Context(), 1<<20)
+	s, _, lease, folder := leasing(t.Context(), t, 1<<20)
 	if err := os.WriteFile(filepath.Join(folder, "0"), []byte("good"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,8 @@
 // internal/hub/relied; internal/hub/repolock is the lock that both take, and
 // internal/hub/nameset what they remember of objects with.
 //
+// internal/hub/rights says what of all that the claims of a token let people see.
+//
 // Commands of the operator, checks and hooks, are run by internal/hub/hook;
 // internal/hub/flatmanager takes over a flat-manager, and internal/hub/inspect
 // shows what is in a repository.

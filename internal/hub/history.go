@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/repository"
+	"freshet/internal/hub/rights"
 )
 
 const (
@@ -86,6 +86,11 @@ func (s *server) listPublishes(w http.ResponseWriter, r *http.Request, claims *a
 	list, err := s.catalog.Publishes(r.Context(), repo, ref, before, limit)
 	if err != nil {
 		return err
+	}
+	for i := range list {
+		if list[i].Jobs, err = rights.SeenJobs(r.Context(), s.catalog, claims, list[i].Jobs, s.allowJob); err != nil {
+			return err
+		}
 	}
 	answer := hubapi.PublishList{Publishes: list}
 	if len(list) == limit {
@@ -200,7 +205,7 @@ func moveDetail(what string, refs []string, reason string) string {
 // mayMove refuses to move what is held to all but those who may do everything:
 // they may have to take back what the hold is about.
 func (s *server) mayMove(r *http.Request, claims *auth.Claims, repo string, refs []string) error {
-	if allowEverything(claims) == nil {
+	if rights.Everything(claims) == nil {
 		return nil
 	}
 	holds, err := s.catalog.Holds(r.Context(), repo)
@@ -282,7 +287,7 @@ func (s *server) placeHold(w http.ResponseWriter, r *http.Request, claims *auth.
 	if err := readJSON(w, r, &hold, jsonBody); err != nil {
 		return err
 	}
-	if err := allowEverything(claims); err != nil {
+	if err := rights.Everything(claims); err != nil {
 		return tokenProblem(err)
 	}
 	if hold.Kind != hubapi.HoldWait && hold.Kind != hubapi.HoldFreeze {
@@ -315,7 +320,7 @@ func (s *server) listHolds(w http.ResponseWriter, r *http.Request, _ *auth.Claim
 }
 
 func (s *server) releaseHold(w http.ResponseWriter, r *http.Request, claims *auth.Claims, repo string) error {
-	if err := allowEverything(claims); err != nil {
+	if err := rights.Everything(claims); err != nil {
 		return tokenProblem(err)
 	}
 	id, err := pathID(r, "id", "hold")
@@ -368,16 +373,11 @@ func pageQuery(query url.Values) (before int64, limit int, err error) {
 
 // allowRefs checks that the claims grant the ids and the branches of refs.
 func allowRefs(claims *auth.Claims, refs ...string) error {
-	for _, ref := range refs {
-		parsed, err := flatpak.ParseRef(ref)
-		if err != nil {
-			return problem(hubapi.ErrGeneric, "%s", err)
-		}
-		if err := cmp.Or(claims.AllowBranch(parsed.Branch), claims.AllowID(parsed.ID)); err != nil {
-			return err
-		}
+	err := rights.Refs(claims, refs...)
+	if errors.Is(err, flatpak.ErrRef) {
+		return problem(hubapi.ErrGeneric, "%s", err)
 	}
-	return nil
+	return err
 }
 
 // below tells whether an id is that of an application or runtime, or belongs to

@@ -12,6 +12,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/rights"
 )
 
 // What a job is about, as its contents; the names are flat-manager's.
@@ -140,16 +141,11 @@ func (s *server) getJob(w http.ResponseWriter, r *http.Request) error {
 	return s.showJob(w, r, id)
 }
 
-// allowJob checks that the claims grant the repository and the build that a job
-// is about.
+// allowJob checks that the claims let their bearer see a job: one of a build as the
+// build, any other as [rights.Job] says.
 func (s *server) allowJob(ctx context.Context, claims *auth.Claims, job *catalog.Job) error {
-	if job.Repo != "" {
-		if err := claims.AllowRepo(job.Repo); err != nil {
-			return tokenProblem(err)
-		}
-	}
 	if job.Build == 0 {
-		return nil
+		return tokenProblem(rights.Job(claims, job))
 	}
 	build, err := s.catalog.Build(ctx, job.Build)
 	if err != nil {

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/flatpak"
+	"freshet/internal/hub/rights"
 )
 
 // allowBuild checks that the claims grant a build: its repository, its
@@ -16,7 +16,7 @@ import (
 // that belong to the build's application need no grant of their id. What is not of any
 // application and still empty belongs to the token that created it.
 func (s *server) allowBuild(ctx context.Context, claims *auth.Claims, build hubapi.Build) error {
-	if err := allowApp(claims, build); err != nil || allowEverything(claims) == nil {
+	if err := allowApp(claims, build); err != nil || rights.Everything(claims) == nil {
 		return err
 	}
 	ids, err := s.idsOf(ctx, claims, build)
@@ -35,11 +35,6 @@ func (s *server) allowBuild(ctx context.Context, claims *auth.Claims, build huba
 		}
 	}
 	return nil
-}
-
-// allowEverything checks that no ref is outside of what the claims grant.
-func allowEverything(claims *auth.Claims) error {
-	return cmp.Or(claims.AllowEveryID(), claims.AllowEveryBranch())
 }
 
 // allowUpload is allowBuild for what adds to a build and cannot bring it any

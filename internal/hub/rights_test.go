@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -106,5 +107,63 @@ func TestForeignIDs(t *testing.T) {
 	h.json(http.MethodPost, path+"/commit", token, map[string]any{"endoflife_rebase": "org.other.App"}).problem(t, 403, hubapi.ErrInsufficient)
 	if a := h.json(http.MethodPost, path+"/commit", token, map[string]any{"endoflife": "moved", "endoflife_rebase": "org.test.New"}); a.status != 200 {
 		t.Errorf("commit: %d %s", a.status, a.body)
+	}
+}
+
+// Who may see jobs sees those of what the token is for: neither what concerns the whole
+// repository, nor whose builds were published together with the own one.
+func TestJobRights(t *testing.T) {
+	h := startHub(t, hub.Config{Repos: map[string]hub.RepoConfig{"stable": {Deltas: hub.DeltasConfig{AppstreamDepth: -1, Rules: []hub.DeltaRule{{Depth: 1}}}}}})
+	all := h.token(everything())
+	token := func(name, prefix string) string {
+		claims := everything()
+		claims.Name, claims.Prefixes = name, []string{prefix}
+		claims.Scope = []auth.Scope{auth.ScopeJobs}
+		return h.token(claims)
+	}
+	one, two := token("one", "org.test.One"), token("two", "org.test.Two")
+	hold := decode[hubapi.Hold](t, h.json(http.MethodPost, "/api/v1/repo/stable/holds", all, hubapi.Hold{Kind: hubapi.HoldWait, Reason: "together"}))
+	var jobs []int64
+	for _, id := range []string{"org.test.One", "org.test.Two"} {
+		build := h.push("stable", app(t, id, "v1"))
+		h.commit(build)
+		jobs = append(jobs, decode[hubapi.Job](t, h.json(http.MethodPost, hubapi.BuildPath(build.ID, "publish"), all, struct{}{})).ID)
+	}
+	h.do(http.MethodDelete, "/api/v1/repo/stable/holds/"+fmt.Sprint(hold.ID), all, nil)
+	for _, job := range jobs {
+		h.wait(hubapi.JobPath(job))
+	}
+	list := decode[hubapi.PublishList](t, h.do(http.MethodGet, "/api/v1/repo/stable/publishes?ref=app/org.test.Two/x86_64/stable", two, nil))
+	if len(list.Publishes) != 1 || len(list.Publishes[0].Jobs) != 1 || list.Publishes[0].Jobs[0].ID != jobs[1] {
+		t.Errorf("publishes %+v", list)
+	}
+	list = decode[hubapi.PublishList](t, h.do(http.MethodGet, "/api/v1/repo/stable/publishes", all, nil))
+	if len(list.Publishes) != 1 || len(list.Publishes[0].Jobs) != 2 {
+		t.Errorf("publishes for all %+v", list)
+	}
+	ask := func(path string, request any) int64 {
+		a := h.json(http.MethodPost, path, all, request)
+		if a.status != http.StatusOK {
+			t.Fatalf("%s: %d %s", path, a.status, a.body)
+		}
+		return decode[hubapi.Job](t, a).ID
+	}
+	h.eventually("the deltas", func() bool { results, _ := h.lastDeltas(1); return len(results.Deltas) == 2 })
+	moved := ask("/api/v1/repo/stable/unpublish", hubapi.UnpublishRequest{App: "org.test.One"})
+	again := ask("/api/v1/repo/stable/republish", hubapi.RepublishRequest{App: "org.test.Two"})
+	prune := ask("/api/v1/prune", hubapi.PruneRequest{Repo: "stable", DryRun: true})
+	deltas := int64(0)
+	for id := int64(1); id < prune; id++ {
+		if decode[hubapi.Job](t, h.do(http.MethodGet, hubapi.JobPath(id), all, nil)).Kind == hubapi.JobDeltas {
+			deltas = id
+		}
+	}
+	for job, seenBy := range map[int64]string{jobs[0]: one, jobs[1]: two, moved: one, again: two, prune: all, deltas: all} {
+		for _, who := range []string{one, two, all} {
+			a := h.do(http.MethodGet, hubapi.JobPath(job), who, nil)
+			if seen := a.status == http.StatusOK; seen != (who == seenBy || who == all) {
+				t.Errorf("job %d: %d %s", job, a.status, a.body)
+			}
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/rights"
 	"freshet/internal/hub/tree"
 )
 
@@ -273,7 +274,7 @@ func (s *server) rollbackTree(w http.ResponseWriter, r *http.Request, claims *au
 	if request.Generation < 1 {
 		return problem(hubapi.ErrGeneric, `"generation" is needed: the number of the older one`)
 	}
-	if allowEverything(claims) != nil { // who may do everything may have to take back what the hold is about
+	if rights.Everything(claims) != nil { // who may do everything may have to take back what the hold is about
 		if err := s.heldTree(r.Context(), name); err != nil {
 			return err
 		}

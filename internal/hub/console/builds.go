@@ -12,6 +12,7 @@ import (
 	"freshet/internal/auth"
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/rights"
 	"freshet/internal/page"
 )
 
@@ -80,7 +81,7 @@ func (c *Console) allowed(ctx context.Context, claims *auth.Claims, builds []hub
 	var unnamed []int64
 	for _, b := range builds {
 		err := c.Hub.AllowBuild(ctx, claims, b)
-		if err != nil && !isRefused(err) {
+		if err != nil && !rights.Refused(err) {
 			return nil, err
 		}
 		if err == nil {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/rights"
 	"freshet/internal/page"
 )
 
@@ -145,7 +145,7 @@ func (c *Console) queuedJobs(ctx context.Context, claims *auth.Claims, most int)
 		}
 		more = more || next != 0
 		for _, job := range jobs {
-			if err := c.Hub.AllowJob(ctx, claims, job); isRefused(err) {
+			if err := c.Hub.AllowJob(ctx, claims, job); rights.Refused(err) {
 				hidden++
 				continue
 			} else if err != nil {
@@ -163,12 +163,6 @@ func (c *Console) queuedJobs(ctx context.Context, claims *auth.Claims, most int)
 		}
 	}
 	return rows, hidden, more, nil
-}
-
-// isRefused tells whether an error says that a token does not grant something.
-func isRefused(err error) bool {
-	e, ok := errors.AsType[*hubapi.Error](err)
-	return ok && e.Kind == hubapi.ErrInsufficient
 }
 
 // jobsData is what the list of all jobs shows.
@@ -209,7 +203,7 @@ func (c *Console) jobs(w http.ResponseWriter, r *http.Request, v *visitor) error
 		return err
 	}
 	for _, job := range jobs {
-		if err := c.Hub.AllowJob(r.Context(), claims, job); isRefused(err) {
+		if err := c.Hub.AllowJob(r.Context(), claims, job); rights.Refused(err) {
 			continue
 		} else if err != nil {
 			return err

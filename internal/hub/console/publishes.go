@@ -11,6 +11,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/rights"
 	"freshet/internal/page"
 )
 
@@ -89,6 +90,9 @@ func (c *Console) publishes(w http.ResponseWriter, r *http.Request, v *visitor) 
 		list, next = list[:perPage], list[perPage-1].Number
 	}
 	for _, s := range list {
+		if s.Jobs, err = rights.SeenJobs(r.Context(), c.Catalog, claims, s.Jobs, c.Hub.AllowJob); err != nil {
+			return err
+		}
 		data.Rows = append(data.Rows, publishRowOf(s))
 	}
 	data.Plot = plotOf(data.Rows)
@@ -170,9 +174,12 @@ func (c *Console) publish(w http.ResponseWriter, r *http.Request, v *visitor) er
 	if len(summary.Refs) == 0 && summary.Moved > 0 {
 		return refuse(hubapi.ErrInsufficient, http.StatusForbidden, "your token is for none of the refs of this publish")
 	}
+	if summary.Jobs, err = rights.SeenJobs(r.Context(), c.Catalog, claims, summary.Jobs, c.Hub.AllowJob); err != nil {
+		return err
+	}
 	data := publishData{publishRow: publishRowOf(summary), Title: fmt.Sprintf("Publish %d of %s", n, repo)}
 	data.addMoves()
-	if err := c.addSteps(r.Context(), claims, &data); err != nil {
+	if err := c.addSteps(r.Context(), &data); err != nil {
 		return err
 	}
 	if err := c.addNodes(r.Context(), &data); err != nil {
@@ -192,7 +199,7 @@ func (d *publishData) addMoves() {
 
 // addSteps adds what happened before a publish was public: uploads, commits and
 // checks of its builds, and its own jobs.
-func (c *Console) addSteps(ctx context.Context, claims *auth.Claims, d *publishData) error {
+func (c *Console) addSteps(ctx context.Context, d *publishData) error {
 	var events []page.Event
 	now := c.Now()
 	for _, done := range d.PublishSummary.Jobs {
@@ -205,7 +212,7 @@ func (c *Console) addSteps(ctx context.Context, claims *auth.Claims, d *publishD
 			continue
 		}
 		build, err := c.Catalog.Build(ctx, done.Build)
-		if isNotFound(err) || err == nil && isRefused(c.Hub.AllowBuild(ctx, claims, build)) {
+		if isNotFound(err) {
 			continue
 		}
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"freshet/internal/auth"
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/rights"
 	"freshet/internal/ostree"
 	"freshet/internal/page"
 )
@@ -173,7 +174,13 @@ func (c *Console) ref(w http.ResponseWriter, r *http.Request, v *visitor) error 
 		moves, next = moves[:perPage], moves[perPage-1].Number
 	}
 	for _, publish := range moves {
-		data.History = append(data.History, moveOf(publish, ref))
+		move := moveOf(publish, ref)
+		seen, err := rights.SeenJobs(r.Context(), c.Catalog, claims, publish.Jobs, c.Hub.AllowJob)
+		if err != nil {
+			return err
+		}
+		move.By = actors(seen)
+		data.History = append(data.History, move)
 	}
 	data.Pager = pagerOf(r, "before", keyOf(next))
 	return c.show(w, v, "ref", "Refs", ref, data)
@@ -211,7 +218,7 @@ func moveOf(publish catalog.PublishSummary, ref string) refMove {
 	move := publish.Refs[ref]
 	m := refMove{
 		Publish: page.Link{Href: publishHref(publish.Repo, publish.Number), Text: "Publish " + keyOf(publish.Number)},
-		Time:    publish.Time, From: move.From, To: move.To, What: "updated", By: actors(publish.Jobs),
+		Time:    publish.Time, From: move.From, To: move.To, What: "updated",
 	}
 	switch {
 	case move.From == "":

@@ -19,6 +19,7 @@ import (
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/console"
+	"freshet/internal/hub/rights"
 	"freshet/internal/ostree"
 	"freshet/internal/page/pagetest"
 )
@@ -61,7 +62,13 @@ func (h *fakeHub) AllowBuild(_ context.Context, claims *auth.Claims, build hubap
 }
 
 func (h *fakeHub) AllowJob(ctx context.Context, claims *auth.Claims, job *catalog.Job) error {
-	return h.AllowBuild(ctx, claims, hubapi.Build{ID: job.Build, Repo: job.Repo})
+	if job.Build != 0 {
+		return h.AllowBuild(ctx, claims, hubapi.Build{ID: job.Build, Repo: job.Repo})
+	}
+	if err := rights.Job(claims, job); err != nil {
+		return &hubapi.Error{Status: http.StatusForbidden, Kind: hubapi.ErrInsufficient, Message: err.Error()}
+	}
+	return nil
 }
 
 func (h *fakeHub) Job(ctx context.Context, id int64) (hubapi.Job, error) {
