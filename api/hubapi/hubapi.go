@@ -342,6 +342,9 @@ const (
 	EventPublish EventKind = "publish"
 	// EventTree: a plain tree was switched to a new generation.
 	EventTree EventKind = "tree"
+	// EventRepair: files of an OSTree repository that are named by their content, and
+	// were damaged, are what they should be again. Whoever caches them asks again.
+	EventRepair EventKind = "repair"
 )
 
 // Event is one entry of the event log. Serials begin at 1 and have no gaps;
@@ -357,7 +360,7 @@ type Event struct {
 	Base string `json:"base"`
 	// Changed are the mutable files whose content changed, relative to Base.
 	// Whoever caches them asks again. Files with a content address in their
-	// name are not listed.
+	// name are not listed, but for repaired ones.
 	Changed []string `json:"changed"`
 	// Refs are the new commits by ref ("" means the ref is gone). Publish only.
 	Refs map[string]string `json:"refs,omitempty"`

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/upkeep"
 )
 
@@ -50,6 +52,11 @@ Everything is read, unless --incremental is given: then only what was published
 since the last check that found the repository sound. That takes a moment, and is
 meant for every night or every hour.
 
+With --quarantine, damaged objects that cannot be repaired are moved out of the way:
+the hub answers 404 for them, with the reason "quarantined", and the refs that need
+them are listed. They come back when a sound copy is uploaded or fetched, by
+--repair-from or by the hub's scrub.
+
 With --repair-from, what is damaged or missing is fetched by its name from another
 copy of the repository, a mirror or an edge, and takes its place once it was
 verified. Summaries and signatures the hub makes anew when it is started.
@@ -83,7 +90,8 @@ are left, and 1 when the check could not be made.`,
 	f.StringVar(&from, "repair-from", "", "URL of a copy of the repository, from which to repair")
 	f.BoolVar(&full, "full", false, "check everything (default)")
 	f.BoolVar(&incremental, "incremental", false, "check what was published since the last check that found the repository sound")
-	f.BoolVar(&opt.DryRun, "dry-run", false, "change nothing: no repair, and do not remember the result")
+	f.BoolVar(&opt.Quarantine, "quarantine", false, "move damaged objects that cannot be repaired out of the way of clients")
+	f.BoolVar(&opt.DryRun, "dry-run", false, "change nothing: no repair, no quarantine, and do not remember the result")
 	f.StringVar(&keys, "keys", "", "file with the OpenPGP public keys of the repository (default: those in its .flatpakrepo)")
 	f.BoolVar(&asJSON, "json", false, "print a line of JSON for each problem, and at the end one with the totals")
 	return cmd
@@ -108,6 +116,14 @@ func fsck(cmd *cobra.Command, dir string, opt upkeep.CheckOptions, asJSON bool) 
 		}
 		out.printf("%s\n", problemText(p))
 	}
+	opt.Kept = func(item quarantine.Item) {
+		progress.clear()
+		if asJSON {
+			out.err = cmp.Or(out.err, printJSON(out.w, fsckKept{"quarantine", item.Name.Path(), quarantine.Path(item.Name), item.Size, item.Note}))
+			return
+		}
+		out.printf("%s\n", keptText(item))
+	}
 	begun := time.Now()
 	report, err := upkeep.Check(cmd.Context(), dir, opt)
 	progress.clear()
@@ -126,11 +142,40 @@ func fsck(cmd *cobra.Command, dir string, opt upkeep.CheckOptions, asJSON bool) 
 	return errors.Join(err, out.err)
 }
 
+// fsckKept is the line of fsck --json for an object in quarantine.
+type fsckKept struct {
+	Kind string `json:"kind"`
+	Path string `json:"path"` // of the object
+	Kept string `json:"kept"` // where it is
+	Size int64  `json:"size"`
+	quarantine.Note
+}
+
+// shownRefs is how many of the refs are listed that need an object in quarantine.
+const shownRefs = 5
+
+// keptText is an object in quarantine on a line, for people.
+func keptText(item quarantine.Item) string {
+	text := fmt.Sprintf("in quarantine since %s: %s: %s: ", item.Since.Local().Format(time.DateTime), item.Name.Path(), printable(item.Error))
+	some := item.Refs[:min(len(item.Refs), shownRefs)]
+	switch more := len(item.Refs) - len(some) + item.More; {
+	case len(some) == 0:
+		return text + "no ref needs it"
+	case more == 0:
+		return text + "needed by " + printable(strings.Join(some, ", "))
+	default:
+		return text + fmt.Sprintf("needed by %s and %d more", printable(strings.Join(some, ", ")), more)
+	}
+}
+
 // problemText is a problem on a line, for people.
 func problemText(p upkeep.Problem) string {
 	text := fmt.Sprintf("%s: %s: %s", p.Kind, printable(p.Path), printable(p.Error))
 	if p.Ref != "" {
 		text += " (needed by " + printable(p.Ref+p.In) + ")"
+	}
+	if p.Apart {
+		text += ": put into quarantine"
 	}
 	if p.Repaired {
 		text += ": repaired"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"errors"
 	"log/slog"
 	"maps"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/console"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/oidc"
 	"freshet/internal/role"
 )
@@ -142,6 +144,16 @@ func (h consoleHub) Refs(repo string) *flatpak.Snapshot {
 		return r.Snapshot()
 	}
 	return nil
+}
+
+// Quarantined implements [console.Hub].
+func (h consoleHub) Quarantined(repo string) ([]quarantine.Item, error) {
+	root, err := os.OpenRoot(h.repoDir(repo))
+	if err != nil {
+		return nil, err
+	}
+	items, err := quarantine.List(root)
+	return items, errors.Join(err, root.Close())
 }
 
 // Waiting implements [console.Hub].

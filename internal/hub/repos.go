@@ -25,6 +25,9 @@ func (s *server) serveRepo(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f, err := repo.OpenFile(r.PathValue("path"))
+	if errors.Is(err, fs.ErrNotExist) && repo.Quarantined(r.PathValue("path")) {
+		return quarantined(w, r)
+	}
 	if err != nil {
 		return fileError(w, r, err)
 	}

@@ -57,6 +57,9 @@ func Run(ctx context.Context, cfg Config, env role.Env) (err error) {
 		verifiers: semaphore.NewWeighted(verifiersAtOnce),
 	}
 	env.Metrics.MustRegister(queueGauges(&s.deltas)...)
+	for name := range cfg.Repos {
+		env.Metrics.MustRegister(newQuarantineGauge(name, cfg.RepoDir(name)))
+	}
 	if cfg.isShared() {
 		s.fleet.metrics, s.fleet.direct = newFleetMetrics(env.Metrics), newDirect()
 	}
@@ -332,6 +335,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 		Ed25519:              ed25519,
 		BuildSigner:          builds,
 		RefreshLater:         isRemote(signer), // it may be away, or take its time
+		Repaired:             func() { s.repaired(s.stopping, name) },
 		Log:                  s.log.With(slog.String("repo", name)),
 	}, refCache{s.catalog})
 	if err != nil {

@@ -52,7 +52,10 @@ func (s *server) scrub(stop context.Context, repo string) {
 			}
 			s.metrics.scrub.damaged.WithLabelValues(repo, repaired).Inc()
 			log.ErrorContext(stop, "a published object is damaged", slog.String("path", p.Path), slog.String("error", p.Error),
-				slog.Bool("repaired", p.Repaired), slog.String("failure", p.Failure))
+				slog.Bool("repaired", p.Repaired), slog.Bool("quarantined", p.Apart), slog.String("failure", p.Failure))
+			if p.Repaired {
+				s.repaired(stop, repo)
+			}
 		},
 		Round: func(state upkeep.ScrubState) {
 			s.metrics.scrub.objects.WithLabelValues(repo).Set(float64(state.Objects))

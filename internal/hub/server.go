@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
@@ -37,6 +38,7 @@ type server struct {
 	address   string // the URL by which other hubs reach this one
 	fleet     fleet  // of the hubs that share the directory
 	pollers   pollers
+	repairs   sync.Mutex // held while caches are told of them
 	// stopping ends when the hub is about to stop: who waits is sent home.
 	stopping context.Context //nolint:containedctx // the life of the role, not of a call
 }

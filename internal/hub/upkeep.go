@@ -34,6 +34,7 @@ func (s *server) upkeep(stop context.Context) {
 			{"end jobs of repositories that are gone", s.endOrphans},
 			{"purge old builds", s.purgeStale},
 			{"sweep files of builds", s.sweepBuilds},
+			{"tell of repairs", s.tellAllRepairs},
 			{"retire tree generations", s.retireTrees},
 			{"remove retired static deltas", s.sweepDeltas},
 			{"expire history", func(ctx context.Context) error { return s.catalog.Expire(ctx, time.Now().Add(-historyKept)) }},

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"freshet/api/hubapi"
@@ -164,6 +165,27 @@ func (c *Catalog) recordOnce(ctx context.Context, tx *sqldb.Tx, key string, fn f
 	_, err = tx.Exec(ctx, `INSERT INTO recorded (request, serial, created) VALUES (?, ?, ?)`, key, event.Serial, c.now().UnixMicro())
 	return event, err
 }
+
+// RecordRepair writes the event of files that were repaired, which must be readable
+// already. Called again, it writes another event.
+func (c *Catalog) RecordRepair(ctx context.Context, repo, base string, paths []string) error {
+	event := hubapi.Event{Kind: hubapi.EventRepair, Repo: repo, Base: base, Changed: paths}
+	err := c.db.Write(ctx, func(tx *sqldb.Tx) error {
+		if err := c.audit(ctx, tx, "repo.repair", "repo/"+repo, strings.Join(paths[:min(len(paths), auditedPaths)], " ")); err != nil {
+			return err
+		}
+		_, err := c.appendEvent(ctx, tx, event)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record repairs of %s: %w", repo, err)
+	}
+	c.events.send()
+	return nil
+}
+
+// auditedPaths bounds the paths in an entry of the audit log.
+const auditedPaths = 10
 
 // RecordTree writes the event of a plain tree that was switched to a new
 // generation. What it tells of must be readable already. The key names the

@@ -11,6 +11,7 @@ import (
 	"freshet/internal/auth"
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/page"
 	"freshet/internal/page/session"
 	"freshet/web"
@@ -29,6 +30,8 @@ type Hub interface {
 	Repos() []Repo
 	// Refs is what a repository has now; nil when there is no such repository.
 	Refs(repo string) *flatpak.Snapshot
+	// Quarantined are the damaged objects of a repository that are kept apart.
+	Quarantined(repo string) ([]quarantine.Item, error)
 	// Waiting says what the publishes of a repository wait for, and CommitsWait
 	// what all commits do; "" for nothing.
 	Waiting(repo string) string

@@ -12,6 +12,8 @@ import (
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/console"
+	"freshet/internal/hub/quarantine"
+	"freshet/internal/ostree"
 	"freshet/internal/page/pagetest"
 )
 
@@ -40,6 +42,39 @@ func TestPages(t *testing.T) {
 		t.Errorf("only %d pages were found", len(pages))
 	}
 	t.Logf("%d pages", len(pages))
+}
+
+// What is in quarantine is on the first page, with the refs that need it for those who
+// may see all.
+func TestDamagedObjects(t *testing.T) {
+	w := newWorld(t, "")
+	w.fill()
+	const hurt = "app/org.example.App/x86_64/stable"
+	for i := range 8 {
+		item := quarantine.Item{Name: ostree.ObjectName{Checksum: ostree.ChecksumOf([]byte{byte(i)}), Type: ostree.TypeFile}, Note: quarantine.Note{Error: evil, Since: time.Now()}}
+		if i < 7 {
+			item.Needed([]string{hurt}, time.Now())
+		}
+		w.apart = append(w.apart, item)
+	}
+	body := w.signIn(everything()).get("/").Body
+	for _, want := range []string{w.apart[0].Name.Path(), w.apart[5].Name.Path(), "1 ref", ">" + hurt + "</a>", "And 2 more"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the overview lacks %q", want)
+		}
+	}
+	if strings.Contains(body, "<script") || strings.Contains(body, w.apart[6].Name.Path()) {
+		t.Error("too much")
+	}
+	limited := everything()
+	limited.ID, limited.Prefixes = "", []string{"com.example"}
+	if body := w.signIn(limited).get("/").Body; !strings.Contains(body, "1 ref") || strings.Contains(body, hurt) {
+		t.Error("who may not see all sees which refs need it")
+	}
+	w.apart = nil
+	if strings.Contains(w.signIn(everything()).get("/").Body, "Damaged objects") {
+		t.Error("nothing is damaged")
+	}
 }
 
 // A hub on which nothing has happened has pages too.

@@ -7,6 +7,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/hub/catalog"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/page"
 )
 
@@ -18,6 +19,8 @@ type overviewData struct {
 	// Sees says that the token is for builds, Jobs that it may see the queue.
 	Sees, Jobs bool
 	Repos      []overviewRepo
+	Apart      []overviewApart
+	MoreApart  int
 	Working    []jobRow
 	MoreJobs   bool
 	Failed     []buildRow
@@ -33,6 +36,16 @@ type overviewRepo struct {
 	Holds   int
 	Last    *publishRow
 	RefsURL string
+}
+
+// overviewApart is a damaged object that is kept apart.
+type overviewApart struct {
+	quarantine.Item
+	Repo string
+	Path string
+	// Refs are some that need it, for who may see all; Needed is how many do.
+	Refs   []page.Link
+	Needed int
 }
 
 type overviewNode struct {
@@ -96,6 +109,31 @@ func (c *Console) addRepos(r *http.Request, claims *auth.Claims, data *overviewD
 			row.Last = &p
 		}
 		data.Repos = append(data.Repos, row)
+		if err := c.addApart(claims, repo.Name, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addApart adds what is in quarantine.
+func (c *Console) addApart(claims *auth.Claims, repo string, data *overviewData) error {
+	items, err := c.Hub.Quarantined(repo)
+	if err != nil {
+		return err
+	}
+	for _, item := range items {
+		if len(data.Apart) == few {
+			data.MoreApart++
+			continue
+		}
+		row := overviewApart{Item: item, Repo: repo, Path: item.Name.Path(), Needed: len(item.Refs) + item.More}
+		if seesAll(claims) {
+			for _, ref := range item.Refs[:min(len(item.Refs), few)] {
+				row.Refs = append(row.Refs, page.Link{Href: refHref(repo, ref), Text: ref})
+			}
+		}
+		data.Apart = append(data.Apart, row)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/console"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/rights"
 	"freshet/internal/ostree"
 	"freshet/internal/page/pagetest"
@@ -32,7 +33,8 @@ type fakeHub struct {
 	catalog *catalog.Catalog
 	refs    map[string]*flatpak.Index
 	waits   string
-	title   string // of every repository
+	apart   []quarantine.Item // in the first repository
+	title   string            // of every repository
 	// mine are the builds that claims without every id may see.
 	mine map[int64]bool
 }
@@ -49,6 +51,13 @@ func (h *fakeHub) Refs(repo string) *flatpak.Snapshot {
 		return index.Snapshot()
 	}
 	return nil
+}
+
+func (h *fakeHub) Quarantined(repo string) ([]quarantine.Item, error) {
+	if repo != slices.Min(slices.Collect(maps.Keys(h.refs))) {
+		return nil, nil
+	}
+	return h.apart, nil
 }
 
 func (h *fakeHub) Waiting(string) string { return h.waits }

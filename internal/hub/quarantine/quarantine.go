@@ -2,6 +2,8 @@
 // served no more, and wait in a folder of the repository for a sound copy, or for
 // somebody who looks at them.
 //
+// Of what was repaired, caches are told: they may hold what was served before.
+//
 // An object is in quarantine while its damaged copy is in that folder and nothing has
 // its name. Whoever gives the name to a sound copy then drops the damaged one; a
 // crash in between leaves a copy that means nothing any more.
@@ -232,6 +234,9 @@ func Restore(ctx context.Context, dir durable.Dir, name ostree.ObjectName) (rest
 	}
 	target := path.Dir(name.Path())
 	if err := dir.MkdirAll(target, 0o755); err != nil {
+		return false, err
+	}
+	if err := Repaired(dir, name.Path()); err != nil {
 		return false, err
 	}
 	if err := dir.Rename(Path(name), name.Path()); err != nil {

@@ -111,7 +111,7 @@ func TestHiddenDamageIsRepaired(t *testing.T) {
 }
 
 // replaceFile writes a new file, so that links to the one before keep theirs.
-func replaceFile(t *testing.T, path, data string) {
+func replaceFile(t testing.TB, path, data string) {
 	t.Helper()
 	removeFile(t, path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -120,7 +120,7 @@ func replaceFile(t *testing.T, path, data string) {
 	writeFile(t, path, data)
 }
 
-func removeFile(t *testing.T, path string) {
+func removeFile(t testing.TB, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)

@@ -38,6 +38,8 @@
 //     reachable from a ref only after everything it needs was seen to be there.
 //   - A published object is never replaced, even where other bytes would
 //     decompress to the same content; unless it is damaged, by a verified upload.
+//     Until then a scrub may have put it into quarantine (package upkeep): then it
+//     is not there.
 //   - Publish costs what changed: the objects of the changed refs, one signature
 //     for each of their commits and a few for the repository, and the copying
 //     and hashing of the summaries and the catalogue. It opens no file of a ref

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"freshet/internal/durable"
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
 )
@@ -94,23 +96,61 @@ func probe(in *ostree.Repo, name ostree.ObjectName) (size int64, err error) {
 // 258 bytes take two bits).
 const maxInflation = 1032
 
+// apart tells whether an object is in quarantine. It is asked for every object that is
+// uploaded, and makes one system call if it is not.
+func (r *Repository) apart(name ostree.ObjectName) bool {
+	if _, err := os.Lstat(filepath.Join(r.opt.Dir, filepath.FromSlash(quarantine.Path(name)))); err != nil {
+		return false
+	}
+	there, err := r.objects.Has(name)
+	return err == nil && !there
+}
+
+// Quarantined tells whether the file at a path of the repository is not there because
+// it is in quarantine.
+func (r *Repository) Quarantined(path string) bool {
+	name, err := ostree.ParseObjectPath(path)
+	return err == nil && r.apart(name)
+}
+
 // replace gives the place of a damaged object of the repository to an upload that
-// was verified. It is the only case in which a published object is rewritten.
-func (r *Repository) replace(ctx context.Context, name ostree.ObjectName, temp string) (err error) {
+// was verified; if it is in quarantine, that ends. It is the only case in which a
+// published object is rewritten.
+func (r *Repository) replace(ctx context.Context, name ostree.ObjectName, temp string) error {
+	if err := syncPath(temp); err != nil {
+		return err
+	}
+	if err := r.replaceLocked(ctx, name, temp); err != nil {
+		return err
+	}
+	r.log.WarnContext(ctx, "a damaged object was replaced by an upload", slog.String("object", name.String()))
+	if r.opt.Repaired != nil {
+		r.opt.Repaired()
+	}
+	return nil
+}
+
+func (r *Repository) replaceLocked(ctx context.Context, name ostree.ObjectName, temp string) error {
 	lock, err := repolock.Shared(ctx, r.root)
 	if err != nil {
 		return err
 	}
 	defer lock.Release() //nolint:errcheck // nothing was written
-	if err := syncPath(temp); err != nil {
+	dir := durable.Dir{Root: r.root}
+	if err := quarantine.Repaired(dir, name.Path()); err != nil {
 		return err
 	}
 	target := filepath.Join(r.opt.Dir, filepath.FromSlash(name.Path()))
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
 	if err := os.Rename(temp, target); err != nil {
 		return err
 	}
-	r.log.WarnContext(ctx, "a damaged object was replaced by an upload", slog.String("object", name.String()))
-	return syncPath(filepath.Dir(target))
+	if err := syncPath(filepath.Dir(target)); err != nil {
+		return err
+	}
+	return quarantine.Drop(dir, name)
 }
 
 // syncPath forces a file or folder to the disk.

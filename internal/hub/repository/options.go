@@ -102,6 +102,10 @@ type Options struct {
 	// that may be away, or that take their time.
 	RefreshLater bool
 
+	// Repaired is called after an upload has taken the place of a damaged object, of
+	// which caches are to be told (package quarantine); may be nil.
+	Repaired func()
+
 	// Log takes what is not about a single job; nil drops it.
 	Log *slog.Logger
 }

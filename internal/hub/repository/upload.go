@@ -120,8 +120,12 @@ func (b *Build) PutObject(ctx context.Context, name ostree.ObjectName, r io.Read
 
 // has returns the stored size of an object after it was verified as a whole. When
 // the repository or, if it is not there, the build has none that is what it should
-// be, the error is fs.ErrNotExist; damaged says that the repository has another.
+// be, the error is fs.ErrNotExist; damaged says that the repository has another, or had
+// until it was put into quarantine.
 func (b *Build) has(name ostree.ObjectName) (size int64, damaged bool, err error) {
+	if b.repo.apart(name) {
+		return 0, true, fs.ErrNotExist
+	}
 	for _, dir := range [...]string{b.repo.opt.Dir, b.dir} {
 		path := filepath.Join(dir, filepath.FromSlash(name.Path()))
 		info, err := os.Stat(path)

@@ -11,6 +11,7 @@
 // # On disk
 //
 //	.fsck              what the last sound check saw
+//	.upkeep/quarantine damaged objects that are not served any more (internal/hub/quarantine)
 //	.upkeep/graph.db   who needs what, and what nothing needs any more
 //	.upkeep/scrub.json how far the scrub is
 //

@@ -112,6 +112,7 @@ type pruner struct {
 	result Pruned
 
 	heads map[string]ostree.Checksum // as of the last mark
+	apart map[ostree.ObjectName]bool // in quarantine, as of the beginning of the batch
 	pins  pins
 }
 
@@ -163,6 +164,14 @@ func (p *pruner) sweepBatch(ctx context.Context, after *[]byte) (more bool, err 
 	if err != nil || len(batch) == 0 {
 		return false, err
 	}
+	items, err := quarantine.List(p.dir.Root)
+	if err != nil {
+		return false, err
+	}
+	p.apart = make(map[ostree.ObjectName]bool, len(items))
+	for _, item := range items {
+		p.apart[item.Name] = true
+	}
 	begun := time.Now()
 	var gone []ostree.ObjectName
 	for _, name := range batch {
@@ -201,9 +210,7 @@ func (p *pruner) remove(name ostree.ObjectName) error {
 		// libostree keeps what a commit needs beside it.
 		files = append(files, meta, meta+"2", "state/"+name.Checksum.String()+partialSuffix)
 	}
-	if apart, err := quarantine.Has(p.dir.Root, name); err != nil {
-		return err
-	} else if apart {
+	if p.apart[name] {
 		p.result.Removed++
 		if err := quarantine.Drop(p.dir, name); err != nil {
 			return err

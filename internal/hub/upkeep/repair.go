@@ -212,12 +212,28 @@ func (r *repairer) place(ctx context.Context, temp, file string) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
 	if err = r.dir.MkdirAll(path.Dir(file), 0o755); err == nil {
+		err = r.announce(file)
+	}
+	if err == nil {
 		err = r.dir.Rename(temp, file)
 	}
 	if err != nil {
 		return errors.Join(err, r.dir.Remove(temp))
 	}
 	return r.dir.SyncDir(path.Dir(file))
+}
+
+// announce sees to it that caches are told of a file, if a damaged one may have been
+// served.
+func (r *repairer) announce(file string) error {
+	_, err := r.dir.Root.Lstat(file)
+	if name, parseErr := ostree.ParseObjectPath(file); parseErr == nil && errors.Is(err, fs.ErrNotExist) {
+		_, err = r.dir.Root.Lstat(quarantine.Path(name))
+	}
+	if err != nil {
+		return ignoreGone(err) // it was missing
+	}
+	return quarantine.Repaired(r.dir, file)
 }
 
 // arriving is a file that is being received: what is read of it is written too.

@@ -173,6 +173,9 @@ func (s *scrubber) folder(ctx context.Context) error {
 // apart tries again to repair what is in quarantine of the folder, and writes down
 // which refs need it, if there is some or something came.
 func (s *scrubber) apart(ctx context.Context, came bool) error {
+	if err := quarantine.Sweep(ctx, s.dir); err != nil {
+		return err
+	}
 	items, err := quarantine.List(s.dir.Root)
 	if err != nil {
 		return err
