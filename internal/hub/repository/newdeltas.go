@@ -44,26 +44,21 @@ var (
 func (r *Repository) AddDeltas(ctx context.Context, all []NewDelta, log io.Writer, commit func(Result) error) (Result, error) {
 	p := r.begin(ctx, newJournal(log))
 	failed := map[string]error{}
-	err := p.alone(repolock.Shared, func() error {
-		return p.change(func() (*flatpak.Files, error) {
-			for _, delta := range all {
-				switch err := p.addDelta(delta); {
-				case err == nil:
-					p.result.Keys = append(p.result.Keys, delta.Name.String())
-				case p.mayBeOneOf(err):
-					failed[delta.Name.String()] = err
-					p.log.printf("  static delta %s cannot be published: %v", delta.Name.Hex(), err)
-				default:
-					return nil, err
-				}
-			}
-			return p.summarize()
-		})
-	})
 	p.result.Failed = failed
-	if err == nil && len(p.result.Keys) > 0 {
-		err = p.tell(commit)
-	}
+	err := p.changeDeltas(commit, func() error {
+		for _, delta := range all {
+			switch err := p.addDelta(delta); {
+			case err == nil:
+				p.result.Keys = append(p.result.Keys, delta.Name.String())
+			case p.mayBeOneOf(err):
+				failed[delta.Name.String()] = err
+				p.log.printf("  static delta %s cannot be published: %v", delta.Name.Hex(), err)
+			default:
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return p.result, fmt.Errorf("publish static deltas of %s: %w", r.opt.Name, err)
 	}
@@ -75,22 +70,17 @@ func (r *Repository) AddDeltas(ctx context.Context, all []NewDelta, log io.Write
 // already, until RemoveDeltas. Those that nothing names are passed over.
 func (r *Repository) RetireDeltas(ctx context.Context, all []ostree.DeltaName, commit func(Result) error) (Result, error) {
 	p := r.begin(ctx, newJournal(nil))
-	err := p.alone(repolock.Shared, func() error {
-		return p.change(func() (*flatpak.Files, error) {
-			for _, name := range all {
-				listed := p.listed(name.To)
-				left := slices.DeleteFunc(slices.Clone(listed), func(d flatpak.Delta) bool { return d.From == name.From })
-				if len(left) < len(listed) {
-					p.result.Keys = append(p.result.Keys, name.String())
-					p.setDeltas(name.To, left)
-				}
+	err := p.changeDeltas(commit, func() error {
+		for _, name := range all {
+			listed := p.listed(name.To)
+			left := slices.DeleteFunc(slices.Clone(listed), func(d flatpak.Delta) bool { return d.From == name.From })
+			if len(left) < len(listed) {
+				p.result.Keys = append(p.result.Keys, name.String())
+				p.setDeltas(name.To, left)
 			}
-			return p.summarize()
-		})
+		}
+		return nil
 	})
-	if err == nil && len(p.result.Keys) > 0 {
-		err = p.tell(commit)
-	}
 	if err != nil {
 		return p.result, fmt.Errorf("retire static deltas of %s: %w", r.opt.Name, err)
 	}
@@ -136,6 +126,24 @@ func (r *Repository) Signatures(commit ostree.Checksum) ([]byte, error) {
 		return nil, fmt.Errorf("signatures of commit %s: %w", commit, err)
 	}
 	return data, nil
+}
+
+// changeDeltas switches over to what stage stages, and the summaries with it. It
+// calls commit when Result.Keys names at least one delta, before the next publish
+// may begin: what is told of two changes has their order.
+func (p *publication) changeDeltas(commit func(Result) error, stage func() error) error {
+	return p.alone(repolock.Shared, func() error {
+		err := p.change(func() (*flatpak.Files, error) {
+			if err := stage(); err != nil {
+				return nil, err
+			}
+			return p.summarize()
+		})
+		if err != nil || len(p.result.Keys) == 0 {
+			return err
+		}
+		return p.tell(commit)
+	})
 }
 
 // alone runs fn while no publish runs, under a lock against other programs.

@@ -35,6 +35,15 @@ func (h *hub) deltaIndex(to ostree.Checksum) int {
 	return len(readDeltaIndex(os.DirFS(h.opt.Dir), to))
 }
 
+// saveAlone is the cache's save, which no publish may run beside.
+func (h *hub) saveAlone(result Result) error {
+	h.t.Helper()
+	if len(h.repo.publishing) == 0 {
+		h.t.Errorf("while %q is written down, a publish could begin", result.Keys)
+	}
+	return h.cache.save(result)
+}
+
 // TestNewDeltas takes deltas in, has a client use one, retires and removes them.
 func TestNewDeltas(t *testing.T) {
 	t.Parallel()
@@ -57,7 +66,7 @@ func TestNewDeltas(t *testing.T) {
 	}
 	stale := h.makeDelta(ostree.DeltaName{To: old})
 	serial := h.serial()
-	result, err := h.repo.AddDeltas(t.Context(), []NewDelta{scratch, damaged, update, stale}, &h.log, h.cache.save)
+	result, err := h.repo.AddDeltas(t.Context(), []NewDelta{scratch, damaged, update, stale}, &h.log, h.saveAlone)
 	if err != nil || len(result.Keys) != 2 || len(result.Failed) != 2 || result.Failed[damaged.Name.String()] == nil || !errors.Is(result.Failed[stale.Name.String()], ErrDeltaStale) {
 		t.Fatalf("published %q, failed %v: %v", result.Keys, result.Failed, err)
 	}
@@ -70,14 +79,14 @@ func TestNewDeltas(t *testing.T) {
 	h.check()
 	fsck(t, h.opt.Dir)
 
-	again, err := h.repo.AddDeltas(t.Context(), []NewDelta{scratch}, &h.log, h.cache.save)
+	again, err := h.repo.AddDeltas(t.Context(), []NewDelta{scratch}, &h.log, h.saveAlone)
 	if err != nil || len(again.Keys) != 1 || len(again.Changed) != 0 {
 		t.Errorf("published %q again, changed %q: %v", again.Keys, again.Changed, err)
 	}
 	if err := os.WriteFile(filepath.Join(scratch.Dir, "superblock"), otherSuperblock(t, scratch), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	again, err = h.repo.AddDeltas(t.Context(), []NewDelta{scratch}, &h.log, h.cache.save)
+	again, err = h.repo.AddDeltas(t.Context(), []NewDelta{scratch}, &h.log, h.saveAlone)
 	if err != nil || !errors.Is(again.Failed[scratch.Name.String()], ErrDeltaThere) {
 		t.Errorf("another delta under the name: %v, %v", again.Failed, err)
 	}
@@ -94,7 +103,7 @@ func TestNewDeltas(t *testing.T) {
 	if err := h.repo.RemoveDeltas(t.Context(), []ostree.DeltaName{update.Name}); err == nil {
 		t.Error("a delta was removed while it was listed")
 	}
-	result, err = h.repo.RetireDeltas(t.Context(), []ostree.DeltaName{update.Name, stale.Name}, h.cache.save)
+	result, err = h.repo.RetireDeltas(t.Context(), []ostree.DeltaName{update.Name, stale.Name}, h.saveAlone)
 	if err != nil || len(result.Keys) != 1 || h.deltaIndex(head) != 1 {
 		t.Errorf("retired %q, %d left: %v", result.Keys, h.deltaIndex(head), err)
 	}
@@ -104,7 +113,7 @@ func TestNewDeltas(t *testing.T) {
 	// The other one is of a former head, which the index in memory knows no more.
 	h.publishApp(id, "v3")
 	h.reopen()
-	result, err = h.repo.RetireDeltas(t.Context(), []ostree.DeltaName{scratch.Name}, h.cache.save)
+	result, err = h.repo.RetireDeltas(t.Context(), []ostree.DeltaName{scratch.Name}, h.saveAlone)
 	if err != nil || len(result.Keys) != 1 || h.deltaIndex(head) != 0 {
 		t.Errorf("retired %q, %d left: %v", result.Keys, h.deltaIndex(head), err)
 	}
