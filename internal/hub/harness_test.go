@@ -250,6 +250,13 @@ type content struct {
 // commits.
 func app(t *testing.T, id, text string) content {
 	t.Helper()
+	return appAt(t, "app/"+id+"/x86_64/stable", text)
+}
+
+// appAt is app with the ref of the application.
+func appAt(t *testing.T, ref, text string) content {
+	t.Helper()
+	id := strings.Split(ref, "/")[1]
 	dir := t.TempDir()
 	repo, err := archive.Create(dir)
 	if err != nil {
@@ -263,7 +270,6 @@ func app(t *testing.T, id, text string) content {
 		{Path: "files/bin/hello", Content: []byte("#!/bin/sh\necho " + text + "\n"), Executable: true},
 		{Path: "files/share/doc/same", Content: []byte("the same in every version\n")},
 	}
-	ref := "app/" + id + "/x86_64/stable"
 	if err := repo.CommitFlatpak(ref, meta, files, []string{"export"}, time.Unix(1_700_000_000, 0)); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package hub
 import (
 	"cmp"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -122,8 +123,11 @@ func (s *server) exchangeFor(r *http.Request, request hubapi.ExchangeRequest) (*
 	claims := p.claims(name, token, request.Repo, time.Now())
 	role.Annotate(r, tokenAttr(&claims))
 	record := catalog.Exchange{Issuer: token.Issuer, ID: token.ID, Expires: token.Expires.Add(oidc.Leeway), Publisher: name, Detail: detailOf(token, claims.ID)}
-	if p.Reuse {
+	switch {
+	case p.Reuse:
 		record.ID = ""
+	case record.ID == "":
+		record.ID = "sha256:" + hex.EncodeToString(token.Digest[:])
 	}
 	issued, err := s.authority.Issue(claims)
 	if err != nil {

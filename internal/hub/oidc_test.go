@@ -121,6 +121,16 @@ func (h *runningHub) exchanges() map[string]float64 {
 func TestUntrustedTokens(t *testing.T) {
 	h, issuer := startTrusting(t, nil)
 	good := issuer.Token("ec", appClaims(issuer, nil))
+	nameless := appClaims(issuer, nil)
+	delete(nameless, "jti")
+	unnamed := issuer.Token("ec", nameless)
+	if a := h.exchange(unnamed, ""); a.status != 200 {
+		t.Fatalf("without an id: %d %s", a.status, a.body)
+	}
+	nameless["run_id"] = "4712"
+	if a := h.exchange(issuer.Token("ec", nameless), ""); a.status != 200 {
+		t.Fatalf("another one without an id: %d %s", a.status, a.body)
+	}
 	if a := h.exchange(good, ""); a.status != 200 || len(decode[hubapi.ExchangedToken](t, a).Repos) != 2 {
 		t.Fatalf("%d %s", a.status, a.body)
 	}
@@ -131,6 +141,8 @@ func TestUntrustedTokens(t *testing.T) {
 		reason      string
 	}{
 		"replayed":           {good, "", 401, "oidc-replayed"},
+		"replayed, no id":    {unnamed, "", 401, "oidc-replayed"},
+		"folded, no id":      {unnamed[:20] + "\r\n" + unnamed[20:], "", 401, "oidc-replayed"},
 		"another repository": {with(map[string]any{"repository": "example/fork"}), "", 403, "oidc-not-trusted"},
 		"another branch":     {with(map[string]any{"ref": "refs/heads/x"}), "", 403, "oidc-not-trusted"},
 		"deeper tag":         {with(map[string]any{"ref": "refs/tags/v1/x"}), "", 403, "oidc-not-trusted"},
@@ -153,15 +165,17 @@ func TestUntrustedTokens(t *testing.T) {
 	}
 	want := map[string]float64{
 		" oidc-algorithm": 1, " oidc-audience": 1, " oidc-expired": 1, " oidc-malformed": 1, " oidc-not-trusted": 6, " oidc-unknown-issuer": 1,
-		"app ok": 1, "app oidc-replayed": 1,
+		"app ok": 3, "app oidc-replayed": 3,
 	}
 	if diff := cmp.Diff(want, h.exchanges()); diff != "" {
 		t.Error(diff)
 	}
 	// A token that was used stays so over a restart.
 	h.restart()
-	if a := h.exchange(good, ""); a.status != 401 || a.header.Get(role.ReasonHeader) != "oidc-replayed" {
-		t.Errorf("after a restart: %d %s", a.status, a.body)
+	for _, used := range []string{good, unnamed} {
+		if a := h.exchange(used, ""); a.status != 401 || a.header.Get(role.ReasonHeader) != "oidc-replayed" {
+			t.Errorf("after a restart: %d %s", a.status, a.body)
+		}
 	}
 	// Nobody is let in because the issuer is away: its keys are not known now.
 	issuer.Instead(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
@@ -12,6 +14,16 @@ import (
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/repository"
 )
+
+// republishContents says what a republish job does: with those refs of the
+// application that were published when it was asked for, then at these commits. What
+// they point at when its turn comes is published anew. Refs that are gone by then are
+// left out, and those that came since are not touched: nobody has looked whether the
+// token grants them.
+type republishContents struct {
+	hubapi.RepublishRequest
+	Refs map[string]string `json:"refs"` // absent in jobs of older hubs: all there are
+}
 
 // republish queues a new publish of what an application has published already.
 func (s *server) republish(w http.ResponseWriter, r *http.Request, claims *auth.Claims, repo string) error {
@@ -42,18 +54,29 @@ func (s *server) republish(w http.ResponseWriter, r *http.Request, claims *auth.
 	if err := s.mayMove(r, claims, repo, refs); err != nil {
 		return err
 	}
-	job, err := s.by(claims).EnqueueJob(r.Context(), catalog.NewJob{Kind: hubapi.JobRepublish, Repo: repo, Contents: request})
+	job, err := s.by(claims).EnqueueJob(r.Context(), catalog.NewJob{Kind: hubapi.JobRepublish, Repo: repo, Contents: s.republishOf(repo, request, refs)})
 	if err != nil {
 		return err
 	}
 	return s.answerJob(w, r, hubapi.JobPath(job.ID), job.ID)
 }
 
+// republishOf is what a job is to do that is asked for now.
+func (s *server) republishOf(repo string, request hubapi.RepublishRequest, refs []string) republishContents {
+	contents := republishContents{request, make(map[string]string, len(refs))}
+	published := s.repos[repo].Snapshot()
+	for _, ref := range refs {
+		info, _ := published.Get(ref)
+		contents.Refs[ref] = hexOf(info.Checksum)
+	}
+	return contents
+}
+
 // republishRequest is what the repository is asked for a republish job. A build
 // of the request is the job's alone.
 func (p *publish) republishRequest(ctx context.Context, repo *repository.Repository, job *catalog.Job) (request repository.PublishRequest, err error) {
 	request = repository.PublishRequest{Key: publishKey(job.ID), Refs: make(map[string]string)}
-	var contents hubapi.RepublishRequest
+	var contents republishContents
 	if err := json.Unmarshal([]byte(job.Contents), &contents); err != nil {
 		return request, fmt.Errorf("contents of job %d: %w", job.ID, err)
 	}
@@ -61,8 +84,16 @@ func (p *publish) republishRequest(ctx context.Context, repo *repository.Reposit
 	if err != nil {
 		return request, err
 	}
+	if contents.Refs != nil {
+		refs = slices.DeleteFunc(refs, func(ref string) bool { _, asked := contents.Refs[ref]; return !asked })
+		for _, ref := range slices.Sorted(maps.Keys(contents.Refs)) {
+			if !slices.Contains(refs, ref) {
+				_, _ = fmt.Fprintf(p.log, "%s is not published any more, and is left out\n", ref)
+			}
+		}
+	}
 	if len(refs) == 0 {
-		return request, fmt.Errorf("%s has no ref app/%s", p.repo, contents.App)
+		return request, fmt.Errorf("%s has no ref app/%s of those that were there when it was asked for", p.repo, contents.App)
 	}
 	request.AppID = contents.App
 	request.EndOfLife, request.EndOfLifeRebase = deref(contents.EndOfLife), deref(contents.EndOfLifeRebase)

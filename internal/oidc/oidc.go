@@ -17,6 +17,7 @@ package oidc
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,7 +110,10 @@ func CheckURL(text string) error {
 type Token struct {
 	Issuer, Subject string
 	// ID is the token's own (jti), by which it is known again; empty for some issuers.
-	ID       string
+	ID string
+	// Digest is the SHA-256 of all claims as they were signed. It tells a token from
+	// others, however it is written down.
+	Digest   [sha256.Size]byte
 	Audience []string
 	Expires  time.Time
 	// Claims are all of them; numbers are [json.Number].
@@ -241,7 +245,7 @@ func (v *Verifier) check(issuer string, payload []byte) (*Token, error) {
 	if err != nil {
 		return nil, &Error{Reason: Malformed, Err: err}
 	}
-	t := &Token{Issuer: issuer, Claims: claims}
+	t := &Token{Issuer: issuer, Claims: claims, Digest: sha256.Sum256(payload)}
 	t.Subject, _ = claims["sub"].(string)
 	t.ID, _ = claims["jti"].(string)
 	t.Audience = t.Claim("aud")

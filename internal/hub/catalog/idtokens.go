@@ -16,8 +16,8 @@ var ErrReplayed = errors.New("the ID token was exchanged before")
 
 // Exchange is an ID token for which a token of the hub is given.
 type Exchange struct {
-	// Issuer and ID name the ID token. It is good until Expires, and remembered so long;
-	// with an empty ID it is not.
+	// Issuer and ID name the ID token, by its own id or what else tells it from others. It
+	// is good until Expires, and remembered so long; with an empty ID it is not.
 	Issuer, ID string
 	Expires    time.Time
 
