@@ -64,6 +64,28 @@ func (to *Folder) Link(newname string, from *Folder, oldname string) error {
 	return linkError("link", from.name, oldname, to.name, newname, err)
 }
 
+// IsRegular tells whether the name of one element is that of a regular file.
+func (to *Folder) IsRegular(name string) (bool, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstatat(int(to.f.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return false, &fs.PathError{Op: "lstat", Path: to.name + "/" + name, Err: err}
+	}
+	return stat.Mode&unix.S_IFMT == unix.S_IFREG, nil
+}
+
+// Open opens a file of the folder, whose name is of one element, for reading. A
+// symbolic link is an error.
+func (to *Folder) Open(name string) (*os.File, error) {
+	if err := to.step("open", name, name); err != nil {
+		return nil, err
+	}
+	fd, err := unix.Openat(int(to.f.Fd()), name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: to.name + "/" + name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 func (to *Folder) step(step, newname, oldname string) error {
 	for _, name := range [...]string{newname, oldname} {
 		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {

@@ -29,7 +29,8 @@
 // A prune (internal/hub/upkeep) leaves what builds need, which are told by
 // internal/hub/relied; internal/hub/repolock is the lock that both take, and
 // internal/hub/nameset what they remember of objects with. internal/hub/quarantine
-// keeps damaged objects apart until they are repaired.
+// keeps damaged objects apart until they are repaired; internal/hub/stamps is what a
+// build remembers of the files it has verified.
 //
 // internal/hub/rights says what of all that the claims of a token let people see.
 //

@@ -182,11 +182,6 @@ func (tx *Tx) publishPayload(payload []operation, folders *folders) (err error) 
 		return nil
 	}
 	slices.SortFunc(payload, func(a, b operation) int { return strings.Compare(a.path, b.path) })
-	from, err := tx.stage.Folder(".")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, from.Close()) }()
 	var to *durable.Folder
 	defer func() {
 		if to != nil {
@@ -208,7 +203,7 @@ func (tx *Tx) publishPayload(payload []operation, folders *folders) (err error) 
 			open = folder
 			folders.add(path.Clean(folder))
 		}
-		err := to.MoveNew(base, from, op.staged)
+		err := to.MoveNew(base, tx.folder, op.staged)
 		if errors.Is(err, fs.ErrExist) {
 			if info, statErr := tx.store.dir.Root.Lstat(op.path); statErr == nil && info.Mode().IsRegular() {
 				err = nil
@@ -264,14 +259,14 @@ func (tx *Tx) decide(record *intent) error {
 		if undoErr := s.takeBack(tx.place, record); undoErr != nil {
 			return s.breaks(errors.Join(err, undoErr))
 		}
-		return errors.Join(err, tx.stage.Root.Close())
+		return errors.Join(err, tx.close())
 	}
 	// Readers see the new state. Whatever fails now is left to the next Open.
 	if err := s.finish(record); err != nil {
-		return s.breaks(errors.Join(err, tx.stage.Root.Close()))
+		return s.breaks(errors.Join(err, tx.close()))
 	}
 	s.addPending(Intent{ID: record.ID, Note: record.Note})
-	return tx.stage.Root.Close()
+	return tx.close()
 }
 
 func (s *Store) breaks(err error) error {

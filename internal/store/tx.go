@@ -29,11 +29,12 @@ type Tx struct {
 	store *Store
 
 	mu     sync.Mutex
-	place  *workplace  // in which it was begun to be staged
-	name   string      // of the staging folder below tmp; empty until it is needed
-	stage  durable.Dir // the staging folder
-	files  int         // names given out in stage
-	staged int         // of them, those that are there
+	place  *workplace      // in which it was begun to be staged
+	name   string          // of the staging folder below tmp; empty until it is needed
+	stage  durable.Dir     // the staging folder
+	folder *durable.Folder // the same, open
+	files  int             // names given out in stage
+	staged int             // of them, those that are there
 	ops    []operation
 	byPath map[string]int // index in ops
 	id     int64          // of the intent, once decided
@@ -107,11 +108,21 @@ func (tx *Tx) put(class layout.Class, name string, write func(*os.File) error) e
 // link where the file system allows, otherwise as a copy. The source must not
 // be written to any more: it and the published file are one.
 func (tx *Tx) Link(class layout.Class, name string, from *os.Root, source string) error {
-	stage, staged, err := tx.reserve(name)
+	folder, err := durable.Dir{Root: from}.Folder(path.Dir(source))
+	if err != nil {
+		return fmt.Errorf("stage %s: %w", name, err)
+	}
+	defer folder.Close() //nolint:errcheck // opened for reading
+	return tx.LinkFrom(class, name, folder, path.Base(source))
+}
+
+// LinkFrom is [Tx.Link] for many files of one folder.
+func (tx *Tx) LinkFrom(class layout.Class, name string, from *durable.Folder, source string) error {
+	_, staged, err := tx.reserve(name)
 	if err != nil {
 		return err
 	}
-	err = link(stage, staged, from, source)
+	err = tx.link(staged, from, source)
 	switch {
 	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EMLINK), errors.Is(err, syscall.EPERM):
 		f, err := from.Open(source)
@@ -126,26 +137,17 @@ func (tx *Tx) Link(class layout.Class, name string, from *os.Root, source string
 	return tx.record(operation{path: name, class: class, staged: staged})
 }
 
-func link(stage durable.Dir, staged string, from *os.Root, source string) error {
-	folder, err := durable.Dir{Root: from}.Folder(path.Dir(source))
-	if err != nil {
+// link gives a regular file a name in the staging folder.
+func (tx *Tx) link(staged string, from *durable.Folder, source string) error {
+	if err := tx.folder.Link(staged, from, source); err != nil {
 		return err
 	}
-	defer folder.Close() //nolint:errcheck // opened for reading
-	to, err := stage.Folder(".")
-	if err != nil {
-		return err
-	}
-	defer to.Close() //nolint:errcheck // opened for reading
-	if err := to.Link(staged, folder, path.Base(source)); err != nil {
-		return err
-	}
-	info, err := stage.Root.Lstat(staged)
-	if err == nil && !info.Mode().IsRegular() {
+	regular, err := tx.folder.IsRegular(staged)
+	if err == nil && !regular {
 		err = &fs.PathError{Op: "link", Path: source, Err: errors.New("not a regular file")}
 	}
 	if err != nil {
-		return errors.Join(err, stage.Root.Remove(staged))
+		return errors.Join(err, tx.stage.Root.Remove(staged))
 	}
 	return nil
 }
@@ -178,7 +180,7 @@ func (tx *Tx) discard() error {
 		return nil
 	}
 	return errors.Join(
-		tx.stage.Root.Close(),
+		tx.close(),
 		tx.store.dir.Root.RemoveAll(path.Join(tmpDir, tx.name)))
 }
 
@@ -216,10 +218,18 @@ func (tx *Tx) open() error {
 	if err != nil {
 		return tx.store.why(place, err)
 	}
+	stage := durable.Dir{Root: root, Fault: tx.store.dir.Fault}
+	opened, err := stage.Folder(".")
+	if err != nil {
+		return tx.store.why(place, errors.Join(err, root.Close()))
+	}
 	tx.place, tx.name = place, strings.TrimPrefix(folder, tmpDir+"/")
-	tx.stage = durable.Dir{Root: root, Fault: tx.store.dir.Fault}
+	tx.stage, tx.folder = stage, opened
 	return nil
 }
+
+// close closes the staging folder.
+func (tx *Tx) close() error { return errors.Join(tx.folder.Close(), tx.stage.Root.Close()) }
 
 // why adds to an error that the leadership is lost, if it is.
 func (tx *Tx) why(err error) error { return tx.store.why(tx.place, err) }

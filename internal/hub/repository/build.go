@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"freshet/internal/hub/relied"
+	"freshet/internal/hub/stamps"
 	"freshet/internal/keyfile"
 	"freshet/internal/ostree"
 )
@@ -22,7 +23,7 @@ import (
 const (
 	tempDir    = "tmp"     // of a build: uploads in progress
 	uploadsDir = "uploads" // of a build: static deltas as they came
-	bootFile   = ".boot"   // of a build: see Build.settle
+	bootFile   = ".boot"   // of a build: see Build.survive
 	tempPrefix = "upload-"
 
 	bootIDPath = "/proc/sys/kernel/random/boot_id"
@@ -42,8 +43,11 @@ type Build struct {
 	// objects are the build's and the repository's; where both have one, the
 	// published one counts, because it is the one that stays.
 	objects *ostree.Repo
+	own     *ostree.Repo // the build's alone
 
 	relied relied.List // published objects that the uploader was told of
+	stamps stamps.Book // objects of the build that were found to be whole
+	sizes  treeSizes   // of what was committed
 
 	*gate
 }
@@ -85,6 +89,7 @@ func (r *Repository) forget(b *Build) {
 	if r.builds[b.id] == b {
 		delete(r.builds, b.id)
 	}
+	b.forgetStamps()
 }
 
 // prepare makes the folder or repairs the one that is there.
@@ -101,7 +106,10 @@ func (b *Build) prepare() error {
 		return err
 	}
 	var err error
-	b.objects, err = openArchive(b.repo.opt.Dir, b.dir)
+	if b.objects, err = openArchive(b.repo.opt.Dir, b.dir); err != nil {
+		return err
+	}
+	b.own, err = openArchive(b.dir)
 	return err
 }
 
@@ -124,7 +132,7 @@ func (b *Build) survive() error {
 		return nil
 	}
 	if string(known) != boot {
-		if err := b.settle(); err != nil {
+		if err := b.verifyAll(); err != nil {
 			return err
 		}
 	}
@@ -156,10 +164,10 @@ func (b *Build) configure(config *keyfile.File) error {
 		config.Set(groupCore, "min-free-space-size", "500MB"))
 }
 
-// settle verifies every object anew. Uploads are not forced to the disk one by
+// verifyAll verifies every object anew. Uploads are not forced to the disk one by
 // one, only by Commit and all together; so after the machine has stopped, what
 // was written in an earlier boot may be there in name only.
-func (b *Build) settle() error {
+func (b *Build) verifyAll() error {
 	var damaged []string
 	root := filepath.Join(b.dir, "objects")
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -172,7 +180,7 @@ func (b *Build) settle() error {
 		}
 		name, err := ostree.ParseObjectPath(filepath.ToSlash(relative))
 		if err == nil {
-			err = verifyFile(path, name)
+			_, err = verifyFile(path, name)
 		}
 		if err != nil {
 			b.repo.log.Warn("removing an object that did not survive", slog.Int64("build", b.id), slog.Any("error", err))
@@ -186,13 +194,13 @@ func (b *Build) settle() error {
 	return err
 }
 
-func verifyFile(path string, name ostree.ObjectName) error {
+func verifyFile(path string, name ostree.ObjectName) (ostree.Info, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return ostree.Info{}, err
 	}
-	_, err = ostree.VerifyObject(name, f)
-	return errors.Join(err, f.Close())
+	info, err := ostree.VerifyObject(name, f)
+	return info, errors.Join(err, f.Close())
 }
 
 // bootID identifies the time since the machine was started.

@@ -39,7 +39,8 @@ func (p *publication) stageCheckout() error {
 		if !ok || done[arch] == head {
 			continue
 		}
-		c := checkout{p: p, in: p.withStaged(), root: checkoutDir + arch}
+		in := p.withStaged()
+		c := checkout{p: p, in: in, trees: folderReader{in: in}, root: checkoutDir + arch}
 		if err := c.change(done[arch], head); err != nil {
 			return fmt.Errorf("check %s out: %w", ref, err)
 		}
@@ -90,9 +91,10 @@ func (p *publication) withStaged() *ostree.Repo {
 
 // checkout brings the files of one catalogue up to date.
 type checkout struct {
-	p    *publication
-	in   *ostree.Repo
-	root string
+	p     *publication
+	in    *ostree.Repo
+	trees folderReader
+	root  string
 
 	written, removed int
 }
@@ -164,7 +166,7 @@ func (c *checkout) folder(before, after ostree.Checksum, at string) error {
 // tree reads a folder. An old one that was pruned is as good as none: what it had
 // is overwritten, or stays.
 func (c *checkout) tree(sum ostree.Checksum) (*ostree.DirTree, error) {
-	return published(c.in, sum)
+	return c.trees.published(sum)
 }
 
 // write stages a file unless it is there as it is.

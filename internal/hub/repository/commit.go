@@ -118,16 +118,17 @@ func (c *committing) ref(index *flatpak.Index, ref, uploaded string) error {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
 	begun := time.Now()
-	walk := reach{ref: ref, in: c.b.objects}
+	walk := reach{ref: ref, in: c.b.objects, look: c.b.find}
 	source, err := walk.commit(c.ctx, from, nil)
 	if err != nil {
 		return err
 	}
-	sizes := downloadSize{in: c.b.objects, files: walk.seen}
+	sizes := downloadSize{trees: &walk.trees, files: walk.seen}
 	size, err := sizes.of(c.ctx, source.Tree, ostree.Checksum{})
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
+	c.b.sizes.set(source.Tree, size)
 	if err := c.check(parsed, from, source); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}

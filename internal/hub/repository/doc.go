@@ -35,7 +35,10 @@
 // # Promises
 //
 //   - An object has its name only after its content was hashed. A commit becomes
-//     reachable from a ref only after everything it needs was seen to be there.
+//     reachable from a ref only after everything it needs was seen to be there,
+//     and to be as it was when it was verified: commit and publish look at the inode,
+//     size and time of each file, look into those that this process has not verified,
+//     and verify again what is not as it was.
 //   - A published object is never replaced, even where other bytes would
 //     decompress to the same content; unless it is damaged, by a verified upload.
 //     Until then a scrub may have put it into quarantine (package upkeep): then it

@@ -57,12 +57,12 @@ func (b *Build) Edit(ctx context.Context, edit func(dir string) error) (refs map
 
 // moment is now by the clock of the build's file system.
 func (b *Build) moment() (syscall.Timespec, error) {
-	f, err := b.createTemp()
+	t, err := b.createTemp()
 	if err != nil {
 		return syscall.Timespec{}, err
 	}
-	info, err := f.Stat()
-	if err := errors.Join(err, f.Close(), os.Remove(f.Name())); err != nil {
+	info, err := t.file.Stat()
+	if err := errors.Join(err, t.file.Close(), t.discard()); err != nil {
 		return syscall.Timespec{}, err
 	}
 	return changeTime(info), nil
@@ -101,7 +101,8 @@ func (b *Build) verifySince(ctx context.Context, since syscall.Timespec) error {
 		case !info.Mode().IsRegular():
 			return fmt.Errorf("object %s is no file", name)
 		}
-		return verifyFile(path, name)
+		_, err = verifyFile(path, name)
+		return err
 	})
 }
 

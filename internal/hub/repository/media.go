@@ -30,7 +30,7 @@ func (p *publication) planMedia(c *planned, source string) (err error) {
 	if c.source, err = ostree.ParseChecksum(source); err != nil {
 		return fmt.Errorf("%s: %w", c.ref, err)
 	}
-	walk := reach{ref: c.ref.String(), in: c.in}
+	walk := reach{ref: c.ref.String(), in: c.in, look: c.find}
 	commit, err := walk.commit(p.ctx, c.source, nil)
 	if err != nil {
 		return err
@@ -38,6 +38,14 @@ func (p *publication) planMedia(c *planned, source string) (err error) {
 	c.made = madeCommit{ref: c.ref.String(), sum: c.source}
 	c.media, err = listMedia(p.ctx, c.in, c.ref, commit.Tree)
 	return err
+}
+
+// find finds an object, published or not.
+func (c *planned) find(name ostree.ObjectName) (object, error) {
+	if c.build == nil {
+		return probe(c.in, name)
+	}
+	return c.build.find(name)
 }
 
 // maxMedia bounds the number of entries in one screenshots ref: files, symlinks

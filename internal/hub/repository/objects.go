@@ -60,36 +60,32 @@ func openArchive(dirs ...string) (*ostree.Repo, error) {
 
 // probe looks whether an object is there and can be what its name says: for
 // metadata, which is small, by its checksum, for files by their header and size.
-// The error is fs.ErrNotExist when there is none; any other tells the damage. Of a file
-// it returns what counts as its download size: the bytes stored, none for a symlink.
-func probe(in *ostree.Repo, name ostree.ObjectName) (size int64, err error) {
+// The error is fs.ErrNotExist when there is none; any other tells the damage.
+func probe(in *ostree.Repo, name ostree.ObjectName) (found object, err error) {
 	if name.Type != ostree.TypeFile {
 		f, err := in.Open(name)
 		if err != nil {
-			return 0, err
+			return object{}, err
 		}
-		_, err = ostree.VerifyObject(name, f)
-		return 0, errors.Join(err, f.Close())
+		info, err := ostree.VerifyObject(name, f)
+		return object{stored: info.Stored}, errors.Join(err, f.Close())
 	}
 	f, err := in.OpenFile(name.Checksum)
 	if err != nil {
-		return 0, err
+		return object{}, err
 	}
 	symlink, header, content := f.Header().IsSymlink(), f.Stored(), f.Size()
 	stored, err := f.StoredSize()
 	if err = errors.Join(err, f.Close()); err != nil {
-		return 0, err
+		return object{}, err
 	}
 	if most := uint64(max(0, stored-header)); most < content/maxInflation {
-		return 0, &ostree.ObjectError{Name: name, Err: fmt.Errorf("%w: %d bytes cannot hold %d", ostree.ErrMalformed, most, content)}
+		return object{}, &ostree.ObjectError{Name: name, Err: fmt.Errorf("%w: %d bytes cannot hold %d", ostree.ErrMalformed, most, content)}
 	}
 	if content > 0 && stored <= header {
-		return 0, &ostree.ObjectError{Name: name, Err: fmt.Errorf("%w: its content is missing", ostree.ErrMalformed)}
+		return object{}, &ostree.ObjectError{Name: name, Err: fmt.Errorf("%w: its content is missing", ostree.ErrMalformed)}
 	}
-	if symlink {
-		return 0, nil
-	}
-	return stored, nil
+	return object{stored: stored, symlink: symlink}, nil
 }
 
 // maxInflation bounds how many bytes deflate makes of one (1032, of which runs of

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -116,7 +117,7 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 	default:
 		return fmt.Errorf("%s: %w", ref, errNoCommit)
 	}
-	walk := reach{ref: ref, in: c.in, visit: c.visit(p.r.objects)}
+	walk := reach{ref: ref, in: c.in, look: c.look(p.r.objects)}
 	commit, err := walk.commit(p.ctx, c.source, base)
 	if err != nil {
 		return err
@@ -124,7 +125,6 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 	if err := req.checkOld(ref, commit); err != nil {
 		return err
 	}
-	sizes := downloadSize{in: c.in, files: walk.seen}
 	rewrite := flatpak.Rewrite{
 		Ref:                ref,
 		From:               c.source,
@@ -134,7 +134,7 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 		TokenType:          req.TokenType,
 		Subsets:            p.r.opt.subsets(commit, req.Subsets, p.log, ref),
 	}
-	if rewrite.DownloadSize, err = sizes.rebased(p.ctx, commit.Tree, base); err != nil {
+	if rewrite.DownloadSize, err = c.downloadSize(p.ctx, &walk, commit.Tree, base); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
 	// Clients refuse what is older than what they have. Builds may be published in
@@ -164,26 +164,47 @@ func (p *publication) planRef(c *planned, req *PublishRequest, ref, source strin
 
 var errNoCommit = errors.New("there is no commit to publish")
 
-// visit returns the function that tells new objects from those that are there.
-// The build's own commit stays behind.
-func (c *planned) visit(published *ostree.Repo) func(ostree.ObjectName) error {
-	return func(name ostree.ObjectName) error {
+// look returns the function that finds objects, and tells new ones from those that
+// are published. The build's own commit stays behind.
+func (c *planned) look(published *ostree.Repo) func(ostree.ObjectName) (object, error) {
+	return func(name ostree.ObjectName) (object, error) {
 		if name.Type == ostree.TypeCommit {
-			return nil
+			return probe(c.in, name)
 		}
 		has, err := published.Has(name)
-		if err != nil {
-			return err
-		}
-		if has {
+		switch {
+		case err != nil:
+			return object{}, err
+		case has:
 			c.reused++
-			return nil
+			return probe(published, name)
+		case c.build == nil:
+			return object{}, &ostree.ObjectError{Name: name, Err: fs.ErrNotExist}
 		}
-		size, err := c.in.StoredSize(name)
-		c.links = append(c.links, name)
-		c.bytes += size
-		return err
+		found, own, err := c.build.look(name)
+		if err != nil {
+			return object{}, err
+		}
+		if own {
+			c.links = append(c.links, name)
+			c.bytes += found.stored
+		} else { // it was published meanwhile
+			c.reused++
+		}
+		return found, nil
 	}
+}
+
+// downloadSize returns that of a tree that was walked over. Commit has added it up, if
+// it was in this process.
+func (c *planned) downloadSize(ctx context.Context, walk *reach, tree ostree.Checksum, base *ostree.Commit) (uint64, error) {
+	if c.build != nil {
+		if size, ok := c.build.sizes.get(tree); ok {
+			return uint64(size), nil
+		}
+	}
+	sizes := downloadSize{trees: &walk.trees, files: walk.seen}
+	return sizes.rebased(ctx, tree, base)
 }
 
 // head finds what a ref points at now. The disk decides: another program may

@@ -18,18 +18,62 @@ type reach struct {
 	ref string
 	in  *ostree.Repo // has the objects, of the base too
 
-	// visit is called once for each object that the base does not have at the same
-	// place; nil for none.
-	visit func(ostree.ObjectName) error
+	// look is called once for each object that the base does not have at the same
+	// place. It tells whether the object is whole, with the errors of [probe].
+	look func(ostree.ObjectName) (object, error)
 
 	seen  map[ostree.ObjectName]int64 // with the download sizes of files
-	files int                         // different files and symlinks seen
+	trees folderReader
+	files int // different files and symlinks seen
+}
+
+// maxKeptEntries is how many entries of folders a [folderReader] keeps: some 10 MB.
+const maxKeptEntries = 1 << 17
+
+// A folderReader reads folders, and keeps them while they are not too many.
+type folderReader struct {
+	in      *ostree.Repo
+	known   map[ostree.Checksum]*ostree.DirTree
+	entries int // of the known
+}
+
+// read reads a folder.
+func (f *folderReader) read(sum ostree.Checksum) (*ostree.DirTree, error) {
+	if tree, ok := f.known[sum]; ok {
+		return tree, nil
+	}
+	tree, err := f.in.DirTree(sum)
+	if err != nil {
+		return nil, err
+	}
+	if f.known == nil {
+		f.known = map[ostree.Checksum]*ostree.DirTree{}
+	}
+	if more := len(tree.Files) + len(tree.Dirs) + 1; f.entries+more <= maxKeptEntries {
+		f.entries += more
+		f.known[sum] = tree
+	}
+	return tree, nil
+}
+
+// published reads a folder of what is published. One that is missing there helps
+// nobody, but does not forbid that it is repaired by a new publish.
+func (f *folderReader) published(sum ostree.Checksum) (*ostree.DirTree, error) {
+	if sum.IsZero() {
+		return &ostree.DirTree{}, nil
+	}
+	tree, err := f.read(sum)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &ostree.DirTree{}, nil
+	}
+	return tree, err
 }
 
 // commit walks over a commit. What is the same in base, which is published and
 // thereby whole, is left out; nil for none.
 func (r *reach) commit(ctx context.Context, sum ostree.Checksum, base *ostree.Commit) (*ostree.Commit, error) {
 	r.seen = map[ostree.ObjectName]int64{}
+	r.trees = folderReader{in: r.in}
 	if err := r.need(commitName(sum), ""); err != nil {
 		return nil, err
 	}
@@ -54,21 +98,18 @@ func (r *reach) need(name ostree.ObjectName, path string) error {
 	if _, ok := r.seen[name]; ok {
 		return nil
 	}
-	size, err := probe(r.in, name)
+	found, err := r.look(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return &MissingError{Ref: r.ref, Path: path, Name: name}
 	case err != nil:
 		return &DamagedError{Ref: r.ref, Path: path, Name: name, Err: err}
 	}
-	r.seen[name] = size
+	r.seen[name] = found.download()
 	if name.Type == ostree.TypeFile {
 		r.files++
 	}
-	if r.visit == nil {
-		return nil
-	}
-	return r.visit(name)
+	return nil
 }
 
 // tree walks over a folder.
@@ -86,28 +127,15 @@ func (r *reach) tree(ctx context.Context, sum, before ostree.Checksum, path stri
 	if err := r.need(name, path+"/"); err != nil {
 		return err
 	}
-	tree, err := r.in.DirTree(sum)
+	tree, err := r.trees.read(sum)
 	if err != nil {
 		return fmt.Errorf("%s: %s/: %w", r.ref, path, err)
 	}
-	base, err := published(r.in, before)
+	base, err := r.trees.published(before)
 	if err != nil {
 		return fmt.Errorf("%s: %s/: %w", r.ref, path, err)
 	}
 	return r.entries(ctx, tree, base, path, depth)
-}
-
-// published reads a folder of the base. One that is missing there helps
-// nobody, but does not forbid that it is repaired by a new publish.
-func published(in *ostree.Repo, sum ostree.Checksum) (*ostree.DirTree, error) {
-	if sum.IsZero() {
-		return &ostree.DirTree{}, nil
-	}
-	tree, err := in.DirTree(sum)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &ostree.DirTree{}, nil
-	}
-	return tree, err
 }
 
 func (r *reach) entries(ctx context.Context, tree, base *ostree.DirTree, path string, depth int) error {

@@ -43,6 +43,10 @@ type Repository struct {
 
 	buildsMu sync.Mutex
 	builds   map[int64]*Build
+	temps    atomic.Uint64 // names given to temporary files of builds
+	stamped  atomic.Int64  // how many objects the builds remember
+
+	maxStamps int64 // how many they may
 }
 
 // owed is a publish that the caller was told of in vain; the next one tells it
@@ -103,6 +107,7 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 		publishing: make(chan struct{}, 1),
 		unsaved:    map[string]bool{},
 		builds:     map[int64]*Build{},
+		maxStamps:  maxStamps,
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

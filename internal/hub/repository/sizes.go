@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"sync"
 
 	"freshet/internal/ostree"
 )
@@ -25,7 +26,7 @@ const (
 // downloadSize adds up the stored sizes of files, as xa.download-size has them:
 // a file counts as often as it occurs, symlinks not at all.
 type downloadSize struct {
-	in    *ostree.Repo
+	trees *folderReader
 	files map[ostree.ObjectName]int64 // sizes that are known already; nil for none
 	known map[[2]ostree.Checksum]extent
 	read  int // entries of the folders that were read
@@ -59,11 +60,11 @@ func (d *downloadSize) folder(ctx context.Context, tree, other ostree.Checksum, 
 	if err := context.Cause(ctx); err != nil {
 		return extent{}, err
 	}
-	mine, err := d.in.DirTree(tree)
+	mine, err := d.trees.read(tree)
 	if err != nil {
 		return extent{}, err
 	}
-	theirs, err := published(d.in, other)
+	theirs, err := d.trees.published(other)
 	if err != nil {
 		return extent{}, err
 	}
@@ -120,11 +121,11 @@ func (d *downloadSize) file(sum ostree.Checksum) (int64, error) {
 	if size, ok := d.files[name]; ok {
 		return size, nil
 	}
-	size, err := d.in.StoredSize(name)
+	size, err := d.trees.in.StoredSize(name)
 	if err != nil || size > maxSymlink {
 		return size, err
 	}
-	symlink, err := isSymlink(d.in, name)
+	symlink, err := isSymlink(d.trees.in, name)
 	if symlink {
 		size = 0
 	}
@@ -171,6 +172,20 @@ func (d *downloadSize) rebased(ctx context.Context, tree ostree.Checksum, base *
 		return uint64(added), err
 	}
 	return known - uint64(removed) + uint64(added), err
+}
+
+// treeSizes are the download sizes of trees that were added up as a whole. It may be
+// used by several goroutines.
+type treeSizes struct{ known sync.Map } // of int64 by ostree.Checksum
+
+func (s *treeSizes) set(tree ostree.Checksum, size int64) { s.known.Store(tree, size) }
+
+func (s *treeSizes) get(tree ostree.Checksum) (size int64, ok bool) {
+	value, ok := s.known.Load(tree)
+	if ok {
+		size, ok = value.(int64)
+	}
+	return size, ok
 }
 
 // keyDownloadSize is flatpak's key of commit metadata: t, big-endian.

@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"slices"
 
+	"freshet/internal/durable"
 	"freshet/internal/flatpak"
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
@@ -91,36 +93,63 @@ func (p *publication) changedRefs() []*planned {
 
 // stageObjects links what the builds bring.
 func (p *publication) stageObjects(changed []*planned) error {
-	roots := map[*Build]*os.Root{}
-	defer func() {
-		for _, root := range roots {
-			_ = root.Close() // opened for reading
-		}
-	}()
 	for _, c := range changed {
-		for _, name := range c.links {
-			if err := context.Cause(p.ctx); err != nil {
-				return err
-			}
-			root := roots[c.build]
-			if root == nil {
-				var err error
-				if root, err = os.OpenRoot(c.build.dir); err != nil {
-					return err
-				}
-				roots[c.build] = root
-			}
-			file := name.Path()
-			if _, ok := p.paths[file]; ok {
-				continue
-			}
-			if err := p.tx.Link(layout.Payload, file, root, file); err != nil {
-				return err
-			}
-			p.paths[file] = layout.Payload
-			p.result.Stats.NewObjects++
+		if len(c.links) == 0 {
+			continue
+		}
+		if err := p.link(c); err != nil {
+			return err
 		}
 		p.result.Stats.Bytes += c.bytes
+	}
+	return nil
+}
+
+// link links what a build brings for a ref, folder by folder.
+func (p *publication) link(c *planned) error {
+	root, err := os.OpenRoot(c.build.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // opened for reading
+	files := make([]string, len(c.links))
+	for i, name := range c.links {
+		files[i] = name.Path()
+	}
+	slices.Sort(files)
+	for len(files) > 0 {
+		folder := path.Dir(files[0])
+		n := 1
+		for n < len(files) && path.Dir(files[n]) == folder {
+			n++
+		}
+		if err := p.linkFolder(root, folder, files[:n]); err != nil {
+			return err
+		}
+		files = files[n:]
+	}
+	return nil
+}
+
+// linkFolder links files of one folder, unless they are staged already.
+func (p *publication) linkFolder(root *os.Root, folder string, files []string) error {
+	from, err := durable.Dir{Root: root}.Folder(folder)
+	if err != nil {
+		return err
+	}
+	defer from.Close() //nolint:errcheck // opened for reading
+	for _, file := range files {
+		if err := context.Cause(p.ctx); err != nil {
+			return err
+		}
+		if _, ok := p.paths[file]; ok {
+			continue
+		}
+		if err := p.tx.LinkFrom(layout.Payload, file, from, path.Base(file)); err != nil {
+			return err
+		}
+		p.paths[file] = layout.Payload
+		p.result.Stats.NewObjects++
 	}
 	return nil
 }

@@ -1,0 +1,94 @@
+// Package stamps remembers which files were found to be what their names say, so
+// that a look at the folder tells whether they still are.
+package stamps
+
+import (
+	"hash/maphash"
+	"sync"
+	"syscall"
+
+	"freshet/internal/ostree"
+)
+
+// Stamp tells one state of a file from another: whoever writes into it changes its
+// time, whoever puts another one in its place the inode. A second name changes
+// neither.
+type Stamp struct {
+	Inode                uint64
+	Size                 int64 // bytes
+	Seconds, Nanoseconds int64 // when it was last written
+}
+
+// Of returns the stamp of a file.
+func Of(stat *syscall.Stat_t) Stamp {
+	seconds, nanoseconds := stat.Mtim.Unix()
+	return Stamp{Inode: stat.Ino, Size: stat.Size, Seconds: seconds, Nanoseconds: nanoseconds}
+}
+
+// State is what a [Book] knows of a file.
+type State uint8
+
+// What can be known of a file.
+const (
+	Unknown State = iota // nothing
+	Same                 // it is as it was when it was noted
+	Changed              // it was noted in another state
+)
+
+// Book has the stamps of the files of objects, and of each whether it is a symlink. It
+// takes 16 to 40 bytes for each, since it keeps fingerprints under a secret seed:
+// that a file passes for another is a chance of 1 to 2^63 for each look, and nobody
+// can make such a one. The zero value is empty. It may be used by several goroutines.
+type Book struct {
+	mu    sync.Mutex
+	seed  maphash.Seed
+	marks map[uint64]uint64 // by name; the lowest bit is that of symlinks
+}
+
+// Note remembers that the file of an object was seen to be whole, and what it was
+// then. It returns by how many the files in the book became more.
+func (b *Book) Note(name ostree.ObjectName, stamp Stamp, symlink bool) (more int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.marks == nil {
+		b.seed = maphash.MakeSeed()
+		b.marks = make(map[uint64]uint64)
+	}
+	before := len(b.marks)
+	mark := b.mark(stamp)
+	if symlink {
+		mark |= 1
+	}
+	b.marks[maphash.Comparable(b.seed, name)] = mark
+	return len(b.marks) - before
+}
+
+// Find tells whether the file of an object is as it was noted, and if so, whether it
+// is a symlink.
+func (b *Book) Find(name ostree.ObjectName, stamp Stamp) (symlink bool, state State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.marks == nil {
+		return false, Unknown
+	}
+	mark, ok := b.marks[maphash.Comparable(b.seed, name)]
+	switch {
+	case !ok:
+		return false, Unknown
+	case mark&^1 != b.mark(stamp):
+		return false, Changed
+	}
+	return mark&1 == 1, Same
+}
+
+// mark is the fingerprint of a stamp; its lowest bit is free.
+func (b *Book) mark(stamp Stamp) uint64 { return maphash.Comparable(b.seed, stamp) &^ 1 }
+
+// Forget empties the book and returns how many files were in it.
+func (b *Book) Forget() (fewer int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fewer = len(b.marks)
+	b.marks = nil
+	return fewer
+}
