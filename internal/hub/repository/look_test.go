@@ -17,14 +17,14 @@ import (
 // accident is what happens to a file of a build.
 type accident struct {
 	name    string
-	do      func(t *testing.T, path string)
+	do      func(t testing.TB, path string)
 	hidden  bool // a look at size and header does not show it
 	missing bool
 }
 
 func accidents() []accident {
-	edit := func(change func([]byte) []byte) func(*testing.T, string) {
-		return func(t *testing.T, path string) {
+	edit := func(change func([]byte) []byte) func(testing.TB, string) {
+		return func(t testing.TB, path string) {
 			t.Helper()
 			data := change([]byte(readFile(t, path)))
 			if err := os.WriteFile(path, data, 0o600); err != nil { // the same inode
@@ -41,7 +41,7 @@ func accidents() []accident {
 		{name: "emptied", do: edit(func([]byte) []byte { return nil })},
 		{name: "cut", do: edit(func(data []byte) []byte { return data[:20] })},
 		{name: "changed", do: edit(func(data []byte) []byte { data[len(data)-1] ^= 1; return data }), hidden: true},
-		{name: "replaced", do: func(t *testing.T, path string) {
+		{name: "replaced", do: func(t testing.TB, path string) {
 			t.Helper()
 			data := []byte(readFile(t, path))
 			data[len(data)-1] ^= 1
@@ -68,10 +68,7 @@ func TestAccidentsBeforePublish(t *testing.T) {
 
 // meet has an object of each type of a build meet an accident.
 func (h *hub) meet(a accident, restart, committed bool) {
-	t, ok := h.t.(*testing.T)
-	if !ok {
-		h.t.Fatal("not a test")
-	}
+	t := h.t
 	t.Helper()
 	h.publishApp("org.test.Hello", "v1")
 	ref := appRef("org.test.Hello")
