@@ -128,6 +128,7 @@ func TestKillHub(t *testing.T) {
 			}
 		}
 		user.run("ostree", "fsck", "--quiet", "--repo="+filepath.Join(dir, "repos", "stable"))
+		run(t, "hub", "fsck", filepath.Join(dir, "repos", "stable"))
 		if got, err := readVersion(ctx, hub.url); err != nil || got != version {
 			t.Fatalf("kill %d: version %d, want %d: %v", i, got, version, err)
 		}
