@@ -237,6 +237,11 @@ func (p *publish) recordOnce(ctx context.Context, result repository.Result, jobs
 	for i, info := range result.Infos {
 		done.Infos[i] = catalog.RefInfo{Ref: info.Ref, Commit: info.Commit, Info: info.Blob}
 	}
+	for _, d := range result.Deltas {
+		done.Deltas = append(done.Deltas, catalog.CarriedDelta{Source: d.Source, MadeDelta: hubapi.MadeDelta{
+			Ref: d.Ref, From: d.From, To: d.To, Size: d.Size, Instead: d.Instead, Parts: d.Parts, Singly: d.Singly,
+		}})
+	}
 	for _, key := range result.Keys {
 		job := jobs[key]
 		if job == nil {

@@ -331,6 +331,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 		Subsets:              cfg.Subsets,
 		AuthenticatorName:    cfg.AuthenticatorName,
 		AuthenticatorOptions: cfg.AuthenticatorOptions,
+		Verifiers:            s.verifiers,
 		Signer:               signer,
 		Ed25519:              ed25519,
 		BuildSigner:          builds,

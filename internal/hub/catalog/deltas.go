@@ -22,10 +22,35 @@ func (c *Catalog) recordDeltas(ctx context.Context, tx *sqldb.Tx, repo string, m
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO deltas (repo, to_commit, from_commit, ref_name, size, instead, parts, singly, micros, created)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (repo, to_commit, from_commit) DO UPDATE SET
-			size = excluded.size, instead = excluded.instead, parts = excluded.parts, singly = excluded.singly, micros = excluded.micros, created = excluded.created`,
+			size = excluded.size, instead = excluded.instead, parts = excluded.parts, singly = excluded.singly,
+			micros = CASE WHEN excluded.micros > 0 THEN excluded.micros ELSE deltas.micros END, created = excluded.created`,
 			repo, d.To, d.From, clean(d.Ref), int64(d.Size), int64(d.Instead), d.Parts, d.Singly, int64(d.Seconds*1e6), c.now().UnixMicro())
 		if err != nil {
 			return fmt.Errorf("remember static delta to %s: %w", d.To, err)
+		}
+	}
+	return nil
+}
+
+// CarriedDelta is a static delta that came with a build: there it led to the commit
+// Source, and now it leads to the one that was made of it.
+type CarriedDelta struct {
+	hubapi.MadeDelta
+	Source string
+}
+
+// carryDeltas remembers what static deltas cost that came with builds. What is known of
+// one that was made for the build stays with it.
+func (c *Catalog) carryDeltas(ctx context.Context, tx *sqldb.Tx, repo string, carried []CarriedDelta) error {
+	for _, d := range carried {
+		_, err := tx.Exec(ctx, `UPDATE deltas SET to_commit = ? WHERE repo = ? AND to_commit = ? AND from_commit = ?
+			AND NOT EXISTS (SELECT 1 FROM deltas d WHERE d.repo = ? AND d.to_commit = ? AND d.from_commit = ?)`,
+			d.To, repo, d.Source, d.From, repo, d.To, d.From)
+		if err != nil {
+			return fmt.Errorf("remember static delta to %s: %w", d.To, err)
+		}
+		if err := c.recordDeltas(ctx, tx, repo, []hubapi.MadeDelta{d.MadeDelta}); err != nil {
+			return err
 		}
 	}
 	return nil

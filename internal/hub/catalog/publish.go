@@ -41,6 +41,8 @@ type Publish struct {
 	// new ones.
 	Number int64
 	Before map[string]string
+	// Deltas are the static deltas that came with the builds.
+	Deltas []CarriedDelta
 	// Changed are the files whose content changed, relative to Base. Without
 	// any, and without refs new or gone, there is nothing to tell, and no
 	// event.
@@ -109,6 +111,9 @@ func (c *Catalog) finishPublish(ctx context.Context, tx *sqldb.Tx, p Publish) (h
 		}
 	}
 	if err := c.recordHistory(ctx, tx, p, event, jobs); err != nil {
+		return event, err
+	}
+	if err := c.carryDeltas(ctx, tx, p.Repo, p.Deltas); err != nil {
 		return event, err
 	}
 	for i, job := range jobs {

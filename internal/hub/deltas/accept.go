@@ -37,6 +37,9 @@ func Accept(ctx context.Context, repo *ostree.Repo, name ostree.DeltaName, dir s
 	if block.Name != name {
 		return Report{}, fmt.Errorf("%w: it is delta %s, not %s", ostree.ErrMalformed, block.Name.Hex(), name.Hex())
 	}
+	if err := sizeSingly(repo, block); err != nil {
+		return Report{}, err
+	}
 	err = delta.Verify(ctx, repo, block, func(part int) (io.ReadCloser, error) {
 		return root.Open(strconv.Itoa(part))
 	}, dir)
@@ -49,13 +52,32 @@ func Accept(ctx context.Context, repo *ostree.Repo, name ostree.DeltaName, dir s
 	if err := rewriteHead(repo, block); err != nil {
 		return Report{}, err
 	}
-	head := block.Encode()
-	if err := replaceFile(root, superblockFile, head); err != nil {
+	if err := replaceFile(root, superblockFile, block.Encode()); err != nil {
 		return Report{}, err
 	}
-	report := reportOf(block, len(head))
+	return Measure(repo, block)
+}
+
+// Measure tells what a delta costs those who fetch it. The repository has what it
+// makes.
+func Measure(repo *ostree.Repo, block *ostree.Superblock) (Report, error) {
+	report := reportOf(block, len(block.Encode()))
+	var err error
 	report.Instead, err = instead(repo, block)
 	return report, err
+}
+
+// sizeSingly gives objects that are fetched singly the stored size that they have in
+// the repository, which is not that of the repository the delta was made of.
+func sizeSingly(repo *ostree.Repo, block *ostree.Superblock) error {
+	for i := range block.Fallbacks {
+		size, err := repo.StoredSize(block.Fallbacks[i].Object)
+		if err != nil {
+			return err
+		}
+		block.Fallbacks[i].Size = uint64(size)
+	}
+	return nil
 }
 
 // Refused tells whether an error of [Accept] is about the bytes of the delta.

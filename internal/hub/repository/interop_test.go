@@ -207,7 +207,7 @@ func TestRealBuilds(t *testing.T) {
 	peertest.Require(t, "gpg")
 	signer, key := newSigner(t)
 	h := newHub(t, func(o *Options) {
-		o.Signer, o.DeployCollectionID, o.TrustUploadedDeltas = signer, true, true
+		o.Signer, o.DeployCollectionID = signer, true
 	})
 	const id = "org.test.Hello"
 	b := newBuilder(t)
@@ -220,7 +220,7 @@ func TestRealBuilds(t *testing.T) {
 	h.publish(request)
 	fsck(t, h.opt.Dir)
 	h.check()
-	if !strings.Contains(h.log.String(), "static delta of "+appRef(id)+" kept") {
+	if !strings.Contains(h.log.String(), "static delta of "+appRef(id)+" verified") {
 		t.Errorf("the delta was lost:\n%s", h.log.String())
 	}
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/semaphore"
+
 	"freshet/internal/flatpak"
 	"freshet/internal/ostree"
 	"freshet/internal/sign"
@@ -69,12 +71,10 @@ type Options struct {
 	// names than these are dropped from them.
 	Subsets []string
 
-	// TrustUploadedDeltas publishes the static deltas that come with builds. Of a delta
-	// only the checksums of its parts are verified, never that the parts make the
-	// objects of its commit; with one that does not, no client that prefers deltas
-	// can install the commit. By default they are dropped, and clients fetch the
-	// objects one by one, which are all verified.
-	TrustUploadedDeltas bool
+	// Verifiers bounds how many static deltas that came with builds are verified at the
+	// same time, each of which takes up to a processor and the memory of a part. It may
+	// be that of several repositories; nil is no bound.
+	Verifiers *semaphore.Weighted
 
 	// Instance names this process among several that have the repository and its
 	// builds open; see [Repository.Lead]. What is uploaded is on the disk before
@@ -416,11 +416,29 @@ type Result struct {
 	// It is empty when the requests changed nothing.
 	Changed []string `json:"changed,omitempty"`
 
+	// Deltas are the static deltas that came with the builds and are published.
+	Deltas []PublishedDelta `json:"deltas,omitempty"`
+
 	Stats Stats `json:"stats"`
 
 	// Failed are the requests that could not be published, by their keys. They did
 	// not hold up the others.
 	Failed map[string]error `json:"-"`
+}
+
+// PublishedDelta is a static delta with what it costs those who fetch it, in bytes.
+type PublishedDelta struct {
+	Ref string `json:"ref"`
+	// From and To are commits in hexadecimal; From is empty for a delta from nothing.
+	From string `json:"from,omitempty"`
+	To   string `json:"to"`
+	// Source is the commit of the build to which it led before.
+	Source string `json:"source"`
+	// Size is all that a client fetches, Instead what it would fetch without the delta.
+	Size    uint64 `json:"size"`
+	Instead uint64 `json:"instead"`
+	Parts   int    `json:"parts"`
+	Singly  int    `json:"singly,omitempty"` // objects that are fetched one by one
 }
 
 // Stats counts what a publish did.

@@ -14,6 +14,7 @@ import (
 
 	"freshet/internal/durable"
 	"freshet/internal/flatpak"
+	"freshet/internal/hub/deltas"
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
 	"freshet/internal/sign"
@@ -252,17 +253,17 @@ func (p *publication) stageDeltas(changed []*planned) error {
 			p.log.printf("  %s: its static deltas are dropped: %v", c.made.ref, err)
 			continue
 		}
-		var deltas []flatpak.Delta
+		var staged []flatpak.Delta
 		for _, d := range all {
 			sum, err := p.stageDelta(c, d)
 			if err != nil {
 				return err
 			}
-			deltas = append(deltas, flatpak.Delta{From: d.to.Name.From, Superblock: sum})
+			staged = append(staged, flatpak.Delta{From: d.to.Name.From, Superblock: sum})
 		}
-		if len(deltas) > 0 {
-			p.setDeltas(c.made.sum, deltas)
-			p.log.printf("  %s: %s", c.made.ref, count(len(deltas), "static delta"))
+		if len(staged) > 0 {
+			p.setDeltas(c.made.sum, staged)
+			p.log.printf("  %s: %s", c.made.ref, count(len(staged), "static delta"))
 		}
 	}
 	return nil
@@ -293,7 +294,27 @@ func (p *publication) stageDelta(c *planned, d carried) (ostree.Checksum, error)
 		data = d.to.Encode()
 		err = p.put(file, data)
 	}
-	return ostree.ChecksumOf(data), err
+	if err != nil {
+		return ostree.Checksum{}, err
+	}
+	return ostree.ChecksumOf(data), p.tellDelta(c, d)
+}
+
+// tellDelta notes what a delta costs that is published with its commit.
+func (p *publication) tellDelta(c *planned, d carried) error {
+	cost, err := deltas.Measure(c.in, d.to)
+	if err != nil {
+		return err
+	}
+	told := PublishedDelta{
+		Ref: c.made.ref, To: d.to.Name.To.String(), Source: d.from.Name.To.String(),
+		Size: cost.Size, Instead: cost.Instead, Parts: cost.Parts, Singly: cost.Singly,
+	}
+	if !d.to.Name.FromScratch() {
+		told.From = d.to.Name.From.String()
+	}
+	p.result.Deltas = append(p.result.Deltas, told)
+	return nil
 }
 
 // stageCatalogue makes the appstream branches.
