@@ -44,6 +44,10 @@ type Config struct {
 	// Shared lets several hubs share Dir and Database.
 	Shared SharedConfig `toml:"shared"`
 
+	// Storage is a bucket in which the OSTree repositories are published. Builds, plain
+	// trees and a working copy of the repositories are in Dir in any case.
+	Storage StorageConfig `toml:"storage"`
+
 	// SecretFile holds the key, in base64, by which tokens are signed (HS256).
 	// Whoever reads it can make any token. Default: "secret" in Dir, made at the
 	// first start. A file that is named here must be there
@@ -332,6 +336,7 @@ func (c Config) Validate() []config.Problem {
 		}
 	}
 	v.shared(c)
+	v.storage(c.Storage)
 	v.files("gpg-keys", c.GPGKeys)
 	v.files("build-gpg-keys", c.BuildGPGKeys)
 	v.files("ed25519-keys", c.Ed25519Keys)
@@ -371,6 +376,7 @@ func (c Config) CheckFiles() []config.Problem {
 	if c.RepoSecretFile != "" {
 		v.readable("repo-secret-file", c.RepoSecretFile)
 	}
+	v.readable("storage.credentials-file", c.Storage.CredentialsFile)
 	v.keysReadable(c)
 	v.allReadable("ed25519-keys", c.Ed25519Keys)
 	v.entriesReadable("gpg-keys", c.GPGKeys, c)

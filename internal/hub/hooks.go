@@ -51,7 +51,7 @@ func (s *server) command(repo string, args []string, env ...string) hook.Command
 
 // secrets are the files and folders that nobody but the hub reads.
 func (s *server) secrets() []string {
-	paths := slices.Concat([]string{s.cfg.Dir, s.cfg.SecretFile, s.cfg.RepoSecretFile}, s.cfg.GPGKeys, s.cfg.BuildGPGKeys, s.cfg.Ed25519Keys)
+	paths := slices.Concat([]string{s.cfg.Dir, s.cfg.SecretFile, s.cfg.RepoSecretFile, s.cfg.Storage.CredentialsFile}, s.cfg.GPGKeys, s.cfg.BuildGPGKeys, s.cfg.Ed25519Keys)
 	for _, repo := range s.cfg.Repos {
 		paths = append(paths, repo.GPGKeys...)
 		paths = append(paths, repo.Ed25519Keys...)
@@ -61,7 +61,7 @@ func (s *server) secrets() []string {
 	}
 	paths = slices.Concat(paths, s.hidden, []string{os.Getenv("PGPASSFILE"), os.Getenv("GNUPGHOME")})
 	if home, err := os.UserHomeDir(); err == nil {
-		for _, name := range [...]string{".pgpass", ".postgresql", ".gnupg", ".ssh"} {
+		for _, name := range [...]string{".pgpass", ".postgresql", ".aws", ".gnupg", ".ssh"} {
 			paths = append(paths, filepath.Join(home, name))
 		}
 	}

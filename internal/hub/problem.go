@@ -100,6 +100,8 @@ func asProblem(err error) *hubapi.Error {
 		return problem(hubapi.ErrGeneric, "%s", catalog.ErrInUse) // clients match on the exact text
 	case noSpace(err):
 		return problem(hubapi.ErrNoSpace, "the hub's disk is full")
+	case storageAway(err):
+		return problem(hubapi.ErrUnavailable, "the hub's object storage does not answer")
 	case catalog.Away(err):
 		return problem(hubapi.ErrUnavailable, "the hub's database does not answer")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -53,7 +53,8 @@ func (s *server) runPrune(ctx context.Context, job *catalog.Job) (err error) {
 		log.end(context.WithoutCancel(ctx))
 		ended(s.statusOfJob(job, err))
 	}()
-	if _, exists := s.repos[job.Repo]; !exists {
+	repo, exists := s.repos[job.Repo]
+	if !exists {
 		return fmt.Errorf("there is no repository %q any more", job.Repo)
 	}
 	var request hubapi.PruneRequest
@@ -63,7 +64,8 @@ func (s *server) runPrune(ctx context.Context, job *catalog.Job) (err error) {
 	cfg := s.cfg.Repos[job.Repo].Prune
 	pruned, err := upkeep.Prune(ctx, s.repoDir(job.Repo), upkeep.PruneOptions{
 		Rules: cfg.rules(), Grace: cfg.WithDefaults().Grace, Builds: s.buildsDir(),
-		Keep: func() []ostree.Checksum { return s.deltas.Commits(job.Repo) }, Full: request.Full, DryRun: request.DryRun, Log: log,
+		Keep: func() []ostree.Checksum { return s.deltas.Commits(job.Repo) }, Full: request.Full, DryRun: request.DryRun,
+		Removed: repo.Forget, Log: log,
 	})
 	if err != nil {
 		return err

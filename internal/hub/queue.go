@@ -15,10 +15,13 @@ const (
 	waitsForKey      = "key"
 	waitsForSpace    = "space"
 	waitsForDatabase = "database"
+	waitsForStorage  = "storage"
 )
 
 // waitReasons returns all of them.
-func waitReasons() []string { return []string{waitsForKey, waitsForSpace, waitsForDatabase} }
+func waitReasons() []string {
+	return []string{waitsForKey, waitsForSpace, waitsForDatabase, waitsForStorage}
+}
 
 const (
 	// gatePoll is how often a worker looks whether its queue goes on.
@@ -124,6 +127,9 @@ func waitReason(err error) string {
 	}
 	if noSpace(err) {
 		return waitsForSpace
+	}
+	if storageAway(err) {
+		return waitsForStorage
 	}
 	return ""
 }

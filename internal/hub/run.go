@@ -27,6 +27,7 @@ import (
 	"freshet/internal/hub/repository"
 	"freshet/internal/role"
 	"freshet/internal/sign"
+	"freshet/internal/store/bucket"
 )
 
 // Names below [Config.Dir].
@@ -266,6 +267,9 @@ func (s *server) openAll(ctx context.Context, open *closers) error {
 		return err
 	}
 	s.commits = s.newQueue(buildsName, readyWith(builds))
+	if err := s.openStorage(ctx); err != nil {
+		return err
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Repos)) {
 		signer, err := keys.of(s.cfg.keysOf(name))
 		if err != nil {
@@ -337,6 +341,7 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 		BuildSigner:          builds,
 		RefreshLater:         isRemote(signer), // it may be away, or take its time
 		Repaired:             func() { s.repaired(s.stopping, name) },
+		Copy:                 s.copyOf(name),
 		Log:                  s.log.With(slog.String("repo", name)),
 	}, refCache{s.catalog})
 	if err != nil {
@@ -353,6 +358,22 @@ func (s *server) openRepo(ctx context.Context, name string, signer, builds sign.
 		s.tellers[name] = newTeller(name)
 	}
 	return s.resumeAll(ctx, name, pending)
+}
+
+// openStorage looks whether the bucket does what it must.
+func (s *server) openStorage(ctx context.Context) error {
+	if !s.cfg.Storage.isUsed() {
+		return nil
+	}
+	objects, err := s.cfg.Storage.open()
+	if err == nil {
+		err = bucket.Probe(ctx, objects, s.cfg.Storage.prefixOf(""))
+	}
+	if err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	s.storage = objects
+	return nil
 }
 
 // repoURL is where clients reach a repository, with a slash at its end.

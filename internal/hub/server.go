@@ -13,6 +13,7 @@ import (
 	"freshet/internal/hub/deltas"
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/tree"
+	"freshet/internal/store/bucket"
 )
 
 // server is a running hub. Its fields do not change while it serves.
@@ -23,6 +24,7 @@ type server struct {
 	log       *slog.Logger
 	metrics   *metrics
 	catalog   *catalog.Catalog
+	storage   bucket.Objects // nil: the repositories are on the disk alone
 	authority *auth.Authority
 	downloads *auth.Authority // of tokens that users download with
 	exchange  *exchange       // of ID tokens; nil when nobody is trusted

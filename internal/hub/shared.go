@@ -219,7 +219,7 @@ func (e *era) conclude(ctx context.Context, members []catalog.Member, leads []ca
 		return nil
 	}
 	e.fleet.leader.Store(nil)
-	newest, err := e.newestFence()
+	newest, err := e.newestFence(ctx)
 	if err != nil {
 		return err
 	}
@@ -241,9 +241,9 @@ func (e *era) resign() {
 }
 
 // newestFence is the highest fencing number that a repository knows.
-func (s *server) newestFence() (newest int64, err error) {
+func (s *server) newestFence(ctx context.Context) (newest int64, err error) {
 	for _, repo := range s.repos {
-		fence, err := repo.Fence()
+		fence, err := repo.Fence(ctx)
 		if err != nil {
 			return 0, err
 		}

@@ -91,16 +91,12 @@ func (s *Store) MirrorFence(ctx context.Context) (int64, error) {
 	return s.mirror.Copy.Fence(ctx)
 }
 
-// Overwrite brings a file to the copy that took the place of a damaged one.
-func (s *Store) Overwrite(ctx context.Context, name string) (err error) {
+// Overwrite brings a file to the copy that is about to take the place of a damaged
+// one here.
+func (s *Store) Overwrite(ctx context.Context, name string, f *os.File) error {
 	if s.mirror == nil {
 		return nil
 	}
-	f, err := s.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
 	return s.mirror.Copy.Overwrite(ctx, name, f)
 }
 
@@ -112,9 +108,9 @@ func (s *Store) Forget(ctx context.Context, names []string) error {
 	return s.mirrorError(s.mirror.Copy.Remove(ctx, names))
 }
 
-// mirrorError says in the store's words that somebody else leads the copy.
+// mirrorError says in the words of a store that is shared that somebody else leads.
 func (s *Store) mirrorError(err error) error {
-	if errors.Is(err, bucket.ErrOvertaken) && !errors.Is(err, ErrNotLeading) {
+	if s.shared && errors.Is(err, bucket.ErrOvertaken) && !errors.Is(err, ErrNotLeading) {
 		return fmt.Errorf("%w: %w", ErrNotLeading, err)
 	}
 	return err

@@ -31,9 +31,9 @@ var archiveDirs = [...]string{"objects", "tmp/cache", "extensions", "state", "re
 var errMode = errors.New("not an archive repository")
 
 // makeArchive makes dir an archive repository and writes what change does to its
-// config. One that is there keeps everything else of its config. It tells
-// whether the config is another one now.
-func makeArchive(path string, change func(*keyfile.File) error) (changed bool, err error) {
+// config, with write or, if that is nil, itself. One that is there keeps everything
+// else of its config. It tells whether the config is another one now.
+func makeArchive(path string, change func(*keyfile.File) error, write func(config []byte) error) (changed bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return false, err
 	}
@@ -71,6 +71,9 @@ func makeArchive(path string, change func(*keyfile.File) error) (changed bool, e
 		return false, nil
 	}
 	// The config comes last: without it, the folder is no repository.
+	if write != nil {
+		return true, write(after)
+	}
 	return true, dir.WriteFile(configFile, after, 0o644)
 }
 

@@ -98,7 +98,7 @@ func (b *Build) prepare() error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(b.dir, configFile)); errors.Is(err, fs.ErrNotExist) {
-		if _, err := makeArchive(b.dir, b.configure); err != nil {
+		if _, err := makeArchive(b.dir, b.configure, nil); err != nil {
 			return err
 		}
 	}

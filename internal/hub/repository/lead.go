@@ -45,7 +45,7 @@ func (r *Repository) lead(ctx context.Context, fence int64, after uint64, cache 
 			r.store.Resign()
 		}
 	}()
-	reconfigured, err := makeArchive(r.opt.Dir, r.opt.configure)
+	reconfigured, err := makeArchive(r.opt.Dir, r.opt.configure, r.writeConfig(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +95,16 @@ func (r *Repository) Resign() {
 // this one.
 func (r *Repository) Overtaken() bool { return r.store.Overtaken() }
 
-// Fence returns the highest fencing number that ever led the repository.
-func (r *Repository) Fence() (int64, error) { return r.store.Fence() }
+// Fence returns the highest fencing number that ever led the repository, here or in
+// its copy.
+func (r *Repository) Fence(ctx context.Context) (int64, error) {
+	here, err := r.store.Fence()
+	if err != nil {
+		return 0, err
+	}
+	there, err := r.store.MirrorFence(ctx)
+	return max(here, there), err
+}
 
 // Learn takes in what the process that leads has published: what is remembered of
 // refs that have new commits, and refs that were removed. Whoever leads knows it.
@@ -130,12 +138,15 @@ func (r *Repository) Learn(ctx context.Context, infos []RefInfo, removed []strin
 
 // openFiles opens the files of the repository: for this process alone, or beside
 // others. It is an archive repository then.
-func (r *Repository) openFiles() (reconfigured bool, err error) {
+func (r *Repository) openFiles(ctx context.Context) (reconfigured bool, err error) {
 	if r.opt.Instance == "" {
 		if r.store, err = store.Open(r.opt.Dir); err != nil {
 			return false, err
 		}
 	} else if r.store, err = store.OpenShared(r.opt.Dir); err != nil {
+		return false, err
+	}
+	if err := r.openCopy(ctx); err != nil {
 		return false, err
 	}
 	if err := r.opt.checkCollection(); err != nil {
@@ -145,10 +156,10 @@ func (r *Repository) openFiles() (reconfigured bool, err error) {
 		return false, err
 	}
 	if r.opt.Instance == "" {
-		return makeArchive(r.opt.Dir, r.opt.configure)
+		return makeArchive(r.opt.Dir, r.opt.configure, r.writeConfig(ctx))
 	}
 	if _, err := os.Stat(filepath.Join(r.opt.Dir, configFile)); !errors.Is(err, fs.ErrNotExist) {
 		return false, err // who leads keeps it up to date
 	}
-	return makeArchive(r.opt.Dir, func(*keyfile.File) error { return nil })
+	return makeArchive(r.opt.Dir, func(*keyfile.File) error { return nil }, nil)
 }

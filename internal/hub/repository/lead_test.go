@@ -115,7 +115,7 @@ func TestShared(t *testing.T) {
 
 	// b resigns, and a leads once more, with a new number.
 	b.repo.Resign()
-	if fence, err := a.repo.Fence(); err != nil || fence != 2 {
+	if fence, err := a.repo.Fence(t.Context()); err != nil || fence != 2 {
 		t.Errorf("fence %d, %v", fence, err)
 	}
 	if _, err := a.repo.Lead(t.Context(), 1, 0, cache); !errors.Is(err, ErrNotLeading) {

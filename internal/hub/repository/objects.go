@@ -132,6 +132,9 @@ func (r *Repository) replaceLocked(ctx context.Context, name ostree.ObjectName, 
 		return err
 	}
 	defer lock.Release() //nolint:errcheck // nothing was written
+	if err := r.overwriteCopy(ctx, name, temp); err != nil {
+		return err
+	}
 	dir := durable.Dir{Root: r.root}
 	if err := quarantine.Repaired(dir, name.Path()); err != nil {
 		return err
@@ -147,6 +150,17 @@ func (r *Repository) replaceLocked(ctx context.Context, name ostree.ObjectName, 
 		return err
 	}
 	return quarantine.Drop(dir, name)
+}
+
+// overwriteCopy makes an upload the content of the object in the copy of the
+// repository, if there is one.
+func (r *Repository) overwriteCopy(ctx context.Context, name ostree.ObjectName, temp string) (err error) {
+	f, err := os.Open(temp)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return r.store.Overwrite(ctx, name.Path(), f)
 }
 
 // syncPath forces a file or folder to the disk.

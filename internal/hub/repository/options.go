@@ -12,6 +12,7 @@ import (
 	"freshet/internal/flatpak"
 	"freshet/internal/ostree"
 	"freshet/internal/sign"
+	"freshet/internal/store/bucket"
 )
 
 // Options says which repository is opened and how it presents itself. Name, Dir
@@ -81,6 +82,11 @@ type Options struct {
 	// it is acknowledged, so that the death of no machine takes it away. Empty: this
 	// process is alone.
 	Instance string
+
+	// Copy is the copy of the repository in a bucket, which decides what is published
+	// and from which Dir is filled when it is lost; nil: there is none. It is this
+	// repository's alone.
+	Copy *bucket.Copy
 
 	// AfterSerial is a number below that of the next publish, for a repository whose
 	// summary another program wrote: it has none.

@@ -118,7 +118,7 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 			err = errors.Join(err, r.Close())
 		}
 	}()
-	reconfigured, err := r.openFiles()
+	reconfigured, err := r.openFiles(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -142,6 +142,12 @@ func open(ctx context.Context, opt Options, cache Cache) (_ *Repository, _ []Pen
 func (r *Repository) pending() ([]Pending, error) {
 	var all []Pending
 	for _, intent := range r.store.Pending() {
+		if len(intent.Note) == 0 { // only the config
+			if err := r.store.Done(intent.ID); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		p := Pending{confirm: func() error { return r.store.Done(intent.ID) }}
 		if err := json.Unmarshal(intent.Note, &p.Result); err != nil {
 			return nil, fmt.Errorf("note of an unconfirmed publish: %w", err)

@@ -199,7 +199,7 @@ func TestBigBuildHoldsUpNoOther(t *testing.T) {
 	h := newHub(t)
 	// The boot file of the build is a pipe: who prepares it waits for a writer.
 	dir := filepath.Join(h.opt.BuildsDir, "1")
-	if _, err := makeArchive(dir, (&Build{repo: h.repo, id: 1}).configure); err != nil {
+	if _, err := makeArchive(dir, (&Build{repo: h.repo, id: 1}).configure, nil); err != nil {
 		t.Fatal(err)
 	}
 	pipe := newPipe(t, filepath.Join(dir, bootFile))

@@ -36,6 +36,10 @@ type PruneOptions struct {
 	DryRun bool
 	// Now is the time; zero means that of the clock.
 	Now time.Time
+	// Removed is told of files that were deleted, before it is forgotten that they are
+	// to be, and while nobody can publish; nil for nobody. After an error, or a
+	// crash, it is told of them again.
+	Removed func(ctx context.Context, paths []string) error
 	// Log is told what happens, in lines for people; may be nil.
 	Log io.Writer
 }
@@ -204,19 +208,13 @@ func (p *pruner) doomed(ctx context.Context, after []byte) (batch []ostree.Objec
 
 // remove deletes an object, and what belongs to it.
 func (p *pruner) remove(name ostree.ObjectName) error {
-	files := []string{name.Path()}
-	if name.Type == ostree.TypeCommit {
-		meta := ostree.ObjectName{Checksum: name.Checksum, Type: ostree.TypeCommitMeta}.Path()
-		// libostree keeps what a commit needs beside it.
-		files = append(files, meta, meta+"2", "state/"+name.Checksum.String()+partialSuffix)
-	}
 	if p.apart[name] {
 		p.result.Removed++
 		if err := quarantine.Drop(p.dir, name); err != nil {
 			return err
 		}
 	}
-	for _, file := range files {
+	for _, file := range filesOf(name) {
 		info, err := p.dir.Root.Lstat(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -233,6 +231,17 @@ func (p *pruner) remove(name ostree.ObjectName) error {
 	return nil
 }
 
+// filesOf returns the files of an object.
+func filesOf(name ostree.ObjectName) []string {
+	files := []string{name.Path()}
+	if name.Type == ostree.TypeCommit {
+		meta := ostree.ObjectName{Checksum: name.Checksum, Type: ostree.TypeCommitMeta}.Path()
+		// libostree keeps what a commit needs beside it.
+		files = append(files, meta, meta+"2", "state/"+name.Checksum.String()+partialSuffix)
+	}
+	return files
+}
+
 // forget takes deleted objects from the list, once their deletion is on the disk.
 func (p *pruner) forget(ctx context.Context, gone []ostree.ObjectName) error {
 	if len(gone) == 0 {
@@ -240,6 +249,15 @@ func (p *pruner) forget(ctx context.Context, gone []ostree.ObjectName) error {
 	}
 	if err := p.dir.Syncfs(); err != nil {
 		return err
+	}
+	if p.opt.Removed != nil {
+		var files []string
+		for _, name := range gone {
+			files = append(files, filesOf(name)...)
+		}
+		if err := p.opt.Removed(ctx, files); err != nil {
+			return err
+		}
 	}
 	return p.graph.db.Write(ctx, func(tx *sqldb.Tx) error {
 		for _, name := range gone {

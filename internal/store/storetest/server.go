@@ -36,6 +36,9 @@ type Server struct {
 	Endpoint string
 	// Credentials is the file with its keys.
 	Credentials string
+	// Data is the folder in which a server of its own process has the objects of the
+	// bucket, as files by their keys.
+	Data string
 }
 
 // Config is what a client is told of the server.
@@ -125,7 +128,7 @@ func Real(tb testing.TB) *Server {
 		_ = cmd.Process.Kill()
 		<-ended
 	})
-	server := &Server{Endpoint: "http://" + address, Credentials: credentials(tb)}
+	server := &Server{Endpoint: "http://" + address, Credentials: credentials(tb), Data: filepath.Join(data, Bucket)}
 	for !answers(tb.Context(), server.Endpoint) {
 		select {
 		case err := <-ended:

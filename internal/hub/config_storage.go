@@ -1,0 +1,108 @@
+package hub
+
+import (
+	"errors"
+	"io/fs"
+	"regexp"
+	"strings"
+	"time"
+
+	"freshet/internal/hub/repository"
+	"freshet/internal/store/bucket"
+	"freshet/internal/store/s3"
+)
+
+// StorageConfig is the table [hub.storage]: a bucket behind the API of S3 in which the
+// OSTree repositories are published. docs/hub-storage.md tells more.
+type StorageConfig struct {
+	// Endpoint is the URL of the S3 server, "https://s3.example.org". It must honour
+	// If-None-Match and If-Match on writes. Default: none, and the repositories are in
+	// dir alone.
+	Endpoint string `toml:"endpoint"`
+
+	// Bucket is the bucket, which must be there. Required with endpoint.
+	Bucket string `toml:"bucket"`
+
+	// Prefix is what all keys begin with ("flatpak"); each repository is below it by
+	// its name. No other hub may use it. Default: none.
+	Prefix string `toml:"prefix"`
+
+	// Region is the region for which requests are signed. Default "us-east-1", which
+	// servers that have no regions take.
+	Region string `toml:"region"`
+
+	// PathStyle asks for ENDPOINT/BUCKET/KEY, as most servers want it that are not
+	// Amazon's, instead of BUCKET.ENDPOINT/KEY. Default: false.
+	PathStyle bool `toml:"path-style"`
+
+	// CredentialsFile has the keys, in the format of ~/.aws/credentials, below
+	// [default]. Default: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
+	// AWS_SESSION_TOKEN of the environment.
+	CredentialsFile string `toml:"credentials-file"`
+
+	// Timeout is how long the server may take to answer, besides the time of the
+	// transfer, before the request is made again. Default "30s".
+	Timeout time.Duration `toml:"timeout"`
+}
+
+// bucketPattern is what servers agree on.
+var bucketPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+
+func (v *validation) storage(c StorageConfig) {
+	if c.Endpoint == "" {
+		if c != (StorageConfig{}) {
+			v.problem("storage.endpoint", "is missing: the other keys of storage mean nothing without it")
+		}
+		return
+	}
+	if _, err := s3.ParseEndpoint(c.Endpoint); err != nil {
+		v.problem("storage.endpoint", "%v", err)
+	}
+	if !bucketPattern.MatchString(c.Bucket) {
+		v.problem("storage.bucket", "%q is no name of a bucket: want 3 to 63 of a-z, 0-9, \".\" and \"-\"", c.Bucket)
+	}
+	if prefix := strings.TrimSuffix(c.Prefix, "/"); prefix != "" && (!fs.ValidPath(prefix) || strings.HasPrefix(prefix, ".")) {
+		v.problem("storage.prefix", "%q is no prefix: want names with slashes in between", c.Prefix)
+	}
+	v.notNegative("storage.timeout", int64(c.Timeout))
+}
+
+// isUsed tells whether there is a bucket.
+func (c *StorageConfig) isUsed() bool { return c.Endpoint != "" }
+
+// open makes the client.
+func (c *StorageConfig) open() (*s3.Objects, error) {
+	return s3.Open(s3.Config{
+		Endpoint: c.Endpoint, Bucket: c.Bucket, Region: c.Region, PathStyle: c.PathStyle,
+		Credentials: c.CredentialsFile, Timeout: c.Timeout,
+	})
+}
+
+// prefixOf is what the keys of a repository begin with; of all for "".
+func (c *StorageConfig) prefixOf(repo string) string {
+	prefix := ""
+	for _, part := range [...]string{strings.TrimSuffix(c.Prefix, "/"), repo} {
+		if part != "" {
+			prefix += part + "/"
+		}
+	}
+	return prefix
+}
+
+// copyOf is the copy of a repository; nil where there is no bucket.
+func (s *server) copyOf(repo string) *bucket.Copy {
+	if s.storage == nil {
+		return nil
+	}
+	return bucket.New(s.storage, s.cfg.Storage.prefixOf(repo), repository.CopyHeaders)
+}
+
+// storageAway reports whether err comes from an object store that cannot be written
+// to now, for a reason that is not that of who wanted to.
+func storageAway(err error) bool {
+	if errors.Is(err, bucket.ErrAway) || errors.Is(err, bucket.ErrOvertaken) {
+		return true
+	}
+	e, ok := errors.AsType[*bucket.Error](err)
+	return ok && e.Reason == bucket.Denied
+}
