@@ -26,19 +26,21 @@ const handOver = 30 * time.Second
 // sharingHub is one of several hubs that share a directory and a database.
 type sharingHub struct {
 	*hubServer
-	name, dsn string
+	name  string
+	flags []string
 }
 
-func startSharing(t *testing.T, dir, dsn, name string) *sharingHub {
+func startSharing(t *testing.T, dir, dsn, name string, flags ...string) *sharingHub {
 	t.Helper()
-	return &sharingHub{startHub(t, dir, "", "", "--database", dsn, "--instance", name), name, dsn}
+	flags = append([]string{"--database", dsn, "--instance", name}, flags...)
+	return &sharingHub{startHub(t, dir, "", "", flags...), name, flags}
 }
 
 // again starts the hub anew, at its address.
 func (h *sharingHub) again() {
 	h.t.Helper()
 	base := strings.TrimPrefix(h.url, "http://")
-	h.hubServer = startHub(h.t, h.dir, base, "", "--database", h.dsn, "--instance", h.name)
+	h.hubServer = startHub(h.t, h.dir, base, "", h.flags...)
 }
 
 func (h *sharingHub) signal(sig syscall.Signal) {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"freshet/internal/peertest"
+	"freshet/internal/sqldb/sqldbtest"
 	"freshet/internal/store/storetest"
 )
 
@@ -110,9 +111,18 @@ type stored struct {
 
 func startStored(t *testing.T) *stored {
 	t.Helper()
-	work := t.TempDir()
+	s, work := newStored(t)
+	s.hubServer = startHub(t, filepath.Join(work, "hub"), freeAddr(t), "", "--config", s.config)
+	s.writeTokens(work)
+	return s
+}
+
+// newStored makes the bucket and the configuration.
+func newStored(t *testing.T) (s *stored, work string) {
+	t.Helper()
+	work = t.TempDir()
 	server := storetest.Real(t)
-	s := &stored{
+	s = &stored{
 		t: t, way: newWay(t, server), config: filepath.Join(work, "freshet.toml"),
 		app: filepath.Join(work, "app"), tokenFile: filepath.Join(work, "token"),
 	}
@@ -135,7 +145,12 @@ rules = [{ref = "*"}]
 	public := httptest.NewServer(http.StripPrefix("/repo", files))
 	t.Cleanup(public.Close)
 	s.bucket = public.URL
-	s.hubServer = startHub(t, filepath.Join(work, "hub"), freeAddr(t), "", "--config", s.config)
+	return s, work
+}
+
+func (s *stored) writeTokens(work string) {
+	t := s.t
+	t.Helper()
 	if err := os.WriteFile(s.tokenFile, []byte(s.token), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +159,6 @@ rules = [{ref = "*"}]
 	if err := os.WriteFile(s.adminFile, []byte(admin), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return s
 }
 
 func (s *stored) again() {
@@ -343,4 +357,60 @@ func TestStorageAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	hub.serves(2)
+}
+
+// Two hubs share a directory, a database and a bucket. The one that publishes is
+// killed, or stopped and waked up later, in the middle of publishes.
+func TestSharedStoredHubs(t *testing.T) {
+	peertest.Require(t, "ostree")
+	s, work := newStored(t)
+	dsn := sqldbtest.PostgreSQL(t)
+	one := startSharing(t, filepath.Join(work, "hub"), dsn, "one", "--config", s.config)
+	one.waitLeads(true)
+	other := startSharing(t, one.dir, dsn, "other", "--config", s.config)
+	s.hubServer = one.hubServer
+	s.writeTokens(work)
+	p := &pushing{t: t, tokenFile: s.tokenFile, app: s.app, tree: filepath.Join(work, "tree")}
+	p.write(1)
+	begin := time.Now()
+	if err := p.appTo(other); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(begin)
+	p.published(false, one, other)
+	leads, rests := one, other
+	user := newClient(t)
+	random := rand.New(rand.NewPCG(8, 9))
+	for i := range 3 {
+		paused := i%2 == 1
+		p.write(i + 2)
+		pushed := make(chan error, 1)
+		go func() { pushed <- p.appTo(rests) }()
+		<-time.After(time.Duration(random.Int64N(int64(took))))
+		if paused {
+			leads.signal(syscall.SIGSTOP)
+		} else {
+			leads.kill()
+		}
+		rests.waitLeads(true)
+		if err := <-pushed; err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		p.published(false, rests)
+		if paused {
+			leads.signal(syscall.SIGCONT)
+			leads.waitLeads(false)
+		} else {
+			leads.again()
+		}
+		leads, rests = rests, leads
+		p.write(100 + i)
+		if err := p.appTo(rests); err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		p.published(false, leads, rests)
+		s.hubServer = leads.hubServer
+		s.serves(p.version)
+		s.sound(user)
+	}
 }

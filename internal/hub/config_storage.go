@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"regexp"
 	"strings"
 	"time"
@@ -94,7 +95,13 @@ func (s *server) copyOf(repo string) *bucket.Copy {
 	if s.storage == nil {
 		return nil
 	}
-	return bucket.New(s.storage, s.cfg.Storage.prefixOf(repo), repository.CopyHeaders)
+	c := bucket.New(s.storage, s.cfg.Storage.prefixOf(repo), repository.CopyHeaders)
+	c.Waits = func(cause error) {
+		if s.queues[repo].hold(waitsForStorage, cause) {
+			s.log.Warn("a publish is decided and waits for the bucket", slog.String("repo", repo), slog.Any("error", cause))
+		}
+	}
+	return c
 }
 
 // storageAway reports whether err comes from an object store that cannot be written

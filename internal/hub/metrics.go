@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"kind"}),
 		waits: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "freshet_hub_repo_waiting",
-			Help: "1 while the publishes of a repository wait, by what for: key (that signs), space (on the disk) or database: alert on it.",
+			Help: "1 while the publishes of a repository wait, by what for: key (that signs), space (on the disk), database or storage (the bucket): alert on it.",
 		}, []string{"repo", "reason"}),
 		publish: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "freshet_hub_publish_seconds",

@@ -20,6 +20,10 @@ import (
 // Copy is the copy of one repository. Its methods may be called concurrently, but
 // for the steps of a change, which come one after the other.
 type Copy struct {
+	// Waits is told each time that a change is decided, or may be, and cannot be brought
+	// to its end now; it is tried again. Nil: nobody is. It is set before the first use.
+	Waits func(cause error)
+
 	objects Objects
 	prefix  string
 	headers func(path string) Headers
@@ -181,7 +185,7 @@ func (c *Copy) settle(ctx context.Context, ref ChangeRef, cause error) error {
 		defer cancel()
 	}
 	before := *c.manifest
-	err := insist(ctx, func() error {
+	err := c.insist(ctx, func() error {
 		err := cause
 		if !errors.Is(err, ErrOvertaken) {
 			err = c.write(ctx, before)
@@ -207,12 +211,16 @@ func (c *Copy) settle(ctx context.Context, ref ChangeRef, cause error) error {
 // time for it any more.
 const settleTime = 10 * time.Second
 
-// insist calls fn until it ends with something else than [ErrAway], or ctx ends.
-func insist(ctx context.Context, fn func() error) error {
+// insist calls fn until the object store does what it is asked for, or ctx ends. A
+// conflict, and what has another cause, ends it too.
+func (c *Copy) insist(ctx context.Context, fn func() error) error {
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		err := fn()
-		if !errors.Is(err, ErrAway) {
+		if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Reason == Conflict || errors.Is(err, ErrOvertaken) {
 			return err
+		}
+		if c.Waits != nil {
+			c.Waits(err)
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -238,7 +246,7 @@ func (c *Copy) Withdraw(ctx context.Context) error {
 	}
 	before := *c.withdrawn
 	c.withdrawn = nil
-	return insist(ctx, func() error { return c.write(ctx, before) })
+	return c.insist(ctx, func() error { return c.write(ctx, before) })
 }
 
 // Confirm says that the caller has done its part of a change. The manifest forgets
@@ -250,12 +258,12 @@ func (c *Copy) Confirm(serial int64) {
 }
 
 // Show makes the files in the bucket what the last change says. While the object
-// store is away it waits. When all is done it removes records that nobody needs.
+// store does not let it, it waits. When all is done it removes records that nobody needs.
 func (c *Copy) Show(ctx context.Context, change *Change) error {
 	c.mu.Lock()
 	c.withdrawn = nil
 	c.mu.Unlock()
-	return insist(ctx, func() error { return c.show(ctx, change) })
+	return c.insist(ctx, func() error { return c.show(ctx, change) })
 }
 
 func (c *Copy) show(ctx context.Context, change *Change) error {
