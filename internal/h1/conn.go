@@ -105,6 +105,7 @@ type conn struct {
 	w      *work         // nil while idle
 	readBy time.Time     // the read deadline that is set
 	strict bool          // it is that of a header
+	late   bool          // it is for what came too late; see frozen
 	first  bool          // no request came yet
 	odd    oddity        // with turnGift
 	busy   bool          // requests follow one another
@@ -259,7 +260,7 @@ func (c *conn) handshake(ctx context.Context, tc *tls.Conn) Rejection {
 }
 
 func (c *conn) setRead(by time.Time) {
-	c.readBy = by
+	c.readBy, c.late = by, false
 	_ = c.rwc.SetReadDeadline(by) // fails only when the connection is closed
 }
 

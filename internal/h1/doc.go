@@ -41,8 +41,9 @@
 //     may not hijack the connection or set deadlines. When it takes long, a
 //     client that leaves cancels the context of the request.
 //   - The limits are those of the [net/http.Server] behind: time for a header,
-//     time between requests. A client that takes no byte for [Server.Stall], or
-//     sends none of a body for as long, is cut.
+//     time between requests. What waits in the socket when the time is over, since
+//     nobody could look, is read once. A client that takes no byte for
+//     [Server.Stall], or sends none of a body for as long, is cut.
 //   - When serving ends, requests in flight are answered, and their answers say
 //     "Connection: close"; idle connections are closed.
 //   - A body that cannot be sent whole ends the connection: it never looks

@@ -54,6 +54,9 @@ func (s *socket) turns() turn {
 		c.busy = false
 		return c.pause() // and then look
 	}
+	if c.frozen(err) {
+		return turnWait
+	}
 	c.woken(err)
 	return turnEnd
 }

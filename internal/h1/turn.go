@@ -46,6 +46,9 @@ func (c *conn) readTurn() turn {
 		to = c.w.in[c.w.n:]
 	}
 	n, err := c.rwc.Read(to)
+	if c.frozen(err) {
+		n, err = c.rwc.Read(to)
+	}
 	c.woken(err)
 	if err != nil || n == 0 {
 		return turnEnd
