@@ -18,12 +18,13 @@ import (
 
 func TestCoalescing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		body := strings.Repeat("0123456789abcdef", 8<<20/16)
+		const step = 256 << 10
+		body := strings.Repeat("0123456789abcdef", 8*step/16)
 		w := newWorld(t, Config{}, func(rw http.ResponseWriter, _ *http.Request) {
 			time.Sleep(300 * time.Millisecond)
 			rw.Header().Set("Content-Length", strconv.Itoa(len(body)))
-			for i := 0; i < len(body); i += 1 << 20 { // 4 MB/s
-				_, _ = io.WriteString(rw, body[i:i+1<<20])
+			for i := 0; i < len(body); i += step { // 1 MB/s
+				_, _ = io.WriteString(rw, body[i:i+step])
 				_ = http.NewResponseController(rw).Flush()
 				time.Sleep(250 * time.Millisecond)
 			}

@@ -44,7 +44,7 @@ func TestHTTP2IsAsNetHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &twoWays{t: t, e: e, edge: prometheus.NewRegistry(), ways: make(map[string]*way)}
+	w := &twoWays{t: t, e: e, edge: prometheus.NewRegistry(), ways: make(map[string]*way), counted: make(map[*prometheus.Registry]map[string]float64)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 2)
 	urls := make(map[string]string)
@@ -88,7 +88,7 @@ func TestHTTP2IsAsNetHTTP(t *testing.T) {
 		v.log.mu.Lock()
 		v.log.b.Reset()
 		v.log.mu.Unlock()
-		before := w.counts(v)
+		w.changes(v) // of before
 		req, err := http.NewRequest(method, urls[name]+path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -119,10 +119,7 @@ func TestHTTP2IsAsNetHTTP(t *testing.T) {
 		a.Log = strings.Join(slices.DeleteFunc(strings.Fields(a.Log), func(s string) bool {
 			return strings.HasPrefix(s, "time=") || strings.HasPrefix(s, "took=") || strings.HasPrefix(s, "ttfb=")
 		}), " ")
-		a.Metrics = w.counts(v)
-		for key, n := range before {
-			a.Metrics[key] -= n
-		}
+		a.Metrics = w.changes(v)
 		byLoop = v.loop != nil
 		for key, n := range a.Metrics {
 			if strings.HasPrefix(key, "freshet_http_handovers_total") && n > 0 {

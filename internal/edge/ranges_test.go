@@ -16,11 +16,15 @@ import (
 
 // pattern is a body in which every place tells where it is.
 func pattern(n int) string {
-	var b strings.Builder
-	for i := 0; b.Len() < n; i++ {
-		fmt.Fprintf(&b, "%08d", i)
+	b := make([]byte, 0, n+8)
+	for i := 0; len(b) < n; i++ {
+		digits := [8]byte{'0', '0', '0', '0', '0', '0', '0', '0'}
+		for at, rest := 7, i; rest > 0; at, rest = at-1, rest/10 {
+			digits[at] += byte(rest % 10)
+		}
+		b = append(b, digits[:]...)
 	}
-	return b.String()[:n]
+	return string(b[:n])
 }
 
 // slowly sends the body in pieces of 64 kB, one every 100 ms.

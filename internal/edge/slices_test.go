@@ -33,13 +33,15 @@ type huge struct {
 }
 
 func (h huge) ReadAt(p []byte, off int64) (int, error) {
-	var word [8]byte
+	var line [64]byte // several words of it at once: tests read gigabytes
 	n := 0
 	for n < len(p) && off+int64(n) < h.size {
 		at := off + int64(n)
-		binary.BigEndian.PutUint64(word[:], uint64(at/8))
-		word[0] = h.version
-		n += copy(p[n:min(int64(len(p)), h.size-off)], word[at%8:])
+		for i := 0; i < len(line); i += 8 {
+			binary.BigEndian.PutUint64(line[i:], uint64(at/8)+uint64(i/8))
+			line[i] = h.version
+		}
+		n += copy(p[n:min(int64(len(p)), h.size-off)], line[at%8:])
 	}
 	if n < len(p) {
 		return n, io.EOF

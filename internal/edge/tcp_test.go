@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"freshet/internal/edge/diskcache"
+	"freshet/internal/ramtest"
 	"freshet/internal/role"
 )
 
@@ -51,7 +52,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(ramtest.Run(m))
 }
 
 // contentOf is the one true content of a path: length and bytes follow from

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"freshet/internal/ramtest"
 )
 
 // image copies a store as a kill would leave it now.
@@ -201,7 +203,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(ramtest.Run(m))
 }
 
 func killedSize(dir string) int64 {
