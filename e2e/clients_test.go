@@ -41,6 +41,7 @@ func ecosystems() []ecosystem {
 // the origin dying in the middle of a download, and while its publisher
 // rewrites the repository.
 func TestClients(t *testing.T) {
+	parallel(t)
 	for _, eco := range ecosystems() {
 		t.Run(eco.name, func(t *testing.T) {
 			peertest.Require(t, eco.programs...)
@@ -135,6 +136,7 @@ func clientsOf(t *testing.T, eco ecosystem) {
 
 // The same by TLS, where ostree and dnf speak HTTP/2.
 func TestClientsByTLS(t *testing.T) {
+	parallel(t)
 	for _, eco := range []ecosystem{dnfRepository(), aptRepository(), ostreeRepository()} {
 		t.Run(eco.name, func(t *testing.T) {
 			peertest.Require(t, eco.programs...)
@@ -197,7 +199,7 @@ func writeCA(t *testing.T, dir, pair string) {
 // arrives waits until an install brings the version.
 func arrives(t *testing.T, eco ecosystem, user *client, edge *edgeServer, dir string, version int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("version %d arrives", version), 30*time.Second, func() error {
+	eventually(t, fmt.Sprintf("version %d arrives", version), patience, func() error {
 		got, err := eco.install(user, edge.url, dir)
 		if err == nil && got != fmt.Sprintf("version %d", version) {
 			err = fmt.Errorf("installed %q", got)

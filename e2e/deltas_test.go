@@ -133,6 +133,7 @@ func (h *deltaHub) waitDeltas(to ostree.Checksum, n int) map[ostree.DeltaName]bo
 // at every moment, the queue goes on after each start, and the real ostree takes
 // what was published.
 func TestKillDeltaWorker(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "ostree", "xz")
 	h := newDeltaHub(t)
 	worker := h.worker()
@@ -202,6 +203,7 @@ func applyOffline(t *testing.T, h *deltaHub, last ostree.Checksum) {
 
 // A worker as flat-manager has them, with the real ostree and flatpak, makes deltas.
 func TestOldDeltaWorker(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "ostree", "flatpak")
 	h := newDeltaHub(t)
 	h.publish()

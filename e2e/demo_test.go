@@ -36,6 +36,7 @@ func startDemo(t *testing.T, dir string) (*process, demo) {
 // The demonstration as a newcomer meets it: install, run, publish the next
 // version, update, stop, start again.
 func TestDemoWithFlatpak(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "flatpak", "ostree")
 	dir := filepath.Join(t.TempDir(), "demo")
 	p, d := startDemo(t, dir)
@@ -61,7 +62,7 @@ func TestDemoWithFlatpak(t *testing.T) {
 
 	run(t, "run", "--demo", "--publish-next", "--dir", dir)
 	// The edge learns of the publish within a second.
-	eventually(t, "update arrives through the edge", 5*time.Second, func() error {
+	eventually(t, "update arrives through the edge", promised(5*time.Second), func() error {
 		user.run("flatpak", "--user", "update", "-y", "--noninteractive")
 		return wantOutput(user, "version 2", "flatpak", "--user", "run", id)
 	})

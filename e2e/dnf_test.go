@@ -64,6 +64,7 @@ func (c *client) dnf(repo string, args ...string) string {
 // next generation is pushed, dnf updates. Packages of the old generation are
 // still there for clients that hold its metadata.
 func TestDnf(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "dnf", "rpmbuild", "createrepo_c")
 	work := t.TempDir()
 	edgeAddr := freeAddr(t)
@@ -100,7 +101,7 @@ func TestDnf(t *testing.T) {
 	}
 	user.run("createrepo_c", "--quiet", rpms)
 	push()
-	eventually(t, "dnf sees the next generation", 5*time.Second, func() error {
+	eventually(t, "dnf sees the next generation", promised(5*time.Second), func() error {
 		out := user.dnf(repo, "--refresh", "update", "freshet-hello")
 		if got, err := os.ReadFile(installed); err != nil || string(got) != "hello 2.0\n" {
 			return fmt.Errorf("installed %q, %w\n%s", got, err, out)

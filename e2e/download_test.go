@@ -13,8 +13,8 @@ import (
 // Installer images, as curl and aria2c fetch them: in one piece, in eight at
 // once, and after the origin died in the middle.
 func TestDownloaders(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "curl", "aria2c")
-	t.Parallel()
 	const size = 48 << 20
 	dir := t.TempDir()
 	content := noise(1, size)
@@ -90,8 +90,8 @@ func TestDownloaders(t *testing.T) {
 
 // zckdl fetches what changed of a zchunk file, by many ranges in one request.
 func TestZchunk(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "zck", "zckdl")
-	t.Parallel()
 	dir := t.TempDir()
 	publisher := newClient(t)
 	chunks := make([][]byte, 60)

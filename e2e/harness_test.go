@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -24,6 +25,19 @@ import (
 
 // patience bounds every wait for something that should happen soon.
 const patience = 60 * time.Second
+
+// figuresEnv, when set, has times compared with the figures that are promised. It
+// is for a machine that does nothing else (make edge-acceptance); on a busy one
+// the same tests ask only that it happens.
+const figuresEnv = "FRESHET_FIGURES"
+
+// promised is how long something may take whose figure is promised.
+func promised(figure time.Duration) time.Duration {
+	if os.Getenv(figuresEnv) == "" {
+		return patience
+	}
+	return figure
+}
 
 // freshet returns the path of the binary, built once.
 func freshet(t testing.TB) string {
@@ -186,16 +200,37 @@ func tryRun(t testing.TB, args ...string) (stdout, stderr string, err error) {
 	return o.String(), e.String(), err
 }
 
-// freeAddr returns an address on loopback that was free a moment ago.
+// parallel lets a test run beside others, unless times are compared with figures.
+func parallel(t *testing.T) {
+	t.Helper()
+	if os.Getenv(figuresEnv) == "" {
+		t.Parallel()
+	}
+}
+
+// freeAddr returns an address on loopback at which nobody listens. Its port is
+// below those that systems give to connections and to listeners that do not ask
+// for one, so that none of them comes before the program that is to use it; and
+// one process of tests gets each only once.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const lowest, highest = 10_000, 32_000
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(highest-lowest))
+		if _, given := givenAddrs.LoadOrStore(addr, true); given {
+			continue
+		}
+		if ln, err := net.Listen("tcp", addr); err == nil {
+			_ = ln.Close()
+			return addr
+		}
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
+
+// givenAddrs are the addresses that freeAddr returned.
+var givenAddrs sync.Map
 
 // waitReady waits until the admin listener says that all roles serve.
 func (p *process) waitReady(admin string) {

@@ -15,6 +15,7 @@ import (
 // What the commands tell of a hub's repository is what ostree reads in it, and what
 // the real flatpak adds, lists and installs by the file they write.
 func TestInspectHub(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "flatpak", "ostree")
 	author, user := newClient(t), newClient(t)
 	source := filepath.Join(author.home, "source")

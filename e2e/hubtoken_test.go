@@ -13,6 +13,7 @@ import (
 // The real flatpak gets a token from its authenticator, sends it, and installs
 // what is not given to others.
 func TestDownloadsThatNeedAToken(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "flatpak", "ostree", "dbus-run-session", "/usr/bin/python3")
 	author, user := newClient(t), newClient(t)
 	if out, err := author.try("/usr/bin/python3", "-c", "from gi.repository import Gio"); err != nil {

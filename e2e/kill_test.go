@@ -76,6 +76,7 @@ const (
 // and while a reader downloads. After each start the repository is whole, old
 // or new; nothing temporary is left; and a repeated push succeeds.
 func TestKillHub(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "ostree")
 	work := t.TempDir()
 	dir := filepath.Join(work, "hub")
@@ -374,6 +375,7 @@ func readTree(ctx context.Context, base string) error {
 // The edge is killed at random moments while clients read through it and the
 // hub publishes. Whatever it serves fits together, before and after.
 func TestKillEdge(t *testing.T) {
+	parallel(t)
 	work := t.TempDir()
 	hub := startHub(t, filepath.Join(work, "hub"), "", "")
 	tokenFile := filepath.Join(work, "token")
@@ -411,7 +413,7 @@ func TestKillEdge(t *testing.T) {
 			edge.kill()
 		}
 		edge = startEdge(t, store, addr, hub.url)
-		eventually(t, fmt.Sprintf("kill %d: the edge serves version %d", i, version), 3*time.Second, func() error {
+		eventually(t, fmt.Sprintf("kill %d: the edge serves version %d", i, version), promised(3*time.Second), func() error {
 			got, err := readVersion(ctx, edge.url)
 			if err == nil && got != version {
 				err = fmt.Errorf("version %d", got)

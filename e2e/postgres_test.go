@@ -12,6 +12,7 @@ import (
 // The hub keeps its state in PostgreSQL, survives kill -9 there, and goes on
 // with the same events.
 func TestHubOnPostgreSQL(t *testing.T) {
+	parallel(t)
 	work := t.TempDir()
 	dsn := sqldbtest.PostgreSQL(t)
 	hub := startHub(t, filepath.Join(work, "hub"), "", "", "--database", dsn)

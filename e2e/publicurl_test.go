@@ -11,6 +11,7 @@ import (
 // The flags of the README lead clients to the edge, not past it: the file that
 // users give to flatpak names the edge, and so does what it leads to.
 func TestPublicURL(t *testing.T) {
+	parallel(t)
 	work := t.TempDir()
 	addr := freeAddr(t)
 	hub := startHub(t, filepath.Join(work, "hub"), "", "", "--public-url", "http://"+addr)

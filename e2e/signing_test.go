@@ -164,8 +164,8 @@ func (g *gnupgHome) kill() {
 // the hub too, and goes on by itself when the agent is back. The same with an
 // agent that has to be told the passphrase.
 func TestHubWaitsForAgent(t *testing.T) {
+	parallel(t)
 	peertest.Require(t, "ostree")
-	t.Parallel()
 	g := newGnuPGHome(t)
 	conf := "allow-preset-passphrase\npinentry-program /bin/false\n"
 	if err := os.WriteFile(filepath.Join(g.home, "gpg-agent.conf"), []byte(conf), 0o600); err != nil {

@@ -29,6 +29,7 @@ const soakEnv = "FRESHET_SOAK"
 // is full from time to time and its origin comes and goes, answers late, with
 // errors, or half: whatever a client gets whole is right, to the last byte.
 func TestSoak(t *testing.T) {
+	parallel(t)
 	length := 15 * time.Second
 	if s := os.Getenv(soakEnv); s != "" {
 		var err error
@@ -66,7 +67,7 @@ func TestSoak(t *testing.T) {
 	}
 	// When all is well again, everything is there.
 	random := rand.New(rand.NewPCG(1, 1))
-	eventually(t, "everything is answered again", 30*time.Second, func() error {
+	eventually(t, "everything is answered again", patience, func() error {
 		for range 50 {
 			if err := world.ask(t.Context(), random); err != nil {
 				return err
