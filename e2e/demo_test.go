@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,12 +25,24 @@ type demo struct {
 	Trees       map[string]string `json:"trees"`
 }
 
+// startDemo runs the demonstration in dir. A new one serves where nobody else does:
+// what it would choose by itself, another on this machine may choose too.
 func startDemo(t *testing.T, dir string) (*process, demo) {
 	t.Helper()
+	file := filepath.Join(dir, "demo.json")
+	if _, err := os.Stat(file); err != nil {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf(`{"hub": "http://%s", "edge": "http://%s", "console": "http://%s"}`, freeAddr(t), freeAddr(t), freeAddr(t))
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p := start(t, "run", "--demo", "--dir", dir)
 	p.waitLine("ready", func(line string) bool { return line == "ready" })
 	var d demo
-	readJSON(t, filepath.Join(dir, "demo.json"), &d)
+	readJSON(t, file, &d)
 	return p, d
 }
 

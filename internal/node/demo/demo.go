@@ -195,34 +195,25 @@ func PublishNext(ctx context.Context, dir string, out io.Writer) error {
 	return err
 }
 
-// plan says where everything will be: where it was before if the folder was
-// used already, so that the remotes of clients stay right.
+// plan says where everything will be: where demo.json says, which is there when
+// the folder was used already, so that the remotes of clients stay right. Servers
+// of which it says nothing get a port that is free.
 func plan(ctx context.Context, dir string) (Info, error) {
 	info, err := Read(dir)
-	if err == nil {
-		if info.Console == "" { // of a version that had none
-			if info.Console, err = choose(ctx, consoleAddr); err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return info, err
+	}
+	for _, server := range []struct {
+		url  *string
+		addr string
+	}{{&info.Hub, hubAddr}, {&info.Edge, edgeAddr}, {&info.Console, consoleAddr}} {
+		if *server.url == "" {
+			if *server.url, err = choose(ctx, server.addr); err != nil {
 				return info, err
 			}
+		} else if err := free(ctx, hostOf(*server.url)); err != nil {
+			return info, fmt.Errorf("this demonstration serves at %s, which is taken (is it running already?): %w", *server.url, err)
 		}
-		for _, u := range []string{info.Hub, info.Edge, info.Console} {
-			if err := free(ctx, hostOf(u)); err != nil {
-				return info, fmt.Errorf("this demonstration serves at %s, which is taken (is it running already?): %w", u, err)
-			}
-		}
-		return info, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return info, err
-	}
-	if info.Hub, err = choose(ctx, hubAddr); err != nil {
-		return info, err
-	}
-	if info.Edge, err = choose(ctx, edgeAddr); err != nil {
-		return info, err
-	}
-	if info.Console, err = choose(ctx, consoleAddr); err != nil {
-		return info, err
 	}
 	info.Repo = info.Edge + hubapi.RepoPath(repoName)
 	info.FlatpakRepo = info.Repo + repoName + ".flatpakrepo"
