@@ -84,10 +84,9 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	if !w.read(req.Fields) {
 		return false
 	}
-	var stack [512]byte
 	key := req.Target
-	if len(f.e.sites) > 0 {
-		key = append(append(append(stack[:0], req.Host...), '\n'), req.Target...)
+	if len(f.e.sites) > 0 { // where the head will be, later
+		key = append(append(append(res.Head, req.Host...), '\n'), req.Target...)
 	}
 	h, seen := f.find(key, req)
 	if h == nil || w.cache && !h.ruled || !f.open(h, req) {
@@ -111,8 +110,7 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	}
 	status := httpcache.CacheStatus{Cache: product, Hit: true, HasTTL: true, TTL: int64((fresh.Lifetime - fresh.Age) / time.Second)}
 	head.number("Age", "age", int64(fresh.Age/time.Second))
-	var room [160]byte
-	head.field("Cache-Status", "cache-status", status.Append(append(room[:0], h.before...)))
+	head.cacheStatus(h.before, status)
 	f.appendGate(h, req, &head)
 	res.Head = head.b
 	if h.set != nil {
@@ -220,11 +218,13 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 		rec = new(accesslog.Record)
 	}
 	defer f.record.Put(rec)
-	*rec = accesslog.Record{
-		Begun: req.Begun, Client: req.Client, Method: http.MethodGet, Path: h.path, Target: req.Target, Host: req.Host,
-		Status: res.Status, Bytes: sent, Took: took, FirstByte: max(took, 1),
-		Outcome: outcomeHit.String(), Site: h.call.site.name, Key: h.short,
-	}
+	// One field after the other: a literal is made elsewhere and copied.
+	*rec = accesslog.Record{}
+	rec.Begun, rec.Took, rec.FirstByte = req.Begun, took, max(took, 1)
+	rec.Client, rec.Method, rec.Path = req.Client, http.MethodGet, h.path
+	rec.Target, rec.Host = req.Target, req.Host
+	rec.Status, rec.Bytes = res.Status, sent
+	rec.Outcome, rec.Site, rec.Key = outcomeHit.String(), h.call.site.name, h.short
 	for _, field := range req.Fields {
 		switch {
 		case field.Is("user-agent"):

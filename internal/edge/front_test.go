@@ -449,25 +449,3 @@ func TestLoopFollowsTheStore(t *testing.T) {
 		ask("/page", "four", false)
 	})
 }
-
-// The memory for what is hot is bounded, and what is used stays.
-func TestHotsAreBounded(t *testing.T) {
-	t.Parallel()
-	hots := newHots()
-	const weight = 32 << 10
-	const total = 3 * hotBytes / weight
-	for i := range total {
-		hots.put(&hot{key: fmt.Sprint(i), weight: weight})
-		if hots.get([]byte("0")) == nil {
-			t.Fatalf("what is used again and again was forgotten after %d", i)
-		}
-	}
-	n := 0
-	for i := range hots.shards {
-		s := &hots.shards[i]
-		n += len(s.new) + len(s.old)
-	}
-	if bytes := n * weight; bytes > hotBytes || bytes < hotBytes/4 {
-		t.Errorf("%d bodies are kept, %d bytes", n, bytes)
-	}
-}

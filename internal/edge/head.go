@@ -6,6 +6,7 @@ import (
 
 	"freshet/internal/h1"
 	"freshet/internal/h2"
+	"freshet/internal/httpcache"
 )
 
 // head writes the head of a hit, as the protocol of the request has it.
@@ -25,14 +26,14 @@ func (w *head) whole(h *hot) { w.b = append(w.b, w.fields(h).whole...) }
 // partial begins the head of an answer with length bytes of the body.
 func (w *head) partial(h *hot, length int64) {
 	w.status(http.StatusPartialContent, "HTTP/1.1 206 Partial Content\r\n")
-	w.b = append(append(w.b, w.fields(h).common...), w.fields(h).repr...)
+	w.b = append(append(w.b, w.fields(h).commonFields()...), w.fields(h).reprFields()...)
 	w.number("Content-Length", "content-length", length)
 }
 
 // notModified begins the head of an answer without the body.
 func (w *head) notModified(h *hot) {
 	w.status(http.StatusNotModified, "HTTP/1.1 304 Not Modified\r\n")
-	w.b = append(w.b, w.fields(h).common...)
+	w.b = append(w.b, w.fields(h).commonFields()...)
 }
 
 // fields are those of h as the protocol has them.
@@ -64,6 +65,18 @@ func (w *head) number(name, lower string, n int64) {
 		return
 	}
 	w.b = lineOf(w.b, name, n)
+}
+
+// cacheStatus adds Cache-Status; before are the members of other caches.
+func (w *head) cacheStatus(before string, status httpcache.CacheStatus) {
+	const name = "Cache-Status"
+	if w.h2 {
+		var room [160]byte
+		w.field(name, "cache-status", status.Append(append(room[:0], before...)))
+		return
+	}
+	w.b = append(append(w.b, name+": "...), before...)
+	w.b = append(status.Append(w.b), "\r\n"...)
 }
 
 // lineOf appends a field with a number as HTTP/1.1 has it.

@@ -2,13 +2,11 @@ package edge
 
 import (
 	"bytes"
-	"hash/maphash"
 	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,28 +20,31 @@ import (
 //
 // There are more of them than a processor keeps at hand, and to fetch a cache
 // line costs a hundredth of a hit. So what every hit needs comes first, in the
-// order of its use, and is all there is to fetch but the state, the text and the
-// body: the entry and its fields are left alone.
+// order of its use, three lines of 64 bytes, and is all there is to fetch but the
+// state, the text and the body: the entry and its fields are left alone.
 type hot struct {
-	seen  atomic.Pointer[diskcache.Sight] // the last one; nil: none
-	set   *set                            // nil if it belongs to none
-	ruled bool                            // a rule of an ecosystem applies
-	fixed bool                            // as [isFixed]
-	body  []byte                          // nil if it is in a file
-	size  int64                           // of the body
+	sum uint64 // hash of key
 	// key is that in [hots]. What h1 holds is the same piece of text, and path
 	// most of the time.
 	key  string
-	h1   rendered
+	seen atomic.Pointer[diskcache.Sight] // the last one; nil: none
+	body []byte                          // nil if it is in a file
+	size int64                           // of the body
+
+	set   *set // nil if it belongs to none
+	ruled bool // a rule of an ecosystem applies
+	fixed bool // as [isFixed]
+	h1    rendered
+
 	path string // as asked for, decoded, for the record
-	// gate is the path as rules of access see it.
-	gate string
 	// before are the members of Cache-Status of the caches nearer to the
 	// origin, with a comma behind.
 	before string
 	short  uint64 // the key of the record
 	call   call
 
+	// gate is the path as rules of access see it.
+	gate  string
 	entry *diskcache.Entry
 	meta  *diskcache.Meta
 	// sniffed is the Content-Type that net/http adds to a body without one.
@@ -55,77 +56,20 @@ type hot struct {
 // rendered are fields as a protocol has them.
 type rendered struct {
 	// whole is the head of an answer with all of the body, as far as it is the
-	// same each time.
+	// same each time: the status, the fields of every answer, those that describe
+	// the representation and do not belong into a 304, and its length.
 	whole string
 	// sniffed is the field for [hot.sniffed].
 	sniffed string
-	// common are the fields of every answer, repr those that describe the
-	// representation and do not belong into a 304, but for its length. Both are
-	// parts of whole.
-	common, repr string
+	// status, common and repr are where these parts of whole end.
+	status, common, repr uint32
 }
 
-const (
-	// hotBytes bounds the memory for what is hot.
-	hotBytes = 64 << 20
-	// hotShards share it: a lock each.
-	hotShards = 32
-	// hotBody is about the longest body that is kept with its entry.
-	hotBody = 64 << 10
-	// hotCost is what one costs besides its strings and body.
-	hotCost = 1 << 10
-)
+// commonFields are the fields of every answer.
+func (r *rendered) commonFields() string { return r.whole[r.status:r.common] }
 
-// hots finds what is hot by host and target. It forgets by halves: when the new
-// half is full it becomes the old one, and what is used in the old one goes
-// over to the new one. Safe for concurrent use.
-type hots struct {
-	seed   maphash.Seed
-	shards [hotShards]hotShard
-}
-
-type hotShard struct {
-	mu       sync.RWMutex
-	new, old map[uint64]*hot // by hash: of two with the same, the later one stays
-	bytes    int64           // of new
-	_        [16]byte        // each on a cache line of its own
-}
-
-func newHots() *hots { return &hots{seed: maphash.MakeSeed()} }
-
-func (t *hots) get(key []byte) *hot {
-	sum := maphash.Bytes(t.seed, key)
-	s := &t.shards[sum%hotShards]
-	s.mu.RLock()
-	h := s.new[sum]
-	var old *hot
-	if h == nil {
-		old = s.old[sum]
-	}
-	s.mu.RUnlock()
-	if old != nil && old.key == string(key) {
-		t.put(old)
-		return old
-	}
-	if h == nil || h.key != string(key) {
-		return nil
-	}
-	return h
-}
-
-// put enters h. A short body is in memory with its entry.
-func (t *hots) put(h *hot) {
-	cost := int64(hotCost+2*len(h.key)) + h.weight
-	sum := maphash.String(t.seed, h.key)
-	s := &t.shards[sum%hotShards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.bytes+cost > hotBytes/hotShards/2 || s.new == nil {
-		s.old, s.new, s.bytes = s.new, make(map[uint64]*hot), 0
-	}
-	s.new[sum] = h
-	s.bytes += cost
-}
+// reprFields are those that describe the representation, but for its length.
+func (r *rendered) reprFields() string { return r.whole[r.common:r.repr] }
 
 // heat works out what a GET of the target, with which the key ends, on the host
 // means. It returns nil if the answer is not in the store, or has to be made by
@@ -260,10 +204,10 @@ func (h *hot) render() bool {
 // newRendered puts the fields into one piece of text, behind another.
 func newRendered(before string, status, common, repr, length, sniffed []byte) (r rendered, text string) {
 	text = string(slices.Concat([]byte(before), status, common, repr, length))
-	r.whole = text[len(before):]
-	r.common = r.whole[len(status):][:len(common)]
-	r.repr = r.whole[len(status)+len(common):][:len(repr)]
-	r.sniffed = string(sniffed)
+	r.whole, r.sniffed = text[len(before):], string(sniffed)
+	r.status = uint32(len(status))            //nolint:gosec // a head is some kB
+	r.common = r.status + uint32(len(common)) //nolint:gosec // as above
+	r.repr = r.common + uint32(len(repr))     //nolint:gosec // as above
 	return r, text
 }
 

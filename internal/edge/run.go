@@ -93,6 +93,10 @@ func (e *Edge) serve(ctx context.Context, d *doors, access *role.Access, metrics
 	served := make(chan struct{})
 	defer close(served)
 	context.AfterFunc(ctx, func() { e.endLate(served) })
+	group.Go(func() error {
+		front.hots.hugePages(ctx)
+		return nil
+	})
 	if d.tcp != nil {
 		refused := func(r *h1.Refused) { noteRefused(access, r) } //nolint:contextcheck // it is of no request
 		srv := h1.Server{
