@@ -205,9 +205,9 @@ func (h *hot) render() bool {
 func newRendered(before string, status, common, repr, length, sniffed []byte) (r rendered, text string) {
 	text = string(slices.Concat([]byte(before), status, common, repr, length))
 	r.whole, r.sniffed = text[len(before):], string(sniffed)
-	r.status = uint32(len(status))            //nolint:gosec // a head is some kB
-	r.common = r.status + uint32(len(common)) //nolint:gosec // as above
-	r.repr = r.common + uint32(len(repr))     //nolint:gosec // as above
+	r.status = uint32(len(status))
+	r.common = r.status + uint32(len(common))
+	r.repr = r.common + uint32(len(repr))
 	return r, text
 }
 

@@ -89,7 +89,7 @@ func TestHugePages(t *testing.T) {
 	if most := uintptr(objects * (size + 1024)); sum < objects*size || sum > most {
 		t.Errorf("%d bytes are hot, want %d to %d", sum, objects*size, most)
 	}
-	if whole := uintptr(unsafe.Pointer(&bodies[hugePage])) &^ (hugePage - 1); pages[whole] < hugePage-size { //nolint:gosec // only its address is used
+	if whole := uintptr(unsafe.Pointer(&bodies[hugePage])) &^ (hugePage - 1); pages[whole] < hugePage-size {
 		t.Errorf("%d bytes are hot where all are", pages[whole])
 	}
 	before := anonHuge(t)
