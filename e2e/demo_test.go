@@ -17,6 +17,7 @@ import (
 // demo is the file demo.json.
 type demo struct {
 	Hub         string            `json:"hub"`
+	Admin       string            `json:"admin"`
 	Edge        string            `json:"edge"`
 	Repo        string            `json:"repo"`
 	FlatpakRepo string            `json:"flatpakrepo"`
@@ -68,10 +69,7 @@ func TestDemoWithFlatpak(t *testing.T) {
 	if out := user.run("flatpak", "--user", "search", id); !strings.Contains(out, id) {
 		t.Errorf("the app is not in the catalogue: %s", out)
 	}
-	for name, url := range d.Trees {
-		get(t, strings.TrimSuffix(url, "/")+"/VERSION", 200)
-		_ = name
-	}
+	get(t, d.Trees["demo-files"]+"VERSION", 200)
 
 	run(t, "run", "--demo", "--publish-next", "--dir", dir)
 	// The edge learns of the publish within a second.
@@ -99,6 +97,60 @@ func TestDemoWithFlatpak(t *testing.T) {
 	}
 	again.stop(syscall.SIGTERM)
 	noTemporaryFiles(t, dir)
+}
+
+// What the demonstration prints works when it is pasted: apt, dnf and pacman verify
+// and install the sample package, and get the next version.
+func TestDemoWithPackages(t *testing.T) {
+	peertest.Require(t, "apt-get", "dnf", "pacman")
+	dir := filepath.Join(t.TempDir(), "demo")
+	p, d := startDemo(t, dir)
+	var lines []string
+	for _, line := range p.all() {
+		if strings.HasPrefix(line, "  ") && strings.Contains(line, dir+"/clients/") {
+			lines = append(lines, strings.TrimPrefix(strings.TrimSpace(line), "sudo "))
+		}
+	}
+	if len(lines) != 7 {
+		t.Fatalf("the lines to paste are %q", lines)
+	}
+	user := newClient(t)
+	version := func(want string) error {
+		said := ""
+		for _, line := range lines {
+			out, err := user.try("bash", "-c", line)
+			if err != nil {
+				return fmt.Errorf("%s: %w\n%s", line, err, out)
+			}
+			if strings.HasSuffix(line, "/usr/bin/freshet-hello") {
+				said += out
+			}
+		}
+		if said != strings.Repeat("Hello from Freshet, version "+want+"\n", 3) {
+			return &unexpected{said}
+		}
+		return nil
+	}
+	if err := version("1"); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "run", "--demo", "--publish-next", "--dir", dir)
+	eventually(t, "the next version arrives", time.Minute, func() error { return version("2") })
+	get(t, d.Admin+"/-/ready", 200)
+}
+
+// A publish that a hold stops says so, and goes on when it is released.
+func TestDemoUnderHold(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "demo")
+	_, d := startDemo(t, dir)
+	admin := func(args ...string) {
+		run(t, append(append([]string{"hub"}, args...), "--hub", d.Hub, "--token-file", filepath.Join(dir, "token"))...)
+	}
+	admin("hold", "stable", "--reason", "new permissions")
+	next := start(t, "run", "--demo", "--publish-next", "--dir", dir)
+	next.waitLine("what it waits for", func(line string) bool { return line == "  waits for hold 1 by demo (demo-token): new permissions" })
+	admin("release", "stable", "1")
+	next.waitLine("the end", func(line string) bool { return strings.HasPrefix(line, "published version 2;") })
 }
 
 func wantOutput(c *client, want, name string, args ...string) error {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -124,6 +125,13 @@ func (p *process) read(r io.Reader) {
 		default:
 		}
 	}
+}
+
+// all is what it has said so far, line by line.
+func (p *process) all() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.lines)
 }
 
 func (p *process) tail(n int) string {

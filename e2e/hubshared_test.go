@@ -112,6 +112,22 @@ func (p *pushing) published(tree bool, hubs ...*sharingHub) {
 	}
 }
 
+// startTwo starts two hubs that share dir and a database, of which the first one leads,
+// and prepares to push to them.
+func startTwo(t *testing.T, dsn string) (dir string, one, other *sharingHub, p *pushing) {
+	t.Helper()
+	work := t.TempDir()
+	dir = filepath.Join(work, "hub")
+	one = startSharing(t, dir, dsn, "one")
+	one.waitLeads(true)
+	other = startSharing(t, dir, dsn, "other")
+	p = &pushing{t: t, tokenFile: filepath.Join(work, "token"), app: filepath.Join(work, "app"), tree: filepath.Join(work, "tree")}
+	if err := os.WriteFile(p.tokenFile, []byte(one.token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir, one, other, p
+}
+
 // Two hubs share a directory and a PostgreSQL database. Builds come through
 // either. The one that publishes is killed, or stopped and waked up later, at random
 // moments of a publish: the other publishes within 30 seconds, nothing is lost, and
@@ -119,16 +135,8 @@ func (p *pushing) published(tree bool, hubs ...*sharingHub) {
 func TestSharedHubs(t *testing.T) {
 	parallel(t)
 	peertest.Require(t, "ostree")
-	work := t.TempDir()
-	dir := filepath.Join(work, "hub")
 	dsn := sqldbtest.PostgreSQL(t)
-	one := startSharing(t, dir, dsn, "one")
-	one.waitLeads(true)
-	other := startSharing(t, dir, dsn, "other")
-	p := &pushing{t: t, tokenFile: filepath.Join(work, "token"), app: filepath.Join(work, "app"), tree: filepath.Join(work, "tree")}
-	if err := os.WriteFile(p.tokenFile, []byte(one.token), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir, one, other, p := startTwo(t, dsn)
 	user := newClient(t)
 	fsck := func() {
 		t.Helper()
@@ -297,16 +305,8 @@ func (c *cutDatabase) set(cut bool) {
 func TestSharedHubsWithoutDatabase(t *testing.T) {
 	parallel(t)
 	peertest.Require(t, "ostree")
-	work := t.TempDir()
-	dir := filepath.Join(work, "hub")
 	database, dsn := cuttable(t, sqldbtest.PostgreSQL(t))
-	one := startSharing(t, dir, dsn, "one")
-	one.waitLeads(true)
-	other := startSharing(t, dir, dsn, "other")
-	p := &pushing{t: t, tokenFile: filepath.Join(work, "token"), app: filepath.Join(work, "app"), tree: filepath.Join(work, "tree")}
-	if err := os.WriteFile(p.tokenFile, []byte(one.token), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir, one, other, p := startTwo(t, dsn)
 	p.write(1)
 	begin := time.Now()
 	if err := p.appTo(other); err != nil {

@@ -100,7 +100,11 @@ func (r *repositoryFlags) openAt(cmd *cobra.Command, at place) (*inspect.Reposit
 	if err != nil {
 		return nil, err
 	}
-	return inspect.Open(files)
+	opened, err := inspect.Open(files)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("there is no OSTree repository: %w", err)
+	}
+	return opened, err
 }
 
 // openFolder opens the repository in a folder. Where there is none, the error says what

@@ -15,7 +15,6 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/repository"
-	"freshet/internal/pause"
 )
 
 const (
@@ -201,7 +200,7 @@ func (p *publish) record(ctx context.Context, result repository.Result, claimed 
 			return err
 		}
 		p.server.log.ErrorContext(ctx, "cannot record a publish", slog.String("repo", p.repo), slog.Any("error", err))
-		if !pause.For(p.stopping, recordPause) {
+		if !p.pause(recordPause) {
 			return err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/hub/upkeep"
-	"freshet/internal/pause"
 )
 
 // scrubPause is the time after which a scrub goes on that could not read.
@@ -80,7 +79,7 @@ func (s *server) scrub(stop context.Context, repo string) {
 		if err := upkeep.Scrub(stop, s.repoDir(repo), opt); stop.Err() == nil {
 			log.ErrorContext(stop, "the scrub of a repository pauses", slog.Any("error", err))
 		}
-		if !pause.For(s.stopping, scrubPause) {
+		if !s.pause(scrubPause) {
 			return
 		}
 	}

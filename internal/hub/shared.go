@@ -19,7 +19,6 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/ostree"
-	"freshet/internal/pause"
 )
 
 const (
@@ -97,7 +96,7 @@ func (s *server) share(jobs, stop context.Context) {
 				q.hold(waitsForDatabase, err)
 			}
 		}
-		pause.For(s.stopping, beatPause)
+		s.pause(beatPause)
 	}
 }
 

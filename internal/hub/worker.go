@@ -134,11 +134,14 @@ func (s *server) insist(ctx context.Context, job *catalog.Job, write func() erro
 			return err
 		}
 		s.log.ErrorContext(ctx, "cannot record what became of a job; trying again", slog.Int64("job", job.ID), slog.Any("error", err))
-		if !pause.For(s.stopping, recordPause) {
+		if !s.pause(recordPause) {
 			return err
 		}
 	}
 }
+
+// pause waits, and reports whether the hub goes on.
+func (s *server) pause(d time.Duration) bool { return pause.For(s.stopping, d) }
 
 const (
 	// maxSpaceAttempts bounds how often a commit is begun while the disk is

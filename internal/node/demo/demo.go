@@ -1,7 +1,8 @@
 // Package demo runs a whole network on one machine with sample content in it:
 // a hub and an edge in one process, a small Flatpak runtime and app that are
-// made without any Flatpak tool and published through the hub's public API, and
-// a plain tree.
+// made without any Flatpak tool and published through the hub's public API, a plain
+// tree of files, and one for each of apt, dnf and pacman, with a small package and
+// signed metadata that are made without their tools.
 //
 // The folder it runs in holds
 //
@@ -9,6 +10,9 @@
 //	token       the token of demo.json in a file of its own
 //	admin-token one that manages tokens and reads the audit log
 //	edge-token  one by which the edge reports how far it is
+//	packages-key.asc  by which the metadata of packages are signed
+//	clients/    settings with which apt, dnf and pacman ask the edge, and what they
+//	            install
 //	hub/        what the hub keeps
 //	edge/       what the edge keeps
 //	content/    the sample content on its way to the hub, with the number of
@@ -50,6 +54,7 @@ const (
 	hubAddr     = "127.0.0.1:8090"
 	edgeAddr    = "127.0.0.1:8091"
 	consoleAddr = "127.0.0.1:8092"
+	adminAddr   = "127.0.0.1:9600"
 )
 
 // Info is the file demo.json.
@@ -59,6 +64,8 @@ type Info struct {
 	Edge string `json:"edge"`
 	// Console is the URL of the hub's pages for people.
 	Console string `json:"console"`
+	// Admin is the URL of the listener for operators, which "freshet edge top" asks.
+	Admin string `json:"admin"`
 	// Repo is the URL of the Flatpak repository through the edge, FlatpakRepo
 	// that of the file that describes it.
 	Repo        string `json:"repo"`
@@ -104,6 +111,10 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 	if info.Token, err = makeTokens(dir); err != nil {
 		return err
 	}
+	if cfg.Admin.Listen == "" {
+		cfg.Admin.Listen = hostOf(info.Admin)
+	}
+	info.Admin = "http://" + cfg.Admin.Listen
 	hubURL, edgeURL := hostOf(info.Hub), hostOf(info.Edge)
 	cfg.Hub = &hub.Config{
 		Dir:       filepath.Join(dir, "hub"),
@@ -131,7 +142,7 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 		case <-ctx.Done():
 			return nil
 		}
-		err := begin(ctx, dir, info, out)
+		err := begin(ctx, dir, &info, out)
 		if err != nil && ctx.Err() == nil {
 			return err
 		}
@@ -146,15 +157,22 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 
 // begin publishes the first version where nothing is published yet, writes
 // demo.json and prints what to try.
-func begin(ctx context.Context, dir string, info Info, out io.Writer) error {
+func begin(ctx context.Context, dir string, info *Info, out io.Writer) error {
+	signer, err := openSigner(dir)
+	if err != nil {
+		return err
+	}
 	version, err := publishedVersion(dir)
 	if err != nil {
 		return err
 	}
 	if version == 0 {
-		if err := publish(ctx, dir, info, 1, out); err != nil {
+		if err := publish(ctx, dir, info, 1, out, nil); err != nil {
 			return err
 		}
+	}
+	if err := writeClients(filepath.Join(dir, clientsFolder), info, signer); err != nil {
+		return err
 	}
 	b, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
@@ -188,7 +206,7 @@ func PublishNext(ctx context.Context, dir string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := publish(ctx, dir, info, version+1, out); err != nil {
+	if err := publish(ctx, dir, &info, version+1, out, push.NewProgress(out)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "published version %d; now: flatpak --user update -y %s\n", version+1, appID)
@@ -215,10 +233,18 @@ func plan(ctx context.Context, dir string) (Info, error) {
 			return info, fmt.Errorf("this demonstration serves at %s, which is taken (is it running already?): %w", *server.url, err)
 		}
 	}
+	if info.Admin == "" || free(ctx, hostOf(info.Admin)) != nil { // nobody else knows it
+		if info.Admin, err = choose(ctx, adminAddr); err != nil {
+			return info, err
+		}
+	}
 	info.Repo = info.Edge + hubapi.RepoPath(repoName)
 	info.FlatpakRepo = info.Repo + repoName + ".flatpakrepo"
 	info.App = appRef(flatpakArch())
-	info.Trees = map[string]string{treeName: info.Edge + hubapi.TreeFilesPath(treeName)}
+	info.Trees = make(map[string]string)
+	for _, tree := range []string{treeName, aptTree, dnfTree, pacmanTree} {
+		info.Trees[tree] = info.Edge + hubapi.TreeFilesPath(tree)
+	}
 	return info, nil
 }
 
@@ -272,9 +298,9 @@ func makeTokens(dir string) (string, error) {
 		return "", err
 	}
 	authority := auth.Authority{Secret: secret}
-	issue := func(file, sub string, scope ...auth.Scope) (string, error) {
+	issue := func(file, name, sub string, scope ...auth.Scope) (string, error) {
 		token, err := authority.Issue(auth.Claims{
-			Sub: sub, ID: "demo-" + file, Name: "demo", Scope: scope, Prefixes: []string{""}, Repos: []string{""},
+			Sub: sub, ID: "demo-" + file, Name: name, Scope: scope, Prefixes: []string{""}, Repos: []string{""},
 			Expires: time.Now().Add(365 * 24 * time.Hour).Unix(),
 		})
 		if err != nil {
@@ -282,14 +308,14 @@ func makeTokens(dir string) (string, error) {
 		}
 		return token, writeFile(filepath.Join(dir, file), []byte(token+"\n"))
 	}
-	push, err := issue(pushToken, "build", auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish, auth.ScopeDownload, auth.ScopeJobs)
+	push, err := issue(pushToken, "demo", "build", auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish, auth.ScopeDownload, auth.ScopeJobs)
 	if err != nil {
 		return "", err
 	}
-	if _, err := issue(adminToken, "", auth.ScopeTokenManagement); err != nil {
+	if _, err := issue(adminToken, "demo-admin", "", auth.ScopeTokenManagement); err != nil {
 		return "", err
 	}
-	_, err = issue(edgeToken, "build", auth.ScopeNode)
+	_, err = issue(edgeToken, "demo-edge", "build", auth.ScopeNode)
 	return push, err
 }
 
@@ -310,8 +336,8 @@ func publishedVersion(dir string) (int, error) {
 }
 
 // publish makes a version of the sample content and pushes it, as anybody
-// would, through the hub's public API.
-func publish(ctx context.Context, dir string, info Info, version int, out io.Writer) error {
+// would, through the hub's public API. Progress may be nil.
+func publish(ctx context.Context, dir string, info *Info, version int, out io.Writer, progress push.Progress) error {
 	content := filepath.Join(dir, "content")
 	repo, tree := filepath.Join(content, "repo"), filepath.Join(content, "tree")
 	if err := writeRepo(repo, strings.Split(info.App, "/")[2], version, time.Now()); err != nil {
@@ -320,12 +346,22 @@ func publish(ctx context.Context, dir string, info Info, version int, out io.Wri
 	if err := writeTree(tree, version); err != nil {
 		return err
 	}
+	signer, err := openSigner(dir)
+	if err != nil {
+		return err
+	}
+	if err := writePackages(content, version, time.Now(), signer); err != nil {
+		return err
+	}
 	client := &hubapi.Client{Base: info.Hub, Token: info.Token}
 	for _, cfg := range []push.Config{
 		{Dir: repo, Kind: push.OSTree, Name: repoName, StateFile: "-"},
 		{Dir: tree, Kind: push.Tree, Name: treeName},
+		{Dir: filepath.Join(content, aptTree), Kind: push.Tree, Name: aptTree},
+		{Dir: filepath.Join(content, dnfTree), Kind: push.Tree, Name: dnfTree},
+		{Dir: filepath.Join(content, pacmanTree), Kind: push.Tree, Name: pacmanTree},
 	} {
-		cfg.Client = client
+		cfg.Client, cfg.Progress = client, progress
 		result, err := push.Run(ctx, cfg)
 		if err != nil {
 			return fmt.Errorf("publish version %d: %w", version, err)
@@ -347,65 +383,4 @@ func writeFile(path string, content []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
-}
-
-func printCommands(out io.Writer, dir string, info Info) error {
-	exe, err := os.Executable()
-	if err != nil {
-		exe = "freshet"
-	}
-	tree := info.Trees[treeName]
-	_, err = fmt.Fprintf(out, `
-Freshet is running on this machine.
-
-  hub         %[1]s   (publish here)
-  edge        %[2]s   (clients ask here)
-  repository  %[3]s
-  token       %[4]s
-  console     %[11]s/console/
-
-See all of it in a browser: open the console and sign in with the token, which is
-
-  cat %[4]s
-
-For its pages Tokens and Audit add to your session, by a click on its name,
-
-  cat %[12]s
-
-Install the sample app with Flatpak, verified by signature:
-
-  flatpak --user remote-add --if-not-exists freshet-demo %[5]s
-  flatpak --user install -y freshet-demo %[6]s
-  flatpak --user run %[6]s
-
-Publish its next version, then watch the update arrive:
-
-  %[7]s run --demo --publish-next --dir %[8]s
-  flatpak --user update -y %[6]s
-  flatpak --user run %[6]s
-
-Ask the edge as a client does, and see what its cache says:
-
-  curl -sI %[3]ssummary.idx | grep -i cache-status
-  curl -s %[9]sindex.txt
-
-Push a folder of your own as a plain tree:
-
-  mkdir -p /tmp/freshet-mine && date >/tmp/freshet-mine/date.txt
-  %[7]s push --hub %[1]s --token-file %[4]s --tree mine /tmp/freshet-mine
-  curl -s %[2]s/tree/mine/date.txt
-
-Remove the sample app again:
-
-  flatpak --user uninstall -y %[6]s %[10]s
-  flatpak --user remote-delete freshet-demo
-
-Ctrl-C ends everything. To start it again where it was:
-
-  %[7]s run --demo --dir %[8]s
-
-ready
-`, info.Hub, info.Edge, info.Repo, filepath.Join(dir, pushToken), info.FlatpakRepo, appID, exe, dir, tree, runtimeID,
-		info.Console, filepath.Join(dir, adminToken))
-	return err
 }
