@@ -265,7 +265,7 @@ func TestStorage(t *testing.T) {
 // objects counts the objects of the repository in the bucket.
 func (s *stored) objects() (n int) {
 	s.t.Helper()
-	for _, folder := range strings.Split(string(get(s.t, s.bucket+"/repo/stable/objects/", 200)), "href=") {
+	for folder := range strings.SplitSeq(string(get(s.t, s.bucket+"/repo/stable/objects/", 200)), "href=") {
 		if len(folder) < 5 || folder[3] != '/' {
 			continue
 		}

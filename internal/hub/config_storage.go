@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"path"
 	"regexp"
 	"strings"
 	"time"
@@ -81,13 +82,10 @@ func (c *StorageConfig) open() (*s3.Objects, error) {
 
 // prefixOf is what the keys of a repository begin with; of all for "".
 func (c *StorageConfig) prefixOf(repo string) string {
-	prefix := ""
-	for _, part := range [...]string{strings.TrimSuffix(c.Prefix, "/"), repo} {
-		if part != "" {
-			prefix += part + "/"
-		}
+	if prefix := path.Join(c.Prefix, repo); prefix != "" {
+		return prefix + "/"
 	}
-	return prefix
+	return ""
 }
 
 // copyOf is the copy of a repository; nil where there is no bucket.

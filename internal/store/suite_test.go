@@ -14,11 +14,11 @@ func TestLocal(t *testing.T) {
 func TestMirroredFake(t *testing.T) {
 	t.Parallel()
 	objects := storetest.Fake(t, nil).Open(t)
-	storetest.Store(t, func(tb testing.TB) storetest.Setup { return storetest.Mirror(tb, objects) })
+	storetest.Store(t, storetest.MirroredIn(objects))
 }
 
 func TestMirroredReal(t *testing.T) {
 	t.Parallel()
 	objects := storetest.Real(t).Open(t)
-	storetest.Store(t, func(tb testing.TB) storetest.Setup { return storetest.Mirror(tb, objects) })
+	storetest.Store(t, storetest.MirroredIn(objects))
 }

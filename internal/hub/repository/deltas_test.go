@@ -18,7 +18,9 @@ import (
 type madeDelta map[int][]byte
 
 // Create implements delta.Files.
-func (d madeDelta) Create(part int) (io.WriteCloser, error) { return &madePart{made: d, number: part}, nil }
+func (d madeDelta) Create(part int) (io.WriteCloser, error) {
+	return &madePart{made: d, number: part}, nil
+}
 
 type madePart struct {
 	bytes.Buffer

@@ -46,14 +46,6 @@ type ChangeRef struct {
 	Key    string `json:"key"`
 }
 
-// last is the change with the manifest's number.
-func (m *Manifest) last() (ChangeRef, bool) {
-	if n := len(m.Changes); n > 0 && m.Changes[n-1].Serial == m.Serial {
-		return m.Changes[n-1], true
-	}
-	return ChangeRef{}, false
-}
-
 // parseManifest reads a manifest that anybody may have written.
 func parseManifest(data []byte) (*Manifest, error) {
 	m := new(Manifest)

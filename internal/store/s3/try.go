@@ -115,13 +115,20 @@ func equalContent(a, b io.Reader) (bool, error) {
 		if n != m || !bytes.Equal(x[:n], y[:m]) {
 			return false, nil
 		}
-		for _, err := range [...]error{errA, errB} {
-			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return false, err
-			}
+		if n == len(x) {
+			continue
 		}
-		if errA != nil {
-			return errB != nil, nil
-		}
+		return isEnd(errA) && isEnd(errB), errors.Join(notEnd(errA), notEnd(errB))
 	}
+}
+
+// isEnd tells whether a reader came to its end.
+func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+
+// notEnd is err, if it is another one.
+func notEnd(err error) error {
+	if isEnd(err) {
+		return nil
+	}
+	return err
 }

@@ -202,7 +202,7 @@ func testParts(t *testing.T, o bucket.Objects) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer body.Close()
+	defer func() { _ = body.Close() }() // opened for reading
 	if about.Size != largeSize {
 		t.Errorf("%d bytes", about.Size)
 	}

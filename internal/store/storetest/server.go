@@ -27,7 +27,7 @@ const (
 	Bucket = "repositories"
 
 	accessKey = "freshet-test"
-	secretKey = "freshet-test-secret"
+	secretKey = "freshet-test-secret" //nolint:gosec // of a server that ends with the test
 )
 
 // Server is an S3 server of a test.
@@ -126,7 +126,7 @@ func Real(tb testing.TB) *Server {
 	go func() { ended <- cmd.Wait() }()
 	tb.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		<-ended
+		_ = <-ended // it was killed
 	})
 	server := &Server{Endpoint: "http://" + address, Credentials: credentials(tb), Data: filepath.Join(data, Bucket)}
 	for !answers(tb.Context(), server.Endpoint) {
@@ -145,7 +145,8 @@ func Real(tb testing.TB) *Server {
 // freeAddress is an address at which nobody listens now.
 func freeAddress(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	var config net.ListenConfig
+	l, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -54,6 +54,11 @@ func Mirror(tb testing.TB, objects bucket.Objects) *Mirrored {
 	return &Mirrored{Dir: Dir(tb), Objects: objects, Prefix: "repos/" + bucket.NewID() + "/"}
 }
 
+// MirroredIn makes such places for [Store].
+func MirroredIn(objects bucket.Objects) func(testing.TB) Setup {
+	return func(tb testing.TB) Setup { tb.Helper(); return Mirror(tb, objects) }
+}
+
 // Copy is what a store is told of the copy.
 func (m *Mirrored) Copy() store.Mirror {
 	return store.Mirror{Copy: bucket.New(m.Objects, m.Prefix, nil), Class: func(name string) layout.Class { return layout.OSTree(name).Class }}

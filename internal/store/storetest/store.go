@@ -199,7 +199,7 @@ func testLink(t *testing.T, setup Setup) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // opened for reading
 	tx := s.Begin()
 	if err := tx.Link(layout.Payload, "objects/linked", root, "source"); err != nil {
 		t.Fatal(err)
