@@ -21,17 +21,18 @@ type hubClient struct {
 	asJSON         bool
 }
 
-// register adds the flags; scope says in the help what the token must have.
-func (c *hubClient) register(cmd *cobra.Command, scope string) {
-	c.registerURL(cmd, scope)
+// register adds the flags; need is what the token must have.
+func (c *hubClient) register(cmd *cobra.Command, need tokenNeed) {
+	c.registerURL(cmd, need)
 	cmd.Flags().BoolVar(&c.asJSON, "json", false, "print the hub's answer")
 }
 
 // registerURL adds the flags that say which hub, and who asks.
-func (c *hubClient) registerURL(cmd *cobra.Command, scope string) {
+func (c *hubClient) registerURL(cmd *cobra.Command, need tokenNeed) {
+	need.explain(cmd)
 	f := cmd.Flags()
 	f.StringVar(&c.hub, "hub", "", "URL of the hub (default $FRESHET_HUB)")
-	f.StringVar(&c.tokenFile, "token-file", "", "file with a token that has the scope "+scope+" (default: $"+tokenVariable+")")
+	f.StringVar(&c.tokenFile, "token-file", "", "file with a token that has the scope "+need.String()+" (default: $"+tokenVariable+")")
 }
 
 // client speaks with the hub that the flags name.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"freshet/internal/auth"
 	"freshet/internal/config"
 	"freshet/internal/hub/deltas"
 	"freshet/internal/hub/deltaworker"
@@ -67,7 +68,7 @@ The program xz is needed, and flatpak for hubs with engine = "flatpak".`,
 			return f.run(cmd)
 		},
 	}
-	f.hub.registerURL(cmd, `"generate" (sub "delta")`)
+	f.hub.registerURL(cmd, tokenNeed{sub: "delta", scopes: []auth.Scope{auth.ScopeGenerate}})
 	flags := cmd.Flags()
 	flags.StringVar(&f.cfg.Dir, "dir", "", "folder for what is fetched and made (default: freshet/delta-worker in the user's cache folder)")
 	flags.StringVar(&f.cfg.Name, "name", "", "how the hub calls this worker, below the name of its token (default: the host's name)")

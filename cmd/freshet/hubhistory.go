@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/hubapi"
+	"freshet/internal/auth"
 )
 
 func newHubPublishesCommand() *cobra.Command {
@@ -47,7 +48,7 @@ publish a mirror has.`,
 			return c.answer(cmd, list, func(w io.Writer) error { return printPublishes(w, list, ref) })
 		},
 	}
-	c.register(cmd, `"jobs"`)
+	c.register(cmd, scopes(auth.ScopeJobs))
 	f := cmd.Flags()
 	f.StringVar(&ref, "ref", "", "only the publishes that moved this ref")
 	f.Int64Var(&before, "before", 0, "only those with a lower number")
@@ -137,7 +138,7 @@ hold before (freshet hub hold).`,
 			})
 		},
 	}
-	c.register(cmd, `"publish" and "jobs"`)
+	c.register(cmd, scopes(auth.ScopePublish, auth.ScopeJobs))
 	f := cmd.Flags()
 	f.Int64Var(&request.Undo, "undo", 0, "number of the publish to take back")
 	f.Int64Var(&request.To, "to", 0, "number of the publish after which everything is taken back")
@@ -172,7 +173,7 @@ an end-of-life notice instead.`,
 			})
 		},
 	}
-	c.register(cmd, `"publish" and "jobs"`)
+	c.register(cmd, scopes(auth.ScopePublish, auth.ScopeJobs))
 	f := cmd.Flags()
 	f.StringVar(&request.App, "app", "", "all refs of this id and of those below it (ID.Locale)")
 	f.StringVar(&request.Reason, "reason", "", "why, for the audit log")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/hubapi"
+	"freshet/internal/auth"
 )
 
 func newHubHoldCommand() *cobra.Command {
@@ -62,7 +63,7 @@ Who has a token for all ids can still roll back and unpublish what is held.`,
 			})
 		},
 	}
-	c.register(cmd, `"publish"`)
+	c.register(cmd, scopes(auth.ScopePublish))
 	f := cmd.Flags()
 	f.BoolVar(&freeze, "freeze", false, "refuse publishes instead of letting them wait")
 	f.StringVar(&hold.Reason, "reason", "", "why, for those who wait and for the audit log")
@@ -101,7 +102,7 @@ whom and why.`,
 			})
 		},
 	}
-	c.register(cmd, `"jobs"`)
+	c.register(cmd, scopes(auth.ScopeJobs))
 	return cmd
 }
 
@@ -125,7 +126,7 @@ that waited for it go on in the order in which they were asked for.`,
 			return client.Release(cmd.Context(), args[0], id)
 		},
 	}
-	c.register(cmd, `"publish"`)
+	c.register(cmd, scopes(auth.ScopePublish))
 	cmd.Flags().Lookup("json").Hidden = true // there is nothing to print
 	return cmd
 }
@@ -170,7 +171,7 @@ revokes tokens.`,
 			})
 		},
 	}
-	c.register(cmd, `"tokenmanagement"`)
+	c.register(cmd, managing())
 	f := cmd.Flags()
 	f.Int64Var(&before, "before", 0, "only entries with a lower number")
 	f.IntVar(&limit, "limit", 0, "at most so many (default 50)")

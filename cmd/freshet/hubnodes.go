@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/hubapi"
+	"freshet/internal/auth"
 )
 
 // errBehind ends "hub nodes --past" while a node lacks the event.
@@ -49,7 +50,7 @@ Edges report when they have a token of the hub with the scope "node"
 			return errors.Join(err, behind(list, past, within))
 		},
 	}
-	c.register(cmd, `"node" or "jobs"`)
+	c.register(cmd, tokenNeed{scopes: []auth.Scope{auth.ScopeNode, auth.ScopeJobs}, anyOf: true})
 	f := cmd.Flags()
 	f.Int64Var(&past, "past", 0, "fail unless every node has applied the event of this serial")
 	f.DurationVar(&within, "seen-within", 0, "leave out of --past the nodes that have not reported for so long (default: none)")

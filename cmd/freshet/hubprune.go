@@ -34,7 +34,7 @@ The token needs the scope "tokenmanagement", of whatever sub and repository.`,
 			})
 		},
 	}
-	c.register(cmd, `"tokenmanagement"`)
+	c.register(cmd, managing())
 	f := cmd.Flags()
 	f.BoolVar(&request.DryRun, "dry-run", false, "tell what would be removed")
 	f.BoolVar(&request.Full, "full", false, "look for objects that nothing ever needed, too")

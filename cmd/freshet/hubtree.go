@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/hubapi"
+	"freshet/internal/auth"
 )
 
 func newHubTreeCommand() *cobra.Command {
@@ -47,7 +48,7 @@ first. The first is what clients see.`,
 			return c.answer(cmd, info, func(w io.Writer) error { return printGenerations(w, info) })
 		},
 	}
-	c.register(cmd, `"upload" or "download"`)
+	c.register(cmd, tokenNeed{scopes: []auth.Scope{auth.ScopeUpload, auth.ScopeDownload}, anyOf: true})
 	return cmd
 }
 
@@ -103,7 +104,7 @@ push of metadata that were made anew always helps.`,
 			})
 		},
 	}
-	c.register(cmd, `"publish", and "upload" to find the generation`)
+	c.register(cmd, scopes(auth.ScopePublish, auth.ScopeUpload))
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/hubapi"
+	"freshet/internal/auth"
 	"freshet/internal/push"
 )
 
@@ -99,6 +100,7 @@ in --oidc-token-file.`,
 		},
 	}
 	p.addFlags(cmd)
+	scopes(auth.ScopeBuild, auth.ScopeUpload, auth.ScopePublish, auth.ScopeJobs).explain(cmd)
 	return cmd
 }
 

@@ -43,7 +43,7 @@ The hub answers a token with an empty sub and the scope "tokenmanagement":
 			})
 		},
 	}
-	c.register(cmd, `"tokenmanagement"`)
+	c.register(cmd, managing())
 	return cmd
 }
 
@@ -74,7 +74,7 @@ It needs what "freshet token list" needs.`,
 			return client.RevokeTokens(cmd.Context(), args)
 		},
 	}
-	c.register(cmd, `"tokenmanagement"`)
+	c.register(cmd, managing())
 	cmd.Flags().Lookup("json").Hidden = true // there is nothing to print
 	return cmd
 }
