@@ -239,7 +239,11 @@ func writeAndKill(t *testing.T, edge *edgeServer, origin *scaleOrigin) (safe []i
 	if os.Getenv(figuresEnv) == "" {
 		settled = 5 * time.Second
 	}
-	<-time.After(2*time.Second + settled)
+	<-time.After(2 * time.Second)
+	for slow := time.Now().Add(patience); next.Load() < 200 && time.Now().Before(slow); {
+		<-time.After(10 * time.Millisecond)
+	}
+	<-time.After(settled)
 	killed := time.Now()
 	edge.kill()
 	cancel()

@@ -54,7 +54,7 @@ func scriptAddresses(ts *testscript.TestScript, _ bool, args []string) {
 
 // scriptAwait waits until the URL answers with 200.
 func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for ticker := time.NewTicker(10 * time.Millisecond); ; <-ticker.C {
 		resp, err := http.Get(args[0])
 		if err == nil {

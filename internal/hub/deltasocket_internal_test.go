@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,11 +16,11 @@ import (
 func TestWatchToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
-		var revoked bool
+		var revoked atomic.Bool
 		good := func(expires time.Time) func() error {
 			return func() error {
 				switch {
-				case revoked:
+				case revoked.Load():
 					return &auth.TokenError{Message: "revoked"}
 				case time.Now().Unix() > expires.Unix():
 					return &auth.TokenError{Message: "expired"}
@@ -33,7 +34,7 @@ func TestWatchToken(t *testing.T) {
 			t.Errorf("after %s: %v", took, err)
 		}
 		expires = begun.Add(10 * time.Hour)
-		time.AfterFunc(5*time.Minute, func() { revoked = true })
+		time.AfterFunc(5*time.Minute, func() { revoked.Store(true) })
 		begun = time.Now()
 		err = watchToken(t.Context(), expires, good(expires))
 		if took := time.Since(begun); err == nil || err.Message != "revoked" || took > 5*time.Minute+socketTokenCheck {
@@ -41,7 +42,7 @@ func TestWatchToken(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		revoked = false
+		revoked.Store(false)
 		if err := watchToken(ctx, expires, good(expires)); err != nil {
 			t.Errorf("gone: %v", err)
 		}

@@ -71,6 +71,12 @@ func TestQueueWaitsInOrder(t *testing.T) {
 			}
 		}
 
+		// after passes time, and waits for what the worker begins at its end.
+		after := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+
 		unplugged.Store(true)
 		var done []int64
 		ended := make(chan struct{})
@@ -87,20 +93,20 @@ func TestQueueWaitsInOrder(t *testing.T) {
 				return c.FinishJob(ctx, job.Claim(), nil)
 			})
 		}()
-		time.Sleep(time.Hour)
+		after(time.Hour)
 		if len(done) > 0 {
 			t.Errorf("done without the key: %v", done)
 		}
 		see(waitsForKey)
 		unplugged.Store(false)
-		time.Sleep(maxQueuePause + 2*gatePoll)
+		after(maxQueuePause + 2*gatePoll)
 		if !slices.Equal(done, jobs[:1]) {
 			t.Errorf("with the key, without room: done %v of %v", done, jobs)
 		}
 		see(waitsForSpace)
-		time.Sleep(time.Hour)
+		after(time.Hour)
 		full.Store(false)
-		time.Sleep(maxQueuePause + 2*gatePoll)
+		after(maxQueuePause + 2*gatePoll)
 		if !slices.Equal(done, jobs) {
 			t.Errorf("with room: done %v of %v", done, jobs)
 		}
