@@ -35,7 +35,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var cfg config
-	flag.BoolVar(&cfg.quick, "quick", false, "fewer sizes and rounds, under a minute")
+	flag.BoolVar(&cfg.quick, "quick", false, "fewer sizes and rounds, publishes and stores in "+memoryDir+": under a minute")
 	flag.StringVar(&cfg.binary, "freshet", "bin/freshet", "the binary to measure")
 	only := flag.String("only", "", "measure just these: "+strings.Join(rowNames(), ","))
 	cases := flag.String("cases", "", "measure just these: of publish "+caseNames()+", of deltas "+strings.Join(deltaCases(), ","))
@@ -72,6 +72,18 @@ type config struct {
 	generate []string // arguments of generateDelta, when this is its process
 }
 
+// memory is the folder for what is measured in a quick run: a file system in memory, if
+// the machine has one, since making many small files takes a disk longer than all else.
+// Uploads and imports are measured on the disk. "" is the folder for temporary files.
+func (c config) memory() string {
+	if info, err := os.Stat(memoryDir); c.quick && err == nil && info.IsDir() {
+		return memoryDir
+	}
+	return ""
+}
+
+const memoryDir = "/dev/shm"
+
 func run(ctx context.Context, cfg config, out io.Writer) error {
 	if cfg.generate != nil {
 		return generateDelta(ctx, cfg.generate, out)
@@ -80,9 +92,11 @@ func run(ctx context.Context, cfg config, out io.Writer) error {
 		if len(cfg.only) > 0 && !slices.Contains(cfg.only, r.name) {
 			continue
 		}
+		begun := time.Now()
 		if err := r.measure(ctx, cfg, out); err != nil {
 			return err
 		}
+		_, _ = fmt.Fprintf(os.Stderr, "# %s took %s\n", r.name, seconds(time.Since(begun)))
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func measurePublish(ctx context.Context, cfg config, out io.Writer) error {
 
 // measure sets up both repositories and publishes a changed app in each, in turn.
 func measure(ctx context.Context, cfg config, c publishCase) (f figure, err error) {
-	dir, err := os.MkdirTemp("", "freshet-bench-")
+	dir, err := os.MkdirTemp(cfg.memory(), "freshet-bench-")
 	if err != nil {
 		return figure{}, err
 	}

@@ -107,7 +107,7 @@ func (storeFigures) steps() []storeStep {
 func measureStore(ctx context.Context, cfg config, size int) (f storeFigures, err error) {
 	dir := filepath.Join(cfg.keep, strconv.Itoa(size))
 	if cfg.keep == "" {
-		if dir, err = os.MkdirTemp("", "freshet-bench-"); err != nil {
+		if dir, err = os.MkdirTemp(cfg.memory(), "freshet-bench-"); err != nil {
 			return f, err
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ type uploadCase struct {
 // uploadTimes are those of one round.
 type uploadTimes struct {
 	hash time.Duration // of the objects' bytes, in memory
-	disk time.Duration // to write the objects, and force them to the disk
+	disk time.Duration // to write each object and give it its name then, and force all to the disk
 	hub  cost          // to take them by HTTP, verify, write and force them to the disk; with the client's wall time
 	rss  int64         // the most the hub had in memory of its own, in bytes
 }
@@ -47,6 +48,9 @@ func measureUploads(ctx context.Context, cfg config, out io.Writer) error {
 		cases = []uploadCase{{"2000x3kB", 2000, 3000, 3}, {"50MB", 5, 10_000_000, 3}}
 	}
 	for _, c := range cases {
+		if len(cfg.cases) > 0 && !slices.Contains(cfg.cases, c.name) {
+			continue
+		}
 		rounds, err := c.measure(ctx, cfg)
 		if err != nil {
 			return fmt.Errorf("upload %s: %w", c.name, err)
@@ -153,19 +157,24 @@ func hashObjects(repo string) (took time.Duration, err error) {
 }
 
 // writeObjects measures how long a program takes that does nothing but write the
-// objects where they belong in a repository, and force all of them to the disk at once.
+// objects where they belong in a repository, so that nobody ever sees half of one, and
+// force all of them to the disk at once.
 func writeObjects(repo, dir string) (took time.Duration, err error) {
 	for i := range 256 {
 		if err := os.MkdirAll(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o755); err != nil {
 			return 0, err
 		}
 	}
+	temp := filepath.Join(dir, "temp")
 	if err := syncDisk(repo); err != nil {
 		return 0, err
 	}
 	err = eachFile(repo, func(name string, content []byte) error {
 		begun := time.Now()
-		err := os.WriteFile(filepath.Join(dir, name), content, 0o644)
+		err := os.WriteFile(temp, content, 0o644)
+		if err == nil {
+			err = unix.Rename(temp, filepath.Join(dir, name))
+		}
 		took += time.Since(begun)
 		return err
 	})

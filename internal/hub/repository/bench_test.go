@@ -159,6 +159,58 @@ func BenchmarkPublishOneApp(b *testing.B) {
 	}
 }
 
+// BenchmarkImport takes in an application of 500 small files, from the upload to the
+// removal of the build. Allocations are those of all of it; cpu-µs/object is the
+// processor time of the whole process for each stage and object.
+func BenchmarkImport(b *testing.B) {
+	const files = 500
+	h := newHub(b, func(o *Options) { o.Signer, _ = newSigner(b) })
+	ref := appRef(syntheticID(0))
+	version, objects := 0, 0
+	stages := []string{"upload", "commit", "publish", "remove"}
+	cpu := make([]float64, len(stages))
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		version++
+		content := syntheticTree(0, version)
+		for i := range files {
+			content[fmt.Sprintf("files/share/%02d/%03d", i%20, i)] = fmt.Sprint("file ", i, " of version ", version)
+		}
+		u := uploader{}
+		refs := map[string]string{ref: u.commit(b, ref, content)}
+		objects += len(u)
+		b.StartTimer()
+		var build *Build
+		request := PublishRequest{Key: "k"}
+		for i, stage := range []func(){
+			func() { build = h.upload(u) },
+			func() {
+				made, err := build.Commit(b.Context(), CommitRequest{Refs: refs}, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				request.Build, request.Refs = build, made
+			},
+			func() { h.publish(request) },
+			func() {
+				if err := build.Remove(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			},
+		} {
+			user, system := processorTime(b)
+			stage()
+			userAfter, systemAfter := processorTime(b)
+			cpu[i] += userAfter + systemAfter - user - system
+		}
+	}
+	for i, stage := range stages {
+		b.ReportMetric(cpu[i]/float64(objects), stage+"-cpu-µs/object")
+	}
+	h.log.Reset()
+}
+
 // processorTime is what the process has used, in microseconds.
 func processorTime(b *testing.B) (user, system float64) {
 	b.Helper()
