@@ -71,7 +71,7 @@ func measurePublish(ctx context.Context, cfg config, out io.Writer) error {
 	}
 	cases := publishCases()
 	if cfg.quick {
-		cases = []publishCase{{"500", 500, []string{"x86_64"}, nil, 3}, {"1000", 1000, []string{"x86_64"}, nil, 3}}
+		cases = []publishCase{{"300", 300, []string{"x86_64"}, nil, 2}, {"600", 600, []string{"x86_64"}, nil, 2}}
 	}
 	var first, last figure
 	var names []string
