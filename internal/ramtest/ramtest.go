@@ -41,11 +41,17 @@ func Run(m *testing.M) int {
 	return m.Run()
 }
 
-// folder makes a folder in memory; "" if it should not be used.
+// folder makes a folder in memory; "" if the environment names another.
 func folder() (string, error) {
-	var st unix.Statfs_t
-	if os.Getenv("TMPDIR") != "" || unix.Statfs(memory, &st) != nil || st.Type != unix.TMPFS_MAGIC || int64(st.Bavail)*st.Bsize < room {
+	if os.Getenv("TMPDIR") != "" {
 		return "", nil
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(memory, &st); err != nil {
+		return "", fmt.Errorf("look at %s: %w", memory, err)
+	}
+	if st.Type != unix.TMPFS_MAGIC || int64(st.Bavail)*st.Bsize < room {
+		return "", fmt.Errorf("%s has too little room", memory)
 	}
 	return os.MkdirTemp(memory, "freshet-test-")
 }
