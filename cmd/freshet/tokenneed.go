@@ -50,24 +50,24 @@ func (n tokenNeed) String() string {
 // command is how the operator of the hub makes such a token; repo is the repository or
 // tree that it is for, "" for all.
 func (n tokenNeed) command(repo string) string {
-	text := "freshet token create --dir DIR --name NAME"
+	words := []string{"freshet token create --dir DIR --name NAME"}
 	switch {
 	case n.managing:
-		text += " --sub ''"
+		words = append(words, "--sub ''")
 	case n.sub != "":
-		text += " --sub " + n.sub
+		words = append(words, "--sub", n.sub)
 	}
 	list := n.scopes
 	if n.anyOf {
 		list = list[:1]
 	}
 	for _, scope := range list {
-		text += " --scope " + string(scope)
+		words = append(words, "--scope", string(scope))
 	}
 	if repo != "" {
-		text += " --repo " + repo
+		words = append(words, "--repo", repo)
 	}
-	return text
+	return strings.Join(words, " ")
 }
 
 // explain lets the command say, when the hub refuses its token, how one is made that

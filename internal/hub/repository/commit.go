@@ -36,7 +36,7 @@ func (b *Build) Commit(ctx context.Context, req CommitRequest, log io.Writer) (r
 	defer done()
 	b.relied.Forget() // the uploads have ended
 	c := committing{b: b, ctx: ctx, req: req, log: newJournal(log), now: uint64(time.Now().Unix()), from: map[ostree.Checksum][]madeCommit{}}
-	if err := c.run(); err != nil {
+	if err := c.run(); err != nil { //nolint:contextcheck // it has ctx
 		return nil, fmt.Errorf("commit build %d: %w", b.id, err)
 	}
 	refs = make(map[string]string, len(req.Refs))
