@@ -125,7 +125,8 @@ func (m *deltaMaker) wantDeltas(ctx context.Context) {
 
 // runDeltas makes the static deltas that are missing, publishes them as they
 // come, and retires what no rule asks for any more. One that cannot be made
-// does not hold up the others; it is tried again after the next publish.
+// does not hold up the others; it is tried again after the next publish, or as soon as
+// there may be room if the disk was full.
 func (m *deltaMaker) runDeltas(ctx context.Context, job *catalog.Job) (err error) {
 	ended := m.metrics.begin(job.Kind, job.Repo)
 	run := deltaRun{deltaMaker: m, job: job, jobLog: m.logOf(job), repository: m.repos[m.repo]}
@@ -155,6 +156,7 @@ type deltaRun struct {
 	pending  int                       // what is queued or being made
 	outcomes chan deltas.Outcome
 	ready    []readyDelta // made, not published
+	noRoom   error        // why some could not be made: the disk was full
 	since    time.Time    // when the first of them was made
 }
 
@@ -200,7 +202,10 @@ func (r *deltaRun) all(ctx context.Context) error {
 	if err := r.publish(ctx); err != nil {
 		return err
 	}
-	return r.retire(ctx)
+	if err := r.retire(ctx); err != nil {
+		return err
+	}
+	return r.noRoom
 }
 
 // ask queues what is missing and was not asked for yet.
@@ -298,6 +303,9 @@ func (r *deltaRun) add(d readyDelta) {
 }
 
 func (r *deltaRun) failed(ctx context.Context, name ostree.DeltaName, ref string, err error) {
+	if noSpace(err) {
+		r.noRoom = fmt.Errorf("static delta %s: %w", name.Hex(), err)
+	}
 	r.results.Failed[name.Hex()] = reason(err)
 	r.printf("  %s: static delta %s: %v", ref, name.Hex(), err)
 	r.log.WarnContext(ctx, "cannot make a static delta", slog.String("repo", r.repo), slog.String("ref", ref),

@@ -78,8 +78,16 @@ func (s *server) answerJob(w http.ResponseWriter, r *http.Request, path string, 
 // jobFrom returns a job as clients see it, with its log from an offset on.
 func (s *server) jobFrom(ctx context.Context, id, offset int64) (hubapi.Job, error) {
 	job, err := s.catalog.JobWithLog(ctx, id, offset)
-	if err == nil && job.Status == hubapi.JobNew && job.Kind == hubapi.JobCommit {
+	switch {
+	case err != nil:
+	case job.Status == hubapi.JobStarted:
+		if why, ok := s.unrecorded.Load(id); ok {
+			job.WaitsFor, _ = why.(string)
+		}
+	case job.Status == hubapi.JobNew && job.Kind == hubapi.JobCommit:
 		job.WaitsFor = s.commits.waiting()
+	case job.Status == hubapi.JobNew && job.Kind == hubapi.JobPrune:
+		job.WaitsFor = s.prunes.waiting()
 	}
 	if err == nil && job.Status == hubapi.JobNew && job.Repo != nil && catalog.Serial(job.Kind) {
 		job.WaitsFor = s.waiting(*job.Repo)

@@ -189,7 +189,7 @@ func (s *server) startPublishing(jobs, stop context.Context, group *errgroup.Gro
 	worker := func(filter catalog.JobFilter, q *queue, run func(context.Context, *catalog.Job) error) {
 		group.Go(func() error { s.work(jobs, stop, filter, q, run); return nil })
 	}
-	worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobPrune}}, nil, s.runPrune)
+	worker(catalog.JobFilter{Kinds: []hubapi.JobKind{hubapi.JobPrune}}, &s.prunes, s.runPrune)
 	for name := range s.repos {
 		worker(catalog.JobFilter{Kinds: catalog.SerialKinds(), Repo: name}, s.queues[name], s.runSerial)
 	}

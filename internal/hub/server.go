@@ -40,7 +40,10 @@ type server struct {
 	address   string // the URL by which other hubs reach this one
 	fleet     fleet  // of the hubs that share the directory
 	pollers   pollers
-	repairs   sync.Mutex // held while caches are told of them
+	prunes    queue // of all prunes, which overtake one another
+	// unrecorded says of a job, by its id, why what became of it is not in the catalog yet.
+	unrecorded sync.Map
+	repairs    sync.Mutex // held while caches are told of them
 	// stopping ends when the hub is about to stop: who waits is sent home.
 	stopping context.Context //nolint:containedctx // the life of the role, not of a call
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,7 +37,7 @@ func (s *server) work(ctx, stop context.Context, filter catalog.JobFilter, q *qu
 			continue
 		} else if err != nil && stop.Err() == nil {
 			s.log.ErrorContext(ctx, "cannot look for jobs", slog.Any("error", err))
-			q.hold(waitsForDatabase, err)
+			q.hold(cmp.Or(waitReason(err), waitsForDatabase), err)
 			changed, poll = nil, gatePoll
 		} else {
 			q.resume()
@@ -127,6 +128,7 @@ func (s *server) conclude(ctx context.Context, job *catalog.Job, line string, en
 // not ended holds up all that wait for it. It gives up when no repetition can
 // help, and when the hub stops: the next start takes up what is left.
 func (s *server) insist(ctx context.Context, job *catalog.Job, write func() error) error {
+	defer s.unrecorded.Delete(job.ID)
 	for {
 		err := write()
 		if _, wrong := errors.AsType[*catalog.WrongStateError](err); err == nil || wrong ||
@@ -134,6 +136,7 @@ func (s *server) insist(ctx context.Context, job *catalog.Job, write func() erro
 			return err
 		}
 		s.log.ErrorContext(ctx, "cannot record what became of a job; trying again", slog.Int64("job", job.ID), slog.Any("error", err))
+		s.unrecorded.Store(job.ID, cmp.Or(waitReason(err), waitsForDatabase)+": "+reason(err))
 		if !s.pause(recordPause) {
 			return err
 		}
@@ -145,7 +148,7 @@ func (s *server) pause(d time.Duration) bool { return pause.For(s.stopping, d) }
 
 const (
 	// maxSpaceAttempts bounds how often a commit is begun while the disk is
-	// full: for about an hour.
+	// full: for about an hour. It can be asked for again.
 	maxSpaceAttempts = 18
 	// minSpacePause is the time between the first two of these attempts; it
 	// doubles each time up to maxSpacePause.
@@ -167,9 +170,16 @@ func (s *server) queueOf(job *catalog.Job, cause error) *queue {
 }
 
 // retriesForSpace reports whether a job is to be tried again alone when there
-// may be room. Commits disturb nobody while they wait.
+// may be room: one that disturbs nobody while it waits.
 func retriesForSpace(job *catalog.Job, cause error) bool {
-	return job.Kind == hubapi.JobCommit && job.Attempt < maxSpaceAttempts && noSpace(cause)
+	switch job.Kind {
+	case hubapi.JobCommit:
+		return job.Attempt < maxSpaceAttempts && noSpace(cause)
+	case hubapi.JobPrune, hubapi.JobDeltas:
+		return noSpace(cause) // nobody would ask again
+	default:
+		return false
+	}
 }
 
 // spacePause is the time before the attempt that follows the given one.
@@ -285,7 +295,7 @@ func (s *server) statusOfJob(job *catalog.Job, err error) hubapi.JobStatus {
 	switch {
 	case err == nil:
 		return hubapi.JobEnded
-	case waitReason(err) != "" && s.queueOf(job, err) != nil, errors.Is(err, repository.ErrNotLeading):
+	case waitReason(err) != "" && s.queueOf(job, err) != nil, errors.Is(err, repository.ErrNotLeading), retriesForSpace(job, err):
 		return hubapi.JobNew
 	}
 	return hubapi.JobBroken

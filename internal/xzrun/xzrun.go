@@ -72,15 +72,16 @@ type process struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	buf    *bufio.Writer
+	out    *remembering
 	stderr bytes.Buffer
 	ended  bool
 	err    error // how it ended
 }
 
 func start(cmd *exec.Cmd, out io.Writer) (*process, error) {
-	p := &process{cmd: cmd}
+	p := &process{cmd: cmd, out: &remembering{w: out}}
 	cmd.Env = []string{"LC_ALL=C"} // and no XZ_DEFAULTS
-	cmd.Stdout, cmd.Stderr = out, &limited{b: &p.stderr}
+	cmd.Stdout, cmd.Stderr = p.out, &limited{b: &p.stderr}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -110,12 +111,29 @@ func (p *process) Close() error {
 	}
 	p.ended = true
 	fed := errors.Join(p.buf.Flush(), p.in.Close())
-	if err := p.cmd.Wait(); err != nil {
+	switch err := p.cmd.Wait(); {
+	case p.out.err != nil: // of which xz has died
+		p.err = p.out.err
+	case err != nil:
 		p.err = fmt.Errorf("run xz: %w: %s", err, bytes.TrimSpace(p.stderr.Bytes()))
-	} else if fed != nil {
+	case fed != nil:
 		p.err = fmt.Errorf("write to xz: %w", fed)
 	}
 	return p.err
+}
+
+// remembering keeps the error of a writer. It is read when the process has ended.
+type remembering struct {
+	w   io.Writer
+	err error
+}
+
+func (r *remembering) Write(p []byte) (int, error) {
+	n, err := r.w.Write(p)
+	if err != nil {
+		r.err = err
+	}
+	return n, err
 }
 
 // limited keeps the beginning of what is written.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
+	"syscall"
 	"testing"
 
 	"freshet/internal/peertest"
@@ -75,5 +77,30 @@ func TestEnds(t *testing.T) {
 	cancel()
 	if _, err := pack(t, ctx, p.Method, false, make([]byte, 10<<20)); err == nil {
 		t.Error("went on after the end")
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// When what xz makes cannot be written, the error says why, and not that xz has died of it.
+func TestErrorOfWriter(t *testing.T) {
+	t.Parallel()
+	peertest.Require(t, "xz")
+	program, err := xzrun.Find(xzrun.Balanced())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := program.Method(t.Context(), 1<<20, false).New(full{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, 4<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	_, err = w.Write(noise)
+	if err = errors.Join(err, w.Close()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("error %v", err)
 	}
 }
