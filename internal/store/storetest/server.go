@@ -122,18 +122,18 @@ func Real(tb testing.TB) *Server {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	var exit error
+	ended := make(chan struct{})
+	go func() { exit = cmd.Wait(); close(ended) }()
 	tb.Cleanup(func() {
 		_ = cmd.Process.Kill()
-		_ = <-ended // it was killed
+		<-ended
 	})
 	server := &Server{Endpoint: "http://" + address, Credentials: credentials(tb), Data: filepath.Join(data, Bucket)}
 	for !answers(tb.Context(), server.Endpoint) {
 		select {
-		case err := <-ended:
-			ended <- err
-			tb.Fatalf("%s ended: %v\n%s", Gateway, err, output.String())
+		case <-ended:
+			tb.Fatalf("%s ended: %v\n%s", Gateway, exit, output.String())
 		case <-tb.Context().Done():
 			tb.Fatal(tb.Context().Err())
 		case <-time.After(20 * time.Millisecond):
