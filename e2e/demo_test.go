@@ -35,7 +35,7 @@ func startDemo(t *testing.T, dir string) (*process, demo) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		text := fmt.Sprintf(`{"hub": "http://%s", "edge": "http://%s", "console": "http://%s"}`, freeAddr(t), freeAddr(t), freeAddr(t))
+		text := fmt.Sprintf(`{"hub": "http://%s", "edge": "http://%s", "console": "http://%s", "admin": "http://%s"}`, freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
