@@ -100,28 +100,6 @@ func FuzzVerifyFile(f *testing.F) {
 	})
 }
 
-func FuzzSubsummaryDelta(f *testing.F) {
-	f.Add([]byte("old and new"), []byte("xadf\x03\x00\x00\x00\x03\x00\x00\x00\x04\x00\x00\x10\x02\x00\x00\x20hi"))
-	for _, seed := range goldenFiles(f, ".delta") {
-		if delta, err := gunzip(seed); err == nil {
-			f.Add(delta, delta)
-		}
-	}
-	f.Fuzz(func(t *testing.T, from, delta []byte) {
-		to, err := ostree.ApplySubsummaryDelta(from, delta)
-		if err != nil {
-			return
-		}
-		if len(to) > len(from)+len(delta) {
-			t.Fatalf("%d bytes of %d and %d", len(to), len(from), len(delta))
-		}
-		again, err := ostree.ApplySubsummaryDelta(from, ostree.EncodeSubsummaryDelta(from, to))
-		if err != nil || !bytes.Equal(again, to) {
-			t.Fatalf("%q became %q, %v", to, again, err)
-		}
-	})
-}
-
 func FuzzNames(f *testing.F) {
 	for _, seed := range []string{
 		hexA + ".commit", b64A + "-" + b64B + ".0.delta", "objects/00/" + hexA[2:] + ".filez",

@@ -68,51 +68,17 @@ func parseSummary(data []byte) (*Summary, error) {
 	return s, nil
 }
 
-// EncodeEntry returns the serialised element of the ref in a summary, for
-// [SummaryBuilder.AppendRaw]; it only changes when the ref does.
-func (r *SummaryRef) EncodeEntry() []byte {
-	return gvariant.Tuple(
-		gvariant.String(r.Ref),
-		gvariant.Tuple(gvariant.Uint64(r.CommitSize), gvariant.Bytes(r.Commit[:]), r.Metadata.Value()),
-	).Data()
-}
-
 // Encode returns the bytes of the summary. Refs must be sorted.
 func (s *Summary) Encode() []byte {
-	b := SummaryBuilder{Metadata: s.Metadata}
+	refs := gvariant.ArrayBuilder{Elem: summaryRefType}
 	for i := range s.Refs {
-		b.AppendRaw(s.Refs[i].EncodeEntry())
+		r := &s.Refs[i]
+		refs.Append(gvariant.Tuple(
+			gvariant.String(r.Ref),
+			gvariant.Tuple(gvariant.Uint64(r.CommitSize), gvariant.Bytes(r.Commit[:]), r.Metadata.Value()),
+		))
 	}
-	return b.Encode()
-}
-
-// SummaryBuilder makes a summary of entries that were serialised before, so
-// that writing one anew costs a copy for the refs that did not change. The zero
-// value is ready.
-type SummaryBuilder struct {
-	Metadata gvariant.Dict
-
-	refs gvariant.ArrayBuilder
-}
-
-// AppendRaw adds a ref, as [SummaryRef.EncodeEntry] wrote it. Refs must be
-// added in order.
-func (b *SummaryBuilder) AppendRaw(entry []byte) {
-	b.refs.Elem = summaryRefType
-	b.refs.AppendRaw(entry)
-}
-
-// Grow makes room for n further refs of so many bytes in total.
-func (b *SummaryBuilder) Grow(n, size int) { b.refs.Grow(n, size) }
-
-// Len returns the number of refs so far.
-func (b *SummaryBuilder) Len() int { return b.refs.Len() }
-
-// Encode returns the bytes of the summary. The builder must not be used
-// afterwards.
-func (b *SummaryBuilder) Encode() []byte {
-	b.refs.Elem = summaryRefType
-	return gvariant.Tuple(b.refs.Value(), b.Metadata.Value()).Data()
+	return gvariant.Tuple(refs.Value(), s.Metadata.Value()).Data()
 }
 
 // SummaryIndex is the file summary.idx: the subsummaries of a repository.

@@ -133,23 +133,6 @@ func (t *Tree) SetFile(path string, file Checksum) error {
 	return nil
 }
 
-// SetDir puts a directory at a path, and makes the directories above. What was
-// there is replaced. The directory is not copied and must not be put in a
-// second place.
-func (t *Tree) SetDir(path string, sub *Tree) error {
-	dir, name, err := split(path)
-	if err != nil {
-		return err
-	}
-	parent, err := t.walkTo(dir, true)
-	if err != nil {
-		return err
-	}
-	delete(parent.files, name)
-	parent.dirs[name] = sub
-	return nil
-}
-
 // MakeDir makes a directory and those above, and returns it; one that is there
 // is kept as it is.
 func (t *Tree) MakeDir(path string) (*Tree, error) { return t.walkTo(path, true) }

@@ -70,8 +70,16 @@ func (r *Repository) head(ref string) (ostree.Checksum, error) {
 
 // noRef says that a repository has no such ref.
 func noRef(ref string) error {
-	return fmt.Errorf("there is no ref %s: %w", ref, fs.ErrNotExist)
+	return &noRefError{ref}
 }
+
+type noRefError struct{ ref string }
+
+func (e *noRefError) Error() string {
+	return "there is no ref " + e.ref + `: "freshet hub refs" lists them`
+}
+
+func (*noRefError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // minAbbreviation is the least of a commit by which it is found.
 const minAbbreviation = 4
