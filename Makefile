@@ -88,7 +88,7 @@ edge-acceptance: build ## what an edge must be able to do, check by check (QUICK
 	$(GO) run -trimpath ./e2e/acceptance $(if $(QUICK),-quick) $(if $(SUITE),-suite $(SUITE)) $(CHECKS)
 
 .PHONY: hub-faults
-hub-faults: build ## a hub through 100 kills, and a publish in which each system call on files fails once (half an hour)
+hub-faults: build ## a hub through 100 kills, and a publish in which each system call on files fails in turn (an hour)
 	FRESHET_KILLS=100 $(GO) test -count=1 -timeout 60m -v -run '^TestKill(Hub)?$$' ./internal/hub/repository ./e2e
 	FRESHET_FAULTS=all $(GO) test -count=1 -timeout 60m -v -run '^TestEverySystemCallFails$$' ./internal/hub/repository
 	FRESHET_FAULTS=all FRESHET_FAULT_ERROR=EIO $(GO) test -count=1 -timeout 60m -v -run '^TestEverySystemCallFails$$' ./internal/hub/repository
