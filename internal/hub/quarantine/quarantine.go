@@ -222,7 +222,7 @@ func Restore(ctx context.Context, dir durable.Dir, name ostree.ObjectName) (rest
 	}
 	_, err = ostree.VerifyObject(name, f)
 	if closed := f.Close(); err != nil || closed != nil {
-		return false, closed //nolint:nilerr // it is damaged, as is known
+		return false, closed // it is damaged, as is known
 	}
 	lock, err := repolock.Shared(ctx, dir.Root)
 	if err != nil {
