@@ -93,8 +93,20 @@ func (s *Store) fillDirectory(ctx context.Context, state mirrorState) error {
 	if err := s.writeMirrorState(filling); err != nil {
 		return err
 	}
-	var batch, rest []string
-	err := s.mirror.Copy.List(ctx, func(name string, size int64) error {
+	rest, err := s.downloadPayload(ctx)
+	if err != nil {
+		return err
+	}
+	last := s.unmirrored()
+	last.state = &state
+	return s.download(ctx, last, rest)
+}
+
+// downloadPayload brings here the payload that is in the bucket alone, and lists what
+// is no payload.
+func (s *Store) downloadPayload(ctx context.Context) (rest []string, err error) {
+	var batch []string
+	err = s.mirror.Copy.List(ctx, func(name string, size int64) error {
 		if s.mirror.Class(name) != layout.Payload {
 			rest = append(rest, name)
 			return nil
@@ -112,12 +124,7 @@ func (s *Store) fillDirectory(ctx context.Context, state mirrorState) error {
 	if err == nil {
 		err = s.download(ctx, s.unmirrored(), batch)
 	}
-	if err != nil {
-		return err
-	}
-	last := s.unmirrored()
-	last.state = &state
-	return s.download(ctx, last, rest)
+	return rest, err
 }
 
 // download brings files here, in one transaction.

@@ -182,6 +182,9 @@ func (s *Store) catchUp(ctx context.Context, here *mirrorState, copied *bucket.M
 	case last == nil:
 		return fmt.Errorf("%w: the record of change %d is gone", ErrBehind, copied.Serial)
 	}
+	if _, err := s.downloadPayload(ctx); err != nil { // a backup does not have it
+		return err
+	}
 	return s.repeat(ctx, last, state)
 }
 
@@ -319,7 +322,12 @@ var ErrUnmirrored = errors.New("the directory has a copy in a bucket, which has 
 func (tx *Tx) uploads(payload []operation) []bucket.Upload {
 	all := make([]bucket.Upload, len(payload))
 	for i, op := range payload {
-		all[i] = bucket.Upload{Path: op.path, Open: func() (*os.File, error) { return tx.stage.Root.Open(op.staged) }}
+		_, err := tx.store.dir.Root.Lstat(op.path)
+		all[i] = bucket.Upload{
+			Path: op.path,
+			Open: func() (*os.File, error) { return tx.stage.Root.Open(op.staged) },
+			New:  errors.Is(err, fs.ErrNotExist), // as publishPayload will find
+		}
 	}
 	return all
 }

@@ -101,9 +101,12 @@ type Upload struct {
 	Path string
 	// Open opens its content.
 	Open func() (*os.File, error)
+	// New says that nothing of that name counts: what is there was left by a change
+	// that was not decided, and is replaced.
+	New bool
 }
 
-// Upload creates files. Those that are there stay as they are.
+// Upload creates files. Those that are there stay as they are, unless they are new.
 func (c *Copy) Upload(ctx context.Context, files []Upload) error {
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
@@ -121,8 +124,12 @@ func (c *Copy) Upload(ctx context.Context, files []Upload) error {
 			if err != nil {
 				return err
 			}
-			_, err = c.objects.Create(inner, c.key(file.Path), io.NewSectionReader(f, 0, info.Size()), c.headers(file.Path))
-			return err
+			body := io.NewSectionReader(f, 0, info.Size())
+			created, err := c.objects.Create(inner, c.key(file.Path), body, c.headers(file.Path))
+			if err != nil || created || !file.New {
+				return err
+			}
+			return c.overwrite(inner, file.Path, body)
 		})
 	}
 	return errors.Join(group.Wait(), context.Cause(ctx))
@@ -134,7 +141,23 @@ func (c *Copy) Overwrite(ctx context.Context, path string, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	return c.put(ctx, path, io.NewSectionReader(f, 0, info.Size()))
+	there, err := c.stat(ctx, path)
+	if err != nil {
+		return err
+	}
+	return c.put(ctx, path, io.NewSectionReader(f, 0, info.Size()), there)
+}
+
+// overwrite makes body the content of a file, if this process leads.
+func (c *Copy) overwrite(ctx context.Context, path string, body *io.SectionReader) error {
+	there, err := c.stat(ctx, path)
+	if err == nil {
+		err = c.Leads(ctx) // after the look: see show
+	}
+	if err != nil {
+		return err
+	}
+	return c.put(ctx, path, body, there)
 }
 
 // Serial is the number of the next change.
@@ -194,17 +217,35 @@ func (c *Copy) settle(ctx context.Context, ref ChangeRef, cause error) error {
 			return err
 		}
 		// Somebody wrote it: this process, or another one.
-		m, version, err := c.read(ctx)
-		if err == nil && m != nil && slices.Contains(m.Changes, ref) && m.Fence == before.Fence {
-			c.manifest, c.version, c.lost = m, version, false
+		switch err := c.reread(ctx); {
+		case errors.Is(err, ErrOvertaken):
+			cause = errors.Join(err, cause)
+		case err != nil:
+			return err
+		case slices.Contains(c.manifest.Changes, ref):
 			cause = nil
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknown, errors.Join(cause, err))
 	}
 	return cause
+}
+
+// reread reads the manifest after a conflict. One of this leadership was written by
+// this process, and only the answer was lost; any other is [ErrOvertaken]. The caller
+// holds mu.
+func (c *Copy) reread(ctx context.Context) error {
+	m, version, err := c.read(ctx)
+	switch {
+	case err != nil:
+		return err
+	case m == nil || m.ID != c.manifest.ID || m.Fence != c.manifest.Fence:
+		return ErrOvertaken
+	}
+	c.manifest, c.version, c.lost = m, version, false
+	return nil
 }
 
 // settleTime is how long it is tried to find out what was decided, when nobody has
@@ -246,7 +287,15 @@ func (c *Copy) Withdraw(ctx context.Context) error {
 	}
 	before := *c.withdrawn
 	c.withdrawn = nil
-	return c.insist(ctx, func() error { return c.write(ctx, before) })
+	return c.insist(ctx, func() error {
+		err := c.write(ctx, before)
+		if errors.Is(err, ErrOvertaken) {
+			if err = c.reread(ctx); err == nil {
+				err = c.write(ctx, before)
+			}
+		}
+		return err
+	})
 }
 
 // Confirm says that the caller has done its part of a change. The manifest forgets
@@ -267,16 +316,25 @@ func (c *Copy) Show(ctx context.Context, change *Change) error {
 }
 
 func (c *Copy) show(ctx context.Context, change *Change) error {
+	// What this process sees before it finds that it leads, whoever takes over changes
+	// after that: then the writes below match no more.
+	seen, err := c.look(ctx, change.files())
+	if err == nil {
+		err = c.Leads(ctx)
+	}
+	if err != nil {
+		return err
+	}
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for i := range change.Index {
-		group.Go(func() error { return c.showFile(inner, change, &change.Index[i]) })
+		group.Go(func() error { return c.showFile(inner, change, &change.Index[i], seen) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	for i := range change.Pointers {
-		if err := c.showFile(ctx, change, &change.Pointers[i]); err != nil {
+		if err := c.showFile(ctx, change, &change.Pointers[i], seen); err != nil {
 			return err
 		}
 	}
@@ -286,40 +344,65 @@ func (c *Copy) show(ctx context.Context, change *Change) error {
 	return c.tidy(ctx)
 }
 
-func (c *Copy) showFile(ctx context.Context, change *Change, f *File) error {
+func (c *Copy) showFile(ctx context.Context, change *Change, f *File, seen map[string]Object) error {
 	if f.Gone {
 		return c.Remove(ctx, []string{f.Path})
 	}
-	return c.put(ctx, f.Path, change.Content(f))
+	return c.put(ctx, f.Path, change.Content(f), seen[f.Path])
+}
+
+// look tells what is there of files, by their paths.
+func (c *Copy) look(ctx context.Context, files []*File) (map[string]Object, error) {
+	there := make([]Object, len(files))
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i, f := range files {
+		group.Go(func() (err error) {
+			there[i], err = c.stat(inner, f.Path)
+			return err
+		})
+	}
+	err := group.Wait()
+	seen := make(map[string]Object, len(files))
+	for i, f := range files {
+		seen[f.Path] = there[i]
+	}
+	return seen, err
+}
+
+// stat describes a file; its version is [None] when it is not there.
+func (c *Copy) stat(ctx context.Context, path string) (Object, error) {
+	there, err := c.objects.Stat(ctx, c.key(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Object{}, nil
+	}
+	return there, err
 }
 
 // maxConflicts is how often a file is tried that somebody else writes, while the
 // manifest says that this process leads.
 const maxConflicts = 5
 
-// put makes body the content of a file.
-func (c *Copy) put(ctx context.Context, path string, body *io.SectionReader) error {
+// put makes body the content of a file that was seen there.
+func (c *Copy) put(ctx context.Context, path string, body *io.SectionReader, there Object) error {
 	sum := md5.New()
 	if _, err := io.Copy(sum, io.NewSectionReader(body, 0, body.Size())); err != nil {
 		return err
 	}
 	etag := Version(hex.EncodeToString(sum.Sum(nil)))
 	for try := 1; ; try++ {
-		there, err := c.objects.Stat(ctx, c.key(path))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			there.Version = None
-		case err != nil:
-			return err
-		case there.Version == etag && there.Size == body.Size():
+		if there.Version == etag && there.Size == body.Size() {
 			return nil
 		}
-		_, err = c.objects.Replace(ctx, c.key(path), body, there.Version, c.headers(path))
-		if !errors.Is(err, ErrConflict) {
+		_, err := c.objects.Replace(ctx, c.key(path), body, there.Version, c.headers(path))
+		if !errors.Is(err, ErrConflict) || try == maxConflicts {
 			return err
 		}
-		if leads := c.Leads(ctx); leads != nil || try == maxConflicts {
-			return errors.Join(leads, err)
+		if there, err = c.stat(ctx, path); err == nil {
+			err = c.Leads(ctx)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }

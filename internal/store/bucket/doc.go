@@ -12,13 +12,14 @@
 //
 // # A change
 //
-//  1. [Copy.Upload] creates payload: If-None-Match: *, nothing is replaced.
+//  1. [Copy.Upload] creates payload: If-None-Match: *, nothing is replaced but what
+//     is left of a change that was not decided.
 //  2. [Copy.Propose] writes a record with all new index files and pointers, and
 //     then the manifest, if that is still the one that this process wrote last:
 //     If-Match. From here on the change is decided. [Copy.Withdraw] takes it back,
 //     as long as nothing of it was shown.
 //  3. [Copy.Show] writes the index files, then the pointers one by one, each only
-//     over what was seen there before, and then removes what is to be removed.
+//     over what was seen there before it was sure to lead, and then removes what is to be removed.
 //
 // A crash before 2 leaves payload that nobody points to. After it, [Copy.Take] finds
 // the record in the manifest, and [Copy.Show] may be repeated as long as no later
@@ -28,7 +29,7 @@
 //
 // The manifest has a fencing number. Whoever takes over writes a higher one; the
 // manifest of whoever led before then no longer matches, and it decides nothing more.
-// A pointer that it was writing at that moment matches only what was there before.
+// What it still writes matches only what it saw before it last found that it leads.
 //
 // Files are what a reader of the bucket sees; what is decided is in the manifest. The
 // two differ while a change is shown, and in the order of a publish: whoever reads
