@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"freshet/api/hubapi"
 	"freshet/internal/hub"
@@ -88,4 +90,39 @@ func TestWrongFingerprint(t *testing.T) {
 		checks[1].Where != "agent" || !checks[1].Away || checks[1].Key.Fingerprint != key.Fingerprint || checks[1].Signs[0] != "stable" {
 		t.Errorf("%+v", checks)
 	}
+}
+
+// A hub whose clock shows a time before its key was made starts and serves. What is to be
+// signed waits for the key, says that it is for the clock, and goes on when that is right.
+func TestClockBeforeTheKey(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Hour)
+		if _, err := sign.Generate(filepath.Join(dir, "signing-key.asc"), "Later"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) { // an hour before that
+		h := startHub(t, hub.Config{Dir: dir})
+		build := h.push("stable", app(t, "org.test.Hello", "v1"))
+		h.commit(build)
+		path := hubapi.BuildPath(build.ID, "publish")
+		if a := h.json(http.MethodPost, path, h.token(everything()), struct{}{}); a.status != http.StatusOK {
+			t.Fatalf("publish: %d %s", a.status, a.body)
+		}
+		h.eventually("the publish waits for the clock", func() bool {
+			job := decode[hubapi.Job](t, h.do(http.MethodGet, path, h.token(everything()), nil))
+			return job.Status == hubapi.JobNew && strings.HasPrefix(job.WaitsFor, "key: ") && strings.Contains(job.WaitsFor, "the clock of this machine shows 2000-01-01") &&
+				strings.Contains(string(h.get("/status", "Accept", "application/json").body), `"waits_for":"key: `) &&
+				gather(t, h.metrics)["freshet_hub_repo_waiting reason=key repo=stable"] == 1
+		})
+		time.Sleep(time.Hour)
+		if job := h.wait(path); job.Status != hubapi.JobEnded {
+			t.Errorf("with the clock right: %+v", job)
+		}
+		if n := gather(t, h.metrics)["freshet_hub_repo_waiting reason=key repo=stable"]; n != 0 {
+			t.Errorf("still waiting: %v", n)
+		}
+		h.stop()
+	})
 }

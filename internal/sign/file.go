@@ -67,7 +67,9 @@ var _ Signer = (*Keyring)(nil)
 // Open reads the key files and opens every key in them. Each primary key signs
 // once, with its newest signing subkey if it has any. A key that can not sign
 // now, whatever the reason, is an error; but an agent or a token is asked for
-// the first time when it is to sign. Close the keyring after use.
+// the first time when it is to sign, and a key that was made later than the
+// clock shows is away ([Away]) until the clock is right. Close the keyring after
+// use.
 func Open(files ...KeyFile) (*Keyring, error) {
 	var ring Keyring
 	for i := range files {
@@ -93,10 +95,16 @@ func (r *Keyring) Remote() bool {
 }
 
 // Ready tells whether the keys are there, as far as that is known without asking
-// somebody for a PIN: it is nil until a key was found to be away, and from then
-// on what comes of another signature. An error is as that of Sign.
+// somebody for a PIN: of an agent or a token it is nil until a key was found to be
+// away, and from then on what comes of another signature. An error is as that of
+// Sign.
 func (r *Keyring) Ready(ctx context.Context) error {
 	for _, m := range r.members {
+		if _, err := r.signingKey(m.entity, m.remote != nil); err != nil {
+			if _, away := Away(err); away {
+				return err
+			}
+		}
 		if m.remote == nil || !m.remote.missed.Load() {
 			continue
 		}
@@ -140,7 +148,7 @@ func (r *Keyring) add(file *KeyFile) error {
 			}
 		}
 		key, err := r.signingKey(entity, file.Remote())
-		if err != nil {
+		if _, away := Away(err); err != nil && !away {
 			return err
 		}
 		m.key = describe(entity, key.PublicKey)
@@ -207,10 +215,16 @@ func unlock(entity *openpgp.Entity, passphrase []byte) error {
 }
 
 // signingKey returns the key of the entity that signs now; remote says that its
-// secret part is not to be in the file.
+// secret part is not to be in the file. When the clock shows a time before the key
+// was made, it returns the key and an error that is [Away].
 func (r *Keyring) signingKey(entity *openpgp.Entity, remote bool) (openpgp.Key, error) {
 	id := entity.PrimaryKey.KeyIdString()
-	key, ok := entity.SigningKey(r.time())
+	now, made := r.time(), lastChange(entity)
+	key, ok := entity.SigningKey(now)
+	early := !ok && now.Before(made)
+	if early {
+		key, ok = entity.SigningKey(made)
+	}
 	switch {
 	case entity.PrimaryKey.Version != 4:
 		return key, &KeyError{Key: id, Reason: fmt.Sprintf("has version %d, clients know version 4", entity.PrimaryKey.Version)}
@@ -218,8 +232,35 @@ func (r *Keyring) signingKey(entity *openpgp.Entity, remote bool) (openpgp.Key, 
 		return key, &KeyError{Key: id, Reason: "can not sign: it has expired, was revoked or is not for signing"}
 	case !remote && (key.PrivateKey == nil || key.PrivateKey.Dummy()):
 		return key, &KeyError{Key: id, Reason: "has no secret part in the file"}
+	case early:
+		const utc = "2006-01-02 15:04:05 UTC"
+		reason := fmt.Sprintf("is of %s, and the clock of this machine shows %s: set the clock right", made.UTC().Format(utc), now.UTC().Format(utc))
+		return key, &KeyError{Key: id, Reason: reason, Away: true}
 	}
 	return key, nil
+}
+
+// lastChange is when the newest part of a key was made, or was revoked.
+func lastChange(entity *openpgp.Entity) time.Time {
+	last := entity.PrimaryKey.CreationTime
+	signed := func(signatures ...*packet.Signature) {
+		for _, s := range signatures {
+			if s != nil && s.CreationTime.After(last) {
+				last = s.CreationTime
+			}
+		}
+	}
+	signed(entity.SelfSignature)
+	signed(entity.Revocations...)
+	for _, identity := range entity.Identities {
+		signed(identity.SelfSignature)
+		signed(identity.Revocations...)
+	}
+	for _, subkey := range entity.Subkeys { // a binding is not older than its key
+		signed(subkey.Sig)
+		signed(subkey.Revocations...)
+	}
+	return last
 }
 
 func (r *Keyring) time() time.Time {

@@ -67,8 +67,8 @@ type KeyError struct {
 	// Err is the cause, if there is one.
 	Err error
 	// Away says that the key may be back later without a change of the
-	// configuration: when its agent runs again, its token is plugged in or
-	// somebody has entered the PIN.
+	// configuration: when its agent runs again, its token is plugged in,
+	// somebody has entered the PIN, or the clock of this machine is right.
 	Away bool
 }
 
