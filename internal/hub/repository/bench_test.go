@@ -20,12 +20,6 @@ import (
 // diskSink writes objects straight into a repository.
 type diskSink string
 
-// Has implements ostree.Sink.
-func (s diskSink) Has(name ostree.ObjectName) (bool, error) {
-	_, err := os.Stat(filepath.Join(string(s), name.Path()))
-	return err == nil, nil
-}
-
 // Put implements ostree.Sink.
 func (s diskSink) Put(name ostree.ObjectName, write func(io.Writer) error) error {
 	path := filepath.Join(string(s), name.Path())
