@@ -100,11 +100,11 @@ func (c *Client) Commit(ctx context.Context, id int64, req CommitRequest) (Job, 
 	return j, buildErr("commit", id, c.send(ctx, http.MethodPost, BuildPath(id, "commit"), req, &j))
 }
 
-// CommitJob reads the commit job of a build, its log from a byte offset on.
-func (c *Client) CommitJob(ctx context.Context, id, logOffset int64) (Job, error) {
+// CommitJob reads the commit job of a build.
+func (c *Client) CommitJob(ctx context.Context, id int64, req JobRequest) (Job, error) {
 	var j Job
 	path := BuildPath(id, "commit")
-	return j, buildErr("read commit job of", id, c.send(ctx, http.MethodGet, path, JobRequest{LogOffset: logOffset}, &j))
+	return j, buildErr("read commit job of", id, c.send(ctx, http.MethodGet, path, req, &j))
 }
 
 // Publish starts the job that publishes a committed build. On a build that was
@@ -114,11 +114,11 @@ func (c *Client) Publish(ctx context.Context, id int64) (Job, error) {
 	return j, buildErr("publish", id, c.send(ctx, http.MethodPost, BuildPath(id, "publish"), struct{}{}, &j))
 }
 
-// PublishJob reads the publish job of a build, its log from a byte offset on.
-func (c *Client) PublishJob(ctx context.Context, id, logOffset int64) (Job, error) {
+// PublishJob reads the publish job of a build.
+func (c *Client) PublishJob(ctx context.Context, id int64, req JobRequest) (Job, error) {
 	var j Job
 	path := BuildPath(id, "publish")
-	return j, buildErr("read publish job of", id, c.send(ctx, http.MethodGet, path, JobRequest{LogOffset: logOffset}, &j))
+	return j, buildErr("read publish job of", id, c.send(ctx, http.MethodGet, path, req, &j))
 }
 
 // Purge deletes a build's content. It is refused while a job works on it.
@@ -127,10 +127,10 @@ func (c *Client) Purge(ctx context.Context, id int64) (Build, error) {
 	return b, buildErr("purge", id, c.send(ctx, http.MethodPost, BuildPath(id, "purge"), struct{}{}, &b))
 }
 
-// Job reads any job, its log from a byte offset on. It needs the scope jobs.
-func (c *Client) Job(ctx context.Context, id, logOffset int64) (Job, error) {
+// Job reads any job. It needs the scope jobs.
+func (c *Client) Job(ctx context.Context, id int64, req JobRequest) (Job, error) {
 	var j Job
-	if err := c.send(ctx, http.MethodGet, JobPath(id), JobRequest{LogOffset: logOffset}, &j); err != nil {
+	if err := c.send(ctx, http.MethodGet, JobPath(id), req, &j); err != nil {
 		return Job{}, fmt.Errorf("read job %d: %w", id, err)
 	}
 	return j, nil

@@ -270,9 +270,13 @@ type (
 		EndOfLifeRebase *string `json:"endoflife_rebase,omitempty"`
 		TokenType       *int32  `json:"token_type,omitempty"`
 	}
-	// JobRequest asks for a job's log from a byte offset on.
+	// JobRequest asks for a job, its log from a byte offset on. With a Wait, a
+	// duration such as "3s", the answer is delayed until there is something of the
+	// log, the job has ended, or the time is over; flat-manager answers at once, and so
+	// does the hub when too many wait already.
 	JobRequest struct {
-		LogOffset int64 `json:"log-offset"`
+		LogOffset int64  `json:"log-offset"`
+		Wait      string `json:"wait,omitempty"`
 	}
 	// TokenSubsetRequest asks for a token with a part of the caller's rights.
 	// Duration is in seconds.

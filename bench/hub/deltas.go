@@ -44,7 +44,7 @@ type deltaCase struct {
 func measureDeltas(ctx context.Context, cfg config, out io.Writer) error {
 	cases := deltaCases()
 	if cfg.quick {
-		cases = []string{"5-" + scratchCase, "5-" + versionCase, catalogueCase}
+		cases = []string{"2-" + scratchCase, "2-" + versionCase, catalogueCase}
 	}
 	for _, name := range cases {
 		if len(cfg.cases) > 0 && !slices.Contains(cfg.cases, name) {
@@ -267,9 +267,12 @@ func commitTrees(ctx context.Context, dir, repo string, mb int) error {
 }
 
 // measureCatalogue makes the delta between two versions of the appstream2
-// branch of 2,000 apps, of which one has changed.
+// branch of 2,000 apps, of which one has changed, or of 500 in a quick run.
 func measureCatalogue(ctx context.Context, cfg config, out io.Writer) (err error) {
-	const apps = 2000
+	apps := 2000
+	if cfg.quick {
+		apps = 500
+	}
 	catalogue := publishCase{apps: apps, arches: []string{"x86_64"}}
 	dir, err := os.MkdirTemp(cfg.memory(), "freshet-bench-")
 	if err != nil {

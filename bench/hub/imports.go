@@ -33,7 +33,7 @@ type imported struct {
 func measureImports(ctx context.Context, cfg config, out io.Writer) (err error) {
 	mb, rounds := 100, 5
 	if cfg.quick {
-		mb, rounds = 10, 2
+		mb, rounds = 10, 1
 	}
 	dir, err := os.MkdirTemp("", "freshet-bench-")
 	if err != nil {

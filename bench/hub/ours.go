@@ -105,12 +105,7 @@ func (o *ours) prune(ctx context.Context) (cost, error) {
 	return o.measure(func() error {
 		job, err := client.Prune(ctx, hubapi.PruneRequest{Repo: "stable"})
 		for err == nil && job.Status != hubapi.JobEnded && job.Status != hubapi.JobBroken {
-			select {
-			case <-time.After(2 * time.Millisecond):
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			job, err = client.Job(ctx, job.ID, 0)
+			job, err = client.Job(ctx, job.ID, hubapi.JobRequest{LogOffset: int64(len(job.Log)), Wait: "3s"})
 		}
 		if err == nil && job.Status == hubapi.JobBroken {
 			err = fmt.Errorf("prune: %s", job.Log)

@@ -71,7 +71,7 @@ func measurePublish(ctx context.Context, cfg config, out io.Writer) error {
 	}
 	cases := publishCases()
 	if cfg.quick {
-		cases = []publishCase{{"300", 300, []string{"x86_64"}, nil, 2}, {"600", 600, []string{"x86_64"}, nil, 2}}
+		cases = []publishCase{{"150", 150, []string{"x86_64"}, nil, 1}, {"300", 300, []string{"x86_64"}, nil, 1}}
 	}
 	var first, last figure
 	var names []string

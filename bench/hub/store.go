@@ -17,7 +17,7 @@ import (
 const goalStoreGrowth = 1.5
 
 // storeRounds is how often each step is measured, and in a quick run.
-const storeRounds, storeQuickRounds = 5, 2
+const storeRounds, storeQuickRounds = 5, 1
 
 // storeSettings let a prune find something at once: no former commit stays.
 const storeSettings = `
@@ -49,7 +49,7 @@ type storeFigures struct {
 func measureStores(ctx context.Context, cfg config, out io.Writer) error {
 	sizes := []int{20_000, 200_000, 2_000_000}
 	if cfg.quick {
-		sizes = []int{4_000, 20_000}
+		sizes = []int{4_000, 12_000}
 	}
 	if len(cfg.sizes) > 0 {
 		sizes = cfg.sizes

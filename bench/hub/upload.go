@@ -45,7 +45,7 @@ type uploadTimes struct {
 func measureUploads(ctx context.Context, cfg config, out io.Writer) error {
 	cases := []uploadCase{{"10000x3kB", 10_000, 3000, 5}, {"1GB", 100, 10_000_000, 3}}
 	if cfg.quick {
-		cases = []uploadCase{{"2000x3kB", 2000, 3000, 3}, {"50MB", 5, 10_000_000, 3}}
+		cases = []uploadCase{{"2000x3kB", 2000, 3000, 2}, {"50MB", 5, 10_000_000, 2}}
 	}
 	for _, c := range cases {
 		if len(cfg.cases) > 0 && !slices.Contains(cfg.cases, c.name) {

@@ -63,8 +63,8 @@ func (c *hubClient) follow(cmd *cobra.Command, client *hubapi.Client, id int64) 
 	if c.asJSON {
 		log = io.Discard
 	}
-	job, err := push.WaitJob(cmd.Context(), push.NewProgress(log), func(ctx context.Context, offset int64) (hubapi.Job, error) {
-		return client.Job(ctx, id, offset)
+	job, err := push.WaitJob(cmd.Context(), push.NewProgress(log), func(ctx context.Context, req hubapi.JobRequest) (hubapi.Job, error) {
+		return client.Job(ctx, id, req)
 	})
 	if err != nil {
 		return err

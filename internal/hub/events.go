@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"freshet/api/hubapi"
+	"freshet/internal/pause"
 )
 
 const (
@@ -18,6 +19,9 @@ const (
 	// pollPause is after how many seconds a client for which there was no place
 	// to wait may ask again, for Retry-After.
 	pollPause = "5"
+	// firstVain and lastVain bound the pauses between looks in vain.
+	firstVain = 5 * time.Millisecond
+	lastVain  = 320 * time.Millisecond
 )
 
 // getEvents answers with the events after a serial. While there is none and
@@ -30,19 +34,31 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	report := s.reported(r, after)
-	var timeout <-chan time.Time
-	for {
-		changed := s.catalog.EventsChanged()
-		page, err := s.catalog.Events(r.Context(), after, limit)
-		if err != nil {
-			return err
-		}
+	var page hubapi.EventPage
+	if err := s.longPoll(w, r, wait, s.catalog.EventsChanged, func() (done bool, err error) {
+		page, err = s.catalog.Events(r.Context(), after, limit)
 		// A cursor beyond the head is of another log: there is nothing to wait for.
-		if len(page.Events) > 0 || wait == 0 || after > page.Head {
-			w.Header().Set("Cache-Control", "no-store")
-			page.Report = report
-			writeJSON(w, http.StatusOK, page)
-			return nil
+		return len(page.Events) > 0 || after > page.Head, err
+	}); err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	page.Report = report
+	writeJSON(w, http.StatusOK, page)
+	return nil
+}
+
+// longPoll calls look, and again after each change, until it is done. It ends without
+// that when the client has waited for so long, at once when there is no place to wait,
+// and at the end of the hub. Looks in vain come with pauses that grow: there may be many
+// changes, and clients that wait for others are not to be a load.
+func (s *server) longPoll(w http.ResponseWriter, r *http.Request, wait time.Duration, next func() <-chan struct{}, look func() (done bool, err error)) error {
+	var timeout <-chan time.Time
+	var vain time.Duration
+	for {
+		changed := next()
+		if done, err := look(); done || wait == 0 || err != nil {
+			return err
 		}
 		if timeout == nil {
 			leave, ok := s.pollers.enter(pollerKey(r.RemoteAddr))
@@ -58,6 +74,10 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 		}
 		select {
 		case <-changed:
+			if vain > 0 {
+				pause.For(r.Context(), vain)
+			}
+			vain = min(max(firstVain, 2*vain), lastVain)
 		case <-timeout:
 			wait = 0
 		case <-s.stopping.Done():

@@ -222,7 +222,7 @@ func TestHolds(t *testing.T) {
 		}
 	}
 	h.publish(ready("org.test.HelloWorld", "v1")) // passes
-	job, err := api.PublishJob(t.Context(), first.ID, 0)
+	job, err := api.PublishJob(t.Context(), first.ID, hubapi.JobRequest{})
 	if err != nil || job.Status != hubapi.JobNew || !strings.Contains(job.WaitsFor, "under review") || !strings.Contains(job.WaitsFor, "tester") {
 		t.Errorf("job %+v, %v", job, err)
 	}

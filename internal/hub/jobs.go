@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
@@ -163,18 +164,38 @@ func (s *server) allowJob(ctx context.Context, claims *auth.Claims, job *catalog
 }
 
 // showJob answers with a job, its log from the offset on that the body asks
-// for, if there is one.
+// for, if there is one. When the client wants to wait, that is when there is
+// something of the log, or the job has ended.
 func (s *server) showJob(w http.ResponseWriter, r *http.Request, id int64) error {
 	var request hubapi.JobRequest
 	if err := readJSON(w, r, &request, jsonBody); err != nil {
 		return err
 	}
-	job, err := s.jobFrom(r.Context(), id, request.LogOffset)
+	wait, err := jobWait(request)
 	if err != nil {
+		return err
+	}
+	var job hubapi.Job
+	if err := s.longPoll(w, r, wait, s.catalog.JobsChanged, func() (done bool, err error) {
+		job, err = s.jobFrom(r.Context(), id, request.LogOffset)
+		return job.Log != "" || job.Status == hubapi.JobEnded || job.Status == hubapi.JobBroken, err
+	}); err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, job)
 	return nil
+}
+
+// jobWait is how long a client wants to wait.
+func jobWait(request hubapi.JobRequest) (time.Duration, error) {
+	if request.Wait == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(request.Wait)
+	if err != nil || wait < 0 {
+		return 0, problem(hubapi.ErrGeneric, "wait: %.40q makes no sense", request.Wait)
+	}
+	return min(wait, maxWait), nil
 }
 
 // purgeBuild deletes the files of a build.

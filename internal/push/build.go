@@ -354,8 +354,8 @@ func (p *buildPush) commit(ctx context.Context) error {
 	}
 	if build.RepoState == hubapi.RepoCommitting {
 		p.cfg.Progress.Line(fmt.Sprintf("committing build %d", build.ID))
-		_, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
-			return p.cfg.Client.CommitJob(ctx, build.ID, offset)
+		_, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, req hubapi.JobRequest) (hubapi.Job, error) {
+			return p.cfg.Client.CommitJob(ctx, build.ID, req)
 		})
 		if err != nil {
 			return err
@@ -410,8 +410,8 @@ func (p *buildPush) publish(ctx context.Context) error {
 	}
 	p.cfg.Progress.Line(fmt.Sprintf("publishing build %d", build.ID))
 	started := time.Now()
-	job, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
-		return p.cfg.Client.PublishJob(ctx, build.ID, offset)
+	job, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, req hubapi.JobRequest) (hubapi.Job, error) {
+		return p.cfg.Client.PublishJob(ctx, build.ID, req)
 	})
 	if err != nil {
 		return err
@@ -451,8 +451,8 @@ func (p *buildPush) unchanged(ctx context.Context, job hubapi.Job, published hub
 // waitUpdate waits for a job of its own that updates the repository's
 // summaries, as flat-manager has it. Reading it needs a scope of its own.
 func (p *buildPush) waitUpdate(ctx context.Context, id int64) error {
-	_, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, offset int64) (hubapi.Job, error) {
-		return p.cfg.Client.Job(ctx, id, offset)
+	_, err := WaitJob(ctx, p.cfg.Progress, func(ctx context.Context, req hubapi.JobRequest) (hubapi.Job, error) {
+		return p.cfg.Client.Job(ctx, id, req)
 	})
 	if e, ok := errors.AsType[*hubapi.Error](err); ok && e.Kind == hubapi.ErrInsufficient {
 		p.cfg.Progress.Line(fmt.Sprintf("the token may not read job %d, which updates the summaries", id))
