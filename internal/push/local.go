@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"freshet/api/hubapi"
 	"freshet/internal/ostree"
@@ -22,6 +23,9 @@ type localRepo struct {
 	*ostree.Repo
 
 	root *os.Root
+
+	mu      sync.Mutex
+	folders map[string]*os.Root // of objects, which are many in each: found once
 }
 
 func openRepo(dir string) (*localRepo, error) {
@@ -36,7 +40,37 @@ func openRepo(dir string) (*localRepo, error) {
 	return &localRepo{Repo: repo, root: root}, nil
 }
 
-func (r *localRepo) close() { _ = r.root.Close() }
+func (r *localRepo) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, folder := range r.folders {
+		_ = folder.Close()
+	}
+	_ = r.root.Close()
+}
+
+// find returns an open folder of the repository and the name in it of a file. It stays
+// open if it is one of objects, of which there are 256.
+func (r *localRepo) find(file string) (*os.Root, string, error) {
+	dir, name := path.Split(file)
+	if !strings.HasPrefix(dir, "objects/") {
+		return r.root, file, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if folder, ok := r.folders[dir]; ok {
+		return folder, name, nil
+	}
+	folder, err := r.root.OpenRoot(path.Clean(dir))
+	if err != nil {
+		return nil, "", err
+	}
+	if r.folders == nil {
+		r.folders = make(map[string]*os.Root)
+	}
+	r.folders[dir] = folder
+	return folder, name, nil
+}
 
 // refs returns the commits of the refs, or of all that a hub takes if none is
 // named.
@@ -113,7 +147,11 @@ func (r *localRepo) reachable(ctx context.Context, commits map[string]ostree.Che
 
 // part is a file of the repository as a part of an upload.
 func (r *localRepo) part(name, file string) (hubapi.Part, error) {
-	info, err := r.root.Stat(file)
+	in, base, err := r.find(file)
+	if err != nil {
+		return hubapi.Part{}, fmt.Errorf("%s: %w", name, err)
+	}
+	info, err := in.Stat(base)
 	if err != nil {
 		return hubapi.Part{}, fmt.Errorf("%s: %w", name, err)
 	}
@@ -122,7 +160,7 @@ func (r *localRepo) part(name, file string) (hubapi.Part, error) {
 	}
 	return hubapi.Part{
 		Name: name, Size: info.Size(),
-		Open: func() (io.ReadCloser, error) { return r.root.Open(file) },
+		Open: func() (io.ReadCloser, error) { return in.Open(base) },
 	}, nil
 }
 

@@ -32,14 +32,15 @@ func (b *Build) createTemp() (*temp, error) {
 	prefix := filepath.Join(b.dir, tempDir, b.repo.opt.uploadPrefix())
 	for {
 		path := prefix + strconv.FormatUint(b.repo.temps.Add(1), 36)
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-		if errors.Is(err, fs.ErrExist) {
-			continue // of a process that was killed
+		// os.OpenFile would try, in five calls, whether the poller can watch it.
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, fileMode)
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EINTR) {
+			continue // of a process that was killed, or not tried to its end
 		}
 		if err != nil {
-			return nil, err
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
 		}
-		return &temp{path: path, file: f, sync: b.repo.opt.Instance != ""}, nil
+		return &temp{path: path, file: os.NewFile(uintptr(fd), path), sync: b.repo.opt.Instance != ""}, nil
 	}
 }
 
