@@ -31,6 +31,7 @@
 //	uploads/NAME/{superblock,0…}  static deltas as uploaded, until the build is committed
 //	ID.flatpakref                 what a tester installs
 //	.boot                         the boot of the machine in which everything was written
+//	.edit                         since when a program may have written what nobody has verified
 //
 // # Promises
 //

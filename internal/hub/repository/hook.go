@@ -29,24 +29,22 @@ func (b *Build) Inspect(ctx context.Context, look func(dir string) error) error 
 // refs point to other commits. It returns the commits that the refs then have,
 // by ref, those of the catalogue aside. Every object that was written meanwhile
 // is verified, and all is on the disk; whether it is complete, Publish checks.
-// Errors of edit are returned as they are.
+// Errors of edit are returned as they are; what it has written until then is verified
+// by the next Edit or Publish, of a later process too.
 func (b *Build) Edit(ctx context.Context, edit func(dir string) error) (refs map[string]string, err error) {
 	done, err := b.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	since, err := b.moment()
+	since, err := b.beginEdit()
 	if err != nil {
 		return nil, fmt.Errorf("edit build %d: %w", b.id, err)
 	}
 	if err := edit(b.dir); err != nil {
 		return nil, err
 	}
-	if err = b.verifySince(ctx, since); err == nil {
-		err = b.sync()
-	}
-	if err == nil {
+	if err = b.endEdit(ctx, since); err == nil {
 		refs, err = b.refs()
 	}
 	if err != nil {
@@ -55,17 +53,57 @@ func (b *Build) Edit(ctx context.Context, edit func(dir string) error) (refs map
 	return refs, nil
 }
 
-// moment is now by the clock of the build's file system.
-func (b *Build) moment() (syscall.Timespec, error) {
-	t, err := b.createTemp()
+// editFile is in the folder of a build from the beginning of an edit until what that
+// has written is verified.
+const editFile = ".edit"
+
+// beginEdit returns since when objects may have been written that nobody has verified,
+// by the clock of the build's file system: now, or when an edit began that did not come
+// to its end.
+func (b *Build) beginEdit() (since syscall.Timespec, err error) {
+	f, err := os.OpenFile(filepath.Join(b.dir, editFile), os.O_RDONLY|os.O_CREATE|syscall.O_NOFOLLOW, fileMode)
 	if err != nil {
-		return syscall.Timespec{}, err
+		return since, err
 	}
-	info, err := t.file.Stat()
-	if err := errors.Join(err, t.file.Close(), t.discard()); err != nil {
-		return syscall.Timespec{}, err
+	info, err := f.Stat()
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = syncPath(b.dir)
+	}
+	if err != nil {
+		return since, err
 	}
 	return changeTime(info), nil
+}
+
+// endEdit verifies what was written since the beginning of an edit.
+func (b *Build) endEdit(ctx context.Context, since syscall.Timespec) error {
+	err := b.verifySince(ctx, since)
+	if err == nil {
+		err = b.sync()
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(b.dir, editFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// verifyEdit verifies what an edit has written that did not come to its end, if there
+// was one.
+func (b *Build) verifyEdit(ctx context.Context) error {
+	info, err := os.Lstat(filepath.Join(b.dir, editFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = b.endEdit(ctx, changeTime(info))
+	}
+	if err != nil {
+		return fmt.Errorf("build %d, which a program has edited: %w", b.id, err)
+	}
+	return nil
 }
 
 // changeTime is when content, links or rights of a file were changed. Unlike the

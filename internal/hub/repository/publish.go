@@ -138,7 +138,7 @@ func (p *publication) tell(commit func(Result) error) error {
 }
 
 // holdBuilds keeps the builds from being removed or committed meanwhile. Those
-// that cannot be had are in p.gone.
+// that cannot be had, or that an edit has left damaged, are in p.gone.
 func (p *publication) holdBuilds(requests []PublishRequest) (done func()) {
 	var held []func()
 	seen := map[*Build]bool{nil: true}
@@ -152,6 +152,9 @@ func (p *publication) holdBuilds(requests []PublishRequest) (done func()) {
 			p.gone[b] = err
 		} else {
 			held = append(held, release)
+			if err := b.verifyEdit(p.ctx); err != nil {
+				p.gone[b] = err
+			}
 		}
 	}
 	return func() {
