@@ -341,7 +341,7 @@ func readError(res *http.Response, body io.Reader) error {
 	return &ForeignError{&Error{
 		Status:  res.StatusCode,
 		Kind:    kindOf(res.StatusCode),
-		Message: "answer without the hub's error body: " + res.Status,
+		Message: "no hub answered, but a proxy or an edge before it, or another server: " + res.Status,
 	}}
 }
 

@@ -53,6 +53,9 @@ func (e *edgeFlags) client(cmd *cobra.Command) (*edgeapi.Client, error) {
 		if client.Token = strings.TrimSpace(string(b)); client.Token == "" {
 			return nil, fmt.Errorf("no token: %s is empty", e.tokenFile)
 		}
+		if err := oneWord(client.Token); err != nil {
+			return nil, fmt.Errorf("no token: %s %w", e.tokenFile, err)
+		}
 	}
 	if client.Token == "" && e.certificate == "" {
 		return nil, usageError(cmd, "no token: give --token-file or set %s", edgeTokenVariable)

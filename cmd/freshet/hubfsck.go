@@ -25,6 +25,9 @@ const damageExit = 4
 type damageError struct{ left int }
 
 func (e *damageError) Error() string {
+	if e.left == 1 {
+		return "1 problem is left"
+	}
 	return fmt.Sprintf("%d problems are left", e.left)
 }
 

@@ -260,12 +260,27 @@ func readToken(token, file string) (string, error) {
 		if token = strings.TrimSpace(string(b)); token == "" {
 			return "", fmt.Errorf("no token: %s is empty; %s", file, need)
 		}
+		if err := oneWord(token); err != nil {
+			return "", fmt.Errorf("no token: %s %w", file, err)
+		}
 		return token, nil
 	}
 	for _, token := range []string{token, os.Getenv(tokenVariable), os.Getenv(clientTokenVariable)} {
 		if token = strings.TrimSpace(token); token != "" {
+			if err := oneWord(token); err != nil {
+				return "", fmt.Errorf("no token: what is given %w", err)
+			}
 			return token, nil
 		}
 	}
 	return "", errors.New("no token: " + need)
+}
+
+// oneWord refuses what cannot be a token: it would be no field of a request
+// (RFC 6750 §2.1), which nobody needs to try.
+func oneWord(token string) error {
+	if strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
+		return errors.New("has more than one word in it: is it another file, a key perhaps?")
+	}
+	return nil
 }

@@ -79,7 +79,7 @@ func (d *h3Door) serve(ctx context.Context) error {
 func withoutBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength < 0 && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-			r.ContentLength, r.Body = 0, http.NoBody
+			dropBody(r)
 		}
 		next.ServeHTTP(w, r)
 	})

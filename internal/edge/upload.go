@@ -122,7 +122,8 @@ const (
 
 // refuseUnread reads the body of a GET or HEAD request, which means nothing (RFC
 // 9110 §9.3.1), before it is answered: so it is refused if it is malformed, and
-// what is behind it is a request. It reports whether the request was refused.
+// what is behind it is a request. It reports whether the request was refused;
+// if not, the request has no body any more.
 func refuseUnread(w http.ResponseWriter, r *http.Request) bool {
 	if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return false
@@ -133,6 +134,7 @@ func refuseUnread(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case errors.Is(err, io.EOF):
 		_ = client.SetReadDeadline(time.Time{})
+		dropBody(r)
 		return false
 	case err == nil && n > maxUnread:
 		refuseBody(w, r, http.StatusRequestEntityTooLarge, "body_size", "a request of this method has no use for such a body")
@@ -140,6 +142,15 @@ func refuseUnread(w http.ResponseWriter, r *http.Request) bool {
 		refuseBody(w, r, http.StatusBadRequest, reasonOfBody(r), "the body of the request is malformed or cut short")
 	}
 	return true
+}
+
+// dropBody makes the request one without a body: an origin that was told of one
+// would wait for it.
+func dropBody(r *http.Request) {
+	r.ContentLength, r.TransferEncoding, r.Body = 0, nil, http.NoBody
+	for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding", "Expect"} {
+		r.Header.Del(name)
+	}
 }
 
 func refuseBody(w http.ResponseWriter, r *http.Request, status int, word, text string) {

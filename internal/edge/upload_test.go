@@ -83,3 +83,42 @@ func TestBuffersOfStreams(t *testing.T) {
 		}
 	}
 }
+
+// The body of a GET request ends at the edge, and the origin is told of none,
+// for which it would wait. What is behind it is the next request.
+func TestBodyOfNoUse(t *testing.T) {
+	for name, send := range map[string]string{
+		"length": "Content-Length: 13\r\nContent-Type: application/json\r\n\r\n{\"wanted\":[]}",
+		"chunks": "Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{}, func(w http.ResponseWriter, r *http.Request) {
+					body, err := io.ReadAll(r.Body)
+					if err != nil || len(body) > 0 || r.ContentLength != 0 || r.Header.Get("Content-Type")+r.Header.Get("Content-Encoding") != "" {
+						t.Errorf("the origin was sent %q with %v, %v", body, r.Header, err)
+					}
+					w.Header().Set("Cache-Control", "no-store")
+				})
+				conn, err := w.net.DialContext(t.Context(), "tcp", "edge.mem:80")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				in := bufio.NewReader(conn)
+				for range 2 {
+					if _, err := io.WriteString(conn, "GET /x HTTP/1.1\r\nHost: edge.mem\r\nAuthorization: Bearer x\r\n"+send); err != nil {
+						t.Fatal(err)
+					}
+					resp, err := http.ReadResponse(in, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+						t.Errorf("%d, %v", resp.StatusCode, err)
+					}
+				}
+			})
+		})
+	}
+}
