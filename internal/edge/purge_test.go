@@ -457,10 +457,10 @@ func TestPurgeRefused(t *testing.T) {
 		if fmt.Sprint(results) != fmt.Sprint(want) {
 			t.Errorf("audit has %v, want %v", results, want)
 		}
-		if n := strings.Count(w.log.b.String(), "msg="+control.AuditMessage); n != 18 {
+		if n := strings.Count(w.log.String(), "msg="+control.AuditMessage); n != 18 {
 			t.Errorf("%d orders in the log", n)
 		}
-		if strings.Contains(w.log.b.String(), boss) || strings.Contains(w.log.b.String(), "fe_00") {
+		if strings.Contains(w.log.String(), boss) || strings.Contains(w.log.String(), "fe_00") {
 			t.Error("a token is in the log")
 		}
 	})

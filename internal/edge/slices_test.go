@@ -297,7 +297,7 @@ func TestChangedWhileRead(t *testing.T) {
 			if cut.Load() == 0 {
 				t.Error("nobody was cut: the file did not change in the middle")
 			}
-			if !strings.Contains(w.log.b.String(), "changed") {
+			if !strings.Contains(w.log.String(), "changed") {
 				t.Error("the log does not tell the reason")
 			}
 			w.want(w.get(hugePath), other.part(0, other.size), "")

@@ -16,7 +16,7 @@ func TestStoreLargerThanItsDisk(t *testing.T) {
 	for size, warns := range map[config.Size]bool{64 << 20: false, 1 << 50: true} {
 		bubble(t, func(t *testing.T) {
 			w := newWorld(t, Config{Size: size}, func(http.ResponseWriter, *http.Request) {})
-			text := w.log.b.String()
+			text := w.log.String()
 			if strings.Contains(text, told) != warns {
 				t.Errorf("size %v:\n%s", size, text)
 			}
@@ -52,7 +52,7 @@ func TestStopIsTold(t *testing.T) {
 		if a := <-answered; a.body != "x" {
 			t.Errorf("the request in flight got %q, %v", a.body, a.err)
 		}
-		text := w.log.b.String()
+		text := w.log.String()
 		for _, line := range []string{
 			`msg="stop serving: requests in flight are answered, idle connections closed" why="context canceled" connections=1 at_most=20s`,
 			`msg="stopped serving" took=3.`,

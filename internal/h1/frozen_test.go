@@ -19,6 +19,9 @@ func TestFrozen(t *testing.T) {
 	defer donor.Close()
 	var srv *Server
 	w := newWorldOf(t, false, nil, func(s *Server) { srv = s })
+	early := w.dial() // once it is answered, the server is ready
+	w.send(early, get("/memory/9"))
+	w.read(bufio.NewReader(early), "GET", "fast")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

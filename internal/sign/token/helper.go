@@ -155,7 +155,7 @@ func (h *helper) send(request *Request, answered chan Response) error {
 	}
 	h.waiting[request.ID] = answered
 	if _, err := h.in.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("freshet-pkcs11 does not listen: %w", err)
+		return fmt.Errorf("%w: it does not listen: %w", errEnded, err)
 	}
 	return nil
 }
