@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -35,8 +36,8 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	report := s.reported(r, after)
 	var page hubapi.EventPage
-	if err := s.longPoll(w, r, wait, s.catalog.EventsChanged, func() (done bool, err error) {
-		page, err = s.catalog.Events(r.Context(), after, limit)
+	if err := s.longPoll(w, r, wait, s.catalog.EventsChanged, func(ctx context.Context) (done bool, err error) {
+		page, err = s.catalog.Events(ctx, after, limit)
 		// A cursor beyond the head is of another log: there is nothing to wait for.
 		return len(page.Events) > 0 || after > page.Head, err
 	}); err != nil {
@@ -52,12 +53,12 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) error {
 // that when the client has waited for so long, at once when there is no place to wait,
 // and at the end of the hub. Looks in vain come with pauses that grow: there may be many
 // changes, and clients that wait for others are not to be a load.
-func (s *server) longPoll(w http.ResponseWriter, r *http.Request, wait time.Duration, next func() <-chan struct{}, look func() (done bool, err error)) error {
+func (s *server) longPoll(w http.ResponseWriter, r *http.Request, wait time.Duration, next func() <-chan struct{}, look func(context.Context) (done bool, err error)) error {
 	var timeout <-chan time.Time
 	var vain time.Duration
 	for {
 		changed := next()
-		if done, err := look(); done || wait == 0 || err != nil {
+		if done, err := look(r.Context()); done || wait == 0 || err != nil {
 			return err
 		}
 		if timeout == nil {

@@ -176,8 +176,8 @@ func (s *server) showJob(w http.ResponseWriter, r *http.Request, id int64) error
 		return err
 	}
 	var job hubapi.Job
-	if err := s.longPoll(w, r, wait, s.catalog.JobsChanged, func() (done bool, err error) {
-		job, err = s.jobFrom(r.Context(), id, request.LogOffset)
+	if err := s.longPoll(w, r, wait, s.catalog.JobsChanged, func(ctx context.Context) (done bool, err error) {
+		job, err = s.jobFrom(ctx, id, request.LogOffset)
 		return job.Log != "" || job.Status == hubapi.JobEnded || job.Status == hubapi.JobBroken, err
 	}); err != nil {
 		return err

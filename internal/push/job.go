@@ -43,13 +43,11 @@ func poll(ctx context.Context, ask func() (done, moved bool, err error)) error {
 func WaitJob(ctx context.Context, p Progress, read func(context.Context, hubapi.JobRequest) (hubapi.Job, error)) (hubapi.Job, error) {
 	f := jobFollower{read: read, progress: p}
 	err := poll(ctx, func() (done, moved bool, err error) {
-		for {
-			held, err := f.ask(ctx)
-			done := f.job.Status == hubapi.JobEnded || f.job.Status == hubapi.JobBroken
-			if !held || done || err != nil {
-				return done, f.job.Log != "", err
-			}
+		for held := true; held && !done && err == nil; {
+			held, err = f.ask(ctx)
+			done = f.job.Status == hubapi.JobEnded || f.job.Status == hubapi.JobBroken
 		}
+		return done, f.job.Log != "", err
 	})
 	f.flush()
 	job := f.job
