@@ -6,11 +6,12 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path"
 	"regexp"
 	"strings"
 	"testing"
+
+	"freshet/internal/peertest"
 )
 
 // listed is what go list tells about a package.
@@ -105,7 +106,7 @@ func readFloors(t *testing.T) map[string]int {
 
 func listPackages(t *testing.T) []listed {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,GoFiles,Imports,Doc", "./...").Output()
+	out, err := peertest.Command(t, "go", "list", "-json=ImportPath,GoFiles,Imports,Doc", "./...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}

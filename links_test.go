@@ -2,16 +2,17 @@ package freshet
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"freshet/internal/peertest"
 )
 
 // Every link between our own pages leads somewhere.
 func TestLinks(t *testing.T) {
-	out, err := exec.Command("git", "ls-files", "*.md").Output()
+	out, err := peertest.Command(t, "git", "ls-files", "*.md").Output()
 	if err != nil {
 		t.Skipf("not a git checkout: %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -26,6 +27,9 @@ import (
 
 // patience bounds every wait for something that should happen soon.
 const patience = 60 * time.Second
+
+// buildPatience bounds a build of the binary, from nothing.
+const buildPatience = 10 * time.Minute
 
 // figuresEnv, when set, has times compared with the figures that are promised. It
 // is for a machine that does nothing else (make edge-acceptance); on a busy one
@@ -58,7 +62,9 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 	}
 	binDir = dir
 	path := filepath.Join(dir, "freshet")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "freshet/cmd/freshet")
+	ctx, cancel := context.WithTimeout(context.Background(), buildPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "freshet/cmd/freshet")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
@@ -387,12 +393,20 @@ func (c *client) run(name string, args ...string) string {
 	return out
 }
 
+// try is run for a program that may fail. What it says goes to a file: through a pipe
+// the test would wait for everything that the program has left behind with it.
 func (c *client) try(name string, args ...string) (string, error) {
+	said, err := os.CreateTemp(c.t.TempDir(), "said")
+	if err != nil {
+		return "", err
+	}
+	defer said.Close() //nolint:errcheck // it is read already
 	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(c.limit, 3*time.Minute))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = time.Second
 	cmd.Env, cmd.Dir = c.env, c.home
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	cmd.Stdout, cmd.Stderr = said, said
+	err = cmd.Run()
+	out, readErr := os.ReadFile(said.Name())
+	return string(out), errors.Join(err, readErr)
 }

@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -123,28 +123,17 @@ func newGnuPGHome(t testing.TB) *gnupgHome {
 	}
 	g := &gnupgHome{t, home}
 	t.Cleanup(func() {
-		_ = g.command("gpgconf", "--kill", "all").Run()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		_ = exec.CommandContext(ctx, "gpgconf", "--homedir", home, "--kill", "all").Run()
 		_ = os.RemoveAll(home)
 	})
 	return g
 }
 
-func (g *gnupgHome) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "GNUPGHOME="+g.home)
-	return cmd
-}
-
 func (g *gnupgHome) run(name string, args ...string) string {
 	g.t.Helper()
-	cmd := g.command(name, args...)
-	var errOut bytes.Buffer
-	cmd.Stderr = &errOut
-	out, err := cmd.Output()
-	if err != nil {
-		g.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, errOut.String())
-	}
-	return string(out)
+	return string(peertest.Run(g.t, "", []string{"GNUPGHOME=" + g.home}, name, args...))
 }
 
 // kill ends the agent at once.
@@ -237,7 +226,9 @@ var buildHelperOnce = sync.OnceValue(func() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(filepath.Dir(binary), "freshet-pkcs11"), "freshet/cmd/freshet-pkcs11")
+	ctx, cancel := context.WithTimeout(context.Background(), buildPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(filepath.Dir(binary), "freshet-pkcs11"), "freshet/cmd/freshet-pkcs11")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)

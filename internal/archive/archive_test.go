@@ -1,7 +1,6 @@
 package archive_test
 
 import (
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -25,10 +24,10 @@ func TestFsck(t *testing.T) {
 	if err := repo.CommitFlatpak(ref, meta, files, []string{"export"}, time.Unix(1, 0)); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("ostree", "fsck", "--repo="+dir).CombinedOutput(); err != nil {
+	if out, err := peertest.Command(t, "ostree", "fsck", "--repo="+dir).CombinedOutput(); err != nil {
 		t.Errorf("ostree fsck: %v\n%s", err, out)
 	}
-	out, err := exec.Command("ostree", "ls", "-R", "--repo="+dir, ref).CombinedOutput()
+	out, err := peertest.Command(t, "ostree", "ls", "-R", "--repo="+dir, ref).CombinedOutput()
 	if err != nil {
 		t.Fatalf("ostree ls: %v\n%s", err, out)
 	}

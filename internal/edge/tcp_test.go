@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"time"
 
 	"freshet/internal/edge/diskcache"
+	"freshet/internal/peertest"
 	"freshet/internal/ramtest"
 	"freshet/internal/role"
 )
@@ -175,7 +175,7 @@ func TestKill(t *testing.T) {
 // startChild runs an edge in a process of its own.
 func startChild(t *testing.T, store, origin string) (addr string, kill func()) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	cmd := peertest.Command(t, os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+store, childOrigin+"="+origin)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

@@ -2,6 +2,7 @@ package flatpak
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"freshet/internal/gvariant"
 	"freshet/internal/ostree"
@@ -33,7 +35,9 @@ func newSigner(t *testing.T) *signer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		cmd := exec.Command("gpgconf", "--homedir", s.home, "--kill", "all")
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "gpgconf", "--homedir", s.home, "--kill", "all")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Logf("%v: %s", err, out)
 		}

@@ -9,7 +9,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -133,7 +132,7 @@ func (h *runningHub) pullTyped(header, commit string) {
 	defer server.Close()
 	dir := h.t.TempDir()
 	ostree := func(args ...string) ([]byte, error) {
-		return exec.Command("ostree", append([]string{"--repo=" + dir}, args...)...).CombinedOutput()
+		return peertest.Command(h.t, "ostree", append([]string{"--repo=" + dir}, args...)...).CombinedOutput()
 	}
 	for _, args := range [][]string{{"init", "--mode=bare-user-only"}, {"remote", "add", "--no-gpg-verify", "hub", server.URL + "/repo/stable"}} {
 		if out, err := ostree(args...); err != nil {

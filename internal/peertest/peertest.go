@@ -10,11 +10,13 @@
 package peertest
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // RequireEnv is the name of the environment variable that turns the absence of
@@ -61,6 +63,21 @@ func demands(demanded, peer string) bool {
 	return false
 }
 
+// limit is how long a program may take, on a busy machine too.
+const limit = 5 * time.Minute
+
+// Command is a program that the test may start. It is killed when it is not done after
+// five minutes, and when the test ends: one that hangs fails its own test, and does not
+// hold up the others.
+func Command(tb testing.TB, program string, args ...string) *exec.Cmd {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
+	tb.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = time.Minute // for what it has started, and left behind with its output
+	return cmd
+}
+
 // Run runs a program in dir ("" is the current one) with env added to the
 // environment, and returns its standard output. When the program fails, the
 // test ends with what it wrote to standard error.
@@ -74,11 +91,11 @@ func Run(tb testing.TB, dir string, env []string, program string, args ...string
 }
 
 // Try is [Run] for programs that may fail: the error holds the command line
-// and its standard error.
+// and its standard error. One that takes five minutes is killed.
 func Try(tb testing.TB, dir string, env []string, program string, args ...string) ([]byte, error) {
 	tb.Helper()
 	var stderr strings.Builder
-	cmd := exec.CommandContext(tb.Context(), program, args...)
+	cmd := Command(tb, program, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = &stderr

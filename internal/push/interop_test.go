@@ -2,7 +2,6 @@ package push_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,7 +18,7 @@ func TestPushRealRepository(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "repo")
 	ostree := func(args ...string) string {
 		t.Helper()
-		out, err := exec.Command("ostree", append([]string{"--repo=" + dir}, args...)...).CombinedOutput()
+		out, err := peertest.Command(t, "ostree", append([]string{"--repo=" + dir}, args...)...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("ostree %v: %v\n%s", args, err, out)
 		}

@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -95,7 +96,9 @@ var buildHelper = sync.OnceValues(func() (string, error) {
 	}
 	helperDir = dir
 	path := filepath.Join(dir, "freshet-pkcs11")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "freshet/cmd/freshet-pkcs11")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "freshet/cmd/freshet-pkcs11")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -14,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"freshet/internal/peertest"
 )
 
 func digestID(n int) ID {
@@ -195,7 +196,7 @@ func BenchmarkStart(b *testing.B) {
 	var best, worst float64
 	b.ResetTimer()
 	for b.Loop() {
-		cmd := exec.Command(os.Args[0])
+		cmd := peertest.Command(b, os.Args[0])
 		cmd.Env = append(os.Environ(), startDir+"="+dir)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()

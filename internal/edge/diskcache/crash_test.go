@@ -9,13 +9,13 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"freshet/internal/peertest"
 	"freshet/internal/ramtest"
 )
 
@@ -291,7 +291,7 @@ func TestKill(t *testing.T) {
 	for round := range 8 {
 		// In the small one much is evicted all the time.
 		dir := filepath.Join(parent, []string{"large", "small"}[round%2])
-		cmd := exec.Command(os.Args[0])
+		cmd := peertest.Command(t, os.Args[0])
 		cmd.Env = append(os.Environ(), childDir+"="+dir)
 		cmd.Stderr = os.Stderr
 		stdout, err := cmd.StdoutPipe()

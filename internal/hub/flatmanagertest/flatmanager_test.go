@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -144,7 +143,7 @@ func TestClientsSendDeltas(t *testing.T) {
 		t.Run(dialect.String(), func(t *testing.T) {
 			token, network := startHub(t)
 			dir, commit := sample(t, "one")
-			if out, err := exec.Command("ostree", "--repo="+dir, "static-delta", "generate", "--empty", "--to="+commit.String()).CombinedOutput(); err != nil {
+			if out, err := peertest.Command(t, "ostree", "--repo="+dir, "static-delta", "generate", "--empty", "--to="+commit.String()).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 			out, err := push(t.Context(), base, token, dir, flatmanagertest.Options{Dial: network.DialContext})

@@ -96,7 +96,7 @@ func TestDamage(t *testing.T) {
 				if report.Sound() || !slices.ContainsFunc(problems, func(p upkeep.Problem) bool { return p.Path == name.Path() && p.Ref != "" && !p.Repaired }) {
 					t.Errorf("not found: %+v", problems)
 				}
-				if out, err := ostreeFsck(h.dir); err == nil && (kind != ostree.TypeFile || damage.name != "append") { // that it does not see
+				if out, err := ostreeFsck(h, h.dir); err == nil && (kind != ostree.TypeFile || damage.name != "append") { // that it does not see
 					t.Errorf("ostree finds nothing:\n%s", out)
 				}
 				report, problems = h.check(upkeep.CheckOptions{Repair: source, DryRun: true})
@@ -107,7 +107,7 @@ func TestDamage(t *testing.T) {
 				if !report.Sound() || report.Repaired == 0 {
 					t.Errorf("not repaired: %+v", problems)
 				}
-				if out, err := ostreeFsck(h.dir); err != nil {
+				if out, err := ostreeFsck(h, h.dir); err != nil {
 					t.Errorf("ostree finds more: %v\n%s", err, out)
 				}
 			})

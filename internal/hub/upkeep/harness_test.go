@@ -17,6 +17,7 @@ import (
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
+	"freshet/internal/peertest"
 	"freshet/internal/sign"
 )
 
@@ -218,18 +219,18 @@ func (h *hub) sound() upkeep.Report {
 	for _, p := range problems {
 		h.Errorf("not sound: %+v", p)
 	}
-	if out, err := ostreeFsck(h.dir); err != nil {
+	if out, err := ostreeFsck(h, h.dir); err != nil {
 		h.Errorf("ostree fsck: %v\n%s", err, out)
 	}
 	return report
 }
 
 // ostreeFsck asks the field's own program, if it is there.
-func ostreeFsck(dir string) ([]byte, error) {
+func ostreeFsck(t testing.TB, dir string) ([]byte, error) {
 	if _, err := exec.LookPath("ostree"); err != nil {
 		return nil, nil //nolint:nilerr // other tests demand it
 	}
-	return exec.Command("ostree", "fsck", "--repo="+dir).CombinedOutput()
+	return peertest.Command(t, "ostree", "fsck", "--repo="+dir).CombinedOutput()
 }
 
 // copyOf is a copy of the repository behind a URL.
@@ -250,7 +251,7 @@ func (h *hub) copyOf() upkeep.Source {
 
 func run(t testing.TB, name string, args ...string) {
 	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+	if out, err := peertest.Command(t, name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)
 	}
 }

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"debug/elf"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
+
+	"freshet/internal/peertest"
 )
 
 func TestProgramRuns(t *testing.T) {
@@ -24,7 +25,7 @@ func TestProgramRuns(t *testing.T) {
 	if err := os.WriteFile(path, exe, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(path).CombinedOutput()
+	out, err := peertest.Command(t, path).CombinedOutput()
 	if err != nil || string(out) != text {
 		t.Errorf("got %q, %v", out, err)
 	}
