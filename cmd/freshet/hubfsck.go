@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"freshet/internal/hub"
 	"freshet/internal/hub/quarantine"
+	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
 )
 
@@ -38,6 +41,8 @@ func newHubFsckCommand() *cobra.Command {
 	var (
 		opt               upkeep.CheckOptions
 		from, keys        string
+		configFile        string
+		repairBucket      bool
 		full, incremental bool
 		asJSON            bool
 	)
@@ -64,18 +69,37 @@ With --repair-from, what is damaged or missing is fetched by its name from anoth
 copy of the repository, a mirror or an edge, and takes its place once it was
 verified. Summaries and signatures the hub makes anew when it is started.
 
+With --config, the configuration file of the hub, the repository is compared with its
+copy in the bucket of [hub.storage] as well: what the bucket lacks, or has with another
+size, and whether its refs and summaries are those that were published. With
+--repair-bucket it is given what it lacks, of what was verified in DIR. Publishes wait
+for the moments in which something that looks different is looked at again.
+
 What nothing needs is counted, and no problem: "freshet hub prune" removes it.
 
 The exit status is 0 when the repository is sound or was repaired, 4 when problems
 are left, and 1 when the check could not be made.`,
 		Example: `  freshet hub fsck /srv/hub/repos/stable --incremental
   freshet hub fsck /srv/hub/repos/stable --repair-from https://mirror.example.org/repo/stable --dry-run
+  freshet hub fsck /srv/hub/repos/stable --config /etc/freshet.toml --repair-bucket
   freshet hub fsck /srv/hub/repos/stable --json | jq 'select(.path and (.repaired|not))'`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if full && incremental {
 				return usageError(cmd, "--full or --incremental?")
 			}
+			switch {
+			case repairBucket && configFile == "":
+				return usageError(cmd, "--repair-bucket needs --config, to know the bucket")
+			case repairBucket && incremental:
+				return usageError(cmd, "--repair-bucket needs a full check: what goes to the bucket has to be verified")
+			}
 			opt.Incremental = incremental
+			if configFile != "" {
+				if opt.Copied, err = copyOf(cmd, configFile, args[0]); err != nil {
+					return err
+				}
+				opt.Copied.Repair = repairBucket
+			}
 			if keys != "" {
 				if opt.Keys, err = os.ReadFile(keys); err != nil {
 					return err
@@ -96,8 +120,31 @@ are left, and 1 when the check could not be made.`,
 	f.BoolVar(&opt.Quarantine, "quarantine", false, "move damaged objects that cannot be repaired out of the way of clients")
 	f.BoolVar(&opt.DryRun, "dry-run", false, "change nothing: no repair, no quarantine, and do not remember the result")
 	f.StringVar(&keys, "keys", "", "file with the OpenPGP public keys of the repository (default: those in its .flatpakrepo)")
+	f.StringVarP(&configFile, "config", "c", "", "configuration file of the hub: compare the copy in its bucket, too")
+	f.BoolVar(&repairBucket, "repair-bucket", false, "write to the bucket what it lacks or has otherwise; with --config")
 	f.BoolVar(&asJSON, "json", false, "print a line of JSON for each problem, and at the end one with the totals")
 	return cmd
+}
+
+// copyOf is the copy of the repository in dir, as the configuration of its hub says.
+func copyOf(cmd *cobra.Command, file, dir string) (*upkeep.Copied, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	// A hub may be told its folder otherwise than by the file.
+	cfg, err := hubConfig(cmd, file, hub.Config{Dir: filepath.Dir(filepath.Dir(dir))})
+	if err != nil {
+		return nil, err
+	}
+	opened, err := cfg.Storage.OpenCopy(filepath.Base(dir))
+	if err != nil {
+		return nil, err
+	}
+	if opened == nil {
+		return nil, usageError(cmd, "%s names no bucket: [hub.storage] is not there", file)
+	}
+	return &upkeep.Copied{Copy: opened, Skip: repository.IsUncopied}, nil
 }
 
 // fsckTotals is the last line of fsck --json.
@@ -197,6 +244,9 @@ func printReport(out *lineWriter, r upkeep.Report, took time.Duration) {
 		r.Objects, bytesText(r.Bytes), r.Deltas, took.Round(time.Millisecond))
 	if r.Orphans > 0 {
 		out.printf("%d objects, %s, are needed by nothing\n", r.Orphans, bytesText(r.OrphanBytes))
+	}
+	if r.CopyFiles > 0 {
+		out.printf("%d files are in the bucket as well, and %d there alone\n", r.CopyFiles, r.CopyExtra)
 	}
 	switch left := r.Problems - r.Repaired; {
 	case r.Problems == 0:

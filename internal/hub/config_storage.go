@@ -2,6 +2,7 @@ package hub
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"path"
@@ -86,6 +87,19 @@ func (c *StorageConfig) prefixOf(repo string) string {
 		return prefix + "/"
 	}
 	return ""
+}
+
+// OpenCopy is a client of the copy of a repository in the bucket, for whoever looks at it
+// beside the hub; nil where there is no bucket.
+func (c *StorageConfig) OpenCopy(repo string) (*bucket.Copy, error) {
+	if !c.isUsed() {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	objects, err := c.open()
+	if err != nil {
+		return nil, fmt.Errorf("storage: %w", err)
+	}
+	return bucket.New(objects, c.prefixOf(repo), repository.CopyHeaders), nil
 }
 
 // copyOf is the copy of a repository; nil where there is no bucket.

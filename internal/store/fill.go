@@ -24,7 +24,7 @@ const fillBatch = 256
 func (s *Store) fillBucket(ctx context.Context, here *mirrorState, fence int64) error {
 	if here == nil {
 		foreign := errors.New("foreign")
-		err := s.mirror.Copy.List(ctx, func(string, int64) error { return foreign })
+		err := s.mirror.Copy.List(ctx, func(string, bucket.Object) error { return foreign })
 		if errors.Is(err, foreign) {
 			return fmt.Errorf("%w: below the prefix are files and no manifest; choose a prefix that is empty", ErrNotMirrored)
 		}
@@ -106,12 +106,12 @@ func (s *Store) fillDirectory(ctx context.Context, state mirrorState) error {
 // is no payload.
 func (s *Store) downloadPayload(ctx context.Context) (rest []string, err error) {
 	var batch []string
-	err = s.mirror.Copy.List(ctx, func(name string, size int64) error {
+	err = s.mirror.Copy.List(ctx, func(name string, there bucket.Object) error {
 		if s.mirror.Class(name) != layout.Payload {
 			rest = append(rest, name)
 			return nil
 		}
-		if info, err := s.Stat(name); err == nil && info.Size() == size {
+		if info, err := s.Stat(name); err == nil && info.Size() == there.Size {
 			return nil
 		}
 		if batch = append(batch, name); len(batch) < fillBatch {

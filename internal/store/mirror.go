@@ -25,8 +25,8 @@ type Mirror struct {
 	Skip func(path string) bool
 }
 
-// mirrorFile says which change of the copy the directory has: docs/formats/bucket.md.
-const mirrorFile = ".store.bucket"
+// CopiedFile says which change of the copy the directory has: docs/formats/bucket.md.
+const CopiedFile = ".store.bucket"
 
 // Errors of [Store.Mirror] and [Store.Lead]. They are for people to settle.
 var (
@@ -36,7 +36,7 @@ var (
 	ErrBehind = errors.New("the directory is older than the bucket: move it away, and it is made anew from the bucket")
 )
 
-// mirrorState is the content of mirrorFile.
+// mirrorState is the content of CopiedFile.
 type mirrorState struct {
 	Version int    `json:"version"`
 	ID      string `json:"id"`
@@ -123,7 +123,7 @@ func (s *Store) takeMirror(ctx context.Context, fence int64) error {
 	if err != nil {
 		return s.mirrorError(err)
 	}
-	here, err := s.readMirrorState()
+	here, err := readMirrorState(s.dir.Root)
 	if err == nil {
 		err = s.reconcile(ctx, fence, here, copied)
 	}
@@ -139,7 +139,7 @@ func (s *Store) reconcile(ctx context.Context, fence int64, here *mirrorState, c
 	case copied == nil && (here == nil || here.Filling == fillingBucket):
 		return s.fillBucket(ctx, here, fence)
 	case copied == nil:
-		return fmt.Errorf("%w: the bucket is empty; to fill it from the directory, remove %s", ErrNotMirrored, mirrorFile)
+		return fmt.Errorf("%w: the bucket is empty; to fill it from the directory, remove %s", ErrNotMirrored, CopiedFile)
 	case here == nil:
 		if empty, err := s.isEmpty(); err != nil || !empty {
 			return errors.Join(err, fmt.Errorf("%w: both have files", ErrNotMirrored))
@@ -270,8 +270,19 @@ func (s *Store) nameless(name string) (*os.File, error) {
 	return f, nil
 }
 
-func (s *Store) readMirrorState() (*mirrorState, error) {
-	data, err := s.dir.Root.ReadFile(mirrorFile)
+// Copied tells which copy in a bucket a directory belongs to, and which change of it
+// the directory has; id is "" where there is no copy, or where one of the two is still
+// being filled. The directory may be in use.
+func Copied(root *os.Root) (id string, serial int64, err error) {
+	state, err := readMirrorState(root)
+	if err != nil || state == nil || state.Filling != "" {
+		return "", 0, err
+	}
+	return state.ID, state.Serial, nil
+}
+
+func readMirrorState(root *os.Root) (*mirrorState, error) {
+	data, err := root.ReadFile(CopiedFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // there is none
 	}
@@ -280,10 +291,10 @@ func (s *Store) readMirrorState() (*mirrorState, error) {
 	}
 	state := new(mirrorState)
 	if err := json.Unmarshal(data, state); err != nil {
-		return nil, fmt.Errorf("%s: %w", mirrorFile, err)
+		return nil, fmt.Errorf("%s: %w", CopiedFile, err)
 	}
 	if state.Version != mirrorVersion {
-		return nil, fmt.Errorf("%s: version %d is not known to this program", mirrorFile, state.Version)
+		return nil, fmt.Errorf("%s: version %d is not known to this program", CopiedFile, state.Version)
 	}
 	return state, nil
 }
@@ -299,7 +310,7 @@ func (s *Store) writeMirrorState(state mirrorState) error {
 	if err != nil {
 		return err
 	}
-	return s.dir.WriteFile(mirrorFile, data, 0o644)
+	return s.dir.WriteFile(CopiedFile, data, 0o644)
 }
 
 // mayChange refuses to change a directory without its copy.
@@ -357,7 +368,7 @@ func (tx *Tx) stageState(record *intent) error {
 		return err
 	}
 	tx.staged++
-	record.Index = append(record.Index, change{Path: mirrorFile, From: staged})
+	record.Index = append(record.Index, change{Path: CopiedFile, From: staged})
 	return nil
 }
 
@@ -385,7 +396,7 @@ func (tx *Tx) propose(ctx context.Context, record *intent) (*proposal, error) {
 		return bucket.File{Path: c.Path, Gone: c.From == "", Open: func() (*os.File, error) { return tx.stage.Root.Open(c.From) }}
 	}
 	for _, c := range record.Index {
-		if c.Path != mirrorFile {
+		if c.Path != CopiedFile {
 			proposed.Index = append(proposed.Index, file(c))
 		}
 	}

@@ -147,7 +147,7 @@ func prepare(dir string, fault func(step, name string) error, lock func(durable.
 	if s.lock, err = lock(d, lockName); err != nil {
 		return nil, err
 	}
-	_, err = d.Root.Lstat(mirrorFile)
+	_, err = d.Root.Lstat(CopiedFile)
 	s.copied = err == nil
 	return s, s.dir.MkdirAll(tmpDir, 0o755)
 }
@@ -277,5 +277,5 @@ func check(op, name string) error {
 
 func reserved(name string) bool {
 	top, _, _ := strings.Cut(name, "/")
-	return top == tmpDir || top == lockName || top == mirrorFile || strings.HasPrefix(path.Base(name), durable.TempPrefix)
+	return top == tmpDir || top == lockName || top == CopiedFile || strings.HasPrefix(path.Base(name), durable.TempPrefix)
 }

@@ -19,18 +19,18 @@ func CopyHeaders(path string) bucket.Headers {
 func (r *Repository) openCopy(ctx context.Context) error {
 	switch {
 	case r.opt.Copy != nil:
-		return r.store.Mirror(ctx, store.Mirror{Copy: r.opt.Copy, Class: classOf, Skip: isUncopied})
+		return r.store.Mirror(ctx, store.Mirror{Copy: r.opt.Copy, Class: classOf, Skip: IsUncopied})
 	case r.store.IsCopied():
 		return store.ErrUnmirrored
 	}
 	return nil
 }
 
-// isUncopied tells the files that are about this directory, and are not part of the
-// repository.
-func isUncopied(path string) bool {
+// IsUncopied tells the files that are about a directory, and are not part of the
+// repository in it: they are not in a copy.
+func IsUncopied(path string) bool {
 	switch path {
-	case formerFile, checkoutFile, signersFile:
+	case formerFile, checkoutFile:
 		return false
 	}
 	return hidden(path)

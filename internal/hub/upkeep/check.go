@@ -33,6 +33,9 @@ type CheckOptions struct {
 	// Kept is called for each object that is in quarantine in the end, by one goroutine;
 	// may be nil.
 	Kept func(quarantine.Item)
+	// Copied is the copy of the repository in a bucket, which is compared with it; nil
+	// where there is none.
+	Copied *Copied
 	// Keys are the OpenPGP public keys, armored or binary, of which each head and
 	// each summary must have a signature. Default: those in the repository's
 	// .flatpakrepo files; without any, signatures are not checked.
@@ -63,6 +66,7 @@ const (
 	KindSignature = "signature" // no key of the repository has signed it
 	KindDelta     = "delta"     // a static delta or delta index cannot be used
 	KindApart     = "apart"     // something needs the file, and it is in quarantine
+	KindCopy      = "copy"      // the bucket does not have what the directory has
 )
 
 // Problem is something that is wrong with a repository.
@@ -97,6 +101,9 @@ type Report struct {
 	Apart int `json:"apart"`
 	// Files below objects that are none.
 	Strangers int64 `json:"strangers"`
+	// Files of the copy that were compared, and those that are in the bucket alone.
+	CopyFiles int64 `json:"copy-files,omitzero"`
+	CopyExtra int64 `json:"copy-extra,omitzero"`
 }
 
 // Sound tells whether nothing is wrong, or any more.
@@ -110,7 +117,7 @@ func (r *Report) Sound() bool { return r.Problems == r.Repaired }
 //
 // The error says that the check could not be made, not what it has found.
 func Check(ctx context.Context, dir string, opt CheckOptions) (Report, error) {
-	c := checker{opt: opt, broken: map[ostree.ObjectName]error{}}
+	c := checker{opt: opt, broken: map[ostree.ObjectName]error{}, wrong: map[string]bool{}}
 	if c.opt.Workers <= 0 {
 		c.opt.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -139,6 +146,7 @@ type checker struct {
 
 	mu     sync.Mutex // guards what follows
 	broken map[ostree.ObjectName]error
+	wrong  map[string]bool // paths of problems that are left
 	report Report
 }
 
@@ -171,8 +179,11 @@ func (c *checker) run(ctx context.Context, path string) (_ Report, err error) {
 		}
 	}
 	if c.report.Sound() && !c.opt.DryRun {
-		err = c.seen.write(c.dir)
+		if err := c.seen.write(c.dir); err != nil {
+			return c.report, err
+		}
 	}
+	err = c.checkCopy(ctx)
 	return c.report, err
 }
 
@@ -206,6 +217,8 @@ func (c *checker) found(p Problem) {
 	c.report.Problems++
 	if p.Repaired {
 		c.report.Repaired++
+	} else if c.wrong != nil {
+		c.wrong[p.Path] = true
 	}
 	if c.opt.Found != nil {
 		c.opt.Found(p)

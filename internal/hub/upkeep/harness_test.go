@@ -19,6 +19,7 @@ import (
 	"freshet/internal/ostree"
 	"freshet/internal/peertest"
 	"freshet/internal/sign"
+	"freshet/internal/store/bucket"
 )
 
 // hub is a repository into which builds are published.
@@ -28,13 +29,17 @@ type hub struct {
 	builds string
 	key    string
 	repo   *repository.Repository
+	copied *bucket.Copy // nil: none
 	next   int64
 }
 
-func newHub(t testing.TB) *hub {
+func newHub(t testing.TB) *hub { t.Helper(); return newCopiedHub(t, nil) }
+
+// newCopiedHub is a hub whose repository has a copy in a bucket.
+func newCopiedHub(t testing.TB, copied *bucket.Copy) *hub {
 	t.Helper()
 	root := t.TempDir()
-	h := &hub{TB: t, dir: filepath.Join(root, "repos", "stable"), builds: filepath.Join(root, "builds"), key: filepath.Join(root, "key.asc")}
+	h := &hub{TB: t, copied: copied, dir: filepath.Join(root, "repos", "stable"), builds: filepath.Join(root, "builds"), key: filepath.Join(root, "key.asc")}
 	if _, err := sign.Generate(h.key, "Test"); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +55,7 @@ func (h *hub) open() {
 		h.Fatal(err)
 	}
 	repo, pending, err := repository.Open(h.Context(), repository.Options{
-		Name: "stable", Dir: h.dir, BuildsDir: h.builds, Title: "Test", BaseURL: "https://dl.example.org/repo/stable/", Signer: ring,
+		Name: "stable", Dir: h.dir, BuildsDir: h.builds, Title: "Test", BaseURL: "https://dl.example.org/repo/stable/", Signer: ring, Copy: h.copied,
 	}, nil)
 	if err != nil {
 		h.Fatal(err)

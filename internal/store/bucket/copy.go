@@ -2,8 +2,6 @@ package bucket
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // what S3 calls ETag
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -385,11 +383,10 @@ const maxConflicts = 5
 
 // put makes body the content of a file that was seen there.
 func (c *Copy) put(ctx context.Context, path string, body *io.SectionReader, there Object) error {
-	sum := md5.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(body, 0, body.Size())); err != nil {
+	etag, err := ETag(body)
+	if err != nil {
 		return err
 	}
-	etag := Version(hex.EncodeToString(sum.Sum(nil)))
 	for try := 1; ; try++ {
 		if there.Version == etag && there.Size == body.Size() {
 			return nil
@@ -497,13 +494,13 @@ func (c *Copy) copyTo(ctx context.Context, key string, w io.Writer) (int64, erro
 }
 
 // List calls fn for the files of the copy, in the order of their paths.
-func (c *Copy) List(ctx context.Context, fn func(path string, size int64) error) error {
+func (c *Copy) List(ctx context.Context, fn func(path string, about Object) error) error {
 	return c.objects.List(ctx, c.prefix, func(o Object) error {
 		path := strings.TrimPrefix(o.Key, c.prefix)
 		if strings.HasPrefix(path, reserved) || !fs.ValidPath(path) {
 			return nil
 		}
-		return fn(path, o.Size)
+		return fn(path, o)
 	})
 }
 

@@ -91,7 +91,7 @@ func (m *Mirrored) Check(tb testing.TB, files map[string]string) {
 	tb.Helper()
 	c := m.Copy().Copy
 	seen := 0
-	err := c.List(tb.Context(), func(name string, _ int64) error {
+	err := c.List(tb.Context(), func(name string, _ bucket.Object) error {
 		seen++
 		want, ok := files[name]
 		if !ok {
