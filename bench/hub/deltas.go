@@ -41,10 +41,16 @@ type deltaCase struct {
 
 // measureDeltas compares generating static deltas, with ostree's and flatpak's
 // settings, of trees of so many megabytes.
-func measureDeltas(ctx context.Context, cfg config, out io.Writer) error {
+func measureDeltas(ctx context.Context, cfg config, out io.Writer) (err error) {
 	cases := deltaCases()
 	if cfg.quick {
-		cases = []string{"2-" + scratchCase, "2-" + versionCase, catalogueCase}
+		cases = []string{"5-" + scratchCase, "5-" + versionCase}
+	}
+	if cfg.keep == "" { // so that the trees are made once for both kinds
+		if cfg.keep, err = os.MkdirTemp(cfg.memory(), "freshet-bench-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(cfg.keep)) }()
 	}
 	for _, name := range cases {
 		if len(cfg.cases) > 0 && !slices.Contains(cfg.cases, name) {
@@ -85,14 +91,8 @@ const benchBranch = "app/org.bench.Big/x86_64/stable"
 
 // measureTree measures the deltas of a kind. The repository is made in the folder of
 // the trees, and found there if it was made before.
-func measureTree(ctx context.Context, cfg config, mb int, kind string, out io.Writer) (err error) {
+func measureTree(ctx context.Context, cfg config, mb int, kind string, out io.Writer) error {
 	dir := filepath.Join(cfg.keep, strconv.Itoa(mb))
-	if cfg.keep == "" {
-		if dir, err = os.MkdirTemp(cfg.memory(), "freshet-bench-"); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
 	repo := filepath.Join(dir, "repo")
 	if _, err := os.Stat(filepath.Join(dir, "complete")); err != nil {
 		if err := makeTrees(ctx, dir, repo, mb); err != nil {
@@ -267,12 +267,9 @@ func commitTrees(ctx context.Context, dir, repo string, mb int) error {
 }
 
 // measureCatalogue makes the delta between two versions of the appstream2
-// branch of 2,000 apps, of which one has changed, or of 500 in a quick run.
+// branch of 2,000 apps, of which one has changed.
 func measureCatalogue(ctx context.Context, cfg config, out io.Writer) (err error) {
-	apps := 2000
-	if cfg.quick {
-		apps = 500
-	}
+	const apps = 2000
 	catalogue := publishCase{apps: apps, arches: []string{"x86_64"}}
 	dir, err := os.MkdirTemp(cfg.memory(), "freshet-bench-")
 	if err != nil {
@@ -306,11 +303,7 @@ func measureCatalogue(ctx context.Context, cfg config, out io.Writer) (err error
 	if err := output(ctx, "sync"); err != nil { // what is written is not to be in the way
 		return err
 	}
-	froms := []string{v1, ""}
-	if cfg.quick {
-		froms = froms[:1] // flatpak takes 20 s for the other
-	}
-	for _, from := range froms {
+	for _, from := range []string{v1, ""} {
 		c := deltaCase{name: "appstream2", from: from, to: v2, fallback: flatpakFallback}
 		args := []string{"build-update-repo", "--no-update-summary", "--no-update-appstream", "--generate-static-delta-to=" + v2}
 		if from == "" {

@@ -35,7 +35,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var cfg config
-	flag.BoolVar(&cfg.quick, "quick", false, "smaller and once: publishes of 150 and 300 refs, uploads of 2,000 objects and 50 MB, an import of 10 MB, stores of 4,000 and 12,000 objects, deltas of 2 MB and of a catalogue of 500 apps; all but uploads and imports in "+memoryDir+": under a minute")
+	flag.BoolVar(&cfg.quick, "quick", false, "smaller and once: publishes of 150 and 300 refs, uploads of 2,000 objects and 50 MB, an import of 10 MB, stores of 4,000 and 12,000 objects, deltas of 5 MB but none of a catalogue; all but uploads and imports in "+memoryDir+": under a minute")
 	flag.StringVar(&cfg.binary, "freshet", "bin/freshet", "the binary to measure")
 	only := flag.String("only", "", "measure just these: "+strings.Join(rowNames(), ","))
 	cases := flag.String("cases", "", "measure just these: of publish "+caseNames()+", of deltas "+strings.Join(deltaCases(), ","))
