@@ -105,6 +105,7 @@ type stored struct {
 	way            *way
 	config         string
 	bucket         string // URL under which the bucket itself is served
+	data           string // folder with the objects of the bucket
 	app, tokenFile string
 	adminFile      string // a token that may prune
 }
@@ -124,7 +125,7 @@ func newStored(t *testing.T) (s *stored, work string) {
 	server := storetest.Real(t)
 	s = &stored{
 		t: t, way: newWay(t, server), config: filepath.Join(work, "freshet.toml"),
-		app: filepath.Join(work, "app"), tokenFile: filepath.Join(work, "token"),
+		app: filepath.Join(work, "app"), tokenFile: filepath.Join(work, "token"), data: server.Data,
 	}
 	text := fmt.Sprintf(`[hub.storage]
 endpoint = %q
@@ -250,6 +251,7 @@ func TestStorage(t *testing.T) {
 	})
 	hub.serves(3)
 	hub.sound(user)
+	hub.mends(3)
 
 	// Without the bucket the hub does not touch what belongs to it.
 	hub.stop(syscall.SIGTERM)
@@ -260,6 +262,30 @@ func TestStorage(t *testing.T) {
 	if err == nil || !strings.Contains(errOut, "copy in a bucket") {
 		t.Errorf("a hub without the bucket: %v\n%s", err, errOut)
 	}
+}
+
+// mends has somebody remove files of the bucket, which a check beside the hub puts back.
+func (s *stored) mends(version int) {
+	t := s.t
+	t.Helper()
+	objects, err := filepath.Glob(filepath.Join(s.data, "flatpak", "stable", "objects", "*", "*.filez"))
+	if err != nil || len(objects) == 0 {
+		t.Fatalf("no objects: %v", err)
+	}
+	for _, path := range []string{objects[0], filepath.Join(s.data, "flatpak", "stable", "summary.idx")} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fsck := []string{"hub", "fsck", filepath.Join(s.dir, "repos", "stable"), "--config", s.config}
+	out, _, err := tryRun(t, fsck...)
+	if err == nil || strings.Count(out, "it is not in the bucket") != 2 {
+		t.Errorf("files of the bucket are away: %v\n%s", err, out)
+	}
+	if out := run(t, append(fsck, "--repair-bucket")...); !strings.Contains(out, "2 problems, all of them repaired: sound") {
+		t.Errorf("they are put back: %s", out)
+	}
+	s.serves(version)
 }
 
 // objects counts the objects of the repository in the bucket.
