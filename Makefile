@@ -102,7 +102,7 @@ bench: ## Go benchmarks with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: bench-hub
-bench-hub: build ## publishes, uploads, imports, deltas beside flatpak and ostree; growing stores (QUICK=1: under a minute)
+bench-hub: build ## publishes, uploads, imports, deltas beside flatpak and ostree; growing stores (QUICK=1: under a minute, without deltas)
 	$(GO) run ./bench/hub $(if $(QUICK),-quick)
 
 .PHONY: bench-edge
