@@ -400,7 +400,7 @@ func (c *client) try(name string, args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer said.Close() //nolint:errcheck // it is read already
+	defer said.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(c.limit, 3*time.Minute))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)

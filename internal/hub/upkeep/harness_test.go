@@ -232,6 +232,7 @@ func (h *hub) sound() upkeep.Report {
 
 // ostreeFsck asks the field's own program, if it is there.
 func ostreeFsck(t testing.TB, dir string) ([]byte, error) {
+	t.Helper()
 	if _, err := exec.LookPath("ostree"); err != nil {
 		return nil, nil //nolint:nilerr // other tests demand it
 	}
