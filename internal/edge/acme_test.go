@@ -232,7 +232,7 @@ func TestACME(t *testing.T) {
 // awaitTLS asks by HTTPS until there is a certificate, and returns its serial.
 func (f *facade) awaitTLS(host string) string {
 	f.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		resp, err := f.client("h2", f.secure).Get("https://" + host + "/x.rpm")
 		if err == nil {

@@ -109,6 +109,7 @@ func TestIndexSwitchesWithWhatItLists(t *testing.T) {
 			files.serve(rw, r)
 		})
 		w.get("/repo/summary.idx")
+		w.get(now.subPath) // from now on it is known which of them clients ask for
 		over := make(chan struct{})
 		var wg sync.WaitGroup
 		wg.Go(func() {
