@@ -123,7 +123,7 @@ func TestNoHub(t *testing.T) {
 	defer server.Close()
 	p := &record{}
 	_, err := push.Run(t.Context(), push.Config{Client: &hubapi.Client{Base: server.URL}, Dir: sampleTree(t), Name: "rpms", Progress: p})
-	if err == nil || !strings.Contains(err.Error(), "without the hub's error body: 404") || len(p.steps) > 0 {
+	if err == nil || !strings.Contains(err.Error(), "no hub answered, but a proxy or an edge before it, or another server: 404") || len(p.steps) > 0 {
 		t.Errorf("error %v, steps %q", err, p.steps)
 	}
 }
