@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -159,12 +160,19 @@ func kindsOfSets() []kindOfSet {
 	}
 }
 
-// reader is a client with a connection of its own.
-type reader struct{ client *http.Client }
+// reader is a client with one connection at a time. net/http keeps it if it can;
+// moved says that it could not, and that the last file came over a new one.
+type reader struct {
+	client *http.Client
+	moved  bool
+}
 
 func (r *reader) get(t *testing.T, base, path string) (string, int) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) { r.moved = !got.Reused },
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +248,7 @@ func switchTogether(t *testing.T, kind kindOfSet, key *signer, keyed bool) {
 		wg.Go(func() {
 			transport := role.NewTransport(w.net.DialContext)
 			defer transport.CloseIdleConnections()
-			r := &reader{&http.Client{Transport: transport}}
+			r := &reader{client: &http.Client{Transport: transport}}
 			for {
 				select {
 				case <-over:

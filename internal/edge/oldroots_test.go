@@ -136,7 +136,7 @@ func TestIndexSwitchesWithWhatItLists(t *testing.T) {
 			wg.Go(func() {
 				transport := role.NewTransport(w.net.DialContext)
 				defer transport.CloseIdleConnections()
-				r := &reader{&http.Client{Transport: transport}}
+				r := &reader{client: &http.Client{Transport: transport}}
 				for {
 					select {
 					case <-over:

@@ -162,7 +162,7 @@ func (rp *reply) awaitSet(s *set, old *diskcache.Entry) turn {
 		rp.outcome = outcomeJoin
 	}
 	if t.err != nil {
-		return rp.refused(s, t, old)
+		return rp.refused(s, t)
 	}
 	if t.plain {
 		return likeAnyOther
@@ -187,16 +187,17 @@ func (rp *reply) awaitSet(s *set, old *diskcache.Entry) turn {
 	return lookAgain
 }
 
-// refused answers although there is nothing new.
-func (rp *reply) refused(s *set, t *candidate, old *diskcache.Entry) turn {
-	if old != nil {
-		g := s.current.Load()
+// refused answers although there is nothing new: with what is shown now, which
+// may be newer than what was when the wait began.
+func (rp *reply) refused(s *set, t *candidate) turn {
+	g := s.current.Load()
+	if old := g.entry(rp.e, rp.c.path); old != nil {
 		fresh, st := rp.e.freshnessOf(rp.c, old, time.Now())
 		fresh = g.bound(fresh, time.Now(), rp.c.policy.Fresh)
 		if rp.usableOn(t.err, fresh, st) {
 			rp.staleBecause(t.err)
 			rp.hit = false // it went forward, in vain
-			if g != nil && rp.shown(s, g, old, fresh) {
+			if rp.shown(s, g, old, fresh) {
 				return answered
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -203,12 +204,36 @@ func TestTokenComesBack(t *testing.T) {
 	signs()
 	// It hangs.
 	ring.members[0].remote.timeout = 100 * time.Millisecond
-	if err := syscall.Kill(helperPID(t), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, helperPID(t))
 	away("no signature within 100ms")
 	ring.members[0].remote.timeout = DefaultTimeout
 	signs()
+}
+
+// freeze stops a process and waits until none of its threads runs: the kernel
+// stops them one after the other, and until the last one is one may answer.
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil || len(threads) == 0 {
+			t.Fatalf("threads of %d: %v", pid, err)
+		}
+		running := slices.ContainsFunc(threads, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			_, state, _ := strings.Cut(string(stat), ") ")
+			return err == nil && !strings.HasPrefix(state, "T")
+		})
+		if !running {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d does not stop", pid)
+		}
+	}
 }
 
 // helperPID finds the process of the only helper that runs.
