@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -115,6 +116,12 @@ func (c *benchCase) report(out io.Writer, servers []*server, figures map[string]
 			line(out, c.name+"-p99ms:"+peer, median(mine.p99), median(f.p99), c.p99[peer])
 		}
 	}
+	for _, s := range servers {
+		if f := figures[s.name]; s.build && f != nil {
+			ratio, err := paired(mine, f)
+			_, _ = fmt.Fprintf(out, "# %s: %.3f ± %.3f of %s\n", c.name, ratio, err, s.name)
+		}
+	}
 	if !verbose {
 		return
 	}
@@ -124,6 +131,23 @@ func (c *benchCase) report(out io.Writer, servers []*server, figures map[string]
 				c.name, s.name, median(f.cpu), median(f.rps), median(f.p99), len(f.cpu))
 		}
 	}
+}
+
+// paired compares round by round: the mean of the ratios, and its standard error.
+func paired(mine, other *figure) (mean, deviation float64) {
+	var ratios []float64
+	for round, cpu := range mine.rounds {
+		if its := other.rounds[round]; its > 0 {
+			ratios = append(ratios, cpu/its)
+			mean += cpu / its
+		}
+	}
+	n := float64(len(ratios))
+	mean /= n
+	for _, r := range ratios {
+		deviation += (r - mean) * (r - mean)
+	}
+	return mean, math.Sqrt(deviation / (n - 1) / n)
 }
 
 // line prints one comparison.

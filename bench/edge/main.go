@@ -41,6 +41,7 @@ func main() {
 	flag.Float64Var(&cfg.foreign, "foreign", 0.15, "share of the machine that others may use during a sample")
 	flag.StringVar(&cfg.only, "only", "", "beginnings of the cases to run, by comma; empty: all")
 	flag.StringVar(&cfg.servers, "servers", "", "peers to compare with, by comma; empty: all")
+	flag.StringVar(&cfg.builds, "builds", "", "other builds of freshet to measure in the same rounds, name=path by comma")
 	flag.IntVar(&cfg.idle, "idle", 10000, "idle connections to measure")
 	flag.IntVar(&cfg.cold, "cold", 10000, "objects of the cold fill")
 	flag.BoolVar(&cfg.clients, "clients", false, "also measure ostree and flatpak (the case \"clients\")")
@@ -55,11 +56,11 @@ func main() {
 }
 
 type config struct {
-	binary, only, servers, profile string
-	rounds, idle, cold             int
-	sample                         time.Duration
-	foreign                        float64
-	verbose, clients               bool
+	binary, only, servers, builds, profile string
+	rounds, idle, cold                     int
+	sample                                 time.Duration
+	foreign                                float64
+	verbose, clients                       bool
 }
 
 func run(ctx context.Context, cfg config, out io.Writer) (err error) {
@@ -113,7 +114,8 @@ func (cfg config) wants(name string) bool {
 
 // figure is a median of samples.
 type figure struct {
-	cpu, rps, p99 []float64 // µs, 1/s, ms
+	cpu, rps, p99 []float64       // µs, 1/s, ms
+	rounds        map[int]float64 // cpu by round
 }
 
 // compare loads the servers in turn.
@@ -121,9 +123,9 @@ func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (m
 	figures := make(map[string]*figure)
 	var order []*server
 	for _, s := range servers {
-		if s.name == ours || c.goals.has(s.name) {
+		if s.name == ours || s.build || c.goals.has(s.name) {
 			order = append(order, s)
-			figures[s.name] = new(figure)
+			figures[s.name] = &figure{rounds: make(map[int]float64)}
 		}
 	}
 	for _, s := range order {
@@ -133,7 +135,7 @@ func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (m
 			}
 		}
 	}
-	for range cfg.rounds {
+	for round := range cfg.rounds {
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, s := range order {
 			r, err := sample(ctx, s, c.load(), cfg.sample)
@@ -150,7 +152,8 @@ func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (m
 				continue
 			}
 			f := figures[s.name]
-			f.cpu = append(f.cpu, r.cpu.Seconds()*1e6/float64(r.requests))
+			cpu := r.cpu.Seconds() * 1e6 / float64(r.requests)
+			f.cpu, f.rounds[round] = append(f.cpu, cpu), cpu
 			f.rps = append(f.rps, float64(r.requests)/r.took.Seconds())
 			f.p99 = append(f.p99, r.p99.Seconds()*1e3)
 		}

@@ -158,15 +158,41 @@ func trafficServer(ctx context.Context, dir, origin string, ports []int) (*serve
 }
 
 // freshet is an edge with everything on, its log in a file.
-func freshet(ctx context.Context, cfg config, dir, origin string, ports []int, cert, key string) (*server, error) {
-	file := filepath.Join(dir, "freshet.toml")
+func freshet(ctx context.Context, name, binary, dir, origin string, ports []int, cert, key string) (*server, error) {
+	file := filepath.Join(dir, name+".toml")
 	text := fmt.Sprintf("[edge]\nlisten-tls = %q\n[[edge.tls.certificates]]\ncert = %q\nkey = %q\n", local(ports[2]), cert, key)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, cfg.binary, "edge", "--config", file, "--origin", "http://"+origin, "--store", filepath.Join(dir, "freshet"),
+	cmd := exec.CommandContext(ctx, binary, "edge", "--config", file, "--origin", "http://"+origin, "--store", filepath.Join(dir, name),
 		"--listen", local(ports[0]), "--admin", local(ports[1]), "--follow", "off")
-	return &server{name: "freshet", addr: local(ports[0]), tls: local(ports[2]), admin: local(ports[1]), cmd: cmd}, nil
+	return &server{name: name, addr: local(ports[0]), tls: local(ports[2]), admin: local(ports[1]), cmd: cmd}, nil
+}
+
+// builds are other binaries of freshet, each an edge like the one that is
+// measured.
+func builds(ctx context.Context, cfg config, dir, origin, cert, key string) ([]*server, error) {
+	var list []*server
+	for pair := range strings.SplitSeq(cfg.builds, ",") {
+		name, binary, ok := strings.Cut(pair, "=")
+		if !ok {
+			if pair == "" {
+				continue
+			}
+			return nil, fmt.Errorf("-builds: %q is not name=path", pair)
+		}
+		ports, err := freePorts(3)
+		if err != nil {
+			return nil, err
+		}
+		s, err := freshet(ctx, name, binary, dir, origin, ports, cert, key)
+		if err != nil {
+			return nil, err
+		}
+		s.build = true
+		list = append(list, s)
+	}
+	return list, nil
 }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -24,6 +24,7 @@ type server struct {
 	cmd   *exec.Cmd
 	// origin is what a cache asks, nil if it is none.
 	origin *server
+	build  bool  // it is another build of freshet
 	before int64 // memory without connections; 0: not measured
 }
 
@@ -62,17 +63,22 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 	if err != nil {
 		return nil, err
 	}
-	mine, err := freshet(ctx, cfg, dir, origin, ports[6:9], cert, key)
+	mine, err := freshet(ctx, ours, cfg.binary, dir, origin, ports[6:9], cert, key)
 	if err != nil {
 		return nil, err
 	}
 	all = append(all, v, ts, mine)
+	others, err := builds(ctx, cfg, dir, origin, cert, key)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, others...)
 	var servers []*server
 	for i, s := range all {
 		if i > 1 {
 			s.origin = all[0]
 		}
-		if s.name != "nginx" && s.name != ours && cfg.servers != "" && !slices.Contains(strings.Split(cfg.servers, ","), s.name) {
+		if s.name != "nginx" && s.name != ours && !s.build && cfg.servers != "" && !slices.Contains(strings.Split(cfg.servers, ","), s.name) {
 			continue
 		}
 		if s.cmd.Err != nil && s.name != "nginx" && s.name != ours {
