@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"freshet/internal/hub/relied"
 	"freshet/internal/ostree"
 )
 
@@ -107,6 +108,26 @@ func TestHiddenDamageIsRepaired(t *testing.T) {
 	}
 	if got := readFile(t, path); got != "kept" {
 		t.Errorf("signatures replaced by %q", got)
+	}
+}
+
+// TestRepairIsReliedOn: who has replaced a damaged object of the repository relies on it
+// as on one that was there: it is on the list that a prune respects.
+func TestRepairIsReliedOn(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	object, data := anObject(t)
+	b, err := h.repo.Build(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replaceFile(t, filepath.Join(h.opt.Dir, filepath.FromSlash(object.Path())), string(data[:16]))
+	if _, err := b.PutObject(t.Context(), object, bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	listed := relied.Reader{Dir: b.dir}
+	if names, err := listed.Next(); err != nil || !slices.Contains(names, object) {
+		t.Errorf("relied on: %v: %v", names, err)
 	}
 }
 

@@ -147,3 +147,45 @@ func TestUploadedDeltas(t *testing.T) {
 		})
 	}
 }
+
+// TestDeltaOfWhatIsApart: a static delta that has an object which was put into quarantine
+// since is left out, and its commit is published.
+func TestDeltaOfWhatIsApart(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	const id = "org.test.Hello"
+	h.publishApp(id, "v1")
+	u := uploader{}
+	ref := appRef(id)
+	tree := appTree(id, "v2")
+	tree["files/share/large"] = noise(10_000) // is fetched singly
+	sum := checksum(t, u.commit(t, ref, tree))
+	b := h.upload(u)
+	name := ostree.DeltaName{To: sum}
+	for number, data := range makeDelta(t, b, name) {
+		if _, err := b.PutDelta(t.Context(), ostree.DeltaFile{Delta: name, Part: number}, bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made, err := b.Commit(t.Context(), CommitRequest{Refs: map[string]string{ref: sum.String()}}, &h.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := ostree.WriteBytes(uploader{}, []byte(tree["export/share/applications/"+id+".desktop"]), false) // which the version before has too
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.setApart(ostree.ObjectName{Checksum: data, Type: ostree.TypeFile})
+	h.log.Reset()
+	result := h.publish(PublishRequest{Key: "build-2", Build: b, Refs: made})
+	if len(result.Deltas) != 0 || !strings.Contains(h.log.String(), "left out: ") {
+		t.Errorf("told %+v\n%s", result.Deltas, h.log.String())
+	}
+	head := ostree.DeltaName{To: checksum(t, h.headSum(ref))}
+	if _, err := os.Stat(filepath.Join(h.opt.Dir, head.Dir())); err == nil {
+		t.Error("the delta is there")
+	}
+	if _, listed := h.summary().Metadata.Get("ostree.static-deltas"); listed {
+		t.Error("the delta is listed")
+	}
+}

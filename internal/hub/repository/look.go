@@ -32,9 +32,10 @@ func (o object) download() int64 {
 // 40 MB at most.
 const maxStamps = 1 << 20
 
-// note remembers that an object of the build was found to be whole.
-func (b *Build) note(name ostree.ObjectName, stamp stamps.Stamp, symlink bool) {
-	if b.repo.stamped.Add(int64(b.stamps.Note(name, stamp, symlink))) <= b.repo.maxStamps {
+// note remembers that an object of the build was found to be whole, or as far as was
+// seen.
+func (b *Build) note(name ostree.ObjectName, stamp stamps.Stamp, seen stamps.State, symlink bool) {
+	if b.repo.stamped.Add(int64(b.stamps.Note(name, stamp, seen, symlink))) <= b.repo.maxStamps {
 		return
 	}
 	// What the others knew is found out again when it is needed.
@@ -69,7 +70,7 @@ func (b *Build) glance(name ostree.ObjectName) (path string, stamp stamps.Stamp,
 }
 
 // look finds an object that is whole, in the build or in the repository; own says
-// that it is the build's. What this process has verified, and nobody has changed since,
+// that it is the build's. What this process has seen, and nobody has changed since,
 // costs one system call; what was changed since is verified again as a whole; for
 // everything else there is [probe], and of two the published one counts. The errors are
 // those of probe.
@@ -81,25 +82,35 @@ func (b *Build) look(name ostree.ObjectName) (found object, own bool, err error)
 		return found, false, err
 	case err != nil:
 		return object{}, false, &ostree.ObjectError{Name: name, Err: err}
-	case state == stamps.Same:
+	case state == stamps.Same, state == stamps.Probed:
 		return object{stored: stamp.Size, symlink: symlink}, true, nil
 	case state == stamps.Changed:
 		b.repo.log.Warn("an object of a build is not as it was left", slog.Int64("build", b.id), slog.String("object", name.String()))
-		info, err := verifyFile(path, name)
-		if err != nil {
-			return object{}, false, err
-		}
-		found = object{stored: info.Stored, symlink: isLink(info)}
-	default:
-		if found, err = probe(b.repo.objects, name); err == nil || !errors.Is(err, fs.ErrNotExist) {
-			return found, false, err
-		}
-		if found, err = probe(b.own, name); err != nil {
-			return object{}, false, err
-		}
+		found, err = b.read(name, path, stamp)
+		return found, err == nil, err
 	}
-	b.note(name, stamp, found.symlink)
+	if found, err = probe(b.repo.objects, name); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return found, false, err
+	}
+	if found, err = probe(b.own, name); err != nil {
+		return object{}, false, err
+	}
+	seen := stamps.Same
+	if name.Type == ostree.TypeFile {
+		seen = stamps.Probed
+	}
+	b.note(name, stamp, seen, found.symlink)
 	return found, true, nil
+}
+
+// read verifies all of an object of the build.
+func (b *Build) read(name ostree.ObjectName, path string, stamp stamps.Stamp) (object, error) {
+	info, err := verifyFile(path, name)
+	if err != nil {
+		return object{}, err
+	}
+	b.note(name, stamp, stamps.Same, isLink(info))
+	return object{stored: info.Stored, symlink: isLink(info)}, nil
 }
 
 func isLink(info ostree.Info) bool { return info.Header != nil && info.Header.IsSymlink() }
@@ -127,8 +138,10 @@ func (b *Build) has(ctx context.Context, name ostree.ObjectName) (size int64, da
 		return 0, true, fs.ErrNotExist
 	}
 	path, stamp, _, state, err := b.glance(name)
-	if err == nil && state != stamps.Same && !whole(path, name) {
-		err = fs.ErrNotExist
+	if err == nil && state != stamps.Same && name.Type != ostree.TypeCommitMeta {
+		if _, readErr := b.read(name, path, stamp); readErr != nil {
+			err = fs.ErrNotExist
+		}
 	}
 	return stamp.Size, false, err
 }

@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/iotest"
 	"time"
 
+	"freshet/internal/hub/stamps"
 	"freshet/internal/ostree"
 )
 
@@ -130,6 +132,54 @@ func (h *hub) meet(a accident, restart, committed bool) {
 		}
 	}
 	h.check()
+}
+
+// TestUploadAfterALook: of a file of a build that a new process has looked at, it knows
+// header and size, and no more: who sends it again is not told that it is whole.
+func TestUploadAfterALook(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	object, data := anObject(t)
+	b, err := h.repo.Build(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.PutObject(t.Context(), object, bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.dir, filepath.FromSlash(object.Path()))
+	damaged := slices.Clone(data)
+	damaged[len(damaged)-1] ^= 1
+	replaceFile(t, path, string(damaged))
+	h.reopen()
+	if b, err = h.repo.Build(1); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := b.Missing(t.Context(), []ostree.ObjectName{object}); err != nil || len(missing) > 0 {
+		t.Fatalf("header and size are right: missing %v: %v", missing, err)
+	}
+	if _, err := b.PutObject(t.Context(), object, bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	if readFile(t, path) != string(data) {
+		t.Error("it was not replaced by a sound one")
+	}
+	// What was read once is not read again, nor is what is sent.
+	h.reopen()
+	if b, err = h.repo.Build(1); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := b.Missing(t.Context(), []ostree.ObjectName{object}); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := b.PutObject(t.Context(), object, iotest.ErrReader(errors.New("it was read"))); err != nil || n != int64(len(data)) {
+			t.Errorf("%d, %v", n, err)
+		}
+	}
+	if _, _, _, state, err := b.glance(object); err != nil || state != stamps.Same {
+		t.Errorf("the object is known as %d: %v", state, err)
+	}
 }
 
 // TestStampsAreBounded: a repository remembers no more than it may, and what it forgot

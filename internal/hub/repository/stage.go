@@ -255,10 +255,16 @@ func (p *publication) stageDeltas(changed []*planned) error {
 		}
 		var staged []flatpak.Delta
 		for _, d := range all {
+			told, err := c.price(d)
+			if err != nil { // an object of it was put into quarantine, say
+				p.log.printf("  %s: a static delta is left out: %v", c.made.ref, err)
+				continue
+			}
 			sum, err := p.stageDelta(c, d)
 			if err != nil {
 				return err
 			}
+			p.result.Deltas = append(p.result.Deltas, told)
 			staged = append(staged, flatpak.Delta{From: d.to.Name.From, Superblock: sum})
 		}
 		if len(staged) > 0 {
@@ -297,14 +303,14 @@ func (p *publication) stageDelta(c *planned, d carried) (ostree.Checksum, error)
 	if err != nil {
 		return ostree.Checksum{}, err
 	}
-	return ostree.ChecksumOf(data), p.tellDelta(c, d)
+	return ostree.ChecksumOf(data), nil
 }
 
-// tellDelta notes what a delta costs that is published with its commit.
-func (p *publication) tellDelta(c *planned, d carried) error {
+// price tells what a delta costs that is published with its commit.
+func (c *planned) price(d carried) (PublishedDelta, error) {
 	cost, err := deltas.Measure(c.in, d.to)
 	if err != nil {
-		return err
+		return PublishedDelta{}, err
 	}
 	told := PublishedDelta{
 		Ref: c.made.ref, To: d.to.Name.To.String(), Source: d.from.Name.To.String(),
@@ -313,8 +319,7 @@ func (p *publication) tellDelta(c *planned, d carried) error {
 	if !d.to.Name.FromScratch() {
 		told.From = d.to.Name.From.String()
 	}
-	p.result.Deltas = append(p.result.Deltas, told)
-	return nil
+	return told, nil
 }
 
 // stageCatalogue makes the appstream branches.

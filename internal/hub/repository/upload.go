@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"freshet/internal/hub/repolock"
+	"freshet/internal/hub/stamps"
 	"freshet/internal/ostree"
 )
 
@@ -108,12 +109,18 @@ func (b *Build) PutObject(ctx context.Context, name ostree.ObjectName, r io.Read
 	place := func(t *temp) error {
 		err := b.settle(t, name.Path())
 		if err == nil {
-			b.note(name, t.stamp, symlink)
+			b.note(name, t.stamp, stamps.Same, symlink)
 		}
 		return err
 	}
 	if damaged {
-		place = func(t *temp) error { return b.repo.replace(ctx, name, t.path) }
+		place = func(t *temp) error {
+			// It is the repository's from then on: a prune is to leave it.
+			if err := b.relied.Add(name); err != nil {
+				return fmt.Errorf("keep it: %w", err)
+			}
+			return b.repo.replace(ctx, name, t.path)
+		}
 	}
 	return b.receive(ctx, epoch, name.Path(), r, place, func(r io.Reader) error {
 		info, err := ostree.VerifyObject(name, r)

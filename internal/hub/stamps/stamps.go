@@ -31,23 +31,32 @@ type State uint8
 // What can be known of a file.
 const (
 	Unknown State = iota // nothing
-	Same                 // it is as it was when it was noted
-	Changed              // it was noted in another state
+	Same                 // it is as it was when all of it was read
+	Probed               // it is as it was when its header and size were looked at
+	Changed              // it was noted otherwise
 )
 
 // Book has the stamps of the files of objects, and of each whether it is a symlink. It
 // takes 16 to 40 bytes for each, since it keeps fingerprints under a secret seed:
-// that a file passes for another is a chance of 1 to 2^63 for each look, and nobody
+// that a file passes for another is a chance of 1 to 2^62 for each look, and nobody
 // can make such a one. The zero value is empty. It may be used by several goroutines.
 type Book struct {
 	mu    sync.Mutex
 	seed  maphash.Seed
-	marks map[uint64]uint64 // by name; the lowest bit is that of symlinks
+	marks map[uint64]uint64 // by name; the lowest bits are those below
 }
 
+// What a mark has besides the fingerprint of a stamp.
+const (
+	symlinkBit = 1 << iota
+	probedBit
+	bits = symlinkBit | probedBit
+)
+
 // Note remembers that the file of an object was seen to be whole, and what it was
-// then. It returns by how many the files in the book became more.
-func (b *Book) Note(name ostree.ObjectName, stamp Stamp, symlink bool) (more int) {
+// then; seen is [Same] if all of it was read, else [Probed]. It returns by how many the
+// files in the book became more.
+func (b *Book) Note(name ostree.ObjectName, stamp Stamp, seen State, symlink bool) (more int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.marks == nil {
@@ -57,14 +66,17 @@ func (b *Book) Note(name ostree.ObjectName, stamp Stamp, symlink bool) (more int
 	before := len(b.marks)
 	mark := b.mark(stamp)
 	if symlink {
-		mark |= 1
+		mark |= symlinkBit
+	}
+	if seen != Same {
+		mark |= probedBit
 	}
 	b.marks[maphash.Comparable(b.seed, name)] = mark
 	return len(b.marks) - before
 }
 
-// Find tells whether the file of an object is as it was noted, and if so, whether it
-// is a symlink.
+// Find tells whether the file of an object is as it was noted, and if so, as what, and
+// whether it is a symlink.
 func (b *Book) Find(name ostree.ObjectName, stamp Stamp) (symlink bool, state State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,14 +87,18 @@ func (b *Book) Find(name ostree.ObjectName, stamp Stamp) (symlink bool, state St
 	switch {
 	case !ok:
 		return false, Unknown
-	case mark&^1 != b.mark(stamp):
+	case mark&^bits != b.mark(stamp):
 		return false, Changed
+	case mark&probedBit != 0:
+		state = Probed
+	default:
+		state = Same
 	}
-	return mark&1 == 1, Same
+	return mark&symlinkBit != 0, state
 }
 
-// mark is the fingerprint of a stamp; its lowest bit is free.
-func (b *Book) mark(stamp Stamp) uint64 { return maphash.Comparable(b.seed, stamp) &^ 1 }
+// mark is the fingerprint of a stamp; its lowest bits are free.
+func (b *Book) mark(stamp Stamp) uint64 { return maphash.Comparable(b.seed, stamp) &^ bits }
 
 // Forget empties the book and returns how many files were in it.
 func (b *Book) Forget() (fewer int) {

@@ -48,7 +48,7 @@ func TestBook(t *testing.T) {
 		}
 	}
 	expect("empty", name(1), stamps.Unknown, false)
-	if more := book.Note(name(1), stampOf(t, file), true); more != 1 {
+	if more := book.Note(name(1), stampOf(t, file), stamps.Same, true); more != 1 {
 		t.Errorf("%d more", more)
 	}
 	expect("noted", name(1), stamps.Same, true)
@@ -68,10 +68,10 @@ func TestBook(t *testing.T) {
 	expect("written later", name(1), stamps.Changed, false)
 	write("longer than before")
 	expect("another size", name(1), stamps.Changed, false)
-	if more := book.Note(name(1), stampOf(t, file), false); more != 0 {
+	if more := book.Note(name(1), stampOf(t, file), stamps.Probed, false); more != 0 {
 		t.Errorf("%d more", more)
 	}
-	expect("noted again", name(1), stamps.Same, false)
+	expect("noted again", name(1), stamps.Probed, false)
 	if err := os.Remove(file); err != nil { // its second name keeps the inode
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func BenchmarkFind(b *testing.B) {
 	names := make([]ostree.ObjectName, 1<<14)
 	for i := range names {
 		names[i] = name(i)
-		book.Note(names[i], stamp, false)
+		book.Note(names[i], stamp, stamps.Same, false)
 	}
 	b.ReportAllocs()
 	i := 0

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"freshet/internal/pause"
 )
 
 // Copy is the copy of one repository. Its methods may be called concurrently, but
@@ -127,35 +129,32 @@ func (c *Copy) Upload(ctx context.Context, files []Upload) error {
 			if err != nil || created || !file.New {
 				return err
 			}
-			return c.overwrite(inner, file.Path, body)
+			return c.overwrite(inner, file.Path, body, true)
 		})
 	}
 	return errors.Join(group.Wait(), context.Cause(ctx))
 }
 
-// Overwrite writes a file whatever is there: for payload that is damaged.
+// Overwrite writes a file whatever is there, once over what it saw: for payload that is
+// damaged. Who does not lead may, too.
 func (c *Copy) Overwrite(ctx context.Context, path string, f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	there, err := c.stat(ctx, path)
-	if err != nil {
-		return err
-	}
-	return c.put(ctx, path, io.NewSectionReader(f, 0, info.Size()), there)
+	return c.overwrite(ctx, path, io.NewSectionReader(f, 0, info.Size()), false)
 }
 
-// overwrite makes body the content of a file, if this process leads.
-func (c *Copy) overwrite(ctx context.Context, path string, body *io.SectionReader) error {
+// overwrite makes body the content of a file; leading demands that this process leads.
+func (c *Copy) overwrite(ctx context.Context, path string, body *io.SectionReader, leading bool) error {
 	there, err := c.stat(ctx, path)
-	if err == nil {
+	if err == nil && leading {
 		err = c.Leads(ctx) // after the look: see show
 	}
 	if err != nil {
 		return err
 	}
-	return c.put(ctx, path, body, there)
+	return c.put(ctx, path, body, there, leading)
 }
 
 // Serial is the number of the next change.
@@ -253,7 +252,7 @@ const settleTime = 10 * time.Second
 // insist calls fn until the object store does what it is asked for, or ctx ends. A
 // conflict, and what has another cause, ends it too.
 func (c *Copy) insist(ctx context.Context, fn func() error) error {
-	for pause := minPause; ; pause = min(2*pause, maxPause) {
+	for wait := minPause; ; wait = min(2*wait, maxPause) {
 		err := fn()
 		if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Reason == Conflict || errors.Is(err, ErrOvertaken) {
 			return err
@@ -261,12 +260,8 @@ func (c *Copy) insist(ctx context.Context, fn func() error) error {
 		if c.Waits != nil {
 			c.Waits(err)
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause.For(ctx, wait) {
 			return errors.Join(err, context.Cause(ctx))
-		case <-timer.C:
 		}
 	}
 }
@@ -346,7 +341,7 @@ func (c *Copy) showFile(ctx context.Context, change *Change, f *File, seen map[s
 	if f.Gone {
 		return c.Remove(ctx, []string{f.Path})
 	}
-	return c.put(ctx, f.Path, change.Content(f), seen[f.Path])
+	return c.put(ctx, f.Path, change.Content(f), seen[f.Path], true)
 }
 
 // look tells what is there of files, by their paths.
@@ -381,8 +376,9 @@ func (c *Copy) stat(ctx context.Context, path string) (Object, error) {
 // manifest says that this process leads.
 const maxConflicts = 5
 
-// put makes body the content of a file that was seen there.
-func (c *Copy) put(ctx context.Context, path string, body *io.SectionReader, there Object) error {
+// put makes body the content of a file that was seen there. On a conflict who leads
+// looks again; anybody else gives way.
+func (c *Copy) put(ctx context.Context, path string, body *io.SectionReader, there Object, leading bool) error {
 	etag, err := ETag(body)
 	if err != nil {
 		return err
@@ -392,7 +388,7 @@ func (c *Copy) put(ctx context.Context, path string, body *io.SectionReader, the
 			return nil
 		}
 		_, err := c.objects.Replace(ctx, c.key(path), body, there.Version, c.headers(path))
-		if !errors.Is(err, ErrConflict) || try == maxConflicts {
+		if !errors.Is(err, ErrConflict) || !leading || try == maxConflicts {
 			return err
 		}
 		if there, err = c.stat(ctx, path); err == nil {

@@ -1,8 +1,16 @@
 package s3_test
 
 import (
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 
+	"freshet/internal/store/bucket"
 	"freshet/internal/store/storetest"
 )
 
@@ -14,4 +22,48 @@ func TestFake(t *testing.T) {
 func TestReal(t *testing.T) {
 	t.Parallel()
 	storetest.Objects(t, storetest.Real(t).Open(t))
+}
+
+// TestCutComparison: the answer to a write is lost, and what is there cannot be read to
+// its end to see who wrote it. That is no conflict: it is to be tried again.
+func TestCutComparison(t *testing.T) {
+	t.Parallel()
+	var cuts atomic.Bool
+	o := storetest.Fake(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodGet || !cuts.Load() {
+				next.ServeHTTP(w, r)
+				return
+			}
+			whole := httptest.NewRecorder()
+			next.ServeHTTP(whole, r)
+			maps.Copy(w.Header(), whole.Header())
+			body := whole.Body.Bytes()
+			_, _ = w.Write(body[:len(body)/2]) // with the length of all
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
+			panic(http.ErrAbortHandler)
+		})
+	}).Open(t)
+	section := func(text string) *io.SectionReader {
+		return io.NewSectionReader(strings.NewReader(text), 0, int64(len(text)))
+	}
+	ctx, content := t.Context(), strings.Repeat("content ", 10_000)
+	first, err := o.Replace(ctx, "a", section("first"), bucket.None, bucket.Headers{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := o.Replace(ctx, "a", section(content), first, bucket.Headers{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cuts.Store(true)
+	if _, err := o.Replace(ctx, "a", section(content), first, bucket.Headers{}); !errors.Is(err, bucket.ErrAway) || errors.Is(err, bucket.ErrConflict) {
+		t.Errorf("while answers are cut: %v", err)
+	}
+	cuts.Store(false)
+	if again, err := o.Replace(ctx, "a", section(content), first, bucket.Headers{}); err != nil || again != second {
+		t.Errorf("afterwards: %q, %v; want %q", again, err, second)
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"freshet/internal/pause"
 	"freshet/internal/store/bucket"
 )
 
@@ -38,12 +39,8 @@ func (o *Objects) try(ctx context.Context, op, key string, size int64, attempt f
 			return failure
 		}
 		longest := min(minPause<<n, maxPause)
-		timer := time.NewTimer(longest/2 + rand.N(longest/2))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause.For(ctx, longest/2+rand.N(longest/2)) {
 			return context.Cause(ctx)
-		case <-timer.C:
 		}
 	}
 }
@@ -106,29 +103,35 @@ func (b *body) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// equalContent tells whether two readers have the same content.
+// equalContent tells whether two readers have the same content, up to the end of both.
+// What breaks off has no end, and is an error.
 func equalContent(a, b io.Reader) (bool, error) {
 	x, y := make([]byte, 32<<10), make([]byte, 32<<10)
 	for {
-		n, errA := io.ReadFull(a, x)
-		m, errB := io.ReadFull(b, y)
-		if n != m || !bytes.Equal(x[:n], y[:m]) {
+		n, errA := fill(a, x)
+		m, errB := fill(b, y)
+		if err := errors.Join(errA, errB); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(x[:n], y[:m]) {
 			return false, nil
 		}
-		if n == len(x) {
-			continue
+		if n < len(x) {
+			return true, nil
 		}
-		return isEnd(errA) && isEnd(errB), errors.Join(notEnd(errA), notEnd(errB))
 	}
 }
 
-// isEnd tells whether a reader came to its end.
-func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
-
-// notEnd is err, if it is another one.
-func notEnd(err error) error {
-	if isEnd(err) {
-		return nil
+// fill reads until p is full or the reader ends. It is not io.ReadFull, which tells of
+// the end of a file as readers tell of one that breaks off.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = r.Read(p[n:])
+		n += more
 	}
-	return err
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
 }
