@@ -127,12 +127,34 @@ func (l *Log) Write(r *Record) {
 	if l == nil || r.Level() < l.opt.Level {
 		return
 	}
+	s := l.lock()
+	*s.buf = s.enc.append(*s.buf, r)
+	l.unlock(s)
+}
+
+// WriteLine writes a line that is not made of a record: line has its end, and is
+// not kept. It waits for nothing.
+func (l *Log) WriteLine(line []byte) {
+	if l == nil {
+		return
+	}
+	s := l.lock()
+	*s.buf = append(*s.buf, line...)
+	l.unlock(s)
+}
+
+// lock returns a shard, for a line to be appended to its buffer.
+func (l *Log) lock() *shard {
 	s := &l.shards[rand.Uint32()&l.mask]
 	s.mu.Lock()
 	if s.buf == nil {
 		s.buf = l.core.buffer()
 	}
-	*s.buf = s.enc.append(*s.buf, r)
+	return s
+}
+
+// unlock counts the line that was appended.
+func (l *Log) unlock(s *shard) {
 	s.lines++
 	if len(*s.buf) >= bufferBytes-lineRoom {
 		l.core.hand(s)

@@ -202,3 +202,26 @@ func TestNilLog(t *testing.T) {
 		t.Error("a nil log does something")
 	}
 }
+
+// Lines of others are written whole, as they are, and count when they are lost.
+func TestWriteLine(t *testing.T) {
+	d := new(disk)
+	l := open(t, Options{Writer: d})
+	const line = "IP: 192.0.2.1; REPO: epel-9\n"
+	for range 5000 { // more than a buffer takes
+		l.WriteLine([]byte(line))
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.b.String(); got != strings.Repeat(line, 5000) {
+		t.Errorf("%d bytes were written, want %d", len(got), 5000*len(line))
+	}
+	d = &disk{err: errors.New("full")}
+	l = open(t, Options{Writer: d})
+	l.WriteLine([]byte(line))
+	if err := l.Close(); err != nil || l.Dropped() != 1 {
+		t.Errorf("%d lines were lost, %v", l.Dropped(), err)
+	}
+	(*Log)(nil).WriteLine([]byte(line)) // nobody listens
+}
