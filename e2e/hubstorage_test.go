@@ -282,7 +282,7 @@ func (s *stored) mends(version int) {
 	if err == nil || strings.Count(out, "it is not in the bucket") != 2 {
 		t.Errorf("files of the bucket are away: %v\n%s", err, out)
 	}
-	if out := run(t, append(fsck, "--repair-bucket")...); !strings.Contains(out, "2 problems, all of them repaired: sound") {
+	if out := run(t, append(fsck, "--repair-bucket")...); !strings.Contains(out, "2 problems, repaired: sound") {
 		t.Errorf("they are put back: %s", out)
 	}
 	s.serves(version)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -28,10 +29,7 @@ const damageExit = 4
 type damageError struct{ left int }
 
 func (e *damageError) Error() string {
-	if e.left == 1 {
-		return "1 problem is left"
-	}
-	return fmt.Sprintf("%d problems are left", e.left)
+	return fmt.Sprintf("%s left", english.Plural(e.left, "problem is", "problems are"))
 }
 
 // ExitCode tells scripts from a check that could not be made.
@@ -221,7 +219,7 @@ func keptText(item quarantine.Item) string {
 // problemText is a problem on a line, for people.
 func problemText(p upkeep.Problem) string {
 	text := fmt.Sprintf("%s: %s: %s", p.Kind, printable(p.Path), printable(p.Error))
-	if p.Ref != "" {
+	if p.Ref != "" && p.Kind != upkeep.KindRef {
 		text += " (needed by " + printable(p.Ref+p.In) + ")"
 	}
 	if p.Apart {
@@ -240,21 +238,24 @@ func printReport(out *lineWriter, r upkeep.Report, took time.Duration) {
 	if r.Incremental {
 		what = "what is new"
 	}
-	out.printf("%d refs with %d commits, %s checked: %d objects, %s, and %d static deltas in %v\n", r.Refs, r.Commits, what,
-		r.Objects, bytesText(r.Bytes), r.Deltas, took.Round(time.Millisecond))
+	out.printf("%s with %s, %s checked: %s, %s, and %s in %v\n", english.Plural(r.Refs, "ref", ""), english.Plural(r.Commits, "commit", ""), what,
+		english.Plural(int(r.Objects), "object", ""), bytesText(r.Bytes), english.Plural(r.Deltas, "static delta", ""), took.Round(time.Millisecond))
 	if r.Orphans > 0 {
-		out.printf("%d objects, %s, are needed by nothing\n", r.Orphans, bytesText(r.OrphanBytes))
+		out.printf("%s, %s: needed by nothing\n", english.Plural(int(r.Orphans), "object", ""), bytesText(r.OrphanBytes))
 	}
 	if r.CopyFiles > 0 {
-		out.printf("%d files are in the bucket as well, and %d there alone\n", r.CopyFiles, r.CopyExtra)
+		out.printf("%s in the bucket as well, and %d there alone\n", english.Plural(int(r.CopyFiles), "file is", "files are"), r.CopyExtra)
 	}
-	switch left := r.Problems - r.Repaired; {
+	problems := english.Plural(r.Problems, "problem", "")
+	switch {
 	case r.Problems == 0:
 		out.printf("sound\n")
-	case left == 0:
-		out.printf("%d problems, all of them repaired: sound\n", r.Problems)
+	case r.Problems == r.Repaired:
+		out.printf("%s, repaired: sound\n", problems)
+	case r.Repaired == 0:
+		out.printf("%s\n", problems)
 	default:
-		out.printf("%d problems, %d of them repaired\n", r.Problems, r.Repaired)
+		out.printf("%s, %d of them repaired\n", problems, r.Repaired)
 	}
 }
 

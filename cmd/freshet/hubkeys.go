@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,11 +35,17 @@ repositories it signs. It fails when one does not sign: its agent does not run,
 its token is not plugged in, nobody has entered the PIN, or it is another key
 than the one that is meant.
 
-It reads the hub's configuration and needs no running hub. Run it as the hub's
-user: an agent belongs to its user, and so do files with PINs.`,
+It reads the hub's configuration and needs no running hub; --gpg-key alone tries
+single files. A hub that was started with --gpg-key uses those keys, and not the
+one that it made in --dir: give them here, too. Run it as the hub's user: an agent
+belongs to its user, and so do files with PINs.`,
 		Example: `  freshet hub keys --config /etc/freshet.toml
+  freshet hub keys --gpg-key stable.asc
   sudo -u freshet freshet hub keys --config /etc/freshet.toml --json | jq '.[] | select(.problem)'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" && len(set.GPGKeys) > 0 {
+				set.Dir = cmp.Or(set.Dir, ".") // nothing in it is asked for
+			}
 			cfg, err := hubConfig(cmd, file, set)
 			if err != nil {
 				return err
@@ -60,7 +67,7 @@ user: an agent belongs to its user, and so do files with PINs.`,
 	f := cmd.Flags()
 	f.StringVarP(&file, "config", "c", "", "configuration file of the hub")
 	f.StringVar(&set.Dir, "dir", "", "the hub's folder, when it has no configuration file")
-	f.StringSliceVar(&set.GPGKeys, "gpg-key", nil, "as the hub's --gpg-key")
+	f.StringSliceVar(&set.GPGKeys, "gpg-key", nil, "file with an OpenPGP secret key, as the hub's --gpg-key (repeatable)")
 	f.BoolVar(&asJSON, "json", false, "print a list of objects")
 	cmd.AddCommand(newHubKeysNewCommand(), newHubKeysCertifyCommand())
 	return cmd

@@ -230,7 +230,10 @@ file, in one process. Roles of one process can reach each other without
 sockets: listen = "mem:hub" is reached as http://hub.mem.
 
 With --demo it runs a whole network on this machine, with sample content in
-it, and prints what to try.`,
+it, and prints what to try. It listens on 127.0.0.1 alone: port 8090 (hub), 8091
+(edge), 8092 (console) and 9600 (admin, or what --admin says), or free ports where
+these are taken. demo.json in its folder says which; write others into it while the
+demonstration does not run, and they are used.`,
 		Example: `  freshet run --config /etc/freshet.toml
 
   # a hub and an edge with a small Flatpak runtime and app, in ./demo

@@ -91,7 +91,8 @@ type Addresses uint8
 
 // What is written of addresses.
 const (
-	// AddressPrefix: the network, /24 of IPv4 and /48 of IPv6.
+	// AddressPrefix: the network, /24 of IPv4 and /48 of IPv6; all of a loopback
+	// address, which tells of nobody.
 	AddressPrefix Addresses = iota
 	// AddressFull: all of it.
 	AddressFull
@@ -110,7 +111,7 @@ func (a Addresses) shown(addr netip.Addr) netip.Addr {
 	switch {
 	case !addr.IsValid() || a == AddressNone:
 		return netip.Addr{}
-	case a == AddressFull:
+	case a == AddressFull, addr.IsLoopback():
 		return addr
 	}
 	bits := prefix6

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/dustin/go-humanize"
+
 	"freshet/internal/hub/deltas"
 	"freshet/internal/ostree"
 )
@@ -33,7 +35,7 @@ func sizeOf(n uint64) string {
 	if n == 0 {
 		return "an unknown size"
 	}
-	return fmt.Sprintf("%.1f kB", float64(n)/1000)
+	return humanize.Bytes(n)
 }
 
 func sortedNames(names iter.Seq[ostree.DeltaName]) []ostree.DeltaName {

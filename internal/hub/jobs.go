@@ -129,9 +129,8 @@ func (s *server) getJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	mayPrune := claims.Has(auth.ScopeTokenManagement)
 	denied := allow(claims, "build", []auth.Scope{auth.ScopeJobs})
-	if denied != nil && !mayPrune {
+	if denied != nil && !claims.Has(auth.ScopeTokenManagement) {
 		return denied
 	}
 	id, err := pathID(r, "id", "job")
@@ -142,7 +141,7 @@ func (s *server) getJob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !mayPrune || job.Kind != hubapi.JobPrune {
+	if job.Kind != hubapi.JobPrune || mayPrune(claims, job.Repo) != nil {
 		if err := cmp.Or(denied, s.allowJob(r.Context(), claims, job)); err != nil {
 			return err
 		}

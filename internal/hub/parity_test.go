@@ -76,6 +76,16 @@ func TestPruneRoute(t *testing.T) {
 		t.Errorf("who asked for it sees %d %s", a.status, a.body)
 	}
 	h.json(http.MethodPost, "/api/v1/prune", h.token(manager), map[string]any{"repo": "none"}).problem(t, 404, hubapi.ErrNotFound)
+	// A token that names repositories is for those.
+	other := manager
+	other.Repos = []string{"beta"}
+	h.do(http.MethodGet, hubapi.JobPath(1), h.token(other), nil).problem(t, 403, hubapi.ErrInsufficient)
+	h.json(http.MethodPost, "/api/v1/prune", h.token(other), map[string]any{"repo": "stable"}).problem(t, 403, hubapi.ErrInsufficient)
+	own := manager
+	own.Repos = []string{"stable"}
+	if a := h.do(http.MethodGet, hubapi.JobPath(1), h.token(own), nil); a.status != 200 {
+		t.Errorf("who prunes stable sees %d %s", a.status, a.body)
+	}
 	builder := everything()
 	builder.Scope = []auth.Scope{auth.ScopeBuild}
 	h.json(http.MethodPost, "/api/v1/prune", h.token(builder), map[string]any{"repo": "stable"}).problem(t, 403, hubapi.ErrInsufficient)

@@ -14,19 +14,31 @@ import (
 	"freshet/internal/ostree"
 )
 
+// mayPrune checks that the claims let their bearer prune a repository, and see it
+// done. As with flat-manager the token needs no sub and no repository; but one that
+// names repositories is for those.
+func mayPrune(claims *auth.Claims, repo string) error {
+	if !claims.Has(auth.ScopeTokenManagement) {
+		return problem(hubapi.ErrInsufficient, "Not enough permissions: Not matching scope '%s' in token", auth.ScopeTokenManagement)
+	}
+	if len(claims.Repos) == 0 {
+		return nil
+	}
+	return tokenProblem(claims.AllowRepo(repo))
+}
+
 // prune queues the removal of what a repository does not need any more. As with
-// flat-manager the token needs no sub and no repository, and the answer has no
-// Location.
+// flat-manager the answer has no Location.
 func (s *server) prune(w http.ResponseWriter, r *http.Request) error {
 	claims, err := s.authenticate(r)
 	if err != nil {
 		return err
 	}
-	if !claims.Has(auth.ScopeTokenManagement) {
-		return problem(hubapi.ErrInsufficient, "Not enough permissions: Not matching scope '%s' in token", auth.ScopeTokenManagement)
-	}
 	var request hubapi.PruneRequest
 	if err := readJSON(w, r, &request, jsonBody); err != nil {
+		return err
+	}
+	if err := mayPrune(claims, request.Repo); err != nil {
 		return err
 	}
 	if _, exists := s.repos[request.Repo]; !exists {

@@ -19,6 +19,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/ostree"
+	"freshet/internal/pause"
 )
 
 const (
@@ -270,13 +271,7 @@ func (s *server) follow(stop context.Context, serial int64) {
 			s.metrics.eventHead.Set(float64(serial))
 			continue
 		}
-		timer := time.NewTimer(poll)
-		select {
-		case <-stop.Done():
-		case <-changed:
-		case <-timer.C:
-		}
-		timer.Stop()
+		pause.Until(stop, changed, poll)
 	}
 }
 

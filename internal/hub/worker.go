@@ -42,13 +42,7 @@ func (s *server) work(ctx, stop context.Context, filter catalog.JobFilter, q *qu
 		} else {
 			q.resume()
 		}
-		timer := time.NewTimer(poll)
-		select {
-		case <-stop.Done():
-		case <-changed:
-		case <-timer.C:
-		}
-		timer.Stop()
+		pause.Until(stop, changed, poll)
 	}
 }
 

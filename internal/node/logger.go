@@ -43,7 +43,7 @@ type AccessLogConfig struct {
 	// Default: that of the log.
 	Format string `toml:"format"`
 	// Addresses says what is written of clients' addresses. "prefix": the
-	// network, /24 of IPv4 and /48 of IPv6; "full": all of it; "none": nothing,
+	// network, /24 of IPv4 and /48 of IPv6 (of this machine's own, all); "full": all of it; "none": nothing,
 	// which is 0.0.0.0 in the combined format. Default "prefix".
 	Addresses string `toml:"addresses"`
 }

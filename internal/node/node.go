@@ -128,6 +128,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 			if ctx.Err() == nil {
 				return fmt.Errorf("%s: ended without being told to, after %v", r.name, time.Since(begin).Round(time.Second))
 			}
+			env.Log.InfoContext(ctx, "stopped as told", slog.Duration("after", time.Since(begin).Round(time.Second)))
 			return nil
 		})
 	}

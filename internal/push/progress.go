@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
@@ -211,22 +213,8 @@ func retryLine(p Progress, hub string, also func(hubapi.Retry)) func(hubapi.Retr
 }
 
 // count is a number of things, "1 ref" or "2 refs".
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
-}
+func count(n int, thing string) string { return english.Plural(n, thing, "") }
 
-func formatBytes(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, exponent := float64(n)/unit, 0
-	for value >= 999.95 && exponent < 4 {
-		value /= unit
-		exponent++
-	}
-	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[exponent])
-}
+// formatBytes is a size for people, in the units in which the hub and flatpak tell
+// theirs.
+func formatBytes(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }

@@ -87,10 +87,10 @@ func TestLines(t *testing.T) {
 		p.Finish()
 		p.Start("uploading nothing", 0)
 		p.Finish()
-		want := "uploading: 768.0 KiB of 10.0 MiB (7%), 153.6 KiB/s, 1m2s left\n" +
-			"uploading: 768.0 KiB of 10.0 MiB (7%), 76.8 KiB/s, 2m3s left\n" +
+		want := "uploading: 786 kB of 10 MB (7%), 157 kB/s, 1m2s left\n" +
+			"uploading: 786 kB of 10 MB (7%), 79 kB/s, 2m3s left\n" +
 			"hub says�[2J�hello\n" +
-			"uploading: 10.0 MiB in 12s (853.3 KiB/s)\n" +
+			"uploading: 10 MB in 12s (874 kB/s)\n" +
 			"uploading: stopped after 40 B of 100 B\n"
 		if b.String() != want {
 			t.Errorf("got:\n%s\nwant:\n%s", &b, want)
@@ -115,7 +115,7 @@ func TestPace(t *testing.T) {
 	for i := range 200 { // then 10 MiB/s, told ten times a second
 		p.set(int64(i)<<20, at(3600+float64(i)/10))
 	}
-	if s := p.ahead(at(3619.9)); s != ", 10.0 MiB/s, 1m20s left" {
+	if s := p.ahead(at(3619.9)); s != ", 10 MB/s, 1m20s left" {
 		t.Errorf("%q", s)
 	}
 	if len(p.samples) > 25 {
@@ -145,8 +145,8 @@ func TestBar(t *testing.T) {
 		p.Finish()
 		s := b.String()
 		for _, text := range []string{
-			"uploading: 512.0 KiB of 1.0 MiB, 512.0 KiB/s, 1s left", "  50% |", "uploading: 256.0 KiB of 1.0 MiB, 128.0 KiB/s, 6s left",
-			"a line\n", "uploading: 1.0 MiB in 3s (341.3 KiB/s)\n",
+			"uploading: 524 kB of 1.0 MB, 524 kB/s, 1s left", "  50% |", "uploading: 262 kB of 1.0 MB, 131 kB/s, 6s left",
+			"a line\n", "uploading: 1.0 MB in 3s (350 kB/s)\n",
 		} {
 			if !strings.Contains(s, text) {
 				t.Errorf("no %q in %q", text, s)
@@ -158,14 +158,4 @@ func TestBar(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestFormatBytes(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1023 << 10: "1.0 MiB", 1 << 40: "1.0 TiB", 5 << 60: "5120.0 PiB",
-	} {
-		if got := formatBytes(n); got != want {
-			t.Errorf("%d: %q, want %q", n, got, want)
-		}
-	}
 }

@@ -33,6 +33,8 @@ type BuildFilter struct {
 	// Token is the id of a token whose builds of no application are listed beside
 	// those of IDs; "" is none.
 	Token string
+	// Bring adds the builds of no application that bring refs of IDs.
+	Bring bool
 	// Stages are those that builds are in; empty means all.
 	Stages []Stage
 
@@ -185,6 +187,10 @@ func (f BuildFilter) byID(ctx context.Context, tx *sqldb.Tx, bytewise bool, rest
 	if f.Token != "" {
 		all = append(all, seek{` AND token_id = ?`, []any{f.Token}, ` AND app_id IS NULL` + rest, restArgs, true})
 	}
+	if f.Bring {
+		where, args := f.IDs.brought()
+		all = append(all, seek{key: ` AND app_id IS NULL`, rest: where + rest, restArgs: slices.Concat(args, restArgs), scan: true})
+	}
 	apps, few := f.IDs.Apps, len(f.IDs.Below)+len(f.IDs.Prefixes) == 0
 	if !few && bytewise {
 		var err error
@@ -248,6 +254,27 @@ func (s IDs) where() (where string, args []any) {
 		begin(prefix)
 	}
 	return where + `)`, args
+}
+
+// brought is the condition that a build, in a scan, has a ref of an id in s.
+func (s IDs) brought() (where string, args []any) {
+	where = ` AND EXISTS (SELECT 1 FROM build_refs WHERE build_id = part.id AND (1 = 0`
+	begin := func(prefix string) {
+		for _, kind := range [...]string{"app/", "runtime/"} {
+			ref := kind + prefix
+			where, args = where+` OR substr(ref_name, 1, ?) = ?`, append(args, len(ref), ref)
+		}
+	}
+	for _, id := range slices.Concat(s.Apps, s.Below) {
+		begin(id + "/")
+	}
+	for _, id := range s.Below {
+		begin(id + ".")
+	}
+	for _, prefix := range s.Prefixes {
+		begin(prefix)
+	}
+	return where + `))`, args
 }
 
 func buildsByID(ctx context.Context, tx *sqldb.Tx, ids []int64) ([]hubapi.Build, error) {

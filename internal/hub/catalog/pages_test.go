@@ -22,7 +22,7 @@ func TestBuildPages(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))
 		apps := []string{"", "org.a", "org.a.Locale", "org.ab", "org.b.C", "com.x"}
 		var all []hubapi.Build
-		tokens := map[int64]string{}
+		tokens, brings := map[int64]string{}, map[int64]string{}
 		for range 120 {
 			n := catalog.NewBuild{Repo: []string{"stable", "beta"}[random.IntN(2)], TokenID: []string{"", "t1", "t2"}[random.IntN(3)]}
 			if app := apps[random.IntN(len(apps))]; app != "" {
@@ -30,6 +30,12 @@ func TestBuildPages(t *testing.T) {
 			}
 			b := value(c.CreateBuild(ctx, n))(t)
 			tokens[b.ID] = n.TokenID
+			if app := apps[random.IntN(len(apps))]; app != "" {
+				kind := []string{"app", "runtime"}[random.IntN(2)]
+				ref := hubapi.CreateBuildRefRequest{Ref: kind + "/" + app + "/x86_64/stable", Commit: strings.Repeat("0", 64)}
+				value(c.AddBuildRef(ctx, b.ID, ref))(t)
+				brings[b.ID] = app
+			}
 			advance(t, c, b.ID, random.IntN(6))
 			all = append(all, value(c.Build(ctx, b.ID))(t))
 		}
@@ -53,6 +59,12 @@ func TestBuildPages(t *testing.T) {
 			"no match": {catalog.BuildFilter{IDs: &catalog.IDs{Apps: []string{"org.%"}, Prefixes: []string{"%"}}}, func(hubapi.Build, string) bool { return false }},
 			"token": {catalog.BuildFilter{IDs: &catalog.IDs{Apps: []string{"com.x"}}, Token: "t1"}, func(b hubapi.Build, app string) bool {
 				return app == "com.x" || app == "" && tokens[b.ID] == "t1"
+			}},
+			"brought": {catalog.BuildFilter{IDs: &catalog.IDs{Apps: []string{"com.x"}, Below: []string{"org.a"}, Prefixes: []string{"org.b"}}, Bring: true}, func(b hubapi.Build, app string) bool {
+				if app == "" {
+					app = brings[b.ID]
+				}
+				return app == "com.x" || below(app, "org.a") || strings.HasPrefix(app, "org.b")
 			}},
 			"several": {
 				catalog.BuildFilter{IDs: &catalog.IDs{Apps: []string{"com.x"}, Below: []string{"org.a"}}, Repos: []string{"beta"}, Stages: []catalog.Stage{catalog.StageReady, catalog.StagePublishing}},

@@ -150,6 +150,7 @@ func (c *Console) filterOf(claims *auth.Claims, repo, stage, app string) (f cata
 			return f, refuse(hubapi.ErrGeneric, http.StatusBadRequest, "%.40q is no state of builds", stage)
 		}
 	}
+	f.Bring = app != ""
 	switch {
 	case !seesAll(claims):
 		f.IDs = idsOf(claims, app)

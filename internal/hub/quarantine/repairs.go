@@ -35,7 +35,10 @@ func Repaired(dir durable.Dir, path string) error {
 // among them, too: that a file is asked for again harms nobody.
 func Repairs(ctx context.Context, root *os.Root, limit int) (paths []string, err error) {
 	if entries, err := fs.ReadDir(root.FS(), repairs); len(entries) == 0 {
-		return nil, ignoreAbsent(err)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // there never was one
+		}
+		return nil, err
 	}
 	lock, err := repolock.Exclusive(ctx, root)
 	if err != nil {
@@ -54,13 +57,6 @@ func Repairs(ctx context.Context, root *os.Root, limit int) (paths []string, err
 		paths = append(paths, path)
 	}
 	return paths, nil
-}
-
-func ignoreAbsent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // Told forgets repairs of which everybody was told.

@@ -5,6 +5,9 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 )
 
 // journal writes the log of a job, for people: what happens, how much of it and
@@ -68,26 +71,10 @@ func formatDuration(d time.Duration) string {
 }
 
 // formatBytes writes a size with decimal units, as download sizes are written.
-func formatBytes(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	size := float64(n)
-	for _, unit := range [...]string{"kB", "MB", "GB"} {
-		if size /= 1000; size < 999.95 {
-			return fmt.Sprintf("%.1f %s", size, unit)
-		}
-	}
-	return fmt.Sprintf("%.1f TB", size/1000)
-}
+func formatBytes(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
 
 // count writes a number with its noun.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
+func count(n int, noun string) string { return english.Plural(n, noun, "") }
 
 // short abbreviates a checksum for people.
 func short(checksum string) string {

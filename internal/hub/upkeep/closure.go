@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 
 	"freshet/internal/ostree"
 )
@@ -66,7 +67,9 @@ func (c *checker) soundHeads() (map[string]ostree.Checksum, error) {
 		ref := path[len("refs/heads/"):]
 		switch sum, err := c.repo.ResolveRef(ref); {
 		case errors.Is(err, ostree.ErrMalformed):
-			c.found(Problem{Kind: KindRef, Path: path, Ref: ref, Error: err.Error()})
+			if !c.told(path) { // refs are read several times
+				c.found(Problem{Kind: KindRef, Path: path, Ref: ref, Error: strings.TrimPrefix(err.Error(), "read ref "+path+": ")})
+			}
 		case err == nil:
 			heads[ref] = sum
 		}
