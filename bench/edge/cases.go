@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+
+	"freshet/bench/measure"
 )
 
 // ours is the server that the others are compared with.
@@ -108,12 +110,12 @@ func (c *benchCase) report(out io.Writer, servers []*server, figures map[string]
 	mine := figures[ours]
 	for _, peer := range slices.Sorted(maps.Keys(c.goals)) {
 		if f := figures[peer]; f != nil {
-			line(out, c.name+":"+peer, median(mine.cpu), median(f.cpu), c.goals[peer])
+			measure.Line(out, c.name+":"+peer, measure.Median(mine.cpu), measure.Median(f.cpu), c.goals[peer])
 		}
 	}
 	for _, peer := range slices.Sorted(maps.Keys(c.p99)) {
 		if f := figures[peer]; f != nil {
-			line(out, c.name+"-p99ms:"+peer, median(mine.p99), median(f.p99), c.p99[peer])
+			measure.Line(out, c.name+"-p99ms:"+peer, measure.Median(mine.p99), measure.Median(f.p99), c.p99[peer])
 		}
 	}
 	for _, s := range servers {
@@ -128,7 +130,7 @@ func (c *benchCase) report(out io.Writer, servers []*server, figures map[string]
 	for _, s := range servers {
 		if f := figures[s.name]; f != nil {
 			_, _ = fmt.Fprintf(out, "# %s %s: %.2f µs, %.5g requests/s, p99 %.2f ms, %d samples\n",
-				c.name, s.name, median(f.cpu), median(f.rps), median(f.p99), len(f.cpu))
+				c.name, s.name, measure.Median(f.cpu), measure.Median(f.rps), measure.Median(f.p99), len(f.cpu))
 		}
 	}
 }
@@ -148,22 +150,4 @@ func paired(mine, other *figure) (mean, deviation float64) {
 		deviation += (r - mean) * (r - mean)
 	}
 	return mean, math.Sqrt(deviation / (n - 1) / n)
-}
-
-// line prints one comparison.
-func line(out io.Writer, name string, mine, peer, goal float64) {
-	verdict, wanted := "-", "-"
-	ratio := mine / peer
-	switch {
-	case mine == 0 || peer == 0:
-		verdict = "not-measured"
-	case goal > 0 && ratio <= goal:
-		verdict = "ok"
-	case goal > 0:
-		verdict = "short"
-	}
-	if goal > 0 {
-		wanted = fmt.Sprintf("%.2f", goal)
-	}
-	_, _ = fmt.Fprintf(out, "%s %.2f %.2f %.2f %s %s\n", name, mine, peer, ratio, wanted, verdict)
 }

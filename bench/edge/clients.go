@@ -12,6 +12,8 @@ import (
 
 	"freshet/internal/archive"
 	"freshet/internal/flatpak"
+
+	"freshet/bench/measure"
 )
 
 const (
@@ -75,7 +77,7 @@ func measureClients(ctx context.Context, cfg config, dir string, servers []*serv
 				}
 			}
 		}
-		line(out, client.name+":direct", median(took[0]), median(took[1]), 1.1)
+		measure.Line(out, client.name+":direct", measure.Median(took[0]), measure.Median(took[1]), 1.1)
 	}
 	return nil
 }

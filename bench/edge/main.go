@@ -17,7 +17,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -26,7 +25,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"time"
 )
@@ -159,14 +157,6 @@ func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (m
 		}
 	}
 	return figures, nil
-}
-
-func median(list []float64) float64 {
-	if len(list) == 0 {
-		return 0
-	}
-	list = slices.SortedFunc(slices.Values(list), cmp.Compare[float64])
-	return (list[(len(list)-1)/2] + list[len(list)/2]) / 2
 }
 
 // measureIdle prints what an idle connection takes in each server.

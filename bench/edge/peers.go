@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"freshet/bench/measure"
 )
 
 // nginxConfig has three servers: files, files with an access log, and a cache
@@ -181,7 +183,7 @@ func builds(ctx context.Context, cfg config, dir, origin, cert, key string) ([]*
 			}
 			return nil, fmt.Errorf("-builds: %q is not name=path", pair)
 		}
-		ports, err := freePorts(3)
+		ports, err := measure.FreePorts(3)
 		if err != nil {
 			return nil, err
 		}

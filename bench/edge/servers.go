@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"freshet/bench/measure"
 )
 
 // server is one of those that are compared.
@@ -36,10 +36,16 @@ func (s *server) at(tls bool) string {
 	return s.addr
 }
 
+func (s *server) cpu() (time.Duration, error) { return measure.CPU(s.cmd.Process.Pid) }
+
+func (s *server) memory() (int64, error) { return measure.Memory(s.cmd.Process.Pid) }
+
+func (s *server) stop() { measure.Stop(s.cmd) }
+
 // startServers starts all that were asked for. What was started is returned
 // also with an error.
 func startServers(ctx context.Context, cfg config, dir string) ([]*server, error) {
-	ports, err := freePorts(11)
+	ports, err := measure.FreePorts(11)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +94,7 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 		servers = append(servers, s)
 	}
 	for _, s := range servers {
-		if err := s.start(ctx, filepath.Join(dir, s.name+".log")); err != nil {
+		if err := measure.Start(ctx, s.cmd, s.addr, filepath.Join(dir, s.name+".log")); err != nil {
 			return servers, fmt.Errorf("start %s: %w", s.name, err)
 		}
 	}
@@ -97,54 +103,6 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 
 func hasPrefix(s string, prefixes []string) bool {
 	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
-}
-
-// start starts the program, if it does not run yet, and waits until it serves.
-func (s *server) start(ctx context.Context, log string) error {
-	if s.cmd.Process == nil {
-		out, err := os.Create(log)
-		if err != nil {
-			return err
-		}
-		s.cmd.Stdout, s.cmd.Stderr = out, out
-		err = s.cmd.Start()
-		if err := errors.Join(err, out.Close()); err != nil {
-			return err
-		}
-	}
-	for end := time.Now().Add(20 * time.Second); ; {
-		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.addr)
-		if err == nil {
-			return c.Close()
-		}
-		if time.Now().After(end) {
-			said, _ := os.ReadFile(log) // to explain
-			return fmt.Errorf("%w\n%s", err, said)
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-}
-
-// stop ends the program.
-func (s *server) stop() {
-	if s.cmd.Process != nil && s.cmd.ProcessState == nil {
-		_ = s.cmd.Process.Signal(os.Interrupt) // it may have ended
-		_ = s.cmd.Wait()                       // what it measured is known
-	}
-}
-
-// freePorts finds ports that nobody uses now.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not wait
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = ln.Close() }() // it was only to find the number
-		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // profile writes a CPU profile of freshet under the load, if one is wanted.

@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"freshet/bench/measure"
 )
 
 // multiplexed is a load by h2load, over HTTP/2 and TLS: so many requests over
@@ -69,7 +71,7 @@ func sampleH2(ctx context.Context, s *server, l load) (r result, err error) {
 	}
 	r.took, r.cpu, r.requests = after.at.Sub(before.at), after.server-before.server, int64(l.h2.requests)
 	others := (after.machine - before.machine) - r.cpu - (after.own - before.own)
-	r.foreign = max(0, others.Seconds()/r.took.Seconds()/cpus())
+	r.foreign = max(0, others.Seconds()/r.took.Seconds()/measure.CPUs())
 	return r, nil
 }
 

@@ -1,4 +1,7 @@
-package main
+// Package measure is what the programs that compare servers side by side share: a
+// client that costs little, what processes and the machine have used, and the
+// lines in which results are printed.
+package measure
 
 import (
 	"fmt"
@@ -12,11 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func cpus() float64 { return float64(runtime.NumCPU()) }
+// CPUs is how many the machine has.
+func CPUs() float64 { return float64(runtime.NumCPU()) }
 
-// pids are the process and its descendants.
-func (s *server) pids() ([]int, error) {
-	pids := []int{s.cmd.Process.Pid}
+// family are a process and its descendants.
+func family(pid int) ([]int, error) {
+	pids := []int{pid}
 	for i := 0; i < len(pids); i++ {
 		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pids[i]))
 		if err != nil {
@@ -39,9 +43,9 @@ func (s *server) pids() ([]int, error) {
 	return pids, nil
 }
 
-// cpu is the time that all threads of the server ran.
-func (s *server) cpu() (time.Duration, error) {
-	pids, err := s.pids()
+// CPU is the time that all threads of a process and of its descendants ran.
+func CPU(pid int) (time.Duration, error) {
+	pids, err := family(pid)
 	if err != nil {
 		return 0, err
 	}
@@ -67,9 +71,9 @@ func (s *server) cpu() (time.Duration, error) {
 	return sum, nil
 }
 
-// memory is the proportional set size of the server, in bytes.
-func (s *server) memory() (int64, error) {
-	pids, err := s.pids()
+// Memory is the proportional set size of a process and of its descendants, in bytes.
+func Memory(pid int) (int64, error) {
+	pids, err := family(pid)
 	if err != nil {
 		return 0, err
 	}
@@ -92,8 +96,8 @@ func (s *server) memory() (int64, error) {
 	return sum, nil
 }
 
-// selfCPU is the time of this process and of the programs it has run.
-func selfCPU() (time.Duration, error) {
+// OwnCPU is the time of this process and of the programs it has run.
+func OwnCPU() (time.Duration, error) {
 	var sum time.Duration
 	for _, who := range [...]int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
 		var u unix.Rusage
@@ -105,8 +109,8 @@ func selfCPU() (time.Duration, error) {
 	return sum, nil
 }
 
-// machineBusy is the time that all CPUs were not idle.
-func machineBusy() (time.Duration, error) {
+// MachineBusy is the time that all CPUs were not idle.
+func MachineBusy() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, err
