@@ -46,7 +46,7 @@ func (e *Edge) askNow(ctx context.Context, line *turns.Line, c *call, req upstre
 			e.ended(a)
 		}
 	}()
-	req.Trace = &a.trace
+	req.Trace, req.Trailing = &a.trace, !c.site.ruled // what is announced is all, says HTTP alone (RFC 9112 §6.3)
 	if resp, err = c.site.origin.Do(ctx, req); err != nil {
 		return nil, err
 	}

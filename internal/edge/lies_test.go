@@ -71,3 +71,42 @@ func TestLyingOrigins(t *testing.T) {
 		})
 	}
 }
+
+// HTTP alone says that what is announced is the body, and that what comes behind
+// it is no other answer (RFC 9112 §6.3): it goes with its connection.
+func TestTrailingBytes(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 1<<16)
+	for name, c := range map[string]struct{ send, body string }{
+		"some":          {"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 3\r\n\r\nabcd", "abc"},
+		"behind no":     {"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 0\r\n\r\nabc", ""},
+		"behind a long": {fmt.Sprintf("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: %d\r\n\r\n%s", len(long)-1, long), long[:len(long)-1]},
+		"an answer":     {"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", "abc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				w := newWorld(t, Config{Rules: rulesNone}, func(rw http.ResponseWriter, _ *http.Request) {
+					conn, _, err := http.NewResponseController(rw).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer conn.Close()
+					_, _ = io.WriteString(conn, c.send)
+					_ = conn.SetReadDeadline(time.Now().Add(time.Hour))
+					_, _ = io.Copy(io.Discard, conn) // until it is cut
+				})
+				for _, hits := range []float64{0, 1} {
+					if a := w.get("/a"); a.status != 200 || string(a.body) != c.body {
+						t.Errorf("status %d, %d bytes, want %d", a.status, len(a.body), len(c.body))
+					}
+					if n := w.metric("freshet_edge_requests_total", "hit"); n != hits {
+						t.Errorf("%v hits, want %v", n, hits)
+					}
+				}
+				if a := w.get("/b"); string(a.body) != c.body {
+					t.Errorf("another path got %d bytes", len(a.body))
+				}
+			})
+		})
+	}
+}

@@ -153,7 +153,7 @@ func (o *Origin) byClient(ctx context.Context, r *Request, by time.Time) (*http.
 	}
 	req := h1client.Request{
 		Method: r.Method, Target: strings.TrimSuffix(o.Base.EscapedPath(), "/") + r.URI, Host: o.Base.Host, Header: r.Header, Body: r.Body, ContentLength: r.ContentLength,
-		Interim: r.Interim, Deadline: by, FirstByte: o.FirstByte, Idle: o.Idle,
+		Interim: r.Interim, Deadline: by, FirstByte: o.FirstByte, Idle: o.Idle, Trailing: r.Trailing,
 	}
 	resp, err := o.Client.Do(ctx, &req)
 	r.Trace.Reused, r.Trace.Connect, r.Trace.TLS = req.Timing.Reused, req.Timing.Connect, req.Timing.TLS

@@ -35,6 +35,10 @@ type Request struct {
 	// Direct asks no shield if there is an origin: the request came from
 	// another cache of ours.
 	Direct bool
+	// Trailing allows bytes behind the announced end of a body of HTTP/1.1: they
+	// are dropped with the connection (RFC 9112 §6.3). Otherwise the body fails
+	// with [LongBody].
+	Trailing bool
 	// Trace, if not nil, is filled in before the response or the error is
 	// returned.
 	Trace *Trace

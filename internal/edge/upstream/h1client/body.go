@@ -35,7 +35,9 @@ type body struct {
 	mode   framing
 	left   int64 // of the body or the chunk
 	begun  bool  // a chunk was read, and its line end was not
-	err    error // what every further read returns
+	// trailing allows bytes behind the announced end.
+	trailing bool
+	err      error // what every further read returns
 }
 
 // Read implements [io.Reader]. Errors but io.EOF are an [*Error].
@@ -60,7 +62,7 @@ func (b *body) read(p []byte) (n int, err error) {
 		n, err = b.some(p)
 		switch {
 		case b.left > 0 || err != nil:
-		case b.conn.r < b.conn.w:
+		case b.conn.r < b.conn.w && !b.trailing:
 			n, err = 0, errLong // without its end, it is not taken for whole
 		default:
 			err = io.EOF

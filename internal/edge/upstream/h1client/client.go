@@ -80,6 +80,9 @@ type Request struct {
 	FirstByte time.Duration
 	// Idle bounds each pause within the response's body. Zero: no limit.
 	Idle time.Duration
+	// Trailing allows bytes behind the announced end of the response's body: they
+	// are dropped with the connection. Otherwise the body ends with [Long].
+	Trailing bool
 	// Timing is filled in by [Client.Do].
 	Timing Timing
 }
@@ -192,7 +195,7 @@ func (c *Client) exchange(ctx context.Context, cn *conn, r *Request) (resp *http
 	var h head
 	if err == nil {
 		h, untouched, err = c.readHead(cn, r, up)
-		if err == nil && h.empty && cn.r < cn.w {
+		if err == nil && h.empty && cn.r < cn.w && !r.Trailing {
 			err = errLong
 		}
 	} else {
@@ -221,6 +224,7 @@ func (c *Client) exchange(ctx context.Context, cn *conn, r *Request) (resp *http
 		},
 		body: body{
 			client: c, conn: cn, ctx: ctx, upload: up, idle: r.Idle, keep: !h.closing, mode: h.framing, left: h.length,
+			trailing: r.Trailing,
 		},
 	}
 	if h.minor == 0 {
