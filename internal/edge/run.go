@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"freshet/internal/accesslog"
 	"freshet/internal/config"
 	"freshet/internal/h1"
 	"freshet/internal/h2"
@@ -134,10 +132,9 @@ func (e *Edge) endLate(served <-chan struct{}) {
 
 // noteRefused records what was no request. It is of no site.
 func noteRefused(access *role.Access, r *h1.Refused) {
-	access.Note(context.Background(), &accesslog.Record{
-		Begun: r.At, Client: r.Client, Method: cmp.Or(r.Method, "-"), Path: cmp.Or(r.Target, "-"), Target: []byte(cmp.Or(r.Target, "-")), Proto: r.Proto,
-		Status: r.Status, Bytes: int64(r.Bytes), FirstByte: 1, Took: 1, Outcome: outcomeError.String(), Reason: string(r.Why), Detail: r.Text,
-	})
+	rec := r.Record()
+	rec.Outcome = outcomeError.String()
+	access.Note(context.Background(), rec)
 }
 
 // check validates a configuration that did not come through a file.

@@ -2,6 +2,7 @@ package h1
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"freshet/internal/accesslog"
 	"freshet/internal/role"
 )
 
@@ -25,6 +27,15 @@ type Refused struct {
 	Bytes          int // of the body of the answer
 	Why            Rejection
 	Text           string // what is wrong
+}
+
+// Record is the access record of a message that was refused.
+func (r *Refused) Record() *accesslog.Record {
+	target := cmp.Or(r.Target, "-")
+	return &accesslog.Record{
+		Begun: r.At, Client: r.Client, Method: cmp.Or(r.Method, "-"), Path: target, Target: []byte(target), Proto: r.Proto,
+		Status: r.Status, Bytes: int64(r.Bytes), FirstByte: 1, Took: 1, Reason: string(r.Why), Detail: r.Text,
+	}
 }
 
 // refusal tells the refusals of the standard server, which come at once and
