@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"sync"
 )
 
 // missingChunk is the number of names in one request for missing objects;
 // flat-manager's clients use the same.
 const missingChunk = 2000
+
+// missingAtOnce is how many such requests are under way at the same time.
+const missingAtOnce = 4
 
 // CreateBuild begins a build.
 func (c *Client) CreateBuild(ctx context.Context, req CreateBuildRequest) (Build, error) {
@@ -48,24 +53,40 @@ func (c *Client) Extended(ctx context.Context, id int64) (BuildExtended, error) 
 
 // MissingObjects returns those of the named objects ("<64 hex>.<type>") that
 // must be uploaded into the build, in the order of names. Long lists are asked
-// for in several requests.
+// for in several requests, some at a time.
 func (c *Client) MissingObjects(ctx context.Context, id int64, names []string) ([]string, error) {
-	var missing []string
-	for len(names) > 0 {
-		n := min(len(names), missingChunk)
-		// A GET with a body, as the protocol has it.
-		request, err := jsonCall(http.MethodGet, BuildPath(id, "missing_objects"), MissingObjectsRequest{Wanted: names[:n]}, true)
-		if err != nil {
-			return nil, err
-		}
-		var answer MissingObjectsResponse
-		if err := c.do(ctx, request, &answer); err != nil {
-			return nil, buildErr("ask for missing objects of", id, err)
-		}
-		missing = append(missing, answer.Missing...)
-		names = names[n:]
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	chunks := slices.Collect(slices.Chunk(names, missingChunk))
+	missing := make([][]string, len(chunks))
+	turns := make(chan struct{}, missingAtOnce)
+	var group sync.WaitGroup
+	for i, chunk := range chunks {
+		turns <- struct{}{}
+		group.Go(func() {
+			defer func() { <-turns }()
+			var err error
+			if missing[i], err = c.missingObjects(ctx, id, chunk); err != nil {
+				cancel(err)
+			}
+		})
 	}
-	return missing, nil
+	group.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, buildErr("ask for missing objects of", id, err)
+	}
+	return slices.Concat(missing...), nil
+}
+
+func (c *Client) missingObjects(ctx context.Context, id int64, names []string) ([]string, error) {
+	// A GET with a body, as the protocol has it.
+	request, err := jsonCall(http.MethodGet, BuildPath(id, "missing_objects"), MissingObjectsRequest{Wanted: names}, true)
+	if err != nil {
+		return nil, err
+	}
+	var answer MissingObjectsResponse
+	err = c.do(ctx, request, &answer)
+	return answer.Missing, err
 }
 
 // CreateBuildRef sets the commit that a ref of the build points to. Repeating

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -208,6 +209,7 @@ func TestStall(t *testing.T) {
 
 func TestMissingObjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var sizes []int
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != "GET" || r.URL.Path != "/api/v1/build/3/missing_objects" ||
@@ -223,7 +225,13 @@ func TestMissingObjects(t *testing.T) {
 			if err := json.NewDecoder(zr).Decode(&req); err != nil {
 				t.Error(err)
 			}
+			mu.Lock()
 			sizes = append(sizes, len(req.Wanted))
+			mu.Unlock()
+			if req.Wanted[0] == "refused" {
+				answer(w, 400, hubapi.Error{Kind: hubapi.ErrGeneric, Message: "no name"})
+				return
+			}
 			answer(w, 200, hubapi.MissingObjectsResponse{Missing: req.Wanted[:1]})
 		}))
 		names := make([]string, 4500)
@@ -234,8 +242,14 @@ func TestMissingObjects(t *testing.T) {
 		if err != nil || !slices.Equal(missing, []string{names[0], names[2000], names[4000]}) {
 			t.Errorf("%v %v", missing, err)
 		}
-		if !slices.Equal(sizes, []int{2000, 2000, 500}) {
+		slices.Sort(sizes) // they come in any order
+		if !slices.Equal(sizes, []int{500, 2000, 2000}) {
 			t.Errorf("asked for %v", sizes)
+		}
+		names[2000] = "refused"
+		missing, err = c.MissingObjects(t.Context(), 3, names)
+		if e, ok := errors.AsType[*hubapi.Error](err); !ok || e.Message != "no name" || missing != nil {
+			t.Errorf("one request refused: %v %v", missing, err)
 		}
 	})
 }

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"freshet/internal/hub/catalog"
 )
 
 const (
@@ -20,9 +22,9 @@ const (
 // soon. Publishes that were merged into one share it. Writing never fails: a
 // log that cannot be written is no reason to stop a publish.
 type jobLog struct {
-	write func(ctx context.Context, job int64, text string) error
-	jobs  []int64
-	log   *slog.Logger
+	catalog *catalog.Catalog
+	jobs    []int64
+	log     *slog.Logger
 
 	mu    sync.Mutex
 	text  []byte
@@ -35,7 +37,7 @@ func (l *jobLog) Write(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	l.text = append(l.text, p...)
 	if len(l.text) >= logChunk {
-		l.flush(context.Background(), bytes.LastIndexByte(l.text, '\n')+1)
+		l.flush(context.Background(), bytes.LastIndexByte(l.text, '\n')+1, l.catalog.AppendLog)
 	}
 	if l.timer == nil && len(l.text) > 0 {
 		l.timer = time.AfterFunc(logDelay, l.tick)
@@ -47,22 +49,31 @@ func (l *jobLog) tick() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.timer = nil
-	l.flush(context.Background(), bytes.LastIndexByte(l.text, '\n')+1)
+	l.flush(context.Background(), bytes.LastIndexByte(l.text, '\n')+1, l.catalog.AppendLog)
 }
 
-// end writes what is left, also when ctx has ended.
-func (l *jobLog) end(ctx context.Context) {
+// pass writes what there is, also when ctx has ended.
+func (l *jobLog) pass(ctx context.Context) { l.empty(ctx, l.catalog.AppendLog) }
+
+// end is pass before the end of the jobs, of which those who wait for them are told:
+// otherwise they would be told twice, and come late for the second time.
+func (l *jobLog) end(ctx context.Context) { l.empty(ctx, l.catalog.EndLog) }
+
+func (l *jobLog) empty(ctx context.Context, write logWriter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.timer != nil {
 		l.timer.Stop()
 	}
 	l.timer = nil
-	l.flush(context.WithoutCancel(ctx), len(l.text))
+	l.flush(context.WithoutCancel(ctx), len(l.text), write)
 }
 
+// logWriter appends text to the log of a job.
+type logWriter func(ctx context.Context, job int64, text string) error
+
 // flush writes the first n bytes. The caller holds mu.
-func (l *jobLog) flush(ctx context.Context, n int) {
+func (l *jobLog) flush(ctx context.Context, n int, write logWriter) {
 	if n == 0 && len(l.text) > logChunk {
 		n = len(l.text) // a line without end
 	}
@@ -70,7 +81,7 @@ func (l *jobLog) flush(ctx context.Context, n int) {
 		return
 	}
 	for _, job := range l.jobs {
-		if err := l.write(ctx, job, string(l.text[:n])); err != nil {
+		if err := write(ctx, job, string(l.text[:n])); err != nil {
 			l.log.WarnContext(ctx, "job log lost", slog.Int64("job", job), slog.Any("error", err))
 		}
 	}

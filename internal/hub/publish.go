@@ -45,6 +45,7 @@ func (s *server) runPublish(ctx context.Context, first *catalog.Job) error {
 	defer p.log.end(ctx)
 
 	failed := p.run(ctx, jobs)
+	p.log.end(ctx) // whoever sees a failure sees what came before it
 	if len(failed) < len(jobs) {
 		s.queues[first.Repo].resume()
 	}

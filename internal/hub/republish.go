@@ -122,9 +122,9 @@ func (p *publish) runHook(ctx context.Context, build *repository.Build, job *cat
 	if len(args) == 0 {
 		return nil, nil
 	}
-	p.log.end(ctx) // what was said before comes before
-	log := &jobLog{write: p.catalog.AppendLog, log: p.server.log, jobs: []int64{job.ID}}
-	defer log.end(ctx)
+	p.log.pass(ctx) // what was said before comes before
+	log := &jobLog{catalog: p.catalog, log: p.server.log, jobs: []int64{job.ID}}
+	defer log.pass(ctx)
 	_, _ = fmt.Fprintln(log, "Running publish hook")
 	return build.Edit(ctx, func(dir string) error {
 		command := p.command(p.repo, args, append(env, envNumber(envPublish, job.ID), envNumber(envAttempt, job.Attempt))...)

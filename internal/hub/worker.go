@@ -221,7 +221,7 @@ func (s *server) alive(ctx context.Context, jobs ...*catalog.Job) (done func()) 
 
 // logOf is the log of jobs that are done together.
 func (s *server) logOf(jobs ...*catalog.Job) *jobLog {
-	l := &jobLog{write: s.catalog.AppendLog, log: s.log}
+	l := &jobLog{catalog: s.catalog, log: s.log}
 	for _, job := range jobs {
 		l.jobs = append(l.jobs, job.ID)
 		if job.Attempt > 1 {

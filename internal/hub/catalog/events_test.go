@@ -244,6 +244,10 @@ func TestChanged(t *testing.T) {
 		jobs = c.By("other").JobsChanged()
 		must(t, c.AppendLog(ctx, job.ID, "x"))
 		equal(t, closed(jobs), true)
+		jobs = c.JobsChanged()
+		must(t, c.EndLog(ctx, job.ID, "y"))
+		equal(t, closed(jobs), false) // the end of the job will
+		equal(t, value(c.JobWithLog(ctx, job.ID, 0))(t).Log, "xy")
 		value(c.RecordTree(ctx, "k", hubapi.Event{Repo: "t"}))(t)
 		equal(t, closed(events), true)
 

@@ -277,6 +277,20 @@ func readLog(ctx context.Context, tx *sqldb.Tx, id, offset int64) ([]byte, error
 // works on it. Invalid UTF-8 is replaced, so hand over whole lines. A log that
 // reaches [MaxLog] says so, and takes no more.
 func (c *Catalog) AppendLog(ctx context.Context, job int64, text string) error {
+	err := c.appendLog(ctx, job, text, touchJobs)
+	if err == nil {
+		c.jobs.send()
+	}
+	return err
+}
+
+// EndLog is AppendLog for the last words about a job, after which it ends at once.
+// Those who wait for the job are woken by its end, and then see both.
+func (c *Catalog) EndLog(ctx context.Context, job int64, text string) error {
+	return c.appendLog(ctx, job, text, func(context.Context, *sqldb.Tx) error { return nil })
+}
+
+func (c *Catalog) appendLog(ctx context.Context, job int64, text string, tell func(context.Context, *sqldb.Tx) error) error {
 	const full = "\n[the log is full; what follows was dropped]\n"
 	chunk := clean(text)
 	if chunk == "" {
@@ -309,12 +323,11 @@ func (c *Catalog) AppendLog(ctx context.Context, job int64, text string) error {
 		if err != nil {
 			return err
 		}
-		return touchJobs(ctx, tx)
+		return tell(ctx, tx)
 	})
 	if err != nil {
 		return fmt.Errorf("append to log of job %d: %w", job, err)
 	}
-	c.jobs.send()
 	return nil
 }
 
