@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"freshet/internal/archive"
@@ -55,27 +56,45 @@ func measureImports(ctx context.Context, cfg config, out io.Writer) (err error) 
 	if err := output(ctx, "ostree", "init", "--repo="+b.repo, "--mode=archive-z2"); err != nil {
 		return err
 	}
-	var trusted, verified, peerTrusted, peerVerified []cost
+	var ours, theirs importCosts
 	for round := range rounds + 1 { // the first one warms both
 		if err := b.write(round); err != nil {
 			return err
 		}
-		ours, err := b.ours(ctx)
-		if err != nil {
-			return err
+		// Neither is to write what the other left, nor always to come first.
+		sides := []importSide{{b.ours, &ours}, {b.theirs, &theirs}}
+		if round%2 == 1 {
+			slices.Reverse(sides)
 		}
-		theirs, err := b.theirs(ctx)
-		if err != nil {
-			return err
-		}
-		if round > 0 {
-			trusted, verified = append(trusted, ours.trusted), append(verified, ours.verified)
-			peerTrusted, peerVerified = append(peerTrusted, theirs.trusted), append(peerVerified, theirs.verified)
+		for _, side := range sides {
+			if err := syncDisk(dir); err != nil {
+				return err
+			}
+			cost, err := side.run(ctx)
+			if err != nil {
+				return err
+			}
+			if round > 0 {
+				side.costs.add(cost)
+			}
 		}
 	}
-	printImport(out, fmt.Sprintf("import-%dMB-trusted", mb), median(trusted), median(peerTrusted))
-	printImport(out, fmt.Sprintf("import-%dMB-verified", mb), median(verified), median(peerVerified))
+	printImport(out, fmt.Sprintf("import-%dMB-trusted", mb), median(ours.trusted), median(theirs.trusted))
+	printImport(out, fmt.Sprintf("import-%dMB-verified", mb), median(ours.verified), median(theirs.verified))
 	return nil
+}
+
+// importSide is one of the two that are compared.
+type importSide struct {
+	run   func(context.Context) (imported, error)
+	costs *importCosts
+}
+
+// importCosts are those of all rounds.
+type importCosts struct{ trusted, verified []cost }
+
+func (c *importCosts) add(i imported) {
+	c.trusted, c.verified = append(c.trusted, i.trusted), append(c.verified, i.verified)
 }
 
 func printImport(out io.Writer, name string, ours, peer cost) {
@@ -121,15 +140,14 @@ func (b *importBench) ours(ctx context.Context) (i imported, err error) {
 	if err != nil {
 		return i, err
 	}
-	i.trusted, err = b.hub.measure(func() error { return b.hub.finish(ctx, b.source, build) })
+	if i.trusted, err = b.hub.measure(func() error { return b.hub.finish(ctx, build) }); err != nil {
+		return i, err
+	}
 	i.verified = i.trusted.plus(received)
-	return i, err
+	return i, b.hub.settle(ctx)
 }
 
 func (b *importBench) theirs(ctx context.Context) (i imported, err error) {
-	if err := os.RemoveAll(b.build); err != nil {
-		return i, err
-	}
 	if err := output(ctx, "ostree", "init", "--repo="+b.build, "--mode=archive-z2"); err != nil {
 		return i, err
 	}
@@ -142,9 +160,11 @@ func (b *importBench) theirs(ctx context.Context) (i imported, err error) {
 	if err != nil {
 		return i, err
 	}
-	i.trusted, err = from("--src-repo="+b.build, b.repo)
+	if i.trusted, err = from("--src-repo="+b.build, b.repo); err != nil {
+		return i, err
+	}
 	i.verified = i.trusted.plus(received)
-	return i, err
+	return i, os.RemoveAll(b.build)
 }
 
 func (c cost) plus(more cost) cost { return cost{CPU: c.CPU + more.CPU, Wall: c.Wall + more.Wall} }

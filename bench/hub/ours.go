@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"freshet/api/hubapi"
+	"freshet/internal/pause"
 	"freshet/internal/push"
 )
 
@@ -81,7 +83,7 @@ func (o *ours) publish(ctx context.Context, changed string) (cost, error) {
 	if err != nil {
 		return cost{}, err
 	}
-	return o.measure(func() error { return o.finish(ctx, changed, build) })
+	return o.measure(func() error { return o.finish(ctx, build) })
 }
 
 // measure measures what the hub takes while do runs.
@@ -126,7 +128,7 @@ func (o *ours) count(ctx context.Context, changed string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	err = o.finish(ctx, changed, build)
+	err = o.finish(ctx, build)
 	n, stopErr := stop()
 	return n, errors.Join(err, stopErr)
 }
@@ -145,14 +147,46 @@ func (o *ours) upload(ctx context.Context, changed string) (build int64, err err
 	return uploaded.Build.ID, nil
 }
 
-// finish commits and publishes a build.
-func (o *ours) finish(ctx context.Context, changed string, build int64) error {
-	cfg := o.config(changed)
-	cfg.Build = build
-	if _, err := push.Run(ctx, cfg); err != nil {
+// finish commits and publishes a build, with the requests of a push after its upload.
+func (o *ours) finish(ctx context.Context, build int64) error {
+	client := o.client()
+	_, err := client.Commit(ctx, build, hubapi.CommitRequest{})
+	if err == nil {
+		err = o.wait(ctx, build, client.CommitJob)
+	}
+	if err == nil {
+		_, err = client.Publish(ctx, build)
+	}
+	if err == nil {
+		err = o.wait(ctx, build, client.PublishJob)
+	}
+	if err != nil {
 		return fmt.Errorf("publish: %w\n%s", err, o.log.String())
 	}
 	return nil
+}
+
+// wait waits for a job of a build as a push does.
+func (o *ours) wait(ctx context.Context, build int64, read func(context.Context, int64, hubapi.JobRequest) (hubapi.Job, error)) error {
+	_, err := push.WaitJob(ctx, push.NewLines(io.Discard, time.Minute), func(ctx context.Context, req hubapi.JobRequest) (hubapi.Job, error) {
+		return read(ctx, build, req)
+	})
+	return err
+}
+
+// settle waits until the hub has removed its builds, which it does after a publish.
+func (o *ours) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the hub does not remove its builds"))
+	defer cancel()
+	for {
+		builds, err := filepath.Glob(filepath.Join(o.dir, "builds", "*", "*"))
+		if err != nil || len(builds) == 0 {
+			return err
+		}
+		if !pause.For(ctx, 5*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func quoted(words []string) string {
