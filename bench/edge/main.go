@@ -138,7 +138,7 @@ func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (m
 		for _, s := range order {
 			r, err := sample(ctx, s, c.load(), cfg.sample)
 			for range 4 {
-				if err != nil || r.foreign <= cfg.foreign {
+				if err != nil || r.Foreign <= cfg.foreign {
 					break
 				}
 				r, err = sample(ctx, s, c.load(), cfg.sample)
@@ -146,14 +146,14 @@ func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (m
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
-			if r.foreign > cfg.foreign {
+			if r.Foreign > cfg.foreign {
 				continue
 			}
 			f := figures[s.name]
-			cpu := r.cpu.Seconds() * 1e6 / float64(r.requests)
+			cpu := r.CPU.Seconds() * 1e6 / float64(r.Requests)
 			f.cpu, f.rounds[round] = append(f.cpu, cpu), cpu
-			f.rps = append(f.rps, float64(r.requests)/r.took.Seconds())
-			f.p99 = append(f.p99, r.p99.Seconds()*1e3)
+			f.rps = append(f.rps, float64(r.Requests)/r.Took.Seconds())
+			f.p99 = append(f.p99, r.Quantile(0.99).Seconds()*1e3)
 		}
 	}
 	return figures, nil

@@ -36,8 +36,6 @@ func (s *server) at(tls bool) string {
 	return s.addr
 }
 
-func (s *server) cpu() (time.Duration, error) { return measure.CPU(s.cmd.Process.Pid) }
-
 func (s *server) memory() (int64, error) { return measure.Memory(s.cmd.Process.Pid) }
 
 func (s *server) stop() { measure.Stop(s.cmd) }

@@ -44,7 +44,7 @@ func tlsCases(small []string) []benchCase {
 }
 
 // sampleH2 loads a server by h2load.
-func sampleH2(ctx context.Context, s *server, l load) (r result, err error) {
+func sampleH2(ctx context.Context, s *server, l load) (r measure.Sample, err error) {
 	var list strings.Builder
 	for _, path := range l.paths {
 		fmt.Fprintf(&list, "https://%s%s\n", s.tls, path)
@@ -54,7 +54,7 @@ func sampleH2(ctx context.Context, s *server, l load) (r result, err error) {
 	cmd := exec.CommandContext(ctx, "h2load", "-n", n, "-c", strconv.Itoa(l.h2.conns), "-m", strconv.Itoa(l.h2.streams),
 		"-t", "1", "-w", "25", "-W", "25", "-i", "-")
 	cmd.Stdin = strings.NewReader(list.String())
-	before, err := readMeters(s)
+	before, err := measure.ReadMeters(s.cmd.Process.Pid)
 	if err != nil {
 		return r, err
 	}
@@ -65,14 +65,11 @@ func sampleH2(ctx context.Context, s *server, l load) (r result, err error) {
 	if !bytes.Contains(out, []byte(n+" succeeded, 0 failed, 0 errored")) || !bytes.Contains(out, []byte("status codes: "+n+" 2xx")) {
 		return r, fmt.Errorf("h2load: %s", out)
 	}
-	after, err := readMeters(s)
+	after, err := measure.ReadMeters(s.cmd.Process.Pid)
 	if err != nil {
 		return r, err
 	}
-	r.took, r.cpu, r.requests = after.at.Sub(before.at), after.server-before.server, int64(l.h2.requests)
-	others := (after.machine - before.machine) - r.cpu - (after.own - before.own)
-	r.foreign = max(0, others.Seconds()/r.took.Seconds()/measure.CPUs())
-	return r, nil
+	return measure.Sample{Usage: before.Until(after), Requests: int64(l.h2.requests)}, nil
 }
 
 // writeCertificate makes a certificate for the servers here.

@@ -37,3 +37,21 @@ func Line(out io.Writer, name string, mine, peer, goal float64) {
 	}
 	_, _ = fmt.Fprintf(out, "%s %.2f %.2f %.2f %s %s\n", name, mine, peer, ratio, wanted, verdict)
 }
+
+// Most prints a figure that has no peer, and may be at most goal.
+func Most(out io.Writer, name string, value, goal float64) {
+	alone(out, name, value, goal, value <= goal)
+}
+
+// Least prints a figure that has no peer, and must be at least goal.
+func Least(out io.Writer, name string, value, goal float64) {
+	alone(out, name, value, goal, value >= goal)
+}
+
+func alone(out io.Writer, name string, value, goal float64, reached bool) {
+	verdict := "short"
+	if reached {
+		verdict = "ok"
+	}
+	_, _ = fmt.Fprintf(out, "%s %.2f - - %.2f %s\n", name, value, goal, verdict)
+}
