@@ -11,6 +11,7 @@ DESTDIR ?=
 # watching it finds nothing and takes most of the time of a hub's tests.
 UNWATCHED := modernc.org/sqlite/lib modernc.org/libc modernc.org/memory
 RACE      := -race $(UNWATCHED:%=-gcflags=%=-race=false)
+PROTOS    := internal/mirrorlist/snapshotpb/snapshot.proto
 SHARE   := $(DESTDIR)$(PREFIX)/share
 
 .DEFAULT_GOAL := help
@@ -66,10 +67,12 @@ fmt: ## format with gofumpt
 .PHONY: generate
 generate: ## rewrite generated files from their source
 	$(GO) test ./internal/node -run ReferenceIsUpToDate -update
+	cd tools && $(GO) run ./protogen $(PROTOS:%=../%)
 
 .PHONY: generated
 generated: ## fail when a generated file is out of date
 	$(GO) test ./internal/node -run ReferenceIsUpToDate
+	cd tools && $(GO) run ./protogen -check $(PROTOS:%=../%)
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for a while (FUZZTIME=30s each)

@@ -6,14 +6,16 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of a snapshot. The largest network known has some 1,000 hosts and 170,000
 // directories.
 const (
-	maxNumbers     = 1<<16 - 1 // hosts, countries, lists of URLs of one host
-	maxDirectories = 1 << 24
-	maxURLs        = 1 << 24
+	maxNumbers     = 1<<16 - 1 // hosts, countries, hosts of a directory
+	maxLists       = 1 << 12   // lists of URLs of one host: it has one per category
+	maxURLs        = 1 << 20
+	maxDirectories = 1 << 22
 )
 
 // Builder makes a Snapshot from its parts, in any order, by the ids of the database.
@@ -210,6 +212,12 @@ func (b *Builder) AddFile(directory, name string, versions []Version) {
 	if !b.clean("FileDetailsCache", directory) || !b.clean("FileDetailsCache", name) {
 		return
 	}
+	for _, v := range versions {
+		if !b.clean("FileDetailsCache", v.MD5) || !b.clean("FileDetailsCache", v.SHA1) ||
+			!b.clean("FileDetailsCache", v.SHA256) || !b.clean("FileDetailsCache", v.SHA512) {
+			return
+		}
+	}
 	if n := len(b.s.files); n == 0 || b.s.files[n-1].name != directory {
 		b.s.files = append(b.s.files, fileDirectory{name: directory})
 	}
@@ -294,6 +302,9 @@ func (b *Builder) country(code string) (Country, bool) {
 	if c, known := b.s.countryCodes[code]; known {
 		return c, true
 	}
+	if !b.clean("MirrorListCache", code) {
+		return 0, false
+	}
 	if len(b.s.countries) == maxNumbers {
 		b.fail("more than %d countries: %w", maxNumbers, ErrTooMany)
 		return 0, false
@@ -308,15 +319,23 @@ func (b *Builder) url(id int64) URL {
 	if u, known := b.urls[id]; known {
 		return u
 	}
+	if len(b.s.urls) == maxURLs {
+		b.fail("more than %d URLs: %w", maxURLs, ErrTooMany)
+		return 0
+	}
 	u := URL(len(b.s.urls))
 	b.s.urls = append(b.s.urls, url{id: id})
 	b.urls[id] = u
 	return u
 }
 
-// clean tells whether a text may be put into an answer: it has no control characters,
-// which would begin a new line there. If not, that is a problem.
+// clean tells whether a text may be put into an answer: it is UTF-8 and has no control
+// characters, which would begin a new line there. If not, that is a problem.
 func (b *Builder) clean(table, text string) bool {
+	if !utf8.ValidString(text) {
+		b.problem(table, text, "is not UTF-8")
+		return false
+	}
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] == 0x7f {
 			b.problem(table, text, "has a control character")

@@ -57,21 +57,45 @@ func (b *Builder) Mirrors(m Mirrors) MirrorSet {
 type draft struct {
 	b         *Builder
 	global    []Host
-	byCountry []member
-	internet2 []member
+	byCountry members
+	internet2 members
 	links     []link
 	row       []URL
 }
 
+// members are the hosts of countries.
+type members struct {
+	list []member
+	seen map[Country]bool
+}
+
 // member is a host of a country: the country, and the host in the lower half.
 type member uint32
+
+func newMember(c Country, h Host) member { return member(c)<<16 | member(h) }
+
+func (m member) country() Country { return Country(m >> 16) }
+
+func (m member) host() Host { return Host(m & 0xffff) }
+
+func (m *members) reset() {
+	m.list = m.list[:0]
+	clear(m.seen)
+}
+
+// order sorts the members and leaves each there once.
+func (m *members) order() {
+	slices.Sort(m.list)
+	m.list = slices.Compact(m.list)
+}
 
 // draft returns an empty draft, which is good until the next one is asked for.
 func (b *Builder) draft() *draft {
 	d := &b.sets.draft
 	d.b = b
 	d.global, d.links = d.global[:0], d.links[:0]
-	d.byCountry, d.internet2 = d.byCountry[:0], d.internet2[:0]
+	d.byCountry.reset()
+	d.internet2.reset()
 	return d
 }
 
@@ -81,20 +105,20 @@ func (d *draft) addGlobal(id int64) {
 	}
 }
 
-// addGroup adds the hosts of a country to one of the groups.
-func (d *draft) addGroup(to *[]member, code string, ids []int64) {
+// addGroup adds the hosts of a country to one of the groups. Of several lists for one
+// country the first one counts.
+func (d *draft) addGroup(to *members, code string, ids []int64) {
 	c, ok := d.b.country(code)
-	if !ok {
+	if !ok || to.seen[c] {
 		return
 	}
-	for _, m := range *to {
-		if Country(m>>16) == c {
-			return // the first one counts
-		}
+	if to.seen == nil {
+		to.seen = make(map[Country]bool)
 	}
+	to.seen[c] = true
 	for _, id := range ids {
 		if h, ok := d.b.host(id); ok {
-			*to = append(*to, member(c)<<16|member(h))
+			to.list = append(to.list, newMember(c, h))
 		}
 	}
 }
@@ -121,8 +145,8 @@ func (d *draft) link(id int64, ids []int64) (link, bool) {
 			return newLink(n, at), true
 		}
 	}
-	if len(h.lists) == maxNumbers {
-		d.b.fail("host %d has more than %d different lists of URLs: %w", id, maxNumbers, ErrTooMany)
+	if len(h.lists) == maxLists {
+		d.b.fail("host %d has more than %d different lists of URLs: %w", id, maxLists, ErrTooMany)
 		return 0, false
 	}
 	h.lists = append(h.lists, slices.Clone(d.row))
@@ -133,10 +157,8 @@ func (d *draft) link(id int64, ids []int64) (link, bool) {
 func (d *draft) done() MirrorSet {
 	slices.Sort(d.global)
 	d.global = slices.Compact(d.global)
-	slices.Sort(d.byCountry)
-	d.byCountry = slices.Compact(d.byCountry)
-	slices.Sort(d.internet2)
-	d.internet2 = slices.Compact(d.internet2)
+	d.byCountry.order()
+	d.internet2.order()
 	// Stable, as of two lists of one host the first one counts.
 	slices.SortStableFunc(d.links, func(a, b link) int { return int(a.host()) - int(b.host()) })
 	d.links = slices.CompactFunc(d.links, func(a, b link) bool { return a.host() == b.host() })
@@ -176,16 +198,16 @@ func (n *interner) fingerprint(b []byte) fingerprint {
 func (n *interner) intern(d *draft) MirrorSet {
 	b := n.bytes[:0]
 	le := binary.LittleEndian
-	for _, length := range []int{len(d.global), len(d.byCountry), len(d.internet2)} {
+	for _, length := range []int{len(d.global), len(d.byCountry.list), len(d.internet2.list)} {
 		b = le.AppendUint32(b, uint32(length))
 	}
 	for _, h := range d.global {
 		b = le.AppendUint16(b, uint16(h))
 	}
-	for _, m := range d.byCountry {
+	for _, m := range d.byCountry.list {
 		b = le.AppendUint32(b, uint32(m))
 	}
-	for _, m := range d.internet2 {
+	for _, m := range d.internet2.list {
 		b = le.AppendUint32(b, uint32(m))
 	}
 	for _, l := range d.links {
@@ -196,7 +218,7 @@ func (n *interner) intern(d *draft) MirrorSet {
 	if set, known := n.known[sum]; known {
 		return set
 	}
-	m := mirrors{byCountry: n.group(d, d.byCountry), internet2: n.group(d, d.internet2), links: n.links.keep(d.links)}
+	m := mirrors{byCountry: n.group(d, d.byCountry.list), internet2: n.group(d, d.internet2.list), links: n.links.keep(d.links)}
 	if n.sameHosts(d.global, m.byCountry.hosts) {
 		m.global = m.byCountry.hosts
 	} else {
@@ -209,16 +231,16 @@ func (n *interner) intern(d *draft) MirrorSet {
 }
 
 // group keeps members, which are by country, as groups.
-func (n *interner) group(d *draft, members []member) groups {
-	if len(members) > maxNumbers {
+func (n *interner) group(d *draft, list []member) groups {
+	if len(list) > maxNumbers {
 		d.b.fail("a directory has more than %d hosts in countries: %w", maxNumbers, ErrTooMany)
 		return groups{}
 	}
 	hosts := make([]Host, 0, 256)
 	ends := make([]group, 0, 64)
-	for i, m := range members {
-		hosts = append(hosts, Host(m))
-		c := Country(m >> 16)
+	for i, m := range list {
+		hosts = append(hosts, m.host())
+		c := m.country()
 		if len(ends) == 0 || ends[len(ends)-1].country != c {
 			ends = append(ends, group{country: c})
 		}
