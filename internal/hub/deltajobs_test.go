@@ -128,9 +128,10 @@ func TestDeltas(t *testing.T) {
 	}
 	h := startHub(t, hub.Config{Repos: rules(2)})
 	const ref = "app/org.test.Hello/x86_64/stable"
+	h.lastDeltas(1) // of the start
 	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
 	v1 := h.head(ref)
-	results, log := h.lastDeltas(2) // one at the start
+	results, log := h.lastDeltas(2)
 	if found := h.deltasTo(v1); len(found) != 1 || !found[""] {
 		t.Fatalf("deltas to v1: %v\n%s", found, log)
 	}
@@ -192,6 +193,7 @@ func TestDeltaFails(t *testing.T) {
 	peertest.Require(t, "xz")
 	h := startHub(t, hub.Config{Repos: map[string]hub.RepoConfig{"stable": {Deltas: hub.DeltasConfig{Rules: []hub.DeltaRule{{Depth: 3}}}}}})
 	const ref = "app/org.test.Hello/x86_64/stable"
+	h.lastDeltas(1) // of the start
 	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
 	v1 := h.head(ref)
 	h.lastDeltas(2)

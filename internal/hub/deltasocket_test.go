@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -65,7 +66,7 @@ func (w *oldWorker) say(text string) {
 
 func (w *oldWorker) hear() (request oldRequest) {
 	w.h.t.Helper()
-	ctx, cancel := context.WithTimeout(w.h.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.h.t.Context(), patience)
 	defer cancel()
 	_, data, err := w.conn.Read(ctx)
 	if err == nil {
@@ -182,20 +183,24 @@ func TestDeltaSocket(t *testing.T) {
 // A worker whose token ends is disconnected, whatever it says, and what it had goes to
 // others.
 func TestDeltaSocketToken(t *testing.T) {
-	h := remoteHub(t, 1)
-	h.publishAll("stable", app(t, "org.test.Hello", "v1"))
-	claims := deltaClaims()
-	claims.Expires = time.Now().Add(time.Second).Unix()
-	w := h.oldWorkerWith(claims, "1")
-	w.hear()
-	if q := h.queue(); len(q) != 1 || !q[0].Making {
-		t.Errorf("queue %+v", q)
-	}
-	_, _, err := w.conn.Read(t.Context())
-	if websocket.CloseStatus(err) != websocket.StatusPolicyViolation || !strings.Contains(err.Error(), "expired") {
-		t.Errorf("after its end: %v", err)
-	}
-	h.eventually("the delta is free again", func() bool { q := h.queue(); return len(q) == 1 && !q[0].Making })
+	synctest.Test(t, func(t *testing.T) {
+		h := remoteHub(t, 1)
+		h.publishAll("stable", app(t, "org.test.Hello", "v1"))
+		claims := deltaClaims()
+		claims.Expires = time.Now().Add(10 * time.Second).Unix()
+		w := h.oldWorkerWith(claims, "1")
+		w.hear()
+		if q := h.queue(); len(q) != 1 || !q[0].Making {
+			t.Errorf("queue %+v", q)
+		}
+		_, _, err := w.conn.Read(t.Context())
+		if websocket.CloseStatus(err) != websocket.StatusPolicyViolation || !strings.Contains(err.Error(), "expired") {
+			t.Errorf("after its end: %v", err)
+		}
+		h.eventually("the delta is free again", func() bool { q := h.queue(); return len(q) == 1 && !q[0].Making })
+		_ = w.conn.CloseNow()
+		h.stop()
+	})
 }
 
 // One worker after the other takes a place, which it gives back when it goes.

@@ -82,6 +82,9 @@ func (h *runningHub) start() {
 	}
 }
 
+// patience is how long a busy machine may take for what takes a moment.
+const patience = 3 * time.Minute
+
 // stop ends the hub cleanly; it may be started again.
 func (h *runningHub) stop() {
 	if h.cancel == nil {
@@ -351,7 +354,7 @@ func (h *runningHub) pushTo(created answer, c content) hubapi.Build {
 func (h *runningHub) wait(path string) hubapi.Job {
 	h.t.Helper()
 	token := h.token(everything())
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		a := h.do(http.MethodGet, path, token, nil)
 		if a.status != http.StatusOK {
 			h.t.Fatalf("job: %d %s", a.status, a.body)
@@ -406,7 +409,7 @@ func (h *runningHub) publishAll(repo string, c content) hubapi.Build {
 // eventually waits until the condition holds.
 func (h *runningHub) eventually(what string, holds func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("never: %s", what)
 		}

@@ -287,10 +287,10 @@ func TestPostPublish(t *testing.T) {
 	h.publishAll("stable", app(t, "org.test.Hello", "v2"))
 	h.eventually("it failed", func() bool { return count("failed") > 0 })
 	h.publishAll("stable", app(t, "org.test.Hello", "v3"))
+	before := count("ok")
 	if err := os.Mkdir(told, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	before := count("ok")
 	h.eventually("it was repeated", func() bool { return count("ok") > before })
 }
 

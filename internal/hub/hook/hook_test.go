@@ -63,9 +63,8 @@ func TestEnds(t *testing.T) {
 		"late":   {"sleep 600", "/bin/sh took longer than 100ms"},
 	} {
 		c := shell(test.script)
-		c.Timeout = 100 * time.Millisecond
-		if test.want == "" {
-			c.Timeout = time.Minute
+		if name == "late" { // to begin alone takes a busy machine longer
+			c.Timeout = 100 * time.Millisecond
 		}
 		_, err := run(t, c)
 		var exit *hook.ExitError
@@ -106,7 +105,7 @@ func TestLeavesNothingBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	const most = 20_000 // milliseconds
+	const most = 120_000 // milliseconds
 	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, most); n != 1 {
 		t.Errorf("process %d goes on: %v", pid, err)
 	}

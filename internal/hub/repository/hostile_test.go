@@ -76,7 +76,7 @@ func TestTreesWithoutEnd(t *testing.T) {
 			Files: []ostree.TreeFile{{Name: "metadata", File: file}},
 			Dirs:  []ostree.TreeDir{u.doubled(t, 64)},
 		})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		b := h.upload(u)
 		_, err = b.Commit(ctx, CommitRequest{Refs: map[string]string{ref: sum}}, nil)
