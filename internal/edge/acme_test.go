@@ -156,7 +156,7 @@ func startPebble(t *testing.T, httpPort, tlsPort int) (directory, caFile string,
 // awaitDial waits until somebody listens.
 func awaitDial(t *testing.T, addr string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(2 * time.Minute); ; {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = conn.Close()

@@ -108,7 +108,7 @@ func TestHTTP2IsAsNetHTTP(t *testing.T) {
 			t.Fatalf("%s: %s %v", path, resp.Proto, err)
 		}
 		a = told{Status: resp.StatusCode, Length: resp.ContentLength, Header: resp.Header, Body: string(body)}
-		for end := time.Now().Add(10 * time.Second); a.Log == ""; { // the record comes after the answer
+		for end := time.Now().Add(2 * time.Minute); a.Log == ""; { // the record comes after the answer
 			v.log.mu.Lock()
 			a.Log = v.log.b.String()
 			v.log.mu.Unlock()
@@ -148,7 +148,7 @@ func TestHTTP2IsAsNetHTTP(t *testing.T) {
 					if byLoop {
 						diff = cmp.Diff(plain, loop)
 					}
-					if diff != "" && try < 3 {
+					if diff != "" && try < 30 { // on a busy machine again and again
 						continue
 					}
 					if diff != "" {

@@ -265,7 +265,7 @@ func (f *facade) rejections(reason string) float64 {
 
 func (f *facade) eventually(reason string, want float64) {
 	f.t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); f.rejections(reason) < want; {
+	for deadline := time.Now().Add(2 * time.Minute); f.rejections(reason) < want; {
 		if time.Now().After(deadline) {
 			f.t.Fatalf("%v rejections for %s, want %v", f.rejections(reason), reason, want)
 		}

@@ -38,7 +38,7 @@ func TestBusyClientLeaves(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.read(br, "GET", "fast")
-			if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := br.ReadByte(); err != io.EOF {

@@ -236,7 +236,7 @@ func exchange(t *testing.T, addr, in string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	go func() {
 		_, _ = io.WriteString(c, in) // it may be refused half-way
 		_ = c.(*net.TCPConn).CloseWrite()

@@ -249,7 +249,7 @@ func converse(t *testing.T, addr, in string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(c, in); err != nil {
 		t.Fatal(err)
 	}

@@ -49,9 +49,17 @@ func TestTLS(t *testing.T) {
 				}
 			}
 		}
-		if n := w.metric("freshet_http_connections"); n != 1 {
-			t.Errorf("%s: %v connections are open, want one", c.proto, n)
+		// The connection of an answer that is not read yet is open. On a busy machine
+		// net/http may have closed others before.
+		resp, err := client.Get("https://" + w.addr + "/memory/100000")
+		if err != nil {
+			t.Fatal(err)
 		}
+		waitFor(t, func() bool { return w.metric("freshet_http_connections") == 1 })
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			t.Error(err)
+		}
+		_ = resp.Body.Close()
 		transport.CloseIdleConnections()
 		waitFor(t, func() bool { return w.metric("freshet_http_connections") == 0 })
 	}

@@ -38,6 +38,7 @@ const (
 	testIdle   = 120 * time.Second
 	testDrain  = 20 * time.Second
 	contentLen = h1test.Len
+	patience   = 2 * time.Minute // of tests, with a busy machine
 )
 
 // newWorld begins to serve: in memory if mem, else on TCP through wrap.
@@ -227,7 +228,7 @@ func (w *world) send(c net.Conn, s string) {
 
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
+	for end := time.Now().Add(patience); !ok(); {
 		if time.Now().After(end) {
 			t.Fatal("waited in vain")
 		}

@@ -55,7 +55,7 @@ func (g *gnupg) killAgent() {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		g.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
 		if stat, err := os.ReadFile("/proc/" + text + "/stat"); err != nil || bytes.Contains(stat, []byte(") Z ")) {
 			return
 		}

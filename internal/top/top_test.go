@@ -272,7 +272,7 @@ func (m terminal) tmux(args ...string) (string, error) {
 func (m terminal) until(what string, good func(screen string) bool) string {
 	m.t.Helper()
 	var screen string
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		screen, _ = m.tmux("capture-pane", "-p")
 		if good(screen) {
 			return screen

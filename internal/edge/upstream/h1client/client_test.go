@@ -490,7 +490,7 @@ func TestSockets(t *testing.T) {
 	defer c.CloseIdle()
 	get := func() *Timing {
 		t.Helper()
-		req := &Request{Method: "GET", Target: "/", Host: "o", Deadline: time.Now().Add(10 * time.Second), Idle: time.Second}
+		req := &Request{Method: "GET", Target: "/", Host: "o", Deadline: time.Now().Add(2 * time.Minute), Idle: 2 * time.Minute}
 		body, err := read(c.Do(t.Context(), req))
 		if len(body) != 100_000 || err != nil {
 			t.Errorf("%d bytes, %v", len(body), err)
