@@ -102,16 +102,38 @@ func nginx(ctx context.Context, dir, www string, ports []int, cert, key string) 
 	}, nil
 }
 
-// varnish keeps everything in memory, and has no log: that is another program's
-// work there.
-func varnish(ctx context.Context, dir, origin string, port int) (*server, error) {
-	dir = filepath.Join(dir, "varnish")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+// varnishWithLog runs Varnish and the program that writes its log, until one of
+// them ends: the folder of Varnish, and its options.
+const varnishWithLog = `
+dir=$1
+shift
+varnishd -F -n "$dir" "$@" & varnish=$!
+trap 'kill $varnish $log 2>/dev/null; wait' INT TERM EXIT
+until varnishadm -n "$dir" ping >/dev/null 2>&1; do sleep 0.1; done
+varnishncsa -n "$dir" -w "$dir/access.log" & log=$!
+wait $varnish
+`
+
+// varnish keeps everything in memory. A log is another program's work there:
+// "varnish" has none, "varnish-log" has one.
+func varnish(ctx context.Context, dir, origin string, ports []int) ([]*server, error) {
+	var list []*server
+	for i, name := range []string{"varnish", "varnish-log"} {
+		home := filepath.Join(dir, name)
+		if err := os.MkdirAll(home, 0o755); err != nil {
+			return nil, err
+		}
+		options := []string{
+			"-a", local(ports[i]), "-b", origin, "-s", "malloc,2g", "-t", "86400", "-p", "thread_pool_min=200", "-p", "thread_pool_max=2000",
+		}
+		cmd := exec.CommandContext(ctx, "varnishd", append([]string{"-F", "-n", home}, options...)...)
+		if i > 0 {
+			cmd = exec.CommandContext(ctx, "sh", append([]string{"-c", varnishWithLog, "sh", home}, options...)...)
+			_, cmd.Err = exec.LookPath("varnishncsa")
+		}
+		list = append(list, &server{name: name, addr: local(ports[i]), cmd: cmd})
 	}
-	cmd := exec.CommandContext(ctx, "varnishd", "-F", "-n", dir, "-a", local(port), "-b", origin, "-s", "malloc,2g", "-t", "86400",
-		"-p", "thread_pool_min=200", "-p", "thread_pool_max=2000")
-	return &server{name: "varnish", addr: local(port), cmd: cmd}, nil
+	return list, nil
 }
 
 const trafficServerConfig = `

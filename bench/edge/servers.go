@@ -43,7 +43,7 @@ func (s *server) stop() { measure.Stop(s.cmd) }
 // startServers starts all that were asked for. What was started is returned
 // also with an error.
 func startServers(ctx context.Context, cfg config, dir string) ([]*server, error) {
-	ports, err := measure.FreePorts(11)
+	ports, err := measure.FreePorts(12)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 		return nil, err
 	}
 	origin := all[0].addr
-	v, err := varnish(ctx, dir, origin, ports[3])
+	vs, err := varnish(ctx, dir, origin, []int{ports[3], ports[11]})
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, v, ts, mine)
+	all = append(append(all, vs...), ts, mine)
 	others, err := builds(ctx, cfg, dir, origin, cert, key)
 	if err != nil {
 		return nil, err
