@@ -43,6 +43,10 @@ type StorageConfig struct {
 	// AWS_SESSION_TOKEN of the environment.
 	CredentialsFile string `toml:"credentials-file"`
 
+	// CAFile has the certificates, in PEM, of those who sign the server's, where that is
+	// nobody whom the system trusts. It is read at the start. Default: those of the system.
+	CAFile string `toml:"ca-file"`
+
 	// Timeout is how long the server may take to answer, besides the time of the
 	// transfer, before the request is made again. Default "30s".
 	Timeout time.Duration `toml:"timeout"`
@@ -61,6 +65,9 @@ func (v *validation) storage(c StorageConfig) {
 	if _, err := s3.ParseEndpoint(c.Endpoint); err != nil {
 		v.problem("storage.endpoint", "%v", err)
 	}
+	if c.CAFile != "" && strings.HasPrefix(c.Endpoint, "http://") {
+		v.problem("storage.ca-file", "means nothing for %s, which is not https", c.Endpoint)
+	}
 	if !bucketPattern.MatchString(c.Bucket) {
 		v.problem("storage.bucket", "%q is no name of a bucket: want 3 to 63 of a-z, 0-9, \".\" and \"-\"", c.Bucket)
 	}
@@ -77,7 +84,7 @@ func (c *StorageConfig) isUsed() bool { return c.Endpoint != "" }
 func (c *StorageConfig) open() (*s3.Objects, error) {
 	return s3.Open(s3.Config{
 		Endpoint: c.Endpoint, Bucket: c.Bucket, Region: c.Region, PathStyle: c.PathStyle,
-		Credentials: c.CredentialsFile, Timeout: c.Timeout,
+		Credentials: c.CredentialsFile, CA: c.CAFile, Timeout: c.Timeout,
 	})
 }
 

@@ -94,7 +94,7 @@ func TestMirrorFormerLeaderIsLate(t *testing.T) {
 	publishBase(t, m)
 	ctx := t.Context()
 	former, next := m.Copy().Copy, m.Copy().Copy
-	decide := func(c *bucket.Copy, content string) *bucket.Change {
+	decided := func(c *bucket.Copy, content string) *bucket.Change {
 		t.Helper()
 		if err := propose(ctx, t, c, content); err != nil {
 			t.Fatal(err)
@@ -114,7 +114,7 @@ func TestMirrorFormerLeaderIsLate(t *testing.T) {
 	if _, err := former.Take(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
-	late := decide(former, "of the former")
+	late := decided(former, "of the former")
 	if _, err := next.Take(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -123,12 +123,118 @@ func TestMirrorFormerLeaderIsLate(t *testing.T) {
 		t.Fatal(err)
 	}
 	show(next, completed)
-	show(next, decide(next, "of the next"))
+	show(next, decided(next, "of the next"))
 	if err := former.Show(ctx, late); !errors.Is(err, bucket.ErrOvertaken) {
 		t.Errorf("the former leader: %v", err)
 	}
 	want := before()
 	want["delta-indexes/x"], want["summary"] = "of the next", "of the next"
+	m.Check(t, want)
+}
+
+// TestMirrorLateRemoval stops a leader's request to remove a file, which it has sent when
+// it led, until somebody else has taken over and written that file anew: it stays.
+func TestMirrorLateRemoval(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	var meanwhile func()
+	server := storetest.Fake(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodDelete || r.Method == http.MethodPost && r.URL.Query().Has("delete") {
+				if do := meanwhile; do != nil {
+					meanwhile = nil
+					do()
+				}
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	m := storetest.Mirror(t, server.Open(t))
+	publishBase(t, m)
+	former, next := m.Copy().Copy, m.Copy().Copy
+	if _, err := former.Take(ctx, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, serial := former.Serial()
+	removal := &bucket.Change{Serial: serial, Remove: []string{"delta-indexes/x"}}
+	if err := decide(ctx, t, former, removal); err != nil {
+		t.Fatal(err)
+	}
+	meanwhile = func() {
+		if _, err := next.Take(ctx, 0); err != nil {
+			t.Error(err)
+		}
+		completed, err := last(ctx, t, next)
+		if err == nil {
+			err = next.Show(ctx, completed)
+		}
+		if err == nil {
+			err = propose(ctx, t, next, "of the next")
+		}
+		if err == nil {
+			completed, err = last(ctx, t, next)
+		}
+		if err = errors.Join(err, next.Show(ctx, completed)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := former.Show(ctx, removal); !errors.Is(err, bucket.ErrOvertaken) {
+		t.Errorf("the former leader: %v", err)
+	}
+	want := before()
+	want["delta-indexes/x"], want["summary"] = "of the next", "of the next"
+	m.Check(t, want)
+}
+
+// TestMirrorOverwriteGivesWay: who does not lead writes once over what he saw, and not
+// over what somebody else has put there meanwhile.
+func TestMirrorOverwriteGivesWay(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	var meanwhile func()
+	server := storetest.Fake(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if do := meanwhile; do != nil && r.Method == http.MethodPut {
+				meanwhile = nil
+				do()
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	m := storetest.Mirror(t, server.Open(t))
+	publishBase(t, m)
+	leader, beside := m.Copy().Copy, m.Copy().Copy
+	if _, err := leader.Take(ctx, 0); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "content")
+	if err := os.WriteFile(file, []byte("of who looks after it"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	meanwhile = func() {
+		if err := propose(ctx, t, leader, "of the leader"); err != nil {
+			t.Error(err)
+		}
+		change, err := last(ctx, t, leader)
+		if err = errors.Join(err, leader.Show(ctx, change)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := beside.Overwrite(ctx, "summary", f); !errors.Is(err, bucket.ErrConflict) || errors.Is(err, bucket.ErrOvertaken) {
+		t.Errorf("over what it did not see: %v", err)
+	}
+	want := before()
+	want["delta-indexes/x"], want["summary"] = "of the leader", "of the leader"
+	m.Check(t, want)
+	if err := beside.Overwrite(ctx, "summary", f); err != nil {
+		t.Error(err)
+	}
+	want["summary"] = "of who looks after it"
 	m.Check(t, want)
 }
 
@@ -146,11 +252,18 @@ func propose(ctx context.Context, t *testing.T, c *bucket.Copy, content string) 
 	}
 	_, serial := c.Serial()
 	change := &bucket.Change{Serial: serial, Index: []bucket.File{file("delta-indexes/x")}, Pointers: []bucket.File{file("summary")}}
+	return decide(ctx, t, c, change)
+}
+
+// decide decides a change.
+func decide(ctx context.Context, t *testing.T, c *bucket.Copy, change *bucket.Change) error {
+	t.Helper()
 	record, err := os.Create(filepath.Join(t.TempDir(), "record"))
 	if err != nil {
 		return err
 	}
-	return errors.Join(change.Write(record), c.Propose(ctx, change, record), record.Close())
+	t.Cleanup(func() { _ = record.Close() })
+	return errors.Join(change.Write(record), c.Propose(ctx, change, record))
 }
 
 // last fetches the last change.

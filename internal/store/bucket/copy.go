@@ -311,7 +311,7 @@ func (c *Copy) Show(ctx context.Context, change *Change) error {
 func (c *Copy) show(ctx context.Context, change *Change) error {
 	// What this process sees before it finds that it leads, whoever takes over changes
 	// after that: then the writes below match no more.
-	seen, err := c.look(ctx, change.files())
+	seen, err := c.look(ctx, change.paths())
 	if err == nil {
 		err = c.Leads(ctx)
 	}
@@ -331,7 +331,12 @@ func (c *Copy) show(ctx context.Context, change *Change) error {
 			return err
 		}
 	}
-	if err := c.Remove(ctx, change.Remove); err != nil {
+	group, inner = errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for _, path := range change.Remove {
+		group.Go(func() error { return c.take(inner, path, seen[path]) })
+	}
+	if err := group.Wait(); err != nil {
 		return err
 	}
 	return c.tidy(ctx)
@@ -339,26 +344,26 @@ func (c *Copy) show(ctx context.Context, change *Change) error {
 
 func (c *Copy) showFile(ctx context.Context, change *Change, f *File, seen map[string]Object) error {
 	if f.Gone {
-		return c.Remove(ctx, []string{f.Path})
+		return c.take(ctx, f.Path, seen[f.Path])
 	}
 	return c.put(ctx, f.Path, change.Content(f), seen[f.Path], true)
 }
 
 // look tells what is there of files, by their paths.
-func (c *Copy) look(ctx context.Context, files []*File) (map[string]Object, error) {
-	there := make([]Object, len(files))
+func (c *Copy) look(ctx context.Context, paths []string) (map[string]Object, error) {
+	there := make([]Object, len(paths))
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
-	for i, f := range files {
+	for i, path := range paths {
 		group.Go(func() (err error) {
-			there[i], err = c.stat(inner, f.Path)
+			there[i], err = c.stat(inner, path)
 			return err
 		})
 	}
 	err := group.Wait()
-	seen := make(map[string]Object, len(files))
-	for i, f := range files {
-		seen[f.Path] = there[i]
+	seen := make(map[string]Object, len(paths))
+	for i, path := range paths {
+		seen[path] = there[i]
 	}
 	return seen, err
 }
@@ -376,18 +381,36 @@ func (c *Copy) stat(ctx context.Context, path string) (Object, error) {
 // manifest says that this process leads.
 const maxConflicts = 5
 
-// put makes body the content of a file that was seen there. On a conflict who leads
-// looks again; anybody else gives way.
+// put makes body the content of a file that was seen there.
 func (c *Copy) put(ctx context.Context, path string, body *io.SectionReader, there Object, leading bool) error {
 	etag, err := ETag(body)
 	if err != nil {
 		return err
 	}
-	for try := 1; ; try++ {
+	return c.over(ctx, path, there, leading, func(there Object) error {
 		if there.Version == etag && there.Size == body.Size() {
 			return nil
 		}
 		_, err := c.objects.Replace(ctx, c.key(path), body, there.Version, c.headers(path))
+		return err
+	})
+}
+
+// take removes a file that was seen there.
+func (c *Copy) take(ctx context.Context, path string, there Object) error {
+	return c.over(ctx, path, there, true, func(there Object) error {
+		if there.Version == None {
+			return nil
+		}
+		return c.objects.Remove(ctx, c.key(path), there.Version)
+	})
+}
+
+// over does something with a file that was seen there. On a conflict who leads looks
+// again; anybody else gives way.
+func (c *Copy) over(ctx context.Context, path string, there Object, leading bool, do func(there Object) error) error {
+	for try := 1; ; try++ {
+		err := do(there)
 		if !errors.Is(err, ErrConflict) || !leading || try == maxConflicts {
 			return err
 		}

@@ -43,7 +43,11 @@ type Objects interface {
 	Stat(ctx context.Context, key string) (Object, error)
 	// Open reads an object. The caller closes body.
 	Open(ctx context.Context, key string) (body io.ReadCloser, about Object, err error)
-	// Delete removes objects. That one is not there is no error.
+	// Remove removes an object whose version is was, otherwise it is [ErrConflict].
+	// That it is not there is no error. Servers that know no conditions on removals
+	// remove it in any case.
+	Remove(ctx context.Context, key string, was Version) error
+	// Delete removes objects, whatever they are. That one is not there is no error.
 	Delete(ctx context.Context, keys []string) error
 	// List calls fn for the objects whose keys begin with prefix, in the order of
 	// their keys, until fn returns an error, which it returns.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 )
 
 // Change is what a change does to the files that readers find by name. Payload is
@@ -72,6 +73,17 @@ func (c *Change) files() []*File {
 			if !list[i].Gone {
 				all = append(all, &list[i])
 			}
+		}
+	}
+	return all
+}
+
+// paths are those of all files that the change writes or removes.
+func (c *Change) paths() []string {
+	all := slices.Clone(c.Remove)
+	for _, list := range [][]File{c.Index, c.Pointers} {
+		for i := range list {
+			all = append(all, list[i].Path)
 		}
 	}
 	return all
@@ -153,13 +165,7 @@ func ReadChange(data *io.SectionReader) (*Change, error) {
 
 // check looks at the paths and the contents.
 func (c *Change) check() error {
-	paths := append([]string(nil), c.Remove...)
-	for _, list := range [][]File{c.Index, c.Pointers} {
-		for i := range list {
-			paths = append(paths, list[i].Path)
-		}
-	}
-	for _, path := range paths {
+	for _, path := range c.paths() {
 		if !fs.ValidPath(path) || path == "." {
 			return fmt.Errorf("record: %w: path %q", ErrMalformed, path)
 		}

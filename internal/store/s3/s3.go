@@ -1,6 +1,7 @@
 // Package s3 is an object store for [bucket.Copy] behind the API of Amazon S3, as
 // many servers and services have it. It needs conditional writes: If-None-Match: *
-// and If-Match on PutObject.
+// and If-Match on PutObject. It also asks for If-Match on DeleteObject, which not all
+// know.
 //
 // Keys go over the wire percent-encoded, "+" too, which some servers take for a space
 // otherwise: names of static deltas have it.
@@ -12,6 +13,8 @@ package s3
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -43,12 +46,15 @@ type Config struct {
 	// "default" counts. "": AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
 	// AWS_SESSION_TOKEN of the environment.
 	Credentials string
+	// CA is a file with the certificates, in PEM, of those who sign the server's; "" for
+	// those that the system trusts.
+	CA string
 	// Timeout is how long the server may take for an answer, besides the transfer.
 	// 0 is 30 s.
 	Timeout time.Duration
 	// Attempts is how often a request is tried. 0 is 5.
 	Attempts int
-	// Transport makes the requests; nil for one of its own.
+	// Transport makes the requests, and knows whom to trust; nil for one of its own.
 	Transport http.RoundTripper
 }
 
@@ -100,7 +106,11 @@ func Open(c Config) (*Objects, error) {
 		c.Region = defaultRegion
 	}
 	if c.Transport == nil {
-		c.Transport = newTransport(o.timeout)
+		roots, err := c.roots()
+		if err != nil {
+			return nil, err
+		}
+		c.Transport = newTransport(o.timeout, roots)
 	}
 	lookup := minio.BucketLookupDNS
 	if c.PathStyle {
@@ -111,7 +121,7 @@ func Open(c Config) (*Objects, error) {
 		Secure:       endpoint.Scheme == "https",
 		Region:       c.Region,
 		BucketLookup: lookup,
-		Transport:    c.Transport,
+		Transport:    conditional{c.Transport},
 		MaxRetries:   1,
 	})
 	if err != nil {
@@ -152,8 +162,25 @@ func (c *Config) credentials() (*credentials.Credentials, error) {
 	return keys, nil
 }
 
-func newTransport(timeout time.Duration) *http.Transport {
+// roots are those of CA, nil for those of the system.
+func (c *Config) roots() (*x509.CertPool, error) {
+	if c.CA == "" {
+		return nil, nil //nolint:nilnil // as crypto/tls wants it
+	}
+	data, err := os.ReadFile(c.CA)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s: there is no certificate in it (PEM)", c.CA)
+	}
+	return roots, nil
+}
+
+func newTransport(timeout time.Duration, roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
+		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		Proxy:                 http.ProxyFromEnvironment,
 		ResponseHeaderTimeout: timeout,
 		TLSHandshakeTimeout:   timeout,
@@ -270,6 +297,34 @@ func (o *Objects) Open(ctx context.Context, key string) (body io.ReadCloser, abo
 		return nil, about, err
 	}
 	return newBody(body, key, o.timeFor(about.Size)), about, nil
+}
+
+// Remove implements [bucket.Objects].
+func (o *Objects) Remove(ctx context.Context, key string, was bucket.Version) error {
+	ctx = context.WithValue(ctx, removedVersion{}, was)
+	err := o.try(ctx, "delete", key, 0, func(ctx context.Context) error {
+		return o.client.RemoveObject(ctx, o.bucket, key, minio.RemoveObjectOptions{})
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// removedVersion is the key of the version that a removal is about, in its context.
+type removedVersion struct{}
+
+// conditional adds to a removal which version it is about, since the client has no
+// option for it. Servers take headers that are not signed.
+type conditional struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (c conditional) RoundTrip(r *http.Request) (*http.Response, error) {
+	if was, ok := r.Context().Value(removedVersion{}).(bucket.Version); ok && r.Method == http.MethodDelete {
+		r = r.Clone(r.Context())
+		r.Header.Set("If-Match", `"`+string(was)+`"`)
+	}
+	return c.next.RoundTrip(r)
 }
 
 // Delete implements [bucket.Objects].

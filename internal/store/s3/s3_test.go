@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"freshet/internal/store/bucket"
+	"freshet/internal/store/s3"
 	"freshet/internal/store/storetest"
 )
 
@@ -22,6 +24,44 @@ func TestFake(t *testing.T) {
 func TestReal(t *testing.T) {
 	t.Parallel()
 	storetest.Objects(t, storetest.Real(t).Open(t))
+}
+
+// TestTLS: over https a server is asked whose certificate the CA file vouches for, and no
+// other.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	server := storetest.RealTLS(t)
+	if !strings.HasPrefix(server.Endpoint, "https://") {
+		t.Fatal(server.Endpoint)
+	}
+	if err := bucket.Probe(t.Context(), server.Open(t), "probe/"); err != nil {
+		t.Error(err)
+	}
+	config := server.Config()
+	config.CA = ""
+	strict, err := s3.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = bucket.Probe(t.Context(), strict, "probe/")
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
+		t.Errorf("a certificate that nobody vouches for: %v", err)
+	}
+	other := storetest.RealTLS(t)
+	config.CA = other.CA
+	if strict, err = s3.Open(config); err != nil {
+		t.Fatal(err)
+	}
+	err = bucket.Probe(t.Context(), strict, "probe/")
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
+		t.Errorf("another one's CA file: %v", err)
+	}
+	for name, file := range map[string]string{"absent": "/nowhere/ca.pem", "no certificate": server.Credentials} {
+		config.CA = file
+		if _, err := s3.Open(config); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // TestCutComparison: the answer to a write is lost, and what is there cannot be read to

@@ -50,6 +50,7 @@ func Objects(t *testing.T, o bucket.Objects) {
 	})
 	t.Run("create", func(t *testing.T) { testCreate(t, o) })
 	t.Run("replace", func(t *testing.T) { testReplace(t, o) })
+	t.Run("remove", func(t *testing.T) { testRemove(t, o) })
 	t.Run("one of many wins", func(t *testing.T) { testRace(t, o) })
 	t.Run("names", func(t *testing.T) { testNames(t, o) })
 	t.Run("parts", func(t *testing.T) { testParts(t, o) })
@@ -115,6 +116,33 @@ func testReplace(t *testing.T, o bucket.Objects) {
 	about, err := o.Stat(t.Context(), key)
 	if err != nil || about.Version != second || about.Size != 1 {
 		t.Errorf("%+v, %v", about, err)
+	}
+}
+
+func testRemove(t *testing.T, o bucket.Objects) {
+	t.Helper()
+	const key = "remove/a+b"
+	first, err := o.Replace(t.Context(), key, text("1"), bucket.None, bucket.Headers{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := o.Replace(t.Context(), key, text("2"), first, bucket.Headers{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Remove(t.Context(), key, first); !errors.Is(err, bucket.ErrConflict) {
+		t.Errorf("removed what somebody else wrote: %v", err)
+	}
+	if got, _ := read(t, o, key); got != "2" {
+		t.Errorf("%q", got)
+	}
+	for range 2 { // of the second, the first one's answer was lost, so to speak
+		if err := o.Remove(t.Context(), key, second); err != nil {
+			t.Error(err)
+		}
+		if _, err := o.Stat(t.Context(), key); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("it is there still: %v", err)
+		}
 	}
 }
 

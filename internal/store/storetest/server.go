@@ -3,7 +3,13 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -36,6 +42,8 @@ type Server struct {
 	Endpoint string
 	// Credentials is the file with its keys.
 	Credentials string
+	// CA is the file with its certificate, for https.
+	CA string
 	// Data is the folder in which a server of its own process has the objects of the
 	// bucket, as files by their keys.
 	Data string
@@ -43,7 +51,7 @@ type Server struct {
 
 // Config is what a client is told of the server.
 func (s *Server) Config() s3.Config {
-	return s3.Config{Endpoint: s.Endpoint, Bucket: Bucket, PathStyle: true, Credentials: s.Credentials, Attempts: 2, Timeout: 20 * time.Second}
+	return s3.Config{Endpoint: s.Endpoint, Bucket: Bucket, PathStyle: true, Credentials: s.Credentials, CA: s.CA, Attempts: 2, Timeout: 20 * time.Second}
 }
 
 // Open is a client of the server; the test ends when there is none.
@@ -74,13 +82,30 @@ func Fake(tb testing.TB, wrap func(http.Handler) http.Handler) *Server {
 	if err := backend.CreateBucket(Bucket); err != nil {
 		tb.Fatal(err)
 	}
-	handler := gofakes3.New(backend).Server()
+	handler := heedful(gofakes3.New(backend).Server())
 	if wrap != nil {
 		handler = wrap(handler)
 	}
 	server := httptest.NewServer(handler)
 	tb.Cleanup(server.Close)
 	return &Server{Endpoint: server.URL, Credentials: credentials(tb)}
+}
+
+// heedful adds If-Match on removals.
+func heedful(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if want := r.Header.Get("If-Match"); want != "" && r.Method == http.MethodDelete {
+			head := r.Clone(r.Context())
+			head.Method = http.MethodHead
+			there := httptest.NewRecorder()
+			next.ServeHTTP(there, head)
+			if there.Code == http.StatusOK && there.Header().Get("ETag") != want {
+				w.WriteHeader(http.StatusPreconditionFailed)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Gateway is the program that the tests take for a real S3 server, of which
@@ -106,7 +131,18 @@ func gateway(tb testing.TB) string {
 
 // Real starts a server in a process of its own, which keeps objects in files. The test
 // is skipped, or fails, when the program cannot be built: package peertest.
-func Real(tb testing.TB) *Server {
+func Real(tb testing.TB) *Server { tb.Helper(); return start(tb, "http") }
+
+// RealTLS is [Real] behind https, with a certificate that only its CA file knows.
+func RealTLS(tb testing.TB) *Server {
+	tb.Helper()
+	cert, key := certificate(tb)
+	s := start(tb, "https", "--cert", cert, "--key", key)
+	s.CA = cert
+	return s
+}
+
+func start(tb testing.TB, scheme string, options ...string) *Server {
 	tb.Helper()
 	program := gateway(tb)
 	dir := tb.TempDir()
@@ -116,7 +152,8 @@ func Real(tb testing.TB) *Server {
 	}
 	address := freeAddress(tb)
 	var output bytes.Buffer
-	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), program, "--port", address, "--access", accessKey, "--secret", secretKey, "--quiet", "posix", data)
+	args := append(options, "--port", address, "--access", accessKey, "--secret", secretKey, "--quiet", "posix", data)
+	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), program, args...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -129,8 +166,8 @@ func Real(tb testing.TB) *Server {
 		_ = cmd.Process.Kill()
 		<-ended
 	})
-	server := &Server{Endpoint: "http://" + address, Credentials: credentials(tb), Data: filepath.Join(data, Bucket)}
-	for !answers(tb.Context(), server.Endpoint) {
+	server := &Server{Endpoint: scheme + "://" + address, Credentials: credentials(tb), Data: filepath.Join(data, Bucket)}
+	for !answers(tb.Context(), address) {
 		select {
 		case <-ended:
 			tb.Fatalf("%s ended: %v\n%s", Gateway, exit, output.String())
@@ -154,14 +191,43 @@ func freeAddress(tb testing.TB) string {
 	return l.Addr().String()
 }
 
-func answers(ctx context.Context, url string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return false
-	}
-	answer, err := http.DefaultClient.Do(request)
+func answers(ctx context.Context, address string) bool {
+	connection, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err == nil {
-		_ = answer.Body.Close()
+		_ = connection.Close()
 	}
 	return err == nil
+}
+
+// certificate makes files with a certificate for 127.0.0.1, which vouches for itself, and
+// its key.
+func certificate(tb testing.TB) (certFile, keyFile string) {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := x509.Certificate{
+		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	dir := tb.TempDir()
+	write := func(name, kind string, data []byte) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: data}), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+		return file
+	}
+	return write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", private)
 }
