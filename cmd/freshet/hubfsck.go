@@ -38,7 +38,8 @@ func (*damageError) ExitCode() int { return damageExit }
 func newHubFsckCommand() *cobra.Command {
 	var (
 		opt               upkeep.CheckOptions
-		from, keys        string
+		from              []string
+		keys              string
 		configFile        string
 		repairBucket      bool
 		full, incremental bool
@@ -65,7 +66,8 @@ them are listed. They come back when a sound copy is uploaded or fetched, by
 
 With --repair-from, what is damaged or missing is fetched by its name from another
 copy of the repository, a mirror or an edge, and takes its place once it was
-verified. Summaries and signatures the hub makes anew when it is started.
+verified. Summaries and signatures the hub makes anew when it is started. With
+--config, "bucket" is such a copy too.
 
 With --config, the configuration file of the hub, the repository is compared with its
 copy in the bucket of [hub.storage] as well: what the bucket lacks, or has with another
@@ -80,6 +82,7 @@ are left, and 1 when the check could not be made.`,
 		Example: `  freshet hub fsck /srv/hub/repos/stable --incremental
   freshet hub fsck /srv/hub/repos/stable --repair-from https://mirror.example.org/repo/stable --dry-run
   freshet hub fsck /srv/hub/repos/stable --config /etc/freshet.toml --repair-bucket
+  freshet hub fsck /srv/hub/repos/stable --config /etc/freshet.toml --repair-from bucket
   freshet hub fsck /srv/hub/repos/stable --json | jq 'select(.path and (.repaired|not))'`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if full && incremental {
@@ -103,16 +106,18 @@ are left, and 1 when the check could not be made.`,
 					return err
 				}
 			}
-			if from != "" {
-				if opt.Repair, err = upkeep.NewHTTPSource(cmd.Context(), from); err != nil {
+			for _, from := range from {
+				source, err := repairSource(cmd, from, opt.Copied)
+				if err != nil {
 					return usageError(cmd, "--repair-from: %v", err)
 				}
+				opt.Repair = append(opt.Repair, source)
 			}
 			return fsck(cmd, args[0], opt, asJSON)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&from, "repair-from", "", "URL of a copy of the repository, from which to repair")
+	f.StringArrayVar(&from, "repair-from", nil, "URL of a copy of the repository, from which to repair, or \"bucket\"; of several the first one that has it")
 	f.BoolVar(&full, "full", false, "check everything (default)")
 	f.BoolVar(&incremental, "incremental", false, "check what was published since the last check that found the repository sound")
 	f.BoolVar(&opt.Quarantine, "quarantine", false, "move damaged objects that cannot be repaired out of the way of clients")
@@ -122,6 +127,20 @@ are left, and 1 when the check could not be made.`,
 	f.BoolVar(&repairBucket, "repair-bucket", false, "write to the bucket what it lacks or has otherwise; with --config")
 	f.BoolVar(&asJSON, "json", false, "print a line of JSON for each problem, and at the end one with the totals")
 	return cmd
+}
+
+// fromBucket is the --repair-from that is no URL.
+const fromBucket = "bucket"
+
+// repairSource is what --repair-from names.
+func repairSource(cmd *cobra.Command, from string, copied *upkeep.Copied) (upkeep.Source, error) {
+	switch {
+	case from != fromBucket:
+		return upkeep.NewHTTPSource(cmd.Context(), from)
+	case copied == nil:
+		return nil, errors.New("\"bucket\" needs --config, to know the bucket")
+	}
+	return upkeep.CopySource{Copy: copied.Copy}, nil
 }
 
 // copyOf is the copy of the repository in dir, as the configuration of its hub says.

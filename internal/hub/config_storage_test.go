@@ -27,6 +27,7 @@ func TestStorageConfig(t *testing.T) {
 		"prefix that leads":   {func(c *hub.StorageConfig) { c.Prefix = "../a" }, "storage.prefix"},
 		"prefix of a slash":   {func(c *hub.StorageConfig) { c.Prefix = "/a" }, "storage.prefix"},
 		"hidden prefix":       {func(c *hub.StorageConfig) { c.Prefix = ".freshet" }, "storage.prefix"},
+		"CA without https":    {func(c *hub.StorageConfig) { c.Endpoint, c.CAFile = "http://127.0.0.1:9000", "/etc/ca.pem" }, "storage.ca-file"},
 		"negative":            {func(c *hub.StorageConfig) { c.Timeout = -time.Second }, "storage.timeout"},
 	} {
 		storage := good

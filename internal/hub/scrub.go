@@ -63,12 +63,15 @@ func (s *server) scrub(stop context.Context, repo string) {
 			}
 		},
 	}
+	if copied := s.copyOf(repo); copied != nil {
+		opt.Repair = append(opt.Repair, upkeep.CopySource{Copy: copied})
+	}
 	if cfg.RepairFrom != "" {
 		source, err := upkeep.NewHTTPSource(stop, cfg.RepairFrom)
 		if err != nil {
-			log.ErrorContext(stop, "damage is not repaired", slog.Any("error", err))
+			log.ErrorContext(stop, "damage is not repaired from there", slog.Any("error", err))
 		} else {
-			opt.Repair = source
+			opt.Repair = append(opt.Repair, source)
 		}
 	}
 	for _, repaired := range [...]string{"yes", "no"} {

@@ -23,6 +23,20 @@ type Mirror struct {
 	// Skip tells the files that are not in the copy; nil for none. They come to be
 	// otherwise than by a transaction.
 	Skip func(path string) bool
+	// Apart tells the payload that is not in the directory because it was damaged and put
+	// elsewhere; nil for none. It does not come back from the copy unseen: whoever has put
+	// it there fetches and verifies it.
+	Apart func(path string) bool
+	// Filling is told how far it is while one of the two is filled; nil for nobody.
+	Filling func(Filling)
+}
+
+// Filling says how far the directory, or the copy, is filled from the other.
+type Filling struct {
+	Copy  bool  // the copy is filled, else the directory
+	Files int64 // that were transferred
+	Bytes int64 // that they have
+	Ended bool  // all of it is there
 }
 
 // CopiedFile says which change of the copy the directory has: docs/formats/bucket.md.
@@ -41,6 +55,8 @@ type mirrorState struct {
 	Version int    `json:"version"`
 	ID      string `json:"id"`
 	Serial  int64  `json:"serial"`
+	// Sweep names the last removal from the copy that was made here before.
+	Sweep string `json:"sweep,omitempty"`
 	// Filling is "bucket" or "directory" while that one is filled for the first time.
 	Filling string `json:"filling,omitempty"`
 }
@@ -67,6 +83,12 @@ const (
 func (s *Store) Mirror(ctx context.Context, m Mirror) error {
 	if m.Skip == nil {
 		m.Skip = func(string) bool { return false }
+	}
+	if m.Apart == nil {
+		m.Apart = func(string) bool { return false }
+	}
+	if m.Filling == nil {
+		m.Filling = func(Filling) {}
 	}
 	s.mirror = &m
 	if s.shared {
@@ -100,10 +122,34 @@ func (s *Store) Overwrite(ctx context.Context, name string, f *os.File) error {
 	return s.mirror.Copy.Overwrite(ctx, name, f)
 }
 
-// Forget removes files from the copy that were removed here.
+// Forget removes payload from the copy that was removed here, of which that is on the
+// disk. No transaction of which that payload is a part may be on its way.
 func (s *Store) Forget(ctx context.Context, names []string) error {
-	if s.mirror == nil {
+	if s.mirror == nil || len(names) == 0 {
 		return nil
+	}
+	s.committing.Lock()
+	defer s.committing.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
+	// What is removed here and not there yet harms nobody. The other way round a later
+	// transaction would count on what is not there: a directory that comes from a backup
+	// knows an earlier removal, and is compared.
+	sweep, err := s.mirror.Copy.Sweep(ctx)
+	if err != nil {
+		return s.mirrorError(err)
+	}
+	state, err := readMirrorState(s.dir.Root)
+	if err != nil {
+		return err
+	}
+	if state == nil {
+		return ErrUnmirrored
+	}
+	state.Sweep = sweep
+	if err := s.writeMirrorState(*state); err != nil {
+		return err
 	}
 	return s.mirrorError(s.mirror.Copy.Remove(ctx, names))
 }
@@ -147,7 +193,7 @@ func (s *Store) reconcile(ctx context.Context, fence int64, here *mirrorState, c
 	case here.ID != copied.ID:
 		return fmt.Errorf("%w: it is %s, there is %s", ErrNotMirrored, here.ID, copied.ID)
 	case here.Filling == fillingBucket && copied.Serial == 0: // all but this file was done
-		return s.writeMirrorState(mirrorState{ID: here.ID})
+		return s.writeMirrorState(mirrorState{ID: here.ID, Sweep: copied.Sweep})
 	case here.Serial > copied.Serial:
 		return fmt.Errorf("%w: the directory has change %d, the bucket %d", ErrNotMirrored, here.Serial, copied.Serial)
 	case here.Filling == "" && here.Serial < copied.Serial-1, here.Filling != "" && here.Serial != copied.Serial:
@@ -155,6 +201,11 @@ func (s *Store) reconcile(ctx context.Context, fence int64, here *mirrorState, c
 	}
 	if err := s.catchUp(ctx, here, copied); err != nil {
 		return err
+	}
+	if here != nil && here.Filling == "" && here.Sweep != copied.Sweep {
+		if err := s.bringBack(ctx, mirrorState{ID: copied.ID, Serial: copied.Serial, Sweep: copied.Sweep}); err != nil {
+			return err
+		}
 	}
 	return s.takePending(ctx, here == nil || here.Filling != "")
 }
@@ -173,19 +224,20 @@ func (s *Store) catchUp(ctx context.Context, here *mirrorState, copied *bucket.M
 		}
 		last = change
 	}
-	state := mirrorState{ID: copied.ID, Serial: copied.Serial}
 	switch {
 	case here == nil || here.Filling != "":
-		return s.fillDirectory(ctx, state)
+		return s.fillDirectory(ctx, mirrorState{ID: copied.ID, Serial: copied.Serial, Sweep: copied.Sweep})
 	case here.Serial == copied.Serial:
 		return nil
 	case last == nil:
 		return fmt.Errorf("%w: the record of change %d is gone", ErrBehind, copied.Serial)
 	}
-	if _, err := s.downloadPayload(ctx); err != nil { // a backup does not have it
+	f := s.filler(false)
+	if _, err := f.downloadPayload(ctx); err != nil { // a backup does not have it
 		return err
 	}
-	return s.repeat(ctx, last, state)
+	f.end()
+	return s.repeat(ctx, last, mirrorState{ID: copied.ID, Serial: copied.Serial, Sweep: here.Sweep})
 }
 
 // repeat does here what a change did in the bucket.
@@ -347,7 +399,7 @@ func (tx *Tx) uploads(payload []operation) []bucket.Upload {
 func (tx *Tx) stageState(record *intent) error {
 	if tx.state == nil && tx.isMirrored() {
 		id, next := tx.store.mirror.Copy.Serial()
-		tx.state = &mirrorState{ID: id, Serial: next}
+		tx.state = &mirrorState{ID: id, Serial: next, Sweep: tx.store.mirror.Copy.Swept()}
 	}
 	if tx.state == nil {
 		return nil

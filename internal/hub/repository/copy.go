@@ -3,8 +3,12 @@ package repository
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"time"
 
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/layout"
+	"freshet/internal/ostree"
 	"freshet/internal/store"
 	"freshet/internal/store/bucket"
 )
@@ -19,11 +23,52 @@ func CopyHeaders(path string) bucket.Headers {
 func (r *Repository) openCopy(ctx context.Context) error {
 	switch {
 	case r.opt.Copy != nil:
-		return r.store.Mirror(ctx, store.Mirror{Copy: r.opt.Copy, Class: classOf, Skip: IsUncopied})
+		return r.store.Mirror(ctx, store.Mirror{Copy: r.opt.Copy, Class: classOf, Skip: IsUncopied, Apart: r.keepsApart, Filling: r.tellFilling()})
 	case r.store.IsCopied():
 		return store.ErrUnmirrored
 	}
 	return nil
+}
+
+// keepsApart tells whether the payload at a path is in quarantine: it comes back from the
+// bucket, too, when a scrub or a check has verified it.
+func (r *Repository) keepsApart(path string) bool {
+	name, err := ostree.ParseObjectPath(path)
+	if err != nil {
+		return false
+	}
+	there, err := quarantine.Has(r.root, name)
+	return err == nil && there
+}
+
+// fillLines is how often the log says how far a fill is.
+const fillLines = 10 * time.Second
+
+// tellFilling returns what tells the log that the repository, or its copy, is filled:
+// when that begins, now and then, and when it ends.
+func (r *Repository) tellFilling() func(store.Filling) {
+	var begun, last time.Time
+	return func(f store.Filling) {
+		now, what := time.Now(), "the repository from its copy in the bucket"
+		if f.Copy {
+			what = "the bucket from the repository"
+		}
+		log := r.log.With(slog.Int64("files", f.Files), slog.Int64("bytes", f.Bytes))
+		switch {
+		case f.Ended:
+			log.Info("filled "+what, slog.Duration("took", now.Sub(begun)))
+			begun = time.Time{}
+			return
+		case begun.IsZero():
+			begun = now
+			log.Info("fills " + what + ": publishes begin when that is done")
+		case now.Sub(last) < fillLines:
+			return
+		default:
+			log.Info("fills " + what)
+		}
+		last = now
+	}
 }
 
 // IsUncopied tells the files that are about a directory, and are not part of the

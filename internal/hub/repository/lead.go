@@ -146,13 +146,13 @@ func (r *Repository) openFiles(ctx context.Context) (reconfigured bool, err erro
 	} else if r.store, err = store.OpenShared(r.opt.Dir); err != nil {
 		return false, err
 	}
+	if r.root, err = os.OpenRoot(r.opt.Dir); err != nil {
+		return false, err
+	}
 	if err := r.openCopy(ctx); err != nil {
 		return false, err
 	}
 	if err := r.opt.checkCollection(); err != nil {
-		return false, err
-	}
-	if r.root, err = os.OpenRoot(r.opt.Dir); err != nil {
 		return false, err
 	}
 	if r.opt.Instance == "" {

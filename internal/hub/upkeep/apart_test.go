@@ -36,14 +36,14 @@ func (h *hub) exists(file string) bool {
 }
 
 // scrubbed reads all objects once and tells of what is damaged.
-func (h *hub) scrubbed(source upkeep.Source) []upkeep.Problem {
+func (h *hub) scrubbed(sources ...upkeep.Source) []upkeep.Problem {
 	h.Helper()
 	ctx, stop := context.WithCancel(h.Context())
 	defer stop()
 	var found []upkeep.Problem
 	folders := 0
 	err := upkeep.Scrub(ctx, h.dir, upkeep.ScrubOptions{
-		Rate: 1 << 40, Repair: source,
+		Rate: 1 << 40, Repair: sources,
 		Found: func(p upkeep.Problem) { found = append(found, p) },
 		Round: func(upkeep.ScrubState) {
 			if folders++; folders == 256 {
@@ -103,7 +103,7 @@ func TestQuarantine(t *testing.T) {
 				_, problems := h.check(upkeep.CheckOptions{Quarantine: true})
 				return problems
 			},
-			"scrub": func() []upkeep.Problem { return h.scrubbed(nil) },
+			"scrub": func() []upkeep.Problem { return h.scrubbed() },
 		} {
 			t.Run(by+"-"+name.Type.Ext(), func(t *testing.T) {
 				h.TB = t
@@ -157,7 +157,7 @@ func TestQuarantineEnds(t *testing.T) {
 	name := fileOf(h, "org.example.A", "files/share/org.example.A/data")
 	sound := read(t, h.path(name.Path()))
 	write(t, h.path(name.Path()), sound[:20])
-	h.scrubbed(nil)
+	h.scrubbed()
 	if len(h.apart()) != 1 {
 		t.Fatal("not in quarantine")
 	}
@@ -167,14 +167,14 @@ func TestQuarantineEnds(t *testing.T) {
 	}
 	h.sound()
 	write(t, h.path(name.Path()), sound[:20])
-	h.scrubbed(nil)
+	h.scrubbed()
 	if err := os.WriteFile(h.path(name.Path()), sound, 0o600); err != nil { // another program has brought it
 		t.Fatal(err)
 	}
 	if len(h.apart()) != 0 {
 		t.Error("it is there")
 	}
-	h.scrubbed(nil)
+	h.scrubbed()
 	if h.exists(quarantine.Path(name)) {
 		t.Error("the copy stays")
 	}
@@ -204,7 +204,7 @@ func TestQuarantinePruned(t *testing.T) {
 	}
 	sound := read(t, h.path(name.Path()))
 	write(t, h.path(name.Path()), []byte("damaged"))
-	h.scrubbed(nil)
+	h.scrubbed()
 	items := h.apart()
 	if len(items) != 3 || slices.ContainsFunc(items, func(i quarantine.Item) bool { return len(i.Refs) > 0 }) {
 		t.Errorf("%+v", items)

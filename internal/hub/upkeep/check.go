@@ -24,9 +24,9 @@ type CheckOptions struct {
 	Incremental bool
 	// DryRun changes nothing: no repair, and the result is not remembered.
 	DryRun bool
-	// Repair is another copy of the repository, from which what is damaged or
-	// missing is fetched. Nil repairs nothing.
-	Repair Source
+	// Repair are other copies of the repository, from which what is damaged or missing is
+	// fetched: from the first one that has it. Without any nothing is repaired.
+	Repair []Source
 	// Quarantine moves damaged objects that cannot be repaired out of the way of
 	// clients, see package quarantine.
 	Quarantine bool

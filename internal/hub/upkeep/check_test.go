@@ -99,11 +99,11 @@ func TestDamage(t *testing.T) {
 				if out, err := ostreeFsck(h, h.dir); err == nil && (kind != ostree.TypeFile || damage.name != "append") { // that it does not see
 					t.Errorf("ostree finds nothing:\n%s", out)
 				}
-				report, problems = h.check(upkeep.CheckOptions{Repair: source, DryRun: true})
+				report, problems = h.check(upkeep.CheckOptions{Repair: []upkeep.Source{source}, DryRun: true})
 				if report.Repaired > 0 || report.Sound() {
 					t.Errorf("a dry run has repaired: %+v", problems)
 				}
-				report, problems = h.check(upkeep.CheckOptions{Repair: source})
+				report, problems = h.check(upkeep.CheckOptions{Repair: []upkeep.Source{source}})
 				if !report.Sound() || report.Repaired == 0 {
 					t.Errorf("not repaired: %+v", problems)
 				}
@@ -141,7 +141,7 @@ func TestLies(t *testing.T) {
 	damaged := read(t, file)[:20]
 	write(t, file, damaged)
 	source := h.copyOf() // damaged too
-	report, problems := h.check(upkeep.CheckOptions{Repair: source})
+	report, problems := h.check(upkeep.CheckOptions{Repair: []upkeep.Source{source}})
 	if report.Sound() || len(problems) != 1 || problems[0].Failure == "" {
 		t.Errorf("%+v", problems)
 	}
@@ -287,7 +287,7 @@ func TestDeltas(t *testing.T) {
 				if report, problems := h.check(upkeep.CheckOptions{}); report.Sound() {
 					t.Errorf("%s: %s: %+v", file, damage.name, problems)
 				}
-				if report, problems := h.check(upkeep.CheckOptions{Repair: source}); !report.Sound() || report.Repaired == 0 {
+				if report, problems := h.check(upkeep.CheckOptions{Repair: []upkeep.Source{source}}); !report.Sound() || report.Repaired == 0 {
 					t.Errorf("%s: %s: %+v", file, damage.name, problems)
 				}
 			}

@@ -8,12 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
-	"path"
-	"slices"
 	"strings"
 
-	"freshet/internal/durable"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
@@ -33,6 +29,14 @@ type Copied struct {
 	// verified in the directory. Each file is written over what was seen there, or where
 	// nothing was. Nothing is removed.
 	Repair bool
+}
+
+// CopySource is the copy of a repository in a bucket, to repair the directory from.
+type CopySource struct{ Copy *bucket.Copy }
+
+// Open implements [Source].
+func (s CopySource) Open(ctx context.Context, path string) (io.ReadCloser, error) {
+	return s.Copy.Open(ctx, path)
 }
 
 // suspects is how many files of payload are looked at again at once: a publish waits for
@@ -84,20 +88,14 @@ func (k *copyCheck) belongs(ctx context.Context) error {
 	return nil
 }
 
-// here is a file of the directory.
-type here struct {
-	path string
-	size int64
-}
-
 // compare walks through the directory and the list of the bucket side by side.
 func (k *copyCheck) compare(ctx context.Context) error {
-	next, stop := iter.Pull2(listed(k.dir.Root.FS(), ".", k.Skip))
+	next, stop := iter.Pull2(bucket.Files(k.dir.Root.FS(), ".", k.Skip))
 	defer stop()
 	file, err, more := next()
 	unlisted := func(before string) error {
-		for more && err == nil && (before == "" || file.path < before) {
-			if err := k.suspect(ctx, file.path); err != nil {
+		for more && err == nil && (before == "" || file.Path < before) {
+			if err := k.suspect(ctx, file.Path); err != nil {
 				return err
 			}
 			file, err, more = next()
@@ -111,7 +109,7 @@ func (k *copyCheck) compare(ctx context.Context) error {
 		if err := unlisted(path); err != nil {
 			return err
 		}
-		if !more || file.path != path {
+		if !more || file.Path != path {
 			k.report.CopyExtra++
 			if strings.HasPrefix(path, "refs/") {
 				k.decided = append(k.decided, path)
@@ -138,18 +136,18 @@ func (k *copyCheck) compare(ctx context.Context) error {
 }
 
 // seemsSame compares a file with what the list says.
-func (k *copyCheck) seemsSame(file here, there bucket.Object) (bool, error) {
-	if file.size != there.Size || isPayload(file.path) {
-		return file.size == there.Size, nil
+func (k *copyCheck) seemsSame(file bucket.Here, there bucket.Object) (bool, error) {
+	if file.Size != there.Size || isPayload(file.Path) {
+		return file.Size == there.Size, nil
 	}
-	f, err := k.dir.Root.Open(file.path)
+	f, err := k.dir.Root.Open(file.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil // it is being removed
 	}
 	if err != nil {
 		return false, err
 	}
-	etag, err := bucket.ETag(io.NewSectionReader(f, 0, file.size))
+	etag, err := bucket.ETag(io.NewSectionReader(f, 0, file.Size))
 	return etag == there.Version, errors.Join(err, f.Close())
 }
 
@@ -271,48 +269,4 @@ func (k *copyCheck) trusted(path string) error {
 		}
 	}
 	return nil
-}
-
-// listed yields the files below a folder in the order in which a bucket lists them, that
-// of the bytes of their paths.
-func listed(fsys fs.FS, folder string, skip func(path string) bool) iter.Seq2[here, error] {
-	return func(yield func(here, error) bool) { listFolder(fsys, folder, skip, yield) }
-}
-
-// listFolder yields the files below a folder, and reports whether more are wanted.
-func listFolder(fsys fs.FS, folder string, skip func(path string) bool, yield func(here, error) bool) bool {
-	entries, err := fs.ReadDir(fsys, folder)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return yield(here{}, err)
-	}
-	key := func(e fs.DirEntry) string {
-		if e.IsDir() {
-			return e.Name() + "/"
-		}
-		return e.Name()
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(key(a), key(b)) })
-	for _, entry := range entries {
-		name := path.Join(folder, entry.Name())
-		if skip(name) || strings.HasPrefix(entry.Name(), durable.TempPrefix) {
-			continue
-		}
-		if entry.IsDir() {
-			if !listFolder(fsys, name, skip, yield) {
-				return false
-			}
-			continue
-		}
-		info, err := entry.Info()
-		switch {
-		case errors.Is(err, os.ErrNotExist), err == nil && !info.Mode().IsRegular():
-			continue
-		case err != nil:
-			return yield(here{}, err)
-		}
-		if !yield(here{name, info.Size()}, nil) {
-			return false
-		}
-	}
-	return true
 }

@@ -2,12 +2,14 @@ package upkeep_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/store/bucket"
@@ -145,4 +147,67 @@ func TestCopyOfAnother(t *testing.T) {
 	if _, err := upkeep.Check(t.Context(), other.dir, opt); err == nil || !strings.Contains(err.Error(), "no copy in a bucket") {
 		t.Errorf("without a copy: %v", err)
 	}
+}
+
+// TestCopyEndsQuarantine: an object in quarantine does not come back from the bucket
+// unseen, when the directory gets what it lacks; but it does when a scrub has verified it,
+// and only then. What the bucket has wrong too comes from the next source.
+func TestCopyEndsQuarantine(t *testing.T) {
+	t.Parallel()
+	h := newHubInBucket(t)
+	h.publish("org.example.A", "1")
+	mirror := h.copyOf()
+	name := fileOf(h.hub, "org.example.A", "files/share/org.example.A/data")
+	path := name.Path()
+	sound := read(t, h.path(path))
+	damaged := slices.Clone(sound)
+	damaged[len(damaged)/2] ^= 0x10
+	write(t, h.path(path), damaged)
+	h.scrubbed()
+	if len(h.apart()) != 1 || h.exists(path) {
+		t.Fatalf("not in quarantine: %+v", h.apart())
+	}
+
+	// The directory is one change behind, and gets the payload that it lacks.
+	h.close()
+	old := h.dir + ".old"
+	if err := os.CopyFS(old, os.DirFS(h.dir)); err != nil {
+		t.Fatal(err)
+	}
+	h.copied = h.client()
+	h.open()
+	h.publish("org.example.B", "1")
+	h.close()
+	if err := errors.Join(os.RemoveAll(h.dir), os.Rename(old, h.dir)); err != nil {
+		t.Fatal(err)
+	}
+	h.copied = h.client()
+	h.open()
+	if _, head := h.head(appRef("org.example.B")); head == nil || h.exists(path) || len(h.apart()) != 1 {
+		t.Errorf("it came back unseen: %+v", h.apart())
+	}
+
+	source := upkeep.CopySource{Copy: h.client()}
+	h.put(path, string(damaged))
+	if found := h.scrubbed(source); len(h.apart()) != 1 || h.exists(path) || len(found) != 1 || found[0].Repaired || found[0].Failure == "" {
+		t.Errorf("the bucket has it wrong as well: %+v", found)
+	}
+	if found := h.scrubbed(source, mirror); len(h.apart()) != 0 || len(found) != 1 || !found[0].Repaired {
+		t.Errorf("a mirror has it: %+v", found)
+	}
+	write(t, h.path(path), damaged)
+	h.scrubbed()
+	h.put(path, string(sound))
+	if found := h.scrubbed(source, mirror); len(h.apart()) != 0 || len(found) != 1 || !found[0].Repaired || !bytes.Equal(read(t, h.path(path)), sound) {
+		t.Errorf("the bucket has it: %+v", found)
+	}
+	root, err := os.OpenRoot(h.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	if told, err := quarantine.Repairs(t.Context(), root, 10); err != nil || !slices.Equal(told, []string{path}) {
+		t.Errorf("caches are told of %q: %v", told, err)
+	}
+	h.sound()
 }

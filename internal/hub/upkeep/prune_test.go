@@ -188,7 +188,7 @@ func TestPruneDamaged(t *testing.T) {
 	if after := len(h.objects(ostree.TypeFile)); after != before {
 		t.Errorf("%d of %d files are left", after, before)
 	}
-	if report, problems := h.check(upkeep.CheckOptions{Repair: source}); !report.Sound() {
+	if report, problems := h.check(upkeep.CheckOptions{Repair: []upkeep.Source{source}}); !report.Sound() {
 		t.Fatalf("%+v", problems)
 	}
 	h.prune(upkeep.PruneOptions{Rules: strict})

@@ -70,13 +70,18 @@ const (
 // errStalled is the end of a fetch that got nowhere.
 var errStalled = fmt.Errorf("it sent less than %d bytes in %v", stallBytes, stallTime)
 
-// repairer replaces files of a repository by those of a source. It is for one
+// repairer replaces files of a repository by those of sources. It is for one
 // goroutine.
 type repairer struct {
 	dir  durable.Dir
-	from Source // nil: nothing is repaired
+	from []*supply // in the order in which they are asked; without any, nothing is repaired
+}
 
-	rest    time.Duration // of the source, after the last failure
+// supply is a source, which is left alone for a while when it fails.
+type supply struct {
+	Source
+
+	rest    time.Duration // after the last failure
 	resting time.Time     // until when
 	cause   error
 }
@@ -86,15 +91,18 @@ func (c *checker) prepareRepair(ctx context.Context) error {
 	if c.opt.DryRun {
 		return nil
 	}
-	if c.opt.Repair != nil || c.opt.Quarantine {
+	if len(c.opt.Repair) > 0 || c.opt.Quarantine {
 		if err := quarantine.Sweep(ctx, c.dir); err != nil {
 			return err
 		}
 	}
-	if c.opt.Repair == nil {
+	if len(c.opt.Repair) == 0 {
 		return nil
 	}
-	c.fix = repairer{dir: c.dir, from: c.opt.Repair}
+	c.fix = repairer{dir: c.dir}
+	for _, source := range c.opt.Repair {
+		c.fix.from = append(c.fix.from, &supply{Source: source})
+	}
 	return c.fix.sweep()
 }
 
@@ -132,32 +140,48 @@ func (r *repairer) object(ctx context.Context, name ostree.ObjectName, detached 
 // accepted it, or not at all. The lock of the repository is held for the last step
 // only. A source that failed again and again is left alone for a while.
 func (r *repairer) file(ctx context.Context, file string, verify func(io.Reader) error) error {
-	if r.from == nil {
-		return errNoRepair
-	}
-	if time.Now().Before(r.resting) {
-		return fmt.Errorf("the source is left alone until %s: %w", r.resting.Format(time.TimeOnly), r.cause)
-	}
-	for attempt := range fetchAttempts {
-		temp, err := r.fetch(ctx, file, verify)
+	failed := errNoRepair
+	for i, from := range r.from {
+		temp, err := r.receive(ctx, from, file, verify)
 		if err == nil {
-			r.rest = 0
 			return r.place(ctx, temp, file)
 		}
-		if ctx.Err() != nil || !isTransient(err) {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		r.cause = err
+		if i > 0 {
+			err = fmt.Errorf("%w; %w", failed, err)
+		}
+		failed = err
+	}
+	return failed
+}
+
+// receive fetches a file from a source, again if it may come then.
+func (r *repairer) receive(ctx context.Context, from *supply, file string, verify func(io.Reader) error) (temp string, err error) {
+	if time.Now().Before(from.resting) {
+		return "", fmt.Errorf("the source is left alone until %s: %w", from.resting.Format(time.TimeOnly), from.cause)
+	}
+	for attempt := range fetchAttempts {
+		temp, err := r.fetch(ctx, from, file, verify)
+		if err == nil {
+			from.rest = 0
+			return temp, nil
+		}
+		if ctx.Err() != nil || !isTransient(err) {
+			return "", err
+		}
+		from.cause = err
 		if attempt == fetchAttempts-1 {
 			break
 		}
 		if !pause.For(ctx, fetchPause<<attempt) {
-			return context.Cause(ctx)
+			return "", context.Cause(ctx)
 		}
 	}
-	r.rest = min(max(2*r.rest, minRest), maxRest)
-	r.resting = time.Now().Add(r.rest)
-	return r.cause
+	from.rest = min(max(2*from.rest, minRest), maxRest)
+	from.resting = time.Now().Add(from.rest)
+	return "", from.cause
 }
 
 // isTransient tells whether another attempt may bring what one did not.
@@ -169,10 +193,10 @@ func isTransient(err error) bool {
 var errLies = errors.New("what the source has is not it")
 
 // fetch receives a file and returns the name that it has meanwhile.
-func (r *repairer) fetch(ctx context.Context, file string, verify func(io.Reader) error) (temp string, err error) {
+func (r *repairer) fetch(ctx context.Context, from Source, file string, verify func(io.Reader) error) (temp string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	body, err := r.from.Open(ctx, file)
+	body, err := from.Open(ctx, file)
 	if err != nil {
 		return "", err
 	}

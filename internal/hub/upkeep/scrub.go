@@ -22,7 +22,7 @@ type ScrubOptions struct {
 	Rate int64
 	// Repair is as in CheckOptions. What is damaged and cannot be repaired is put into
 	// quarantine, and asked for again when the scrub comes by its folder.
-	Repair Source
+	Repair []Source
 	// Found is called for each damaged object; may be nil.
 	Found func(Problem)
 	// Round is called when a folder was read, with what is known then; may be nil.

@@ -24,7 +24,7 @@ func TestScrub(t *testing.T) {
 	folders := 0
 	var last upkeep.ScrubState
 	opt := upkeep.ScrubOptions{
-		Rate: 64 << 20, Repair: source,
+		Rate: 64 << 20, Repair: []upkeep.Source{source},
 		Found: func(p upkeep.Problem) { found = append(found, p) },
 		Round: func(s upkeep.ScrubState) {
 			last = s

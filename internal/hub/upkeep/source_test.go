@@ -76,7 +76,7 @@ func TestStalledSource(t *testing.T) {
 		checked := make(chan result)
 		go func() {
 			var r result
-			r.report, r.err = upkeep.Check(t.Context(), h.dir, upkeep.CheckOptions{Repair: source, Found: func(p upkeep.Problem) { r.all = append(r.all, p) }})
+			r.report, r.err = upkeep.Check(t.Context(), h.dir, upkeep.CheckOptions{Repair: []upkeep.Source{source}, Found: func(p upkeep.Problem) { r.all = append(r.all, p) }})
 			checked <- r
 		}()
 		<-stalled
@@ -123,7 +123,7 @@ func TestFlakySource(t *testing.T) {
 			asked++
 			return nil, errors.New("no route to host")
 		})
-		report, err := upkeep.Check(t.Context(), h.dir, upkeep.CheckOptions{Repair: source})
+		report, err := upkeep.Check(t.Context(), h.dir, upkeep.CheckOptions{Repair: []upkeep.Source{source}})
 		if err != nil || report.Problems < 2 || report.Repaired != 0 || asked != 3 {
 			t.Errorf("asked %d times: %+v, %v", asked, report, err)
 		}
@@ -134,7 +134,7 @@ func TestFlakySource(t *testing.T) {
 			}
 			return sound.Open(path)
 		}
-		if report, err := upkeep.Check(t.Context(), h.dir, upkeep.CheckOptions{Repair: source}); err != nil || !report.Sound() {
+		if report, err := upkeep.Check(t.Context(), h.dir, upkeep.CheckOptions{Repair: []upkeep.Source{source}}); err != nil || !report.Sound() {
 			t.Errorf("%+v, %v", report, err)
 		}
 	})
@@ -162,7 +162,7 @@ func TestEndlessSource(t *testing.T) {
 			io.Closer
 		}{io.TeeReader(io.MultiReader(f, endless{}), counting{&sent}), f}, nil
 	})
-	report, problems := h.check(upkeep.CheckOptions{Repair: source})
+	report, problems := h.check(upkeep.CheckOptions{Repair: []upkeep.Source{source}})
 	if report.Sound() || len(problems) != 1 || sent > 1<<20 {
 		t.Errorf("%d bytes, %+v", sent, problems)
 	}

@@ -36,6 +36,9 @@ type Manifest struct {
 	Writer string `json:"writer"`
 	// Serial is the number of the last change, 0 before the first.
 	Serial int64 `json:"serial"`
+	// Sweep names the last removal of files beside the changes, see [Copy.Sweep]; "" before
+	// the first.
+	Sweep string `json:"sweep,omitempty"`
 	// Changes are the last change, and those that nobody has confirmed, oldest first.
 	Changes []ChangeRef `json:"changes,omitempty"`
 }
