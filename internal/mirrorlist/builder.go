@@ -126,7 +126,7 @@ func (b *Builder) AddNetblock(netblock string, hosts []int64) {
 	n.hosts = append(n.hosts, b.hosts(hosts)...)
 	prefix, ok := parseNetblock(netblock)
 	if !ok {
-		b.problem("HostNetblockCache", netblock, "is neither a prefix nor an address")
+		b.AddProblem("HostNetblockCache", netblock, "is neither a prefix nor an address")
 		return
 	}
 	b.s.netblocks.Modify(prefix, func(old []Host, _ bool) ([]Host, bool) {
@@ -142,7 +142,7 @@ func (b *Builder) AddNetblockCountry(netblock, code string) {
 	prefix, ok := parseNetblock(netblock)
 	b.s.countryBlocks = append(b.s.countryBlocks, CountryBlock{Text: netblock, Prefix: prefix, Country: code})
 	if !ok {
-		b.problem("NetblockCountryCache", netblock, "is neither a prefix nor an address")
+		b.AddProblem("NetblockCountryCache", netblock, "is neither a prefix nor an address")
 		return
 	}
 	if _, known := b.s.netblockCountry.Get(prefix); !known {
@@ -183,7 +183,7 @@ func addText(b *Builder, table string, m map[string]string, key, value string) {
 		return
 	}
 	if _, known := m[key]; known {
-		b.problem(table, key, "is there twice")
+		b.AddProblem(table, key, "is there twice")
 		return
 	}
 	m[key] = value
@@ -333,12 +333,12 @@ func (b *Builder) url(id int64) URL {
 // characters, which would begin a new line there. If not, that is a problem.
 func (b *Builder) clean(table, text string) bool {
 	if !utf8.ValidString(text) {
-		b.problem(table, text, "is not UTF-8")
+		b.AddProblem(table, text, "is not UTF-8")
 		return false
 	}
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] == 0x7f {
-			b.problem(table, text, "has a control character")
+			b.AddProblem(table, text, "has a control character")
 			return false
 		}
 	}

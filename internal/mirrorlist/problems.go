@@ -13,7 +13,9 @@ type Problems struct {
 	First []string
 }
 
-func (b *Builder) problem(table, key, what string) {
+// AddProblem tells of an entry that was left out: the table by its name in the schema,
+// the key, and a sentence without its subject.
+func (b *Builder) AddProblem(table, key, what string) {
 	p := &b.s.problems
 	p.Count++
 	if len(p.First) < maxProblems {
