@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strings"
 
 	"freshet/internal/durable"
 	"freshet/internal/layout"
@@ -76,7 +75,7 @@ func (tx *Tx) prepare(ctx context.Context, note []byte) (intent, error) {
 			continue
 		}
 		folder := path.Dir(op.path)
-		if _, ok := made[folder]; !ok && op.staged != "" {
+		if _, ok := made[folder]; !ok && op.brings() {
 			if err := s.dir.Mkdirs(folder, 0o755, folders.add); err != nil {
 				return intent{}, err
 			}
@@ -86,7 +85,7 @@ func (tx *Tx) prepare(ctx context.Context, note []byte) (intent, error) {
 		switch {
 		case op.class == layout.Pointer:
 			record.Pointers = append(record.Pointers, c)
-		case op.staged == "":
+		case !op.brings():
 			record.Remove = append(record.Remove, op.path)
 		case op.class == layout.Index:
 			record.Index = append(record.Index, c)
@@ -146,15 +145,19 @@ func (tx *Tx) keepOld(changes []change) error {
 	return nil
 }
 
-// syncStage makes the staged files durable, and with unclean also what an
-// earlier transaction left undone.
+// syncStage makes the files durable that are staged or linked into place, and with
+// unclean also what an earlier transaction left undone.
 func (tx *Tx) syncStage(payload []operation, record intent, unclean bool) error {
-	if unclean || tx.staged > batch {
+	if unclean || tx.brought > batch {
 		return tx.store.dir.Syncfs()
 	}
 	names := make([]string, 0, batch)
 	for _, op := range payload {
-		names = append(names, op.staged)
+		if op.from == nil {
+			names = append(names, op.staged)
+		} else if err := (durable.Dir{Root: op.from, Fault: tx.store.dir.Fault}).SyncFile(op.path); err != nil {
+			return err
+		}
 	}
 	for _, changes := range [][]change{record.Index, record.Pointers} {
 		for _, c := range changes {
@@ -172,48 +175,6 @@ func (tx *Tx) syncStage(payload []operation, record intent, unclean bool) error 
 		return err
 	}
 	return tx.store.dir.SyncDir(tmpDir)
-}
-
-// publishPayload renames payload into place, folder by folder. What is there
-// already stays; its name may be younger than the last sync, so its folder is
-// synced too.
-func (tx *Tx) publishPayload(payload []operation, folders *folders) (err error) {
-	if len(payload) == 0 {
-		return nil
-	}
-	slices.SortFunc(payload, func(a, b operation) int { return strings.Compare(a.path, b.path) })
-	var to *durable.Folder
-	defer func() {
-		if to != nil {
-			err = errors.Join(err, to.Close())
-		}
-	}()
-	open := ""
-	for _, op := range payload {
-		folder, base := path.Split(op.path)
-		if to == nil || folder != open {
-			if to != nil {
-				if err := to.Close(); err != nil {
-					return err
-				}
-			}
-			if to, err = tx.store.dir.Folder(path.Clean(folder)); err != nil {
-				return err
-			}
-			open = folder
-			folders.add(path.Clean(folder))
-		}
-		err := to.MoveNew(base, tx.folder, op.staged)
-		if errors.Is(err, fs.ErrExist) {
-			if info, statErr := tx.store.dir.Root.Lstat(op.path); statErr == nil && info.Mode().IsRegular() {
-				err = nil
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // decideInCopy decides in the copy, then here, and has it seen there. The caller

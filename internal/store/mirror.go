@@ -381,15 +381,20 @@ func (tx *Tx) mayChange() error {
 // bucket, when the store was opened without it.
 var ErrUnmirrored = errors.New("the directory has a copy in a bucket, which has to change with it")
 
-// uploads are the staged payload files of a transaction.
+// uploads are the payload files of a transaction.
 func (tx *Tx) uploads(payload []operation) []bucket.Upload {
 	all := make([]bucket.Upload, len(payload))
 	for i, op := range payload {
 		_, err := tx.store.dir.Root.Lstat(op.path)
 		all[i] = bucket.Upload{
 			Path: op.path,
-			Open: func() (*os.File, error) { return tx.stage.Root.Open(op.staged) },
-			New:  errors.Is(err, fs.ErrNotExist), // as publishPayload will find
+			Open: func() (*os.File, error) {
+				if op.from != nil {
+					return op.from.Open(op.path)
+				}
+				return tx.stage.Root.Open(op.staged)
+			},
+			New: errors.Is(err, fs.ErrNotExist), // as publishPayload will find
 		}
 	}
 	return all
@@ -419,7 +424,7 @@ func (tx *Tx) stageState(record *intent) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	tx.staged++
+	tx.brought++
 	record.Index = append(record.Index, change{Path: CopiedFile, From: staged})
 	return nil
 }

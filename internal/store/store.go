@@ -20,9 +20,10 @@
 // Files are staged with [Tx.Put] and [Tx.Link], each with a class from
 // internal/layout, which decides when it is published:
 //
-//  1. Everything staged is made durable, in one batch.
-//  2. Payload is renamed into place, never over a file that is there, and made
-//     durable. Nothing points to it yet.
+//  1. Everything staged is made durable, in one batch, and so is payload that
+//     [Tx.LinkPayload] left where it is.
+//  2. Payload is renamed or linked into place, never over a file that is there,
+//     and made durable. Nothing points to it yet.
 //  3. The intent record is written: from here on the transaction is decided.
 //  4. Index files are renamed into place, then the pointers, back to back;
 //     then files that are not pointers are removed.

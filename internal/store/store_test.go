@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -237,6 +238,72 @@ func TestLink(t *testing.T) {
 	if got := content(t, s.Open, "copy"); got != "one" {
 		t.Errorf("copied %q", got)
 	}
+}
+
+// TestLinkPayload: what is linked into place is there only after Commit, is one with
+// its source, and is nothing but files. What cannot be linked is copied.
+func TestLinkPayload(t *testing.T) {
+	t.Parallel()
+	from := t.TempDir()
+	var names, want []string
+	for i := range 1000 { // enough for several goroutines
+		name := fmt.Sprintf("objects/%02x/%03d", i%16, i)
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(from, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(from, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+		want = append(want, name+"="+name)
+	}
+	if err := os.Symlink("000", filepath.Join(from, "objects/00/symlink")); err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.OpenRoot(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	slices.Sort(want)
+	want = append([]string{".store.lock="}, want...)
+
+	dir := t.TempDir()
+	s := begin(t, dir)
+	tx := s.Begin()
+	if err := tx.LinkPayload(t.Context(), source, names); err != nil {
+		t.Fatal(err)
+	}
+	if s.Has(names[1]) {
+		t.Error("a file is there before Commit")
+	}
+	commit(t, tx)
+	equal(t, tree(t, dir), want)
+	for _, name := range names {
+		a, errA := os.Stat(filepath.Join(from, name))
+		b, errB := s.Stat(name)
+		if errA != nil || errB != nil || !os.SameFile(a, b) {
+			t.Fatalf("%s: copied instead of linked: %v, %v", name, errA, errB)
+		}
+	}
+
+	for _, bad := range []string{"objects/00/symlink", "objects/00/missing", "objects/01"} {
+		tx := s.Begin()
+		err := tx.LinkPayload(t.Context(), source, []string{"objects/00/000", bad})
+		if err = errors.Join(err, tx.Commit(t.Context(), nil)); err == nil {
+			t.Errorf("linked %s", bad)
+		}
+		equal(t, tree(t, dir), want)
+	}
+
+	dir = quickDir(t) // another file system
+	s = begin(t, dir)
+	tx = s.Begin()
+	if err := tx.LinkPayload(t.Context(), source, names); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, tx)
+	equal(t, tree(t, dir), want)
 }
 
 func TestBadNames(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
 	"freshet/internal/durable"
 	"freshet/internal/layout"
@@ -28,17 +27,18 @@ const stagePrefix = "tx-"
 type Tx struct {
 	store *Store
 
-	mu     sync.Mutex
-	place  *workplace      // in which it was begun to be staged
-	name   string          // of the staging folder below tmp; empty until it is needed
-	stage  durable.Dir     // the staging folder
-	folder *durable.Folder // the same, open
-	files  int             // names given out in stage
-	staged int             // of them, those that are there
-	ops    []operation
-	byPath map[string]int // index in ops
-	id     int64          // of the intent, once decided
-	ended  bool
+	mu      sync.Mutex
+	place   *workplace      // in which it was begun to be staged
+	name    string          // of the staging folder below tmp; empty until it is needed
+	stage   durable.Dir     // the staging folder
+	folder  *durable.Folder // the same, open
+	others  []*os.Root      // folders from which payload is linked
+	files   int             // names given out in stage
+	brought int             // files that there will be
+	ops     []operation
+	byPath  map[string]int // index in ops
+	id      int64          // of the intent, once decided
+	ended   bool
 
 	unmirrored bool         // it brings here what is in the copy
 	state      *mirrorState // what the directory is then, if that is not what follows
@@ -49,8 +49,12 @@ type Tx struct {
 type operation struct {
 	path   string
 	class  layout.Class
-	staged string // the name in the staging folder; empty: remove the file
+	staged string   // the name in the staging folder; empty: remove the file
+	from   *os.Root // if set, the file has the same path in this folder, and is not staged
 }
+
+// brings tells whether there is a file at the path afterwards.
+func (op *operation) brings() bool { return op.staged != "" || op.from != nil }
 
 // Begin begins a transaction. Several may be open; commits go one by one.
 func (s *Store) Begin() *Tx {
@@ -102,54 +106,6 @@ func (tx *Tx) put(class layout.Class, name string, write func(*os.File) error) e
 		return fmt.Errorf("stage %s: %w", name, errors.Join(err, stage.Root.Remove(staged)))
 	}
 	return tx.record(operation{path: name, class: class, staged: staged})
-}
-
-// Link stages the regular file source of another folder as name, by a hard
-// link where the file system allows, otherwise as a copy. The source must not
-// be written to any more: it and the published file are one.
-func (tx *Tx) Link(class layout.Class, name string, from *os.Root, source string) error {
-	folder, err := durable.Dir{Root: from}.Folder(path.Dir(source))
-	if err != nil {
-		return fmt.Errorf("stage %s: %w", name, err)
-	}
-	defer folder.Close() //nolint:errcheck // opened for reading
-	return tx.LinkFrom(class, name, folder, path.Base(source))
-}
-
-// LinkFrom is [Tx.Link] for many files of one folder.
-func (tx *Tx) LinkFrom(class layout.Class, name string, from *durable.Folder, source string) error {
-	_, staged, err := tx.reserve(name)
-	if err != nil {
-		return err
-	}
-	err = tx.link(staged, from, source)
-	switch {
-	case errors.Is(err, syscall.EXDEV), errors.Is(err, syscall.EMLINK), errors.Is(err, syscall.EPERM):
-		f, err := from.Open(source)
-		if err != nil {
-			return fmt.Errorf("stage %s: %w", name, err)
-		}
-		_, err = tx.Put(class, name, f)
-		return errors.Join(err, f.Close())
-	case err != nil:
-		return fmt.Errorf("stage %s: %w", name, tx.why(err))
-	}
-	return tx.record(operation{path: name, class: class, staged: staged})
-}
-
-// link gives a regular file a name in the staging folder.
-func (tx *Tx) link(staged string, from *durable.Folder, source string) error {
-	if err := tx.folder.Link(staged, from, source); err != nil {
-		return err
-	}
-	regular, err := tx.folder.IsRegular(staged)
-	if err == nil && !regular {
-		err = &fs.PathError{Op: "link", Path: source, Err: errors.New("not a regular file")}
-	}
-	if err != nil {
-		return errors.Join(err, tx.stage.Root.Remove(staged))
-	}
-	return nil
 }
 
 // Remove has the file at name removed: a pointer when the pointers change, in
@@ -228,8 +184,14 @@ func (tx *Tx) open() error {
 	return nil
 }
 
-// close closes the staging folder.
-func (tx *Tx) close() error { return errors.Join(tx.folder.Close(), tx.stage.Root.Close()) }
+// close closes the staging folder, and those from which payload is linked.
+func (tx *Tx) close() error {
+	err := errors.Join(tx.folder.Close(), tx.stage.Root.Close())
+	for _, other := range tx.others {
+		err = errors.Join(err, other.Close())
+	}
+	return err
+}
 
 // why adds to an error that the leadership is lost, if it is.
 func (tx *Tx) why(err error) error { return tx.store.why(tx.place, err) }
@@ -250,9 +212,12 @@ func (tx *Tx) record(op operation) error {
 		return fmt.Errorf("stage %s: %w", op.path, errEnded)
 	}
 	if i, ok := tx.byPath[op.path]; ok {
-		if before := tx.ops[i].staged; before != "" {
-			tx.staged--
-			if err := tx.stage.Root.Remove(before); err != nil {
+		before := tx.ops[i]
+		if before.brings() {
+			tx.brought--
+		}
+		if before.staged != "" {
+			if err := tx.stage.Root.Remove(before.staged); err != nil {
 				return err
 			}
 		}
@@ -260,8 +225,8 @@ func (tx *Tx) record(op operation) error {
 	}
 	tx.byPath[op.path] = len(tx.ops)
 	tx.ops = append(tx.ops, op)
-	if op.staged != "" {
-		tx.staged++
+	if op.brings() {
+		tx.brought++
 	}
 	return nil
 }
@@ -280,7 +245,7 @@ func checkWrite(name string) error {
 }
 
 // copy copies without allocating, and inside the kernel when r is a file.
-func (s *Store) copy(f *os.File, r io.Reader) (int64, error) {
+func (s *Store) copy(f io.Writer, r io.Reader) (int64, error) {
 	switch r.(type) {
 	case *os.File, *bytes.Reader, *strings.Reader:
 		return io.Copy(f, r)

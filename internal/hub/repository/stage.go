@@ -2,7 +2,6 @@ package repository
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
-	"slices"
 
-	"freshet/internal/durable"
 	"freshet/internal/flatpak"
 	"freshet/internal/hub/deltas"
 	"freshet/internal/layout"
@@ -106,53 +103,24 @@ func (p *publication) stageObjects(changed []*planned) error {
 	return nil
 }
 
-// link links what a build brings for a ref, folder by folder.
+// link links what a build brings for a ref, unless it is staged already.
 func (p *publication) link(c *planned) error {
 	root, err := os.OpenRoot(c.build.dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close() //nolint:errcheck // opened for reading
-	files := make([]string, len(c.links))
-	for i, name := range c.links {
-		files[i] = name.Path()
-	}
-	slices.Sort(files)
-	for len(files) > 0 {
-		folder := path.Dir(files[0])
-		n := 1
-		for n < len(files) && path.Dir(files[n]) == folder {
-			n++
-		}
-		if err := p.linkFolder(root, folder, files[:n]); err != nil {
-			return err
-		}
-		files = files[n:]
-	}
-	return nil
-}
-
-// linkFolder links files of one folder, unless they are staged already.
-func (p *publication) linkFolder(root *os.Root, folder string, files []string) error {
-	from, err := durable.Dir{Root: root}.Folder(folder)
-	if err != nil {
-		return err
-	}
-	defer from.Close() //nolint:errcheck // opened for reading
-	for _, file := range files {
-		if err := context.Cause(p.ctx); err != nil {
-			return err
-		}
+	files := make([]string, 0, len(c.links))
+	for _, name := range c.links {
+		file := name.Path()
 		if _, ok := p.paths[file]; ok {
 			continue
 		}
-		if err := p.tx.LinkFrom(layout.Payload, file, from, path.Base(file)); err != nil {
-			return err
-		}
+		files = append(files, file)
 		p.paths[file] = layout.Payload
-		p.result.Stats.NewObjects++
 	}
-	return nil
+	p.result.Stats.NewObjects += len(files)
+	return p.tx.LinkPayload(p.ctx, root, files)
 }
 
 // stageCommits writes and signs the new commits and takes them into the index.
