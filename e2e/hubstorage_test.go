@@ -121,10 +121,24 @@ func startStored(t *testing.T) *stored {
 // newStored makes the bucket and the configuration.
 func newStored(t *testing.T) (s *stored, work string) {
 	t.Helper()
-	work = t.TempDir()
 	server := storetest.Real(t)
+	way := newWay(t, server)
+	const prune = `
+[hub.repos.stable.prune]
+grace = "1ms"
+rules = [{ref = "*"}]
+`
+	s, work = storedOn(t, server, way.url, prune)
+	s.way = way
+	return s, work
+}
+
+// storedOn makes the configuration of a hub on a server, which it reaches at a URL.
+func storedOn(t *testing.T, server *storetest.Server, endpoint, repos string) (s *stored, work string) {
+	t.Helper()
+	work = t.TempDir()
 	s = &stored{
-		t: t, way: newWay(t, server), config: filepath.Join(work, "freshet.toml"),
+		t: t, config: filepath.Join(work, "freshet.toml"),
 		app: filepath.Join(work, "app"), tokenFile: filepath.Join(work, "token"), data: server.Data,
 	}
 	text := fmt.Sprintf(`[hub.storage]
@@ -133,12 +147,9 @@ bucket = %q
 prefix = "flatpak"
 path-style = true
 credentials-file = %q
+ca-file = %q
 timeout = "5s"
-
-[hub.repos.stable.prune]
-grace = "1ms"
-rules = [{ref = "*"}]
-`, s.way.url, storetest.Bucket, server.Credentials)
+%s`, endpoint, storetest.Bucket, server.Credentials, server.CA, repos)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +25,8 @@ import (
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
+	"github.com/minio/minio-go/v7"
+	keys "github.com/minio/minio-go/v7/pkg/credentials"
 
 	"freshet/internal/peertest"
 	"freshet/internal/store/s3"
@@ -52,6 +56,44 @@ type Server struct {
 // Config is what a client is told of the server.
 func (s *Server) Config() s3.Config {
 	return s3.Config{Endpoint: s.Endpoint, Bucket: Bucket, PathStyle: true, Credentials: s.Credentials, CA: s.CA, Attempts: 2, Timeout: 20 * time.Second}
+}
+
+// Publish lets everybody read the objects of the bucket.
+func (s *Server) Publish(tb testing.TB) {
+	tb.Helper()
+	endpoint, err := url.Parse(s.Endpoint)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	client, err := minio.New(endpoint.Host, &minio.Options{
+		Creds: keys.NewStaticV4(accessKey, secretKey, ""), Secure: endpoint.Scheme == "https", BucketLookup: minio.BucketLookupPath,
+		Transport: s.transport(tb),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	const policy = `{"Version": "2012-10-17", "Statement": [
+		{"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::` + Bucket + `/*"]}]}`
+	if err := client.SetBucketPolicy(tb.Context(), Bucket, policy); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// transport trusts the server.
+func (s *Server) transport(tb testing.TB) *http.Transport {
+	tb.Helper()
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.CA != "" {
+		data, err := os.ReadFile(s.CA)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		config.RootCAs.AppendCertsFromPEM(data)
+	}
+	transport := &http.Transport{TLSClientConfig: config}
+	tb.Cleanup(transport.CloseIdleConnections)
+	return transport
 }
 
 // Open is a client of the server; the test ends when there is none.
