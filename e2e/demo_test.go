@@ -135,7 +135,7 @@ func TestDemoWithPackages(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, "run", "--demo", "--publish-next", "--dir", dir)
-	eventually(t, "the next version arrives", time.Minute, func() error { return version("2") })
+	eventually(t, "the next version arrives", patience, func() error { return version("2") })
 	get(t, d.Admin+"/-/ready", 200)
 }
 

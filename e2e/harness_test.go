@@ -11,8 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -23,10 +21,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"freshet/internal/peertest"
 )
 
-// patience bounds every wait for something that should happen soon.
-const patience = 60 * time.Second
+// patience bounds every wait for something that should happen soon, on a machine that
+// does much else too.
+const patience = 3 * time.Minute
 
 // buildPatience bounds a build of the binary, from nothing.
 const buildPatience = 10 * time.Minute
@@ -222,29 +223,11 @@ func parallel(t *testing.T) {
 	}
 }
 
-// freeAddr returns an address on loopback at which nobody listens. Its port is
-// below those that systems give to connections and to listeners that do not ask
-// for one, so that none of them comes before the program that is to use it; and
-// one process of tests gets each only once.
+// freeAddr is where a program can be told to listen.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	const lowest, highest = 10_000, 32_000
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", lowest+rand.IntN(highest-lowest))
-		if _, given := givenAddrs.LoadOrStore(addr, true); given {
-			continue
-		}
-		if ln, err := net.Listen("tcp", addr); err == nil {
-			_ = ln.Close()
-			return addr
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
+	return peertest.FreeAddr(t)
 }
-
-// givenAddrs are the addresses that freeAddr returned.
-var givenAddrs sync.Map
 
 // waitReady waits until the admin listener says that all roles serve.
 func (p *process) waitReady(admin string) {
@@ -401,7 +384,7 @@ func (c *client) try(name string, args ...string) (string, error) {
 		return "", err
 	}
 	defer said.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(c.limit, 3*time.Minute))
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(c.limit, 5*time.Minute))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env, cmd.Dir = c.env, c.home

@@ -334,10 +334,12 @@ func TestSharedHubsWithoutDatabase(t *testing.T) {
 		database.set(true)
 		gone := time.Now()
 		for _, hub := range []*sharingHub{one, other} {
-			status := string(get(t, hub.url+"/status", 200))
-			if !strings.Contains(status, "The hub waits for database: ") {
-				t.Errorf("the status of %s: %s", hub.name, status)
-			}
+			eventually(t, hub.name+" says what it waits for", patience, func() error {
+				if status := string(get(t, hub.url+"/status", 200)); !strings.Contains(status, "The hub waits for database: ") {
+					return fmt.Errorf("the status is %s", status)
+				}
+				return nil
+			})
 			if _, err := readVersion(t.Context(), hub.url); err != nil {
 				t.Errorf("%s does not serve: %v", hub.name, err)
 			}
@@ -348,11 +350,14 @@ func TestSharedHubsWithoutDatabase(t *testing.T) {
 		if err := <-pushed; err != nil {
 			t.Logf("%v", err) // it may have given up; a repetition must do
 		}
-		eventually(t, "the push comes through", 2*time.Minute, func() error { return p.appTo(other) })
+		eventually(t, "the push comes through", patience, func() error { return p.appTo(other) })
 		p.published(false, one, other)
 		newClient(t).run("ostree", "fsck", "--quiet", "--repo="+filepath.Join(dir, "repos", "stable"))
-		if one.leads() == other.leads() {
-			t.Errorf("leads: %v and %v", one.leads(), other.leads())
-		}
+		eventually(t, "one of them leads", handOver, func() error {
+			if a, b := one.leads(), other.leads(); a == b {
+				return fmt.Errorf("leads: %v and %v", a, b)
+			}
+			return nil
+		})
 	}
 }

@@ -253,7 +253,7 @@ func TestStorage(t *testing.T) {
 
 	// Old versions are pruned, there too.
 	before := hub.objects()
-	eventually(t, "the objects of old versions go", time.Minute, func() error {
+	eventually(t, "the objects of old versions go", patience, func() error {
 		run(t, "hub", "prune", "stable", "--hub", hub.url, "--token-file", hub.adminFile)
 		if after := hub.objects(); after > before-2*20 {
 			return fmt.Errorf("%d objects in the bucket, %d before", after, before)
@@ -380,7 +380,7 @@ func TestStorageAway(t *testing.T) {
 	writeApp(t, hub.app, 2)
 	pushed := make(chan error, 1)
 	go func() { pushed <- hub.push() }()
-	eventually(t, "the queue waits for the storage", time.Minute, func() error {
+	eventually(t, "the queue waits for the storage", patience, func() error {
 		if text := string(get(t, "http://"+hub.admin+"/metrics", 200)); !strings.Contains(text, `freshet_hub_repo_waiting{reason="storage",repo="stable"} 1`) {
 			return errors.New("not yet")
 		}

@@ -99,15 +99,7 @@ func startPebble(t *testing.T, httpPort, tlsPort int) (directory, caFile string,
 	bin := pebble(t)
 	dir := t.TempDir()
 	pair, own := newPair(t, dir, 7, "localhost")
-	free := func() string {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		return ln.Addr().String()
-	}
-	listen, manage := free(), free()
+	listen, manage := peertest.FreeAddr(t), peertest.FreeAddr(t)
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": listen, "managementListenAddress": manage, "certificate": pair.Cert, "privateKey": pair.Key,
 		"httpPort": httpPort, "tlsPort": tlsPort,

@@ -55,7 +55,7 @@ type Server struct {
 
 // Config is what a client is told of the server.
 func (s *Server) Config() s3.Config {
-	return s3.Config{Endpoint: s.Endpoint, Bucket: Bucket, PathStyle: true, Credentials: s.Credentials, CA: s.CA, Attempts: 2, Timeout: 20 * time.Second}
+	return s3.Config{Endpoint: s.Endpoint, Bucket: Bucket, PathStyle: true, Credentials: s.Credentials, CA: s.CA, Attempts: 2, Timeout: time.Minute}
 }
 
 // Publish lets everybody read the objects of the bucket.
@@ -192,7 +192,7 @@ func start(tb testing.TB, scheme string, options ...string) *Server {
 	if err := os.MkdirAll(filepath.Join(data, Bucket), 0o755); err != nil {
 		tb.Fatal(err)
 	}
-	address := freeAddress(tb)
+	address := peertest.FreeAddr(tb)
 	var output bytes.Buffer
 	args := append(options, "--port", address, "--access", accessKey, "--secret", secretKey, "--quiet", "posix", data)
 	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), program, args...)
@@ -219,18 +219,6 @@ func start(tb testing.TB, scheme string, options ...string) *Server {
 		}
 	}
 	return server
-}
-
-// freeAddress is an address at which nobody listens now.
-func freeAddress(tb testing.TB) string {
-	tb.Helper()
-	var config net.ListenConfig
-	l, err := config.Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close() //nolint:errcheck // nobody connected
-	return l.Addr().String()
 }
 
 func answers(ctx context.Context, address string) bool {
