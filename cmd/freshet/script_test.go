@@ -2,8 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"net"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"freshet/internal/archive"
 	"freshet/internal/flatpak"
+	"freshet/internal/peertest"
 )
 
 func TestMain(m *testing.M) {
@@ -26,7 +28,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: false,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses, "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository, "issuer": scriptIssuer(t), "expand": scriptExpand},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses(t), "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository, "issuer": scriptIssuer(t), "expand": scriptExpand},
 	})
 }
 
@@ -43,26 +45,26 @@ func scriptOrigin(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // scriptAddresses sets each of the variables to an address nobody listens on.
-func scriptAddresses(ts *testscript.TestScript, _ bool, args []string) {
-	for _, name := range args {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		defer ln.Close() //nolint:gocritic // all of them are held until each has its own
-		ts.Setenv(name, ln.Addr().String())
+func scriptAddresses(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, name := range args {
+			ts.Setenv(name, peertest.FreeAddr(t))
+		}
 	}
 }
 
-// scriptAwait waits until the URL answers with 200.
+// scriptAwait waits until the URL answers with 200, and reads the whole answer.
 func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for ticker := time.NewTicker(10 * time.Millisecond); ; <-ticker.C {
 		resp, err := http.Get(args[0])
 		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
 			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
+			if err == nil && resp.StatusCode == http.StatusOK {
 				return
 			}
-			err = fmt.Errorf("status %d", resp.StatusCode)
+			err = errors.Join(err, fmt.Errorf("status %d", resp.StatusCode))
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("await %s: %v", args[0], err)

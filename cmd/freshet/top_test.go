@@ -22,11 +22,11 @@ func TestTopScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/top", Setup: func(env *testscript.Env) error {
 		reg := prometheus.NewRegistry()
 		ctx, stop := context.WithCancel(t.Context())
-		addr, ended := make(chan string, 1), make(chan error, 1)
+		addr, ready, ended := make(chan string, 1), make(chan struct{}), make(chan error, 1)
 		go func() {
 			ended <- edge.Run(ctx, edge.Config{
 				Origin: "http://127.0.0.1:1", Store: env.WorkDir + "/store", Listen: "127.0.0.1:0", Size: 16 << 20, Follow: "off",
-			}, role.Env{Metrics: reg, Listen: func(ctx context.Context, at string) (net.Listener, error) {
+			}, role.Env{Metrics: reg, Ready: func() { close(ready) }, Listen: func(ctx context.Context, at string) (net.Listener, error) {
 				ln, err := role.ListenTCP(ctx, at)
 				if err == nil {
 					addr <- ln.Addr().String()
@@ -43,8 +43,8 @@ func TestTopScripts(t *testing.T) {
 			}
 		})
 		select {
-		case at := <-addr:
-			env.Setenv("EDGE", "http://"+at)
+		case <-ready:
+			env.Setenv("EDGE", "http://"+<-addr)
 		case err := <-ended:
 			ended <- nil
 			return err
