@@ -102,12 +102,13 @@ func (d Directory) Name() string { return d.entry().name }
 
 // Subpath is the name below the top directory of its category, which is what comes
 // behind the base URL of a mirror. It may be empty.
-func (d Directory) Subpath() string {
-	e := d.entry()
-	if e.subpath < 0 {
-		return d.s.subpaths[-1-e.subpath]
+func (d Directory) Subpath() string { return d.s.subpath(d.entry()) }
+
+func (s *Snapshot) subpath(d *directory) string {
+	if d.subpath < 0 {
+		return s.subpaths[-1-d.subpath]
 	}
-	return e.name[len(e.name)-int(e.subpath):]
+	return d.name[len(d.name)-int(d.subpath):]
 }
 
 // Mirrors is the number of the directory's set of mirrors, less than
