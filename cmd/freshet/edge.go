@@ -92,7 +92,7 @@ func (e *edgeSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node.Con
 	if (e.cert == "") != (e.key == "") {
 		return cfg, usageError(cmd, "--tls-cert and --tls-key belong together")
 	}
-	cfg.Hub = nil
+	cfg.Hub, cfg.Director = nil, nil
 	if cfg.Edge == nil {
 		cfg.Edge = new(edge.Config)
 	}

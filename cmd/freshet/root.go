@@ -23,9 +23,10 @@ func newRoot(std streams) *cobra.Command {
 It is one binary with a role for each step of the road. A role can be used
 alone, in front of or behind what you run today:
 
-  hub    takes uploads, verifies, signs and publishes OSTree/Flatpak
-         repositories and plain trees (rpm, deb, arch or any files)
-  edge   caches a hub, or any web server, for its users
+  hub       takes uploads, verifies, signs and publishes OSTree/Flatpak
+            repositories and plain trees (rpm, deb, arch or any files)
+  edge      caches a hub, or any web server, for its users
+  director  tells clients which mirrors to download from
 
 To see all of it work on this machine:
 
@@ -43,7 +44,7 @@ To see all of it work on this machine:
 		&cobra.Group{ID: "setup", Title: "Setting up:"},
 	)
 	root.AddCommand(
-		newHubCommand(), newEdgeCommand(), newRunCommand(),
+		newHubCommand(), newEdgeCommand(), newDirectorCommand(), newMirrorlistServerCommand(), newRunCommand(),
 		newPushCommand(), newTokenCommand(),
 		newConfigCommand(), newCompletionCommand(root), newManCommand(root), newVersionCommand(),
 	)

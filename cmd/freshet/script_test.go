@@ -21,14 +21,14 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"freshet": main})
+	testscript.Main(m, map[string]func(){"freshet": main, mirrorlistServerName: main})
 }
 
 // The command line as a user meets it: testdata/script/*.txtar.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: false,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses(t), "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository, "issuer": scriptIssuer(t), "expand": scriptExpand},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses(t), "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository, "issuer": scriptIssuer(t), "expand": scriptExpand, "network": scriptNetwork(t), "fetch": scriptFetch, "port": scriptPort},
 	})
 }
 
@@ -51,6 +51,13 @@ func scriptAddresses(t *testing.T) func(*testscript.TestScript, bool, []string) 
 			ts.Setenv(name, peertest.FreeAddr(t))
 		}
 	}
+}
+
+// scriptPort sets a variable to the port of the address in another.
+func scriptPort(ts *testscript.TestScript, _ bool, args []string) {
+	_, port, err := net.SplitHostPort(ts.Getenv(args[1]))
+	ts.Check(err)
+	ts.Setenv(args[0], port)
 }
 
 // scriptAwait waits until the URL answers with 200, and reads the whole answer.

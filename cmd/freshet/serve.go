@@ -26,6 +26,8 @@ type serveFlags struct {
 	accessLog           string
 	accessFormat        string
 
+	ready func() // is called when all roles serve, nil for nothing
+
 	file *config.File // what was read from config
 }
 
@@ -82,7 +84,7 @@ func (s *serveFlags) check(cmd *cobra.Command, cfg node.Config) error {
 		switch {
 		case f == nil:
 			continue
-		case f.Changed:
+		case f.Changed, s.file == nil && !p.Missing:
 			problems[i] = config.Problem{Message: "--" + f.Name + ": " + p.Message}
 		case p.Missing && s.file == nil:
 			what := strings.TrimPrefix(p.Message, "is required: ")
@@ -124,6 +126,8 @@ func flagOf(cmd *cobra.Command, key string) *pflag.Flag {
 			return flags.Lookup("access-format")
 		}
 		return flags.Lookup("log-" + name)
+	case mirrorlistServerTable(cmd):
+		return flags.Lookup(mirrorlistServerFlag(name))
 	case cmd.Name():
 		if repo, ok := strings.CutPrefix(name, "repos."); ok {
 			f := flags.Lookup("repo")
@@ -151,6 +155,9 @@ func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config, again func(*serv
 	defer func() { err = errors.Join(err, logs.Access.Close()) }()
 	opt := node.Options{Log: logs.Log, Access: logs.Access, Ready: func() {
 		logs.Log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
+		if s.ready != nil {
+			s.ready()
+		}
 	}}
 	if s.config != "" {
 		opt.Secrets = []string{s.config}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"freshet/internal/config"
+	"freshet/internal/director"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 )
@@ -20,6 +21,8 @@ type Config struct {
 	Hub *hub.Config `toml:"hub"`
 	// Edge caches what an origin (a hub or any web server) serves.
 	Edge *edge.Config `toml:"edge"`
+	// Director tells clients which mirrors to download from.
+	Director *director.Config `toml:"director"`
 }
 
 // AdminConfig configures the admin listener.

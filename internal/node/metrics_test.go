@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/api/hubapi"
+	"freshet/internal/director"
+	"freshet/internal/director/directortest"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/hub/deltaworker"
@@ -83,6 +85,11 @@ func allMetrics(t *testing.T) map[string]metric {
 	})
 	metricsOf(t, "edge", all, func(ctx context.Context, env role.Env) error {
 		return edge.Run(ctx, edge.Config{Origin: "http://origin.mem", Store: t.TempDir(), Listen: "mem:edge", Size: 16 << 20, Follow: "off"}, env)
+	})
+	metricsOf(t, "director", all, func(ctx context.Context, env role.Env) error {
+		dir := t.TempDir()
+		directortest.Network{}.Write(t, dir)
+		return director.Run(ctx, director.Config{Snapshot: filepath.Join(dir, directortest.Snapshot), Listen: "mem:director"}, env)
 	})
 	metricsOf(t, "delta worker", all, func(ctx context.Context, env role.Env) error {
 		return deltaworker.Run(ctx, deltaworker.Config{Client: &hubapi.Client{Base: "http://hub.mem"}, Dir: t.TempDir()}, env)

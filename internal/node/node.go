@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"freshet/internal/accesslog"
+	"freshet/internal/director"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/memnet"
@@ -55,16 +56,27 @@ type namedRole struct {
 	run  func(ctx context.Context, env role.Env) error
 }
 
+// reloads yield the configurations of roles anew, to those that take over what they
+// can of it while they serve.
+type reloads struct {
+	edge     chan edge.Config
+	director chan director.Config
+}
+
 // roles lists the roles that the configuration asks for, in the order of the
-// road from a build to the user. edges yields the edge's configuration anew, or
-// is nil.
-func (c Config) roles(edges <-chan edge.Config) []namedRole {
+// road from a build to the user.
+func (c Config) roles(anew reloads) []namedRole {
 	var list []namedRole
 	if c.Hub != nil {
 		list = append(list, namedRole{"hub", func(ctx context.Context, env role.Env) error { return hub.Run(ctx, *c.Hub, env) }})
 	}
 	if c.Edge != nil {
-		list = append(list, namedRole{"edge", func(ctx context.Context, env role.Env) error { return edge.RunReloading(ctx, *c.Edge, env, edges) }})
+		list = append(list, namedRole{"edge", func(ctx context.Context, env role.Env) error { return edge.RunReloading(ctx, *c.Edge, env, anew.edge) }})
+	}
+	if c.Director != nil {
+		list = append(list, namedRole{"director", func(ctx context.Context, env role.Env) error {
+			return director.RunReloading(ctx, *c.Director, env, anew.director)
+		}})
 	}
 	return list
 }
@@ -73,10 +85,10 @@ func (c Config) roles(edges <-chan edge.Config) []namedRole {
 // returns nil. The first role that fails stops the others, and its error is
 // returned with the role's name.
 func Run(ctx context.Context, cfg Config, opt Options) error {
-	edges := make(chan edge.Config)
-	list := cfg.roles(edges)
+	anew := reloads{edge: make(chan edge.Config), director: make(chan director.Config)}
+	list := cfg.roles(anew)
 	if len(list) == 0 {
-		return errors.New("no role is configured: the file needs a table [hub] or [edge]")
+		return errors.New("no role is configured: the file needs a table [hub], [edge] or [director]")
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -132,8 +144,8 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 			return nil
 		})
 	}
-	if opt.Reloads != nil && cfg.Edge != nil {
-		group.Go(func() error { reloadEdge(ctx, opt.Reloads, edges); return nil })
+	if opt.Reloads != nil {
+		group.Go(func() error { anew.handOn(ctx, opt.Reloads, cfg); return nil })
 	}
 	if cfg.Admin.Listen != "" {
 		group.Go(func() error {
@@ -162,29 +174,35 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	return group.Wait()
 }
 
-// reloadEdge hands on what an edge takes over, until ctx ends.
-func reloadEdge(ctx context.Context, reloads <-chan Config, edges chan<- edge.Config) {
+// handOn hands on what the roles of running take over, until ctx ends. To begin or
+// to end a role takes a restart.
+func (r reloads) handOn(ctx context.Context, configs <-chan Config, running Config) {
 	for {
 		select {
-		case cfg := <-reloads:
-			if cfg.Edge == nil {
-				continue // to end a role takes a restart
-			}
-			select {
-			case edges <- *cfg.Edge:
-			case <-ctx.Done():
-				return
-			}
+		case cfg := <-configs:
+			give(ctx, r.edge, cfg.Edge, running.Edge)
+			give(ctx, r.director, cfg.Director, running.Director)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// give gives a role its configuration, if it runs and has one.
+func give[C any](ctx context.Context, to chan<- C, cfg, running *C) {
+	if cfg == nil || running == nil {
+		return
+	}
+	select {
+	case to <- *cfg:
+	case <-ctx.Done():
+	}
+}
+
 // RoleNames lists the configured roles, separated by commas.
 func (c Config) RoleNames() string {
 	var names []string
-	for _, r := range c.roles(nil) {
+	for _, r := range c.roles(reloads{}) {
 		names = append(names, r.name)
 	}
 	return strings.Join(names, ", ")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"freshet/internal/config"
+	"freshet/internal/director"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 )
@@ -23,5 +24,5 @@ func Settings() ([]config.Setting, error) {
 	if err := json.Unmarshal(settingsJSON, &docs); err != nil {
 		return nil, fmt.Errorf("read settings.json: %w", err)
 	}
-	return config.Settings(Config{Hub: new(hub.Config), Edge: new(edge.Config)}, docs), nil
+	return config.Settings(Config{Hub: new(hub.Config), Edge: new(edge.Config), Director: new(director.Config)}, docs), nil
 }

@@ -27,6 +27,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		"freshet/internal/edge/certs":     "../edge/certs",
 		"freshet/internal/edge/forwarded": "../edge/forwarded",
 		"freshet/internal/edge/gate":      "../edge/gate",
+		"freshet/internal/director":       "../director",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var commented Config
-	const noRole = "1 problem in default.toml\ndefault.toml:1: no role: the file needs a table [hub] or [edge]"
+	const noRole = "1 problem in default.toml\ndefault.toml:1: no role: the file needs a table [hub], [edge] or [director]"
 	if err := config.Decode("default.toml", out.Bytes(), &commented); err == nil || err.Error() != noRole {
 		t.Errorf("the default file itself: %v", err)
 	}
@@ -108,6 +109,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`client-id = ""`, `client-id = "hub"`},
 		{`claims = {}`, `claims = {repository = ["example/app"]}`},
 		{`trees = []`, `trees = ["rpms"]`},
+		{`snapshot = ""`, `snapshot = "/srv/mirrorlist_cache.proto"`},
 		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"freshet/internal/config"
+	"freshet/internal/director"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/memnet"
@@ -18,8 +19,8 @@ import (
 // [config.Validator]. Folders are compared by name: symbolic links are not
 // followed.
 func (c Config) Validate() []config.Problem {
-	if len(c.roles(nil)) == 0 {
-		return []config.Problem{{Message: "no role: the file needs a table [hub] or [edge]"}}
+	if len(c.roles(reloads{})) == 0 {
+		return []config.Problem{{Message: "no role: the file needs a table [hub], [edge] or [director]"}}
 	}
 	problems := c.sharedAddresses()
 	if c.Hub != nil && c.Edge != nil && c.Hub.Dir != "" && c.Edge.Store != "" {
@@ -50,6 +51,9 @@ func (c Config) sharedAddresses() []config.Problem {
 		for addr := range strings.SplitSeq(with.ListenTLS, ",") {
 			list = append(list, listener{"edge.listen-tls", strings.TrimSpace(addr)})
 		}
+	}
+	if c.Director != nil {
+		list = append(list, listener{"director.listen", director.Config{Listen: c.Director.Listen}.WithDefaults().Listen})
 	}
 	if c.Admin.Listen != "" {
 		list = append(list, listener{"admin.listen", c.Admin.Listen})

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"freshet/internal/director"
+	"freshet/internal/node"
+)
+
+func newDirectorCommand() *cobra.Command {
+	var (
+		flags serveFlags
+		set   directorSettings
+	)
+	cmd := &cobra.Command{
+		Use:     "director",
+		Short:   "Tell clients which mirrors to download from",
+		GroupID: "roles",
+		Long: `Director answers dnf and others who ask for a list of mirrors, a metalink or
+one mirror, with those that have what is asked for: first those that prefer the
+client's network, then those in its country, on its continent, and, if these are
+few, everywhere.
+
+It reads the files of MirrorManager and speaks the protocol of its
+mirrorlist-server; "freshet mirrorlist-server" takes the options of that as
+well. Files that change are read anew while it serves.`,
+		Example: `  # with the files of MirrorManager
+  freshet director --snapshot mirrorlist_cache.proto --geoip GeoLite2-Country.mmdb \
+      --netblocks global_netblocks.txt --continents country_continent.csv --listen :80
+  curl 'http://localhost/mirrorlist?repo=epel-9&arch=x86_64'
+  curl 'http://localhost/metalink?repo=epel-9&arch=x86_64&country=de'
+
+  # one mirror for a file
+  curl -I 'http://localhost/mirrorlist?path=pub/epel/9/Everything/x86_64/repodata/repomd.xml&redirect'`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			build := func(flags *serveFlags) (node.Config, error) { return set.over(cmd, flags) }
+			cfg, err := build(&flags)
+			if err != nil {
+				return err
+			}
+			return flags.serve(cmd, cfg, build)
+		},
+	}
+	flags.register(cmd)
+	set.register(cmd.Flags())
+	return cmd
+}
+
+// directorSettings are the settings of a director that have flags.
+type directorSettings struct{ director.Config }
+
+func (d *directorSettings) register(f *pflag.FlagSet) {
+	f.StringVar(&d.Listen, "listen", "", `address to serve on (default ":8082")`)
+	f.StringVar(&d.Snapshot, "snapshot", "", "`file` that says which mirror has what (mirrorlist_cache.proto)")
+	f.StringVar(&d.GeoIP, "geoip", "", "MaxMind `database` of the countries of addresses")
+	f.StringVar(&d.Netblocks, "netblocks", "", "`table` of netblocks and their autonomous systems (global_netblocks.txt)")
+	f.StringVar(&d.Continents, "continents", "", "`table` of countries and their continents (country_continent.csv)")
+	f.IntVar(&d.Minimum, "minimum", 0, "how many mirrors near the client are enough; -1: any (default 5)")
+	f.StringVar(&d.Prefer, "prefer", "", `URL of a mirror for who gets one: "https", or the "first" of the snapshot (default "https")`)
+	f.BoolVar(&d.Strict, "strict", false, "answer as mirrorlist-server also where that is odd")
+	f.StringVar(&d.RequestLog, "request-log", "", "`file` for the lines of which MirrorManager makes statistics")
+}
+
+// over reads the configuration file, if there is one, and puts the flags over
+// it.
+func (d *directorSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node.Config, err error) {
+	if err := flags.load(cmd, &cfg); err != nil {
+		return cfg, err
+	}
+	cfg.Hub, cfg.Edge = nil, nil
+	if cfg.Director == nil {
+		cfg.Director = new(director.Config)
+	}
+	c := cfg.Director
+	override(&c.Listen, d.Listen)
+	override(&c.Snapshot, d.Snapshot)
+	override(&c.GeoIP, d.GeoIP)
+	override(&c.Netblocks, d.Netblocks)
+	override(&c.Continents, d.Continents)
+	override(&c.Minimum, d.Minimum)
+	override(&c.Prefer, d.Prefer)
+	override(&c.Strict, d.Strict)
+	override(&c.RequestLog, d.RequestLog)
+	return cfg, nil
+}

@@ -1,0 +1,141 @@
+package director
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"freshet/internal/config"
+	"freshet/internal/director/lists"
+)
+
+// Config is the table [director]. With only Snapshot set, the director knows
+// which mirrors there are, and not where clients are.
+//
+// The files are looked at now and then, and read anew when they have changed, or
+// at SIGHUP. One that cannot be used is told of in the log, and the one that was
+// read before stays in use.
+type Config struct {
+	// Listen is the public address. There is no TLS on it: an edge or a balancer
+	// in front tells who the client is by X-Forwarded-For. Default ":8082".
+	Listen string `toml:"listen"`
+
+	// Snapshot is the file that says which mirror has what, in the format of
+	// MirrorManager ("mirrorlist_cache.proto"). "freshet director snapshot" makes
+	// it. Required.
+	Snapshot string `toml:"snapshot"`
+
+	// GeoIP is a MaxMind database that tells the countries of addresses
+	// ("GeoLite2-Country.mmdb"). Default: none, and no country is known.
+	GeoIP string `toml:"geoip"`
+
+	// Netblocks is a table of the routes of the Internet, a netblock and the
+	// number of its autonomous system on each line ("global_netblocks.txt").
+	// Default: none, and no client is known to be in the network of a mirror by
+	// its number.
+	Netblocks string `toml:"netblocks"`
+
+	// Continents is a table of countries and their continents
+	// ("country_continent.csv"). Default: none, and mirrors of other countries
+	// count as equally far away.
+	Continents string `toml:"continents"`
+
+	// CheckEvery is how often it is looked whether files have changed. A file is
+	// read when two looks in a row have found it the same. Default "5s".
+	CheckEvery time.Duration `toml:"check-every"`
+
+	// Minimum is how many mirrors an answer has, if there are as many: when fewer
+	// are near the client, those of the whole world are added. -1: they never
+	// are. Default 5.
+	Minimum int `toml:"minimum"`
+
+	// Prefer says which URL of a mirror is given to clients who get but one.
+	// "https": that with https, if there is one; "first": the first that the
+	// snapshot has. Default "https".
+	Prefer string `toml:"prefer"`
+
+	// Strict answers as mirrorlist-server does also where that is odd: parameters
+	// are never decoded, and mirrors that are for clients in certain countries
+	// only are also given to others that are near. Default false.
+	Strict bool `toml:"strict"`
+
+	// RequestLog is a file to which a line is appended for each request for a
+	// repository, as mirrorlist-server writes it, with the whole address of the
+	// client. MirrorManager makes statistics of it. It may be moved away or cut
+	// short at any time; SIGHUP opens it anew. Default: none.
+	RequestLog string `toml:"request-log"`
+}
+
+// Defaults of Config.
+const (
+	defaultListen     = ":8082"
+	defaultCheckEvery = 5 * time.Second
+	defaultMinimum    = 5
+	preferHTTPS       = "https"
+	preferFirst       = "first"
+)
+
+// WithDefaults returns c with every setting left zero replaced by its default.
+func (c Config) WithDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, defaultListen)
+	c.CheckEvery = cmp.Or(c.CheckEvery, defaultCheckEvery)
+	c.Minimum = cmp.Or(c.Minimum, defaultMinimum)
+	c.Prefer = cmp.Or(c.Prefer, preferHTTPS)
+	return c
+}
+
+// Validate returns every problem of the table; see [config.Validator].
+func (c Config) Validate() []config.Problem {
+	var problems []config.Problem
+	problem := func(key, format string, args ...any) {
+		problems = append(problems, config.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
+	}
+	if c.Listen != "" {
+		if err := config.CheckAddress(c.Listen); err != nil {
+			problem("listen", "%v", err)
+		}
+	}
+	if c.Snapshot == "" {
+		problems = append(problems, config.Missing("snapshot", "the file that says which mirror has what"))
+	}
+	switch {
+	case c.CheckEvery < 0:
+		problem("check-every", "must not be negative")
+	case c.CheckEvery > 0 && c.CheckEvery < minCheckEvery:
+		problem("check-every", "must be at least %v, got %v", minCheckEvery, c.CheckEvery)
+	}
+	if c.Minimum < -1 {
+		problem("minimum", "want a number of mirrors, or -1, got %d", c.Minimum)
+	}
+	switch c.Prefer {
+	case "", preferHTTPS, preferFirst:
+	default:
+		problem("prefer", `want "https" or "first", got %q`, c.Prefer)
+	}
+	return problems
+}
+
+// minCheckEvery keeps the looks from being work.
+const minCheckEvery = 100 * time.Millisecond
+
+// CheckFiles returns the files that are named and cannot be read; see
+// [config.FileChecker].
+func (c Config) CheckFiles() []config.Problem {
+	var problems []config.Problem
+	for _, f := range []struct{ key, path string }{
+		{"snapshot", c.Snapshot}, {"geoip", c.GeoIP}, {"netblocks", c.Netblocks}, {"continents", c.Continents},
+	} {
+		if f.path == "" {
+			continue
+		}
+		if err := config.CheckReadable(f.path); err != nil {
+			problems = append(problems, config.Problem{Key: f.key, Message: f.path + ": " + err.Error()})
+		}
+	}
+	return problems
+}
+
+// options are those of answers.
+func (c Config) options() lists.Options {
+	return lists.Options{Minimum: max(c.Minimum, 0), PreferHTTPS: c.Prefer == preferHTTPS, Strict: c.Strict}
+}

@@ -1,0 +1,211 @@
+package director
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"freshet/internal/accesslog"
+	"freshet/internal/director/lists"
+	"freshet/internal/h1"
+	"freshet/internal/role"
+)
+
+// front answers requests: as [h1.Handler] those that the loop of internal/h1
+// understands, and as [http.Handler] all others, in the same way.
+type front struct {
+	data    *atomic.Pointer[lists.Data]
+	access  *role.Access
+	lines   *accesslog.Log
+	metrics *metrics
+	pool    sync.Pool // of *work
+}
+
+// work is what one request needs. It is used again.
+type work struct {
+	answer lists.Answer
+	target string
+	line   []byte
+	record accesslog.Record
+	more   [2]slog.Attr
+}
+
+func (f *front) begin() *work {
+	if w, ok := f.pool.Get().(*work); ok {
+		return w
+	}
+	return new(work)
+}
+
+// keep is the longest body whose memory is used again. Few are longer.
+const keep = 256 << 10
+
+func (f *front) end(w *work) {
+	if cap(w.answer.Body) <= keep {
+		f.pool.Put(w)
+	}
+}
+
+// make makes the answer to a request.
+func (f *front) make(w *work, r *lists.Request) {
+	r.Seed = rand.Uint64()
+	w.target = r.Target
+	a := &w.answer
+	a.Make(f.data.Load(), r)
+	f.metrics.best[a.Best].Inc()
+	if a.Counted {
+		w.line = a.AppendLine(w.line[:0], r.Now)
+		f.lines.WriteLine(w.line)
+	}
+}
+
+// Answer implements [h1.Handler].
+func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
+	r := lists.Request{Target: string(req.Target), Peer: req.Client, Now: req.Begun}
+	for _, field := range req.Fields {
+		if field.Is("x-forwarded-for") {
+			r.Forwarded, r.HasForwarded = string(field.Value), true
+			break
+		}
+	}
+	w := f.begin()
+	f.make(w, &r)
+	a := &w.answer
+	res.Status, res.Tag = a.Status, w
+	res.Head = appendHead(res.Head, a, req.Begun)
+	if !req.Head {
+		res.Body = a.Body
+	}
+	return true
+}
+
+// appendHead appends the head of an answer.
+func appendHead(b []byte, a *lists.Answer, now time.Time) []byte {
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(a.Status), 10)
+	b = append(append(b, ' '), http.StatusText(a.Status)...)
+	b = append(b, "\r\nDate: "...)
+	b = now.UTC().AppendFormat(b, http.TimeFormat)
+	if a.Type != "" {
+		b = append(append(b, "\r\nContent-Type: "...), a.Type...)
+	}
+	if len(a.Location) > 0 {
+		b = append(append(b, "\r\nLocation: "...), a.Location...)
+	}
+	if a.Reason != "" {
+		b = append(append(b, "\r\n"+role.ReasonHeader+": "...), a.Reason...)
+	}
+	b = append(b, "\r\nContent-Length: "...)
+	b = strconv.AppendInt(b, int64(len(a.Body)), 10)
+	return append(b, "\r\n"...)
+}
+
+// Sent implements [h1.Handler].
+func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
+	w, ok := res.Tag.(*work)
+	if !ok {
+		return
+	}
+	defer f.end(w)
+	took := time.Since(req.Begun)
+	rec := &w.record
+	// One field after the other: a literal is made elsewhere and copied.
+	*rec = accesslog.Record{}
+	rec.Begun, rec.Took, rec.FirstByte = req.Begun, took, max(took, 1)
+	rec.Client, rec.Method = w.answer.Sender, http.MethodGet
+	rec.Target, rec.Host = req.Target, req.Host
+	rec.Path = pathOf(w.target)
+	rec.Status, rec.Bytes = res.Status, sent
+	for _, field := range req.Fields {
+		switch {
+		case field.Is("user-agent"):
+			rec.UserAgent = field.Value
+		case field.Is("referer"):
+			rec.Referer = field.Value
+		}
+	}
+	if req.Head {
+		rec.Method = http.MethodHead
+	}
+	rec.Reason = string(w.answer.Reason)
+	if err != nil {
+		rec.Reason, rec.Detail = "client_gone", err.Error()
+	}
+	rec.More = w.about()
+	f.access.Note(context.Background(), rec)
+}
+
+// about is what the record of a request tells of its answer. It is w's.
+func (w *work) about() []slog.Attr {
+	if !w.answer.Client.IsValid() {
+		return nil
+	}
+	w.more[0] = slog.String("country", cmp.Or(w.answer.Country, "-"))
+	w.more[1] = slog.String("best", w.answer.Best.String())
+	return w.more[:]
+}
+
+// ServeHTTP implements [http.Handler]. Any method is one that asks.
+func (f *front) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	work := f.begin()
+	defer f.end(work)
+	r := lists.Request{Target: targetOf(req), Peer: peerOf(req), Now: time.Now()}
+	if lines := req.Header["X-Forwarded-For"]; len(lines) > 0 {
+		r.Forwarded, r.HasForwarded = lines[0], true
+	}
+	f.make(work, &r)
+	a := &work.answer
+	h := w.Header()
+	h["Content-Type"] = nil // none is found out
+	if a.Type != "" {
+		h["Content-Type"] = []string{a.Type}
+	}
+	if len(a.Location) > 0 {
+		h["Location"] = []string{string(a.Location)}
+	}
+	h["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
+	if a.Reason != "" {
+		role.SetReason(w, req, string(a.Reason), "")
+	}
+	if rec := role.RecordOf(req); rec != nil {
+		rec.Client = a.Sender
+		rec.More = append(rec.More, work.about()...)
+	}
+	w.WriteHeader(a.Status)
+	_, _ = w.Write(a.Body) // the client has left, or has it
+}
+
+// refused records what was no request.
+func (f *front) refused(r *h1.Refused) { f.access.Note(context.Background(), r.Record()) }
+
+// pathOf is the path of a target.
+func pathOf(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	return path
+}
+
+// targetOf is the target of a request as it was sent, without the name of a server
+// (RFC 9112 §3.2.2).
+func targetOf(req *http.Request) string {
+	if strings.HasPrefix(req.RequestURI, "/") {
+		return req.RequestURI
+	}
+	return req.URL.RequestURI()
+}
+
+// peerOf is where a connection came from, not valid if that is no address.
+func peerOf(req *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(req.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // in memory
+	}
+	return ap.Addr().Unmap()
+}
