@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"io"
 	"net/http"
 	"net/http/httptest"
