@@ -16,6 +16,7 @@ const (
 	maxLists       = 1 << 12   // lists of URLs of one host: it has one per category
 	maxURLs        = 1 << 20
 	maxDirectories = 1 << 22
+	maxBytes       = 1 << 30 // of all together, in memory
 )
 
 // Builder makes a Snapshot from its parts, in any order, by the ids of the database.
@@ -31,6 +32,7 @@ type Builder struct {
 	sets     interner
 	timed    bool
 	netblock map[string]int // place in netblockTexts
+	bytes    int            // that it holds, about
 }
 
 // NewBuilder returns a builder of an empty snapshot.
@@ -58,6 +60,13 @@ var ErrTooMany = errors.New("too many for a snapshot")
 func (b *Builder) fail(format string, args ...any) {
 	if b.err == nil {
 		b.err = fmt.Errorf(format, args...)
+	}
+}
+
+// hold counts bytes that the snapshot will hold.
+func (b *Builder) hold(n int) {
+	if b.bytes += n; b.bytes > maxBytes {
+		b.fail("more than %d bytes of content: %w", maxBytes, ErrTooMany)
 	}
 }
 
@@ -109,6 +118,7 @@ func (b *Builder) AddAllowedCountries(host int64, codes []string) {
 // AddASN says which hosts prefer the clients of an autonomous system.
 func (b *Builder) AddASN(asn int64, hosts []int64) {
 	if _, known := b.s.asns[asn]; !known {
+		b.hold(50 + 2*len(hosts))
 		b.s.asns[asn] = b.hosts(hosts)
 	}
 }
@@ -122,6 +132,7 @@ func (b *Builder) AddNetblock(netblock string, hosts []int64) {
 		b.netblock[netblock] = at
 		b.s.netblockTexts = append(b.s.netblockTexts, namedHosts{name: netblock})
 	}
+	b.hold(200 + len(netblock) + 4*len(hosts)) // a prefix may need a node of its own
 	n := &b.s.netblockTexts[at]
 	n.hosts = append(n.hosts, b.hosts(hosts)...)
 	prefix, ok := parseNetblock(netblock)
@@ -152,6 +163,7 @@ func (b *Builder) AddNetblockCountry(netblock, code string) {
 
 // AddLocation says which hosts are at a named location. Nothing asks for it.
 func (b *Builder) AddLocation(name string, hosts []int64) {
+	b.hold(len(name) + 2*len(hosts))
 	b.s.locations = append(b.s.locations, namedHosts{name, b.hosts(hosts)})
 }
 
@@ -204,6 +216,7 @@ func (b *Builder) AddDirectory(name, subpath string, set MirrorSet) {
 		b.s.subpaths = append(b.s.subpaths, subpath)
 		d.subpath = -int32(len(b.s.subpaths))
 	}
+	b.hold(32)
 	b.s.directories = append(b.s.directories, d)
 }
 
@@ -222,6 +235,7 @@ func (b *Builder) AddFile(directory, name string, versions []Version) {
 		b.s.files = append(b.s.files, fileDirectory{name: directory})
 	}
 	d := &b.s.files[len(b.s.files)-1]
+	b.hold(80 + 80*len(versions))
 	d.files = append(d.files, file{name, slices.Clone(versions)})
 }
 
@@ -330,8 +344,10 @@ func (b *Builder) url(id int64) URL {
 }
 
 // clean tells whether a text may be put into an answer: it is UTF-8 and has no control
-// characters, which would begin a new line there. If not, that is a problem.
+// characters, which would begin a new line there. If not, that is a problem. It is
+// counted among what is held.
 func (b *Builder) clean(table, text string) bool {
+	b.hold(len(text))
 	if !utf8.ValidString(text) {
 		b.AddProblem(table, text, "is not UTF-8")
 		return false

@@ -8,9 +8,10 @@ import (
 
 // Limits of the decoder.
 const (
-	maxRows  = 1 << 20 // entries of a table
-	maxTrees = 1 << 22 // of those of directories and files
-	maxCache = 1 << 16 // entries of its memory of what it has seen
+	maxRows   = 1 << 20 // entries of a table
+	maxTrees  = 1 << 22 // of those of directories and files
+	maxCache  = 1 << 16 // entries of its memory of what it has seen
+	maxCached = 256     // bytes of one
 )
 
 // decoder turns the entries of a file into a snapshot.
@@ -189,7 +190,7 @@ func (d *decoder) name(b []byte) string {
 	name, known := d.names[string(b)]
 	if !known {
 		name = d.text.keep(b)
-		if len(d.names) < maxCache {
+		if len(d.names) < maxCache && len(b) <= maxCached {
 			d.names[name] = name
 		}
 	}
@@ -298,7 +299,7 @@ func (d *decoder) host(m *draft, c *cursor) error {
 		return d.b.err
 	}
 	m.links = append(m.links, l)
-	if len(d.links) < maxCache {
+	if len(d.links) < maxCache && len(c.bytes) <= maxCached {
 		d.links[string(c.bytes)] = l
 	}
 	return nil

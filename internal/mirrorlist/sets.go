@@ -149,6 +149,7 @@ func (d *draft) link(id int64, ids []int64) (link, bool) {
 		d.b.fail("host %d has more than %d different lists of URLs: %w", id, maxLists, ErrTooMany)
 		return 0, false
 	}
+	d.b.hold(24 + 4*len(d.row))
 	h.lists = append(h.lists, slices.Clone(d.row))
 	return newLink(n, len(h.lists)-1), true
 }
@@ -224,6 +225,7 @@ func (n *interner) intern(d *draft) MirrorSet {
 	} else {
 		m.global = n.hosts.keep(d.global)
 	}
+	d.b.hold(200 + len(b))
 	set := MirrorSet(len(n.sets))
 	n.sets = append(n.sets, m)
 	n.known[sum] = set
