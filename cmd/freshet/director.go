@@ -44,6 +44,7 @@ well. Files that change are read anew while it serves.`,
 	}
 	flags.register(cmd)
 	set.register(cmd.Flags())
+	cmd.AddCommand(newDirectorSnapshotCommand())
 	return cmd
 }
 
