@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -63,6 +64,15 @@ func (e *edgeFlags) client(cmd *cobra.Command) (*edgeapi.Client, error) {
 	var err error
 	client.HTTP, err = adminClient(e.ca, e.certificate, e.key)
 	return client, err
+}
+
+// atAdmin adds to an error of a command that talks to an edge's admin listener what
+// to do when nobody listens there.
+func atAdmin(err error) error {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w: no edge has its admin listener there: start it with --admin, or say by --admin or %s where it is", err, adminVariable)
+	}
+	return err
 }
 
 // adminClient is a client for an admin listener, which may speak TLS. The names
@@ -122,7 +132,7 @@ the edge the same for one answer as for a million.`,
 			}
 			result, err := client.Purge(cmd.Context(), req)
 			if err != nil {
-				return fmt.Errorf("purge: %w", err)
+				return fmt.Errorf("purge: %w", atAdmin(err))
 			}
 			return printPurged(cmd, result)
 		},

@@ -82,7 +82,7 @@ func warm(cmd *cobra.Command, client *edgeapi.Client, req edgeapi.WarmRequest) e
 	for p, err := range client.Warm(cmd.Context(), req) {
 		if err != nil {
 			clearBar(bar)
-			return fmt.Errorf("warm: %w", err)
+			return fmt.Errorf("warm: %w", atAdmin(err))
 		}
 		last = p
 		if f := p.Failure; f != nil {

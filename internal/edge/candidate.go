@@ -267,7 +267,7 @@ func (t *candidate) compare() error {
 		return &upstream.Error{Reason: upstream.StoreFull, Err: err} // the store lost them
 	}
 	defer done()
-	g := &generation{files: make(map[string]diskcache.ID, len(t.entries))}
+	g := &generation{files: make(map[string]diskcache.ID, len(t.entries)), missing: t.missing}
 	for path, entry := range t.entries {
 		g.files[path] = entry.ID()
 	}
@@ -290,13 +290,15 @@ func (t *candidate) compare() error {
 		err = t.plausible(g)
 	}
 	if err == nil {
-		g.listing, err = roots.List(t.set.key, files)
+		var l *roots.Listing
+		l, err = roots.List(t.set.key, files)
 		t.wrong = err != nil
+		g.listing.Store(l)
+		g.validUntil = l.ValidUntil
 	}
 	if err != nil {
 		return notOneSet(err)
 	}
-	g.validUntil = g.listing.ValidUntil
 	t.gen = g
 	return nil
 }

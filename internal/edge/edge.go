@@ -19,6 +19,7 @@ import (
 	"freshet/internal/edge/gate"
 	"freshet/internal/edge/turns"
 	"freshet/internal/edge/upstream"
+	"freshet/internal/layout"
 	"freshet/internal/role"
 )
 
@@ -286,6 +287,9 @@ func (e *Edge) loadNames() {
 		}
 		c := s.stored(meta)
 		c.id = keyID(s.name, meta.URI, "")
+		if c.policy.Set != (layout.Set{}) && entry.ID() != c.id {
+			continue // of a generation, or kept under the digest that one lists: its set finds it
+		}
 		e.names.add(&c, entry.ID(), meta.Vary)
 	}
 }

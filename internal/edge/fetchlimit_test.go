@@ -187,23 +187,29 @@ func (c stuckClient) Write(p []byte) (int, error) {
 	return c.ResponseRecorder.Write(p) //nolint:wrapcheck // as it is
 }
 
+// passingOrigin reads all that it is sent, and answers with body; what ends in
+// .pass is not to be stored.
+func passingOrigin(body string) transportFunc {
+	return func(r *http.Request) (*http.Response, error) {
+		h := http.Header{}
+		if strings.HasSuffix(r.URL.Path, ".pass") {
+			h.Set("Cache-Control", "no-store")
+		}
+		if r.Body != nil {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_ = r.Body.Close()
+		}
+		return &http.Response{StatusCode: 200, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1, Header: h}, nil
+	}
+}
+
 // Clients that take nothing of what is passed on to them, or send nothing of
 // what is to be, may take all that is passed on at once: others wait for that, in
 // vain, but what is stored goes on.
 func TestPassesLeaveFetches(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		body := strings.Repeat("x", 1<<20)
-		origin := transportFunc(func(r *http.Request) (*http.Response, error) {
-			h := http.Header{}
-			if strings.HasSuffix(r.URL.Path, ".pass") {
-				h.Set("Cache-Control", "no-store")
-			}
-			if r.Body != nil {
-				_, _ = io.Copy(io.Discard, r.Body)
-				_ = r.Body.Close()
-			}
-			return &http.Response{StatusCode: 200, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1, Header: h}, nil
-		})
+		origin := passingOrigin(body)
 		e, err := New(t.Context(), Config{
 			Origin: "http://origin.mem", Store: t.TempDir(), Size: 64 << 20, Follow: "off",
 			Limits: LimitsConfig{Fetches: 8, Passes: 16, FetchWait: 3 * time.Second},
@@ -270,13 +276,7 @@ func TestPassesLeaveFetches(t *testing.T) {
 func TestSlowAddressesLeaveRoom(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		body := strings.Repeat("x", 1<<20)
-		origin := transportFunc(func(r *http.Request) (*http.Response, error) {
-			h := http.Header{}
-			if strings.HasSuffix(r.URL.Path, ".pass") {
-				h.Set("Cache-Control", "no-store")
-			}
-			return &http.Response{StatusCode: 200, ContentLength: int64(len(body)), Body: io.NopCloser(strings.NewReader(body)), ProtoMajor: 1, ProtoMinor: 1, Header: h}, nil
-		})
+		origin := passingOrigin(body)
 		e, err := New(t.Context(), Config{
 			Origin: "http://origin.mem", Store: t.TempDir(), Size: 64 << 20, Follow: "off",
 			Limits: LimitsConfig{Fetches: 64, Passes: 64, PassesPerAddress: 16, FetchWait: time.Minute},

@@ -342,6 +342,49 @@ func TestAnotherLog(t *testing.T) {
 	})
 }
 
+// While nobody told of it, an object was repaired, and a package replaced under its
+// name: after the gap they are asked for again, once, and those whose bytes are what
+// their name says are not. What is asked for while the log begins anew is no
+// exception.
+func TestRepairedInTheGap(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		file, long := "/repo/objects/0a/"+strings.Repeat("0a", 31)+".filez", "/repo/objects/0b/"+strings.Repeat("0b", 31)+".filez"
+		sound := strings.Repeat("sound", 2<<20)
+		files := newStatic(map[string]string{file: "damaged", long: strings.Repeat("wrong", 2<<20), "/repo/a.rpm": "a", objectOf("c"): "c"})
+		log := newEventLog("log-a")
+		log.publish("/repo/", "summary")
+		w := newHub(t, Config{}, files, log)
+		w.following(true)
+		for p := range files.files {
+			w.get(p)
+		}
+		w.get(long, "Range: bytes=0-9")
+		w.wantFetches(4)
+		log.mu.Lock()
+		log.name, log.events = "log-b", nil
+		log.mu.Unlock()
+		files.set(file, "sound")
+		files.set(long, sound)
+		files.set("/repo/a.rpm", "b")
+		w.restart()
+		w.following(true)
+		for range 2 {
+			for p, want := range map[string]string{file: "sound", long: sound, "/repo/a.rpm": "b", objectOf("c"): "c"} {
+				if a := w.get(p); a.body != want {
+					t.Errorf("%s: %d %.20q", p, a.status, a.body)
+				}
+			}
+		}
+		w.wantFetches(7)
+		// What is there again is fresh for good, and while the origin is away.
+		files.down.Store(true)
+		time.Sleep(24 * time.Hour)
+		w.want(w.get(file), "sound", "hit")
+		w.restart()
+		w.want(w.get(file), "sound", "hit")
+	})
+}
+
 // What an event made stale is stale after a crash as well: the mark is in the
 // entry's file before the cursor moves.
 func TestPurgeSurvivesRestart(t *testing.T) {

@@ -92,14 +92,14 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	if h == nil || w.cache && !h.ruled || !f.open(h, req) {
 		return false
 	}
-	var g *generation
+	var at place
 	if h.set != nil {
-		if g, _ = f.e.readers.look(req.Remote, h.set, h.call.path, req.Begun); g == nil || g.files[h.call.path] != h.entry.ID() {
+		if at = f.e.readers.look(req.Remote, h.set, h.call.path, req.Begun); at.g == nil || at.g.files[h.call.path] != h.entry.ID() {
 			return false // in the middle of an older one
 		}
 	}
 	fresh := h.call.freshness(seen.State, httpcache.Freshness{Age: seen.State.Age(req.Begun)})
-	fresh = g.bound(fresh, req.Begun, h.call.policy.Fresh)
+	fresh = at.g.bound(fresh, req.Begun, h.call.policy.Fresh)
 	if fresh.Decide(httpcache.Directives{}) != httpcache.Fresh {
 		return false
 	}
@@ -113,14 +113,14 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	head.cacheStatus(h.before, status)
 	f.appendGate(h, req, &head)
 	res.Head = head.b
-	if h.set != nil {
-		f.e.readers.note(req.Remote, h.set, g, h.call.path, req.Begun)
+	if !f.body(h, begin, length, res) {
+		return false
 	}
-	if length == 0 {
-		res.Tag = h
+	if h.set == nil || f.e.readers.note(req.Remote, h.set, at.g, h.call.path, at, req.Begun) {
 		return true
 	}
-	return f.body(h, begin, length, res)
+	f.drop(res)
+	return false
 }
 
 // find returns what is known of a target, if it is of what the store has now,
@@ -178,9 +178,11 @@ func (f *front) choose(h *hot, req *h1.Request, w *wish, res *h1.Response, head 
 // body attaches the body: from memory, or from its file as far as that was
 // found to be right before.
 func (f *front) body(h *hot, begin, length int64, res *h1.Response) bool {
-	if h.body != nil {
-		res.Body = h.body[begin : begin+length]
+	if h.body != nil || length == 0 {
 		res.Tag = h
+		if length > 0 {
+			res.Body = h.body[begin : begin+length]
+		}
 		return true
 	}
 	body, err := h.entry.Open()
@@ -194,6 +196,14 @@ func (f *front) body(h *hot, begin, length int64, res *h1.Response) bool {
 	res.Offset, res.Length = begin, length
 	res.Tag = &fromFile{h, body}
 	return true
+}
+
+// drop takes the body away from an answer that is not sent after all.
+func (f *front) drop(res *h1.Response) {
+	if tag, ok := res.Tag.(*fromFile); ok {
+		tag.body.Close()
+	}
+	*res = h1.Response{Head: res.Head[:0]}
 }
 
 // fromFile is an answer that holds a file open.
@@ -212,6 +222,9 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	case *fromFile:
 		h = tag.hot
 		tag.body.Close()
+	}
+	if h.set != nil && took >= slowFile {
+		f.e.readers.touch(req.Remote, h.set, req.Begun.Add(took))
 	}
 	rec, ok := f.record.Get().(*accesslog.Record)
 	if !ok {

@@ -31,14 +31,17 @@ import (
 type generation struct {
 	// files are the root files by path.
 	files map[string]diskcache.ID
+	// missing are the root files that were asked for and do not exist. After a
+	// restart it is empty: clients then come over new connections.
+	missing map[string]*memory
 	// validUntil is when the publisher says that it is not to be believed any
 	// more, zero if never.
 	validUntil time.Time
 	// modified is the Last-Modified of the first root file, zero if unknown.
 	modified time.Time
 
-	once    sync.Once
-	listing *roots.Listing
+	mu      sync.Mutex // held while the listing is read
+	listing atomic.Pointer[roots.Listing]
 }
 
 // set is a [layout.Set] of a site and the generation it is shown in. It is safe
@@ -263,23 +266,31 @@ func (g *generation) entries(e *Edge) map[string]*diskcache.Entry {
 	return entries
 }
 
-// list returns what the root files list.
+// list returns what the root files list. When they cannot be read now, that is
+// nothing, and they are read again the next time. No generation lists nothing.
 func (g *generation) list(e *Edge, s *set) *roots.Listing {
-	g.once.Do(func() {
-		if g.listing != nil {
-			return
-		}
-		g.listing = &roots.Listing{}
-		files, done, err := rootFiles(g.entries(e))
-		if err != nil {
-			return
-		}
-		defer done()
-		if listing, err := roots.List(s.key, files); err == nil {
-			g.listing = listing
-		}
-	})
-	return g.listing
+	if g == nil {
+		return new(roots.Listing)
+	}
+	if l := g.listing.Load(); l != nil {
+		return l
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l := g.listing.Load(); l != nil {
+		return l
+	}
+	files, done, err := rootFiles(g.entries(e))
+	if err != nil {
+		return new(roots.Listing)
+	}
+	defer done()
+	l, err := roots.List(s.key, files)
+	if err != nil { // they could be read when they were compared
+		return l
+	}
+	g.listing.Store(l)
+	return l
 }
 
 // bound applies the publisher's own limit: what is not to be believed any more

@@ -71,6 +71,8 @@ type kindOfSet struct {
 	publish func(t *testing.T, s *signer, n int) [][2]string
 	// pair is read in either order, then rest.
 	pair, rest []string
+	// named are the paths that what was read names; may be nil.
+	named func(read map[string]string) []string
 	// fits says whether what was read belongs together.
 	fits func(read map[string]string) bool
 }
@@ -119,7 +121,7 @@ func kindsOfSets() []kindOfSet {
 				return [][2]string{{"/repo/summary", data}, {"/repo/summary.sig", note(s.ostree(t, data), data)}}
 			},
 			[]string{"/repo/summary", "/repo/summary.sig"},
-			nil,
+			nil, nil,
 			signed("/repo/summary", "/repo/summary.sig"),
 		},
 		{
@@ -132,7 +134,7 @@ func kindsOfSets() []kindOfSet {
 				}
 			},
 			[]string{"/rpm/repodata/repomd.xml", "/rpm/repodata/repomd.xml.asc"},
-			[]string{"/rpm/repodata/primary.xml"},
+			[]string{"/rpm/repodata/primary.xml"}, nil,
 			func(read map[string]string) bool {
 				return signed("/rpm/repodata/repomd.xml", "/rpm/repodata/repomd.xml.asc")(read) && names("/rpm/repodata/repomd.xml", "/rpm/repodata/primary.xml")(read)
 			},
@@ -144,7 +146,7 @@ func kindsOfSets() []kindOfSet {
 				return [][2]string{{"/dists/s/main/binary-amd64/Packages", packages}, {"/dists/s/InRelease", release(packages)}}
 			},
 			[]string{"/dists/s/InRelease"},
-			[]string{"/dists/s/main/binary-amd64/Packages"},
+			[]string{"/dists/s/main/binary-amd64/Packages"}, nil,
 			names("/dists/s/InRelease", "/dists/s/main/binary-amd64/Packages"),
 		},
 		{
@@ -154,7 +156,7 @@ func kindsOfSets() []kindOfSet {
 				return [][2]string{{"/core/core.db", data}, {"/core/core.db.sig", note(s.detached(t, data), data)}}
 			},
 			[]string{"/core/core.db", "/core/core.db.sig"},
-			nil,
+			nil, nil,
 			signed("/core/core.db", "/core/core.db.sig"),
 		},
 	}

@@ -38,8 +38,8 @@ func (e *Edge) judge(f *flight, client http.Header, resp *http.Response, asked, 
 		f.closeBody() // a 304 has none
 		e.confirm(f, resp.Header, cc, asked, got)
 		return
-	case status >= 500 && !c.keepsError(f, resp.Header, cc):
-		e.serverError(f, resp, cc, got)
+	case status >= 500 && !c.keepsError(f, resp.Header, cc), c.site.ruled && upstream.Withholds(resp):
+		e.useless(f, resp, cc, got)
 		return
 	case (status == http.StatusNotFound || status == http.StatusGone) && e.missing(f, resp, cc, asked, got):
 		return
@@ -174,9 +174,13 @@ func (e *Edge) confirm(f *flight, h http.Header, cc httpcache.Directives, asked,
 	e.settled(f)
 }
 
-// serverError ends a flight that the origin answered with 5xx.
-func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directives, got time.Time) {
-	cause := fmt.Errorf("origin answered %d", resp.StatusCode)
+// useless ends a flight that the origin answered with 5xx, or by withholding the
+// file.
+func (e *Edge) useless(f *flight, resp *http.Response, cc httpcache.Directives, got time.Time) {
+	reason, cause := upstream.Status5xx, fmt.Errorf("origin answered %d", resp.StatusCode)
+	if upstream.Withholds(resp) {
+		reason = upstream.Quarantined
+	}
 	if resp.StatusCode == http.StatusLoopDetected && resp.Header.Get(role.ReasonHeader) == string(upstream.Loop) {
 		f.closeBody() // ours says the same
 		e.failed(f, &upstream.Error{Reason: upstream.Loop, Err: cause})
@@ -185,7 +189,7 @@ func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directiv
 	if f.stale() != nil {
 		fresh, st := e.freshnessOf(&f.call, f.old, got)
 		if fresh.UsableOnError() && f.call.onStatus(st) { // nobody wants the body
-			e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
+			e.failed(f, &upstream.Error{Reason: reason, Err: cause})
 			f.rest = func() { _, _ = remember(f, resp, cc, got) } // to the end, for the next request on the connection
 			return
 		}
@@ -196,7 +200,7 @@ func (e *Edge) serverError(f *flight, resp *http.Response, cc httpcache.Directiv
 	}
 	f.memory = m
 	f.private = !f.call.policy.Ruled() && (cc.Private || cc.NoStore || len(resp.Header["Set-Cookie"]) > 0 || len(f.request["Cookie"]) > 0)
-	e.failed(f, &upstream.Error{Reason: upstream.Status5xx, Err: cause})
+	e.failed(f, &upstream.Error{Reason: reason, Err: cause})
 }
 
 // missing settles a 404 or 410. It reports false if the answer is to be

@@ -82,7 +82,7 @@ func (t *candidate) prepare() error {
 	group.SetLimit(preparedAtOnce)
 	before := t.old.list(t.e, t.set)
 	n := 0
-	for name, m := range t.gen.listing.Members {
+	for name, m := range t.gen.listing.Load().Members {
 		was, known := before.Members[name]
 		if !known || name == roots.IndexSignature || was.Path == m.Path && was.Digest == m.Digest || n >= maxPrepared {
 			continue
@@ -109,7 +109,7 @@ func (t *candidate) prepare() error {
 // indexSignature fetches and compares the signature of a summary.idx, which has
 // a name of its own for each.
 func (t *candidate) indexSignature(ctx context.Context) error {
-	m, ok := t.gen.listing.Members[roots.IndexSignature]
+	m, ok := t.gen.listing.Load().Members[roots.IndexSignature]
 	keys := t.set.site.keys
 	if !ok {
 		return nil
@@ -228,26 +228,26 @@ func (e *Edge) obtain(ctx context.Context, c call) (*diskcache.Entry, error) {
 func (rp *reply) fromMember(s *set) bool {
 	e, c, r := rp.e, rp.c, rp.r
 	for range maxTurns {
-		now := rp.now()
-		g, middle := e.readers.look(r.RemoteAddr, s, c.path, now)
-		if g == nil {
-			return false
+		at := e.readers.look(r.RemoteAddr, s, c.path, rp.now())
+		g := at.g
+		if g == nil && rp.firstRoot(s) {
+			g = s.current.Load()
 		}
 		m, ok := memberAt(s.key, g.list(e, s), c.path)
-		if !ok {
-			return false
-		}
-		if !middle {
-			again, err := rp.rootUsable(s, g)
+		if ok && !at.middle {
+			usable, err := rp.usableRoot(s, g)
 			if err != nil {
 				rp.fwd = "stale"
 				rp.failed(err, nil)
 				return true
 			}
-			if again {
-				rp.begun2 = time.Now()
-				continue // with what is shown now
+			if usable != g {
+				g = usable
+				m, ok = memberAt(s.key, g.list(e, s), c.path)
 			}
+		}
+		if !ok {
+			return false
 		}
 		mine, ok := memberCall(s, m)
 		if !ok {
@@ -256,16 +256,40 @@ func (rp *reply) fromMember(s *set) bool {
 		if m.Twin != "" && e.store.Peek(mine.id) == nil && rp.twin(s, m) {
 			mine = twinCall(s, m)
 		}
-		e.readers.note(r.RemoteAddr, s, g, c.path, now)
+		if !e.readers.note(r.RemoteAddr, s, g, c.path, at, rp.now()) {
+			rp.begun2 = time.Now()
+			continue
+		}
 		mine.head = c.head
 		rp.c = &mine
 		rp.serve()
+		rp.touch(s)
 		if rp.outcome == outcomeError && rp.reason == upstream.VerifyMismatch {
 			e.refresh(s, "") // the origin has gone on
 		}
 		return true
 	}
 	return false
+}
+
+// firstRoot waits for the first generation of a set, if it is on its way: what it
+// lists is to be of it. It reports whether there may be one.
+func (rp *reply) firstRoot(s *set) bool {
+	s.mu.Lock()
+	t := s.task
+	s.mu.Unlock()
+	if t == nil {
+		return false
+	}
+	patience := time.NewTimer(streamAfter) // as for the roots
+	defer patience.Stop()
+	select {
+	case <-t.done:
+	case <-patience.C:
+	case <-rp.r.Context().Done():
+	}
+	rp.begun2 = time.Now()
+	return true
 }
 
 // memberAt finds a listed file by its path.
@@ -281,14 +305,14 @@ func memberAt(key layout.Set, l *roots.Listing, path string) (roots.Member, bool
 	return roots.Member{}, false
 }
 
-// rootUsable makes sure that the generation may still be used, and fetches a
-// newer one if not: again says that there is one. If there is none to be had,
-// what is held is used as long as its root would be.
-func (rp *reply) rootUsable(s *set, g *generation) (again bool, err error) {
+// usableRoot returns the generation if it may still be used, else a newer one, nil
+// if there is none any more. If none is to be had, what is held is used as long as
+// its root would be.
+func (rp *reply) usableRoot(s *set, g *generation) (*generation, error) {
 	e := rp.e
 	path, entry := g.root(e, s)
 	if entry == nil {
-		return false, nil
+		return g, nil
 	}
 	c := s.site.call(path)
 	fresh, st := e.freshnessOf(&c, entry, rp.now())
@@ -296,27 +320,31 @@ func (rp *reply) rootUsable(s *set, g *generation) (again bool, err error) {
 	why, failing := s.failing(rp.now())
 	switch fresh.Decide(c.req) {
 	case httpcache.Fresh:
-		return false, nil
+		return g, nil
 	case httpcache.Stale:
 		if !failing {
 			e.refresh(s, "")
 		}
-		return false, nil
+		return g, nil
 	case httpcache.Validate:
 	}
 	if failing && rp.usableOn(why, fresh, st) {
-		return false, nil
+		return g, nil
 	}
 	t := e.refresh(s, "")
 	select {
 	case <-t.done:
 	case <-rp.r.Context().Done():
-		return false, &upstream.Error{Reason: upstream.ClientGone, Err: context.Cause(rp.r.Context())}
+		return nil, &upstream.Error{Reason: upstream.ClientGone, Err: context.Cause(rp.r.Context())}
 	}
-	if t.err != nil && !rp.usableOn(t.err, fresh, st) {
-		return false, t.err
+	rp.begun2 = time.Now()
+	switch {
+	case t.err == nil && !t.plain:
+		return t.gen, nil // it was asked for since, whatever was purged meanwhile
+	case t.err != nil && !rp.usableOn(t.err, fresh, st):
+		return nil, t.err
 	}
-	return t.err == nil && t.changed, nil
+	return g, nil
 }
 
 // root returns the first root file that is there.

@@ -83,7 +83,7 @@ func (e *Edge) updatedRefs(ctx context.Context, t *candidate) (map[string]update
 		s.site.prefill.compare(updates, before, after)
 	case "summary-index":
 		old := t.old.list(e, s)
-		for name, m := range t.gen.listing.Members {
+		for name, m := range t.gen.listing.Load().Members {
 			was := old.Members[name]
 			if name == roots.IndexSignature || was.Path == m.Path {
 				continue

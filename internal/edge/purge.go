@@ -201,15 +201,19 @@ func (e *Edge) purgeSet(c *call, except diskcache.ID) {
 	e.flightsMu.Unlock()
 }
 
-// purgeChangeable makes everything of a site stale that is not bound to its
-// name for good: what happened is not known. It survives a crash after the
-// store's next Sync.
+// purgeChangeable makes everything of a site stale that is not known, by its name,
+// to be what it should be: what happened is not known. Files may have changed, and
+// damaged ones may have been repaired. It survives a crash after the store's next
+// Sync.
 func (e *Edge) purgeChangeable(s *site) {
 	e.purgeMu.Lock()
-	e.store.Ban(diskcache.Ban{Site: s.name, Flags: flagPurged})
+	e.store.Ban(
+		diskcache.Ban{Site: s.name, Flags: flagPurged},
+		diskcache.Ban{Keys: []diskcache.Key{banKey(keyLoose, s.name)}, Flags: flagPurged},
+	)
 	e.flightsMu.Lock()
 	for f := range e.live {
-		if f.call.site == s && !isFixed(f.call.policy) {
+		if f.call.site == s && (!isFixed(f.call.policy) || isLoose(f.call.policy)) {
 			f.purge()
 		}
 	}
@@ -220,6 +224,11 @@ func (e *Edge) purgeChangeable(s *site) {
 
 // isFixed reports whether what the policy is of never changes.
 func isFixed(p layout.Policy) bool { return p.Immutable && p.Set == (layout.Set{}) }
+
+// isLoose reports whether what the policy is of never changes, and yet may have
+// been stored with wrong bytes: those that came were not compared with the name, or
+// only some of them. A repair at the origin brings others.
+func isLoose(p layout.Policy) bool { return isFixed(p) && p.Digest.Kind == layout.NoDigest }
 
 // invalidate removes what is stored of the URIs that an answered unsafe
 // request may have changed (RFC 9111 §4.4).

@@ -30,49 +30,57 @@ func (rp *reply) fromSet() bool {
 		return rp.fromMember(s)
 	}
 	for range maxTurns {
-		g, middle := e.readers.look(r.RemoteAddr, s, c.path, rp.now())
-		entry := g.entry(e, c.path)
-		switch {
-		case entry != nil && middle:
-			fresh, _ := e.freshnessOf(c, entry, rp.now())
-			rp.outcome, rp.hit = outcomeHit, true
-			if _, failing := s.failing(rp.now()); fresh.Decide(c.req) != httpcache.Fresh {
-				rp.outcome = outcomeStale
-				if !failing && g == s.current.Load() {
-					e.refresh(s, c.path)
-				}
+		at := e.readers.look(r.RemoteAddr, s, c.path, rp.now())
+		entry := at.g.entry(e, c.path)
+		t := rp.fromHeld(s, at, entry)
+		if t == notAtHand {
+			if s.isPlain(rp.now()) || len(r.Header["Authorization"]) > 0 {
+				return false // the fetch is this client's own
 			}
-			if rp.shown(s, g, entry, g.bound(fresh, rp.now(), c.policy.Fresh)) {
-				return true
+			rp.fwd = "uri-miss"
+			if entry != nil {
+				rp.fwd = "stale"
 			}
-		case entry != nil:
-			if rp.fromShown(s, g, entry) {
-				return true
-			}
-		default:
-			if m, ok := e.absent(c.id, rp.now()); ok {
-				rp.outcome, rp.hit = outcomeHit, true
-				rp.fromMemory(m)
-				return true
-			}
+			t = rp.awaitSet(s, at, entry)
 		}
-		if s.isPlain(rp.now()) || len(r.Header["Authorization"]) > 0 {
-			return false // the fetch is this client's own
-		}
-		rp.fwd = "uri-miss"
-		if entry != nil {
-			rp.fwd = "stale"
-		}
-		switch rp.awaitSet(s, entry) {
+		switch t {
 		case answered:
 			return true
 		case likeAnyOther:
 			return false
-		case lookAgain:
+		case lookAgain, notAtHand:
 		}
 		rp.begun2 = time.Now()
 	}
 	return false
+}
+
+// fromHeld answers with what is held of a root file, if that may be used as it
+// is; entry is nil if it is not there.
+func (rp *reply) fromHeld(s *set, at place, entry *diskcache.Entry) turn {
+	e, c := rp.e, rp.c
+	switch {
+	case entry == nil && at.middle && at.g.lacks(c.path) != nil:
+		rp.outcome, rp.hit = outcomeHit, true
+		return rp.shownMissing(s, at.g, at, at.g.lacks(c.path))
+	case entry == nil:
+		if m, ok := e.absent(c.id, rp.now()); ok {
+			rp.outcome, rp.hit = outcomeHit, true
+			return rp.shownMissing(s, at.g, at, m)
+		}
+		return notAtHand
+	case at.middle:
+		fresh, _ := e.freshnessOf(c, entry, rp.now())
+		rp.outcome, rp.hit = outcomeHit, true
+		if _, failing := s.failing(rp.now()); fresh.Decide(c.req) != httpcache.Fresh {
+			rp.outcome = outcomeStale
+			if !failing && at.g == s.current.Load() {
+				e.refresh(s, c.path)
+			}
+		}
+		return rp.shown(s, at.g, at, entry, at.g.bound(fresh, rp.now(), c.policy.Fresh))
+	}
+	return rp.fromShown(s, at, entry)
 }
 
 // entry returns a root file, nil if it is not stored.
@@ -87,19 +95,54 @@ func (g *generation) entry(e *Edge, path string) *diskcache.Entry {
 	return e.store.Get(id)
 }
 
-// shown answers with a file of a generation. It reports false, with nothing
-// sent, if it is gone.
-func (rp *reply) shown(s *set, g *generation, entry *diskcache.Entry, fresh httpcache.Freshness) bool {
-	rp.e.readers.note(rp.r.RemoteAddr, s, g, rp.c.path, rp.now())
-	return rp.fromEntry(entry, fresh)
+// lacks returns the answer that there is no such root file in this generation;
+// nil if that is not known.
+func (g *generation) lacks(path string) *memory {
+	if g == nil {
+		return nil
+	}
+	return g.missing[path]
+}
+
+// shown answers with a file of a generation, decided from where the client stood.
+func (rp *reply) shown(s *set, g *generation, from place, entry *diskcache.Entry, fresh httpcache.Freshness) turn {
+	if !rp.e.readers.note(rp.r.RemoteAddr, s, g, rp.c.path, from, rp.now()) {
+		return lookAgain
+	}
+	defer rp.touch(s)
+	if !rp.fromEntry(entry, fresh) {
+		return notAtHand
+	}
+	return answered
+}
+
+// shownMissing answers that a file is not there, which is a part of the
+// generation as its files are.
+func (rp *reply) shownMissing(s *set, g *generation, from place, m *memory) turn {
+	if g != nil && !rp.e.readers.note(rp.r.RemoteAddr, s, g, rp.c.path, from, rp.now()) {
+		return lookAgain
+	}
+	rp.fromMemory(m)
+	return answered
+}
+
+// slowFile is how long the sending of a file takes, at least, for its end to
+// count for its reader as well as its begin.
+const slowFile = time.Second
+
+// touch notes the end of a file that took long.
+func (rp *reply) touch(s *set) {
+	if now := time.Now(); now.Sub(rp.begun) >= slowFile {
+		rp.e.readers.touch(rp.r.RemoteAddr, s, now)
+	}
 }
 
 // fromShown answers with a file of the present generation if it may be used as
 // it is.
-func (rp *reply) fromShown(s *set, g *generation, entry *diskcache.Entry) bool {
+func (rp *reply) fromShown(s *set, at place, entry *diskcache.Entry) turn {
 	e, c := rp.e, rp.c
 	fresh, st := e.freshnessOf(c, entry, rp.now())
-	fresh = g.bound(fresh, rp.now(), c.policy.Fresh)
+	fresh = at.g.bound(fresh, rp.now(), c.policy.Fresh)
 	err, failing := s.failing(rp.now())
 	switch fresh.Decide(c.req) {
 	case httpcache.Fresh:
@@ -111,25 +154,27 @@ func (rp *reply) fromShown(s *set, g *generation, entry *diskcache.Entry) bool {
 		}
 	case httpcache.Validate:
 		if !failing || !rp.usableOn(err, fresh, st) {
-			return false
+			return notAtHand
 		}
 		rp.staleBecause(err)
 	}
-	return rp.shown(s, g, entry, fresh)
+	return rp.shown(s, at.g, at, entry, fresh)
 }
 
-// turn is what became of a wait.
+// turn is what became of a try to answer.
 type turn uint8
 
 const (
 	answered turn = iota
 	lookAgain
 	likeAnyOther
+	// notAtHand: what is held cannot be used; nothing was sent.
+	notAtHand
 )
 
 // awaitSet waits for a candidate and answers with what it brought. old is what is
 // stored and may not be used as it is.
-func (rp *reply) awaitSet(s *set, old *diskcache.Entry) turn {
+func (rp *reply) awaitSet(s *set, at place, old *diskcache.Entry) turn {
 	e, c, r := rp.e, rp.c, rp.r
 	t := e.refresh(s, c.path)
 	leader := t.lead()
@@ -161,15 +206,15 @@ func (rp *reply) awaitSet(s *set, old *diskcache.Entry) turn {
 	} else {
 		rp.outcome = outcomeJoin
 	}
+	rp.begun2 = time.Now()
 	if t.err != nil {
-		return rp.refused(s, t)
+		return rp.refused(s, at, t)
 	}
 	if t.plain {
 		return likeAnyOther
 	}
 	if m := t.missing[c.path]; m != nil {
-		rp.fromMemory(m)
-		return answered
+		return rp.shownMissing(s, t.gen, at, m)
 	}
 	entry := t.entries[c.path]
 	if entry == nil {
@@ -179,9 +224,8 @@ func (rp *reply) awaitSet(s *set, old *diskcache.Entry) turn {
 		return lookAgain
 	}
 	rp.stored = rp.fwdStatus != http.StatusNotModified
-	fresh, _ := e.freshnessOf(c, entry, time.Now())
-	e.readers.note(r.RemoteAddr, s, t.gen, c.path, time.Now())
-	if rp.fromEntry(entry, t.gen.bound(fresh, time.Now(), c.policy.Fresh)) {
+	fresh, _ := e.freshnessOf(c, entry, rp.now())
+	if rp.shown(s, t.gen, at, entry, t.gen.bound(fresh, rp.now(), c.policy.Fresh)) == answered {
 		return answered
 	}
 	return lookAgain
@@ -189,16 +233,16 @@ func (rp *reply) awaitSet(s *set, old *diskcache.Entry) turn {
 
 // refused answers although there is nothing new: with what is shown now, which
 // may be newer than what was when the wait began.
-func (rp *reply) refused(s *set, t *candidate) turn {
+func (rp *reply) refused(s *set, at place, t *candidate) turn {
 	g := s.current.Load()
 	if old := g.entry(rp.e, rp.c.path); old != nil {
-		fresh, st := rp.e.freshnessOf(rp.c, old, time.Now())
-		fresh = g.bound(fresh, time.Now(), rp.c.policy.Fresh)
+		fresh, st := rp.e.freshnessOf(rp.c, old, rp.now())
+		fresh = g.bound(fresh, rp.now(), rp.c.policy.Fresh)
 		if rp.usableOn(t.err, fresh, st) {
 			rp.staleBecause(t.err)
 			rp.hit = false // it went forward, in vain
-			if rp.shown(s, g, old, fresh) {
-				return answered
+			if how := rp.shown(s, g, at, old, fresh); how != notAtHand {
+				return how
 			}
 		}
 	}

@@ -250,6 +250,9 @@ func (a *assembly) fetch(ctx context.Context, c *call, client http.Header, off, 
 // judge says whether a response has just the part that was asked for, of the
 // same file.
 func (a *assembly) judge(resp *http.Response, want httpcache.Range) error {
+	if upstream.Withholds(resp) {
+		return &upstream.Error{Reason: upstream.Quarantined, Err: fmt.Errorf("origin answered %d", resp.StatusCode)}
+	}
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
 	case http.StatusOK, http.StatusNotFound, http.StatusGone, http.StatusRequestedRangeNotSatisfiable:

@@ -12,10 +12,11 @@ import (
 // What a purge may name an answer by, besides the begin of its path. Each is a
 // key of its own kind, within its site.
 const (
-	keyURL  = 'u' // path and query
-	keyPath = 'p' // path, whatever the query
-	keySet  = 's' // the set it belongs to
-	keyTag  = 't' // a tag that the origin gave it
+	keyURL   = 'u' // path and query
+	keyPath  = 'p' // path, whatever the query
+	keySet   = 's' // the set it belongs to
+	keyTag   = 't' // a tag that the origin gave it
+	keyLoose = 'l' // whatever [isLoose] is true of
 )
 
 const (
@@ -63,6 +64,9 @@ func (c *call) keys() []diskcache.Key {
 	keys := []diskcache.Key{urlKey(c.site.name, c.path, query), banKey(keyPath, c.site.name, c.path)}
 	if c.policy.Set != (layout.Set{}) {
 		keys = append(keys, setKeyOf(c.site.name, c.policy.Set))
+	}
+	if isLoose(c.policy) {
+		keys = append(keys, banKey(keyLoose, c.site.name))
 	}
 	return keys
 }

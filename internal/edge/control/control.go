@@ -58,7 +58,7 @@ func (c *Client) MaySite(label string) bool {
 
 // ErrUnknown says that a request does not show who makes it: there is neither a
 // known token nor a known certificate.
-var ErrUnknown = errors.New("no known token or certificate")
+var ErrUnknown = errors.New("no known token or certificate: those who may give orders stand in [edge.control.clients], with what freshet edge token prints")
 
 // Of returns the client that makes the request: by the token in Authorization
 // (Bearer) or Fastly-Key, else by the certificate that the listener verified.

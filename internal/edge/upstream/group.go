@@ -74,8 +74,8 @@ func (g *Group) Close() {
 // those that are well; if none is, the least bad one.
 //
 // A GET or HEAD without a body is sent to one more origin if the first gave no
-// answer or, unless KeepStatus, a 5xx. If the second fails too, the first
-// answer is returned.
+// answer or, unless KeepStatus, one that is of no use: a 5xx, or that the file is
+// in quarantine there. If the second fails too, the first answer is returned.
 func (g *Group) Do(ctx context.Context, r Request) (*http.Response, error) {
 	if r.Trace == nil {
 		r.Trace = new(Trace)
@@ -99,7 +99,7 @@ func (g *Group) Do(ctx context.Context, r Request) (*http.Response, error) {
 		by = now.Add(time.Duration(firstShare * float64(last.Sub(now))))
 	}
 	first, err := g.ask(ctx, &r, order, by, safe)
-	if !safe || err == nil && (g.KeepStatus || !sick(first.StatusCode)) || err != nil && !elsewhere(err) || ctx.Err() != nil {
+	if !safe || err == nil && (g.KeepStatus || !useless(first)) || err != nil && !elsewhere(err) || ctx.Err() != nil {
 		return first, err
 	}
 	next := slices.IndexFunc(order, func(c choice) bool {
@@ -113,7 +113,7 @@ func (g *Group) Do(ctx context.Context, r Request) (*http.Response, error) {
 	before := *r.Trace
 	resp, err2 := order[next].o.do(ctx, &r, last, nil)
 	switch {
-	case err2 == nil && (err != nil || !sick(resp.StatusCode)):
+	case err2 == nil && (err != nil || !useless(resp)):
 		if first != nil {
 			_ = first.Body.Close() // there is a better one
 		}
@@ -131,7 +131,7 @@ func elsewhere(err error) bool {
 	switch ReasonOf(err) {
 	case DNS, Refused, ConnectTimeout, TLS, TLSTimeout, FirstByteTimeout, Reset, BadMessage, Loop:
 		return true
-	case IdleTimeout, ShortBody, LongBody, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping, FetchLimit:
+	case IdleTimeout, ShortBody, LongBody, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping, FetchLimit, Quarantined:
 	}
 	return false
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"freshet/internal/pause"
 )
 
 const (
@@ -57,7 +59,7 @@ func failureOf(r *Request, reason Reason, status int) failure {
 		}
 		return failure{points: pointsWeak, path: path}
 	case FirstByteTimeout, IdleTimeout, Reset, ShortBody, LongBody, BadMessage,
-		VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping, FetchLimit, Loop:
+		VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Stopping, FetchLimit, Loop, Quarantined:
 	}
 	return failure{points: pointsStrong, path: path}
 }
@@ -220,16 +222,8 @@ func (g *Group) Probe(ctx context.Context, path string, interval time.Duration) 
 	var wg sync.WaitGroup
 	for _, o := range g.Origins {
 		wg.Go(func() {
-			timer := time.NewTimer(rand.N(interval))
-			defer timer.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-timer.C:
-				}
+			for wait := rand.N(interval); pause.For(ctx, wait); wait = interval - interval/8 + rand.N(interval/4+1) {
 				o.probe(ctx, path)
-				timer.Reset(interval - interval/8 + rand.N(interval/4+1))
 			}
 		})
 	}

@@ -44,7 +44,7 @@ func (g *Group) race(ctx context.Context, r *Request, o, second *Origin, after t
 			return
 		}
 		x.mu.Lock()
-		won := !x.over && !sick(resp.StatusCode)
+		won := !x.over && !useless(resp)
 		if won {
 			x.over, x.resp, x.trace = true, resp, *hedge.Trace
 		}
@@ -59,7 +59,7 @@ func (g *Group) race(ctx context.Context, r *Request, o, second *Origin, after t
 	begun := time.Now()
 	resp, err := o.do(firstCtx, r, by, cut)
 	timer.Stop()
-	good := err == nil && !sick(resp.StatusCode)
+	good := err == nil && !useless(resp)
 	x.mu.Lock()
 	done := ended
 	if good && !x.over || done == nil {

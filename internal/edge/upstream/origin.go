@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"freshet/internal/edge/upstream/h1client"
+	"freshet/internal/role"
 )
 
 // Role is what an origin is to a group.
@@ -114,6 +115,9 @@ func (o *Origin) do(ctx context.Context, r *Request, by time.Time, cancel contex
 		return nil, fmt.Errorf("%s %s%s: %w", r.Method, tr.Origin, withoutQuery(r.URI), e)
 	}
 	o.times.add(tr.FirstByte)
+	if Withholds(resp) {
+		o.Metrics.failed(Quarantined)
+	}
 	b := &body{ReadCloser: resp.Body, o: o, r: r, begun: begun, status: resp.StatusCode, ctx: ctx, cancel: cancel}
 	resp.Body = b
 	return resp, nil
@@ -146,6 +150,16 @@ func sick(status int) bool {
 	}
 	return status >= http.StatusInternalServerError
 }
+
+// Withholds reports whether a hub answers that it has the file and does not serve
+// it, because its copy is damaged. That is nothing to remember about the file,
+// and nothing to blame all of the origin for.
+func Withholds(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusNotFound && resp.Header.Get(role.ReasonHeader) == string(Quarantined)
+}
+
+// useless reports whether another origin might have a better answer.
+func useless(resp *http.Response) bool { return sick(resp.StatusCode) || Withholds(resp) }
 
 func (o *Origin) byClient(ctx context.Context, r *Request, by time.Time) (*http.Response, error) {
 	if !strings.HasPrefix(r.URI, "/") {

@@ -47,6 +47,7 @@ const (
 	Stopping           Reason = "stopping"    // the edge is told to end
 	FetchLimit         Reason = "fetch_limit" // too many requests to the origin are under way
 	Loop               Reason = "loop"        // the request came back to its sender
+	Quarantined        Reason = "quarantined" // the origin has the file, and keeps its copy apart because it is damaged
 )
 
 // Status is the status a client is answered with when nothing better is at
@@ -59,7 +60,7 @@ func (r Reason) Status() int {
 		return http.StatusLoopDetected
 	case Stopping, FetchLimit:
 		return http.StatusServiceUnavailable
-	case DNS, Refused, TLS, Reset, ShortBody, LongBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone:
+	case DNS, Refused, TLS, Reset, ShortBody, LongBody, BadMessage, Status5xx, VerifyMismatch, GenerationConflict, Changed, StoreFull, ClientGone, Quarantined:
 	}
 	return http.StatusBadGateway
 }
@@ -85,7 +86,7 @@ func (r Reason) ProxyError() string {
 		return "http_response_incomplete"
 	case LongBody, BadMessage:
 		return "http_protocol_error"
-	case Status5xx:
+	case Status5xx, Quarantined:
 		return "" // the origin's answer is passed on
 	case Loop:
 		return "proxy_loop_detected"
