@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"freshet/internal/glob"
@@ -278,9 +279,9 @@ func printDiff(out *lineWriter, d *inspect.Diff) error {
 	if installed+d.To.Installed > 0 {
 		out.printf("installed  %s → %s\n", sizeText(installed), sizeText(d.To.Installed))
 	}
-	out.printf("update     %s in %d objects\n", bytesText(d.Update.Bytes), d.Update.Objects)
+	out.printf("update     %s in %s\n", bytesText(d.Update.Bytes), english.Plural(d.Update.Objects, "object", ""))
 	if delta := d.Update.Delta; delta != nil {
-		out.printf("           %s in %d requests by the static delta\n", bytesText(delta.Bytes), delta.Requests)
+		out.printf("           %s in %s by the static delta\n", bytesText(delta.Bytes), english.Plural(delta.Requests, "request", ""))
 	}
 	f := &d.Files
 	out.printf("files      %d added, %s; %d removed, %s; %d changed, %s → %s\n", f.Added, bytesText(f.AddedBytes), f.Removed, bytesText(f.RemovedBytes),

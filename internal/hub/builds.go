@@ -347,7 +347,7 @@ func putObject(files *repository.Build) put {
 			stored, err = files.PutObject(ctx, upload.Object, content)
 		}
 		if badObject(err) {
-			return 0, refuse("%s", err)
+			return 0, refuse("%s", ostree.Reason(err))
 		}
 		return stored, err
 	}

@@ -86,7 +86,7 @@ func (s *server) receive(w http.ResponseWriter, r *http.Request, store put) ([]i
 	}
 	if len(refused) > 0 {
 		first := slices.Min(slices.Collect(maps.Keys(refused)))
-		e := problem(hubapi.ErrGeneric, "%d of %d parts were refused; %s: %s", len(refused), len(sizes)+len(refused), first, refused[first])
+		e := problem(hubapi.ErrGeneric, "refused %d of %d parts; %s: %s", len(refused), len(sizes)+len(refused), first, refused[first])
 		e.Refused = refused
 		return nil, e
 	}

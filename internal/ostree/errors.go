@@ -39,3 +39,16 @@ func (e *ObjectError) Error() string { return fmt.Sprintf("object %s: %v", e.Nam
 // Unwrap returns the reason: it wraps [ErrMalformed] or [ErrTooLarge] when the
 // bytes are at fault, otherwise it is an error of the reader.
 func (e *ObjectError) Unwrap() error { return e.Err }
+
+// Reason says what is wrong with an object, for a text that names it already: of an
+// error that wraps a [*MismatchError] or an [*ObjectError] what these tell besides the
+// name, and the text of any other.
+func Reason(err error) string {
+	if e, ok := errors.AsType[*MismatchError](err); ok {
+		return "its content has the checksum " + e.Actual.String()
+	}
+	if e, ok := errors.AsType[*ObjectError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}

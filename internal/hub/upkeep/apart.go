@@ -30,17 +30,6 @@ func isDamage(err error) bool {
 	return isWrong(err) || errors.Is(err, syscall.EIO) // the disk cannot read it
 }
 
-// wrongWith says what is wrong with an object, beside its name.
-func wrongWith(name ostree.ObjectName, cause error) string {
-	if e, ok := errors.AsType[*ostree.MismatchError](cause); ok && e.Name == name {
-		return "its content has the checksum " + e.Actual.String()
-	}
-	if e, ok := errors.AsType[*ostree.ObjectError](cause); ok && e.Name == name {
-		return e.Err.Error()
-	}
-	return cause.Error()
-}
-
 // setApart moves an object into quarantine, unless a second look, which is not
 // answered from memory, finds it sound. What cannot be read stays: nobody is served
 // anything wrong, and disks sometimes come back.
@@ -61,7 +50,7 @@ func (c *checker) setApart(ctx context.Context, name ostree.ObjectName, p *Probl
 	if err = errors.Join(err, f.Close()); err != nil || !isWrong(cause) {
 		return cause == nil && err == nil, err
 	}
-	err = quarantine.Put(ctx, c.dir, name, info, quarantine.Note{Error: wrongWith(name, cause), Since: time.Now().UTC().Truncate(time.Second)})
+	err = quarantine.Put(ctx, c.dir, name, info, quarantine.Note{Error: ostree.Reason(cause), Since: time.Now().UTC().Truncate(time.Second)})
 	if errors.Is(err, quarantine.ErrMoved) {
 		return c.verify(name) == nil, nil // somebody was faster
 	}

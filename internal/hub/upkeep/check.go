@@ -245,7 +245,7 @@ func (c *checker) progress(phase string, done, total int64) {
 // bad tells an object that is not what it should be, repairs it if that can be
 // done, and reports whether it is sound now.
 func (c *checker) bad(ctx context.Context, name ostree.ObjectName, cause error, ref, in string) bool {
-	p := Problem{Kind: KindDamaged, Path: name.Path(), Ref: ref, In: in, Error: wrongWith(name, cause)}
+	p := Problem{Kind: KindDamaged, Path: name.Path(), Ref: ref, In: in, Error: ostree.Reason(cause)}
 	if errors.Is(cause, fs.ErrNotExist) {
 		p.Kind, p.Error = KindMissing, "it is not there"
 		if apart, err := quarantine.Has(c.dir.Root, name); err == nil && apart {

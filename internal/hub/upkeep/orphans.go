@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
+
 	"freshet/internal/hub/quarantine"
 	"freshet/internal/ostree"
 	"freshet/internal/sqldb"
@@ -191,7 +194,8 @@ func (p *pruner) rehearse(ctx context.Context) error {
 	for _, k := range changes.drop {
 		p.printf("%s: commit %s would go", k.ref, k.sum)
 	}
-	p.printf("%d commits and %d objects, %d bytes, would go", p.result.Commits, p.result.Removed, p.result.Bytes)
+	p.printf("%s and %s, %s, would go", english.Plural(int(p.result.Commits), "commit", ""), english.Plural(int(p.result.Removed), "object", ""),
+		humanize.Bytes(uint64(max(p.result.Bytes, 0))))
 	return nil
 }
 

@@ -9,6 +9,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
+
 	"freshet/internal/durable"
 	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/repolock"
@@ -102,7 +105,7 @@ func prune(ctx context.Context, path string, opt PruneOptions) (_ Pruned, err er
 	if err := p.scan(ctx); err != nil {
 		return p.result, err
 	}
-	p.printf("%d commits are no longer kept", p.result.Commits)
+	p.printf("%s no longer kept", english.Plural(int(p.result.Commits), "commit is", "commits are"))
 	return p.result, p.sweep(ctx)
 }
 
@@ -148,7 +151,7 @@ func (p *pruner) sweep(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	p.printf("%d objects removed, %d bytes", p.result.Removed, p.result.Bytes)
+	p.printf("%s removed, %s", english.Plural(int(p.result.Removed), "object", ""), humanize.Bytes(uint64(max(p.result.Bytes, 0))))
 	return p.graph.db.Read(ctx, func(tx *sqldb.Tx) error {
 		return tx.QueryRow(ctx, `SELECT count(*) FROM doomed`).Scan(&p.result.Waiting)
 	})
