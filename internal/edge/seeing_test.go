@@ -20,7 +20,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,7 +57,7 @@ func newSeeing(t *testing.T, format accesslog.Format, origin http.HandlerFunc) *
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
 		ended <- Run(ctx, Config{
-			Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off", FirstByteTimeout: 2 * time.Second, // what a client that has left is waited for
+			Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off",
 			Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", ListenH3: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}},
 			Gate: gate.Config{Robots: "disallow", Health: "/health", Rules: []gate.Rule{{Action: "deny", Paths: []string{"/secret/"}}}},
 		}, role.Env{

@@ -94,7 +94,7 @@ func TestKill(t *testing.T) {
 	var hits, gone int
 	for round := range 12 {
 		addr, kill := startChild(t, store, origin.URL)
-		stop := make(chan struct{})
+		answered, stop := make(chan struct{}), make(chan struct{})
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		for range 6 {
@@ -122,10 +122,21 @@ func TestKill(t *testing.T) {
 						hits++
 					}
 					mu.Unlock()
+					select {
+					case answered <- struct{}{}:
+					case <-stop:
+					}
 				}
 			})
 		}
-		time.Sleep(time.Duration(50+rand.IntN(400)) * time.Millisecond)
+		late := time.After(5 * time.Minute)
+		for range 50 + rand.IntN(400) { // as many on a machine of any speed
+			select {
+			case <-answered:
+			case <-late:
+				t.Fatalf("round %d: the edge does not answer", round)
+			}
+		}
 		kill()
 		close(stop)
 		wg.Wait()

@@ -195,7 +195,7 @@ func served(t *testing.T, c *hubapi.Client, path string) string {
 // eventOf waits for the event with the serial.
 func eventOf(t *testing.T, events <-chan hubapi.Event, serial int64) hubapi.Event {
 	t.Helper()
-	for deadline := time.After(20 * time.Second); ; {
+	for deadline := time.After(2 * time.Minute); ; {
 		select {
 		case event := <-events:
 			if event.Serial == serial {
