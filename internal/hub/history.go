@@ -156,7 +156,7 @@ func (s *server) enqueueMoves(w http.ResponseWriter, r *http.Request, claims *au
 	for ref, move := range contents.Refs {
 		info, ok := published.Get(ref)
 		if !ok && move.To == "" {
-			return notFound("published ref", ref)
+			return noRef(ref)
 		}
 		move.From = ""
 		if ok {
@@ -222,12 +222,24 @@ func (s *server) mayMove(r *http.Request, claims *auth.Claims, repo string, refs
 	return nil
 }
 
+// noRef says that a ref is not published, and what a ref is to who gives an id.
+func noRef(ref string) error {
+	err := notFound("published ref", ref)
+	if !strings.Contains(ref, "/") {
+		err.Message += ", as in app/ID/x86_64/stable; an unpublish takes all refs of an id by app"
+	}
+	return err
+}
+
 // backTo is the moves of refs to given commits; "" is what each had before.
 func (s *server) backTo(r *http.Request, repo string, refs map[string]string) (map[string]hubapi.RefMove, error) {
 	moves := make(map[string]hubapi.RefMove, len(refs))
 	for ref, commit := range refs {
 		if commit == "" {
 			last, err := s.catalog.LastMove(r.Context(), repo, ref)
+			if errors.Is(err, catalog.ErrNotFound) && !strings.Contains(ref, "/") {
+				return nil, noRef(ref)
+			}
 			if errors.Is(err, catalog.ErrNotFound) || err == nil && last.From == "" {
 				return nil, problem(hubapi.ErrNotFound, "what %s was before is not recorded: name the commit to go back to, or unpublish it", ref)
 			}
