@@ -345,7 +345,7 @@ func TestBackup(t *testing.T) {
 }
 
 func TestPostgreSQLOnly(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	dsn := sqldbtest.PostgreSQL(t)
 	db := open(t, dsn, schemaV1)
@@ -382,13 +382,13 @@ func TestPostgreSQLOnly(t *testing.T) {
 	}
 
 	// A statement that takes too long ends.
-	slow, err := sqldb.Open(ctx, sqldb.Config{DSN: dsn, StatementTimeout: 50 * time.Millisecond})
+	slow, err := sqldb.Open(ctx, sqldb.Config{DSN: dsn, StatementTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer slow.Close()
 	err = slow.Read(ctx, func(tx *sqldb.Tx) error {
-		_, err := tx.Exec(ctx, `SELECT pg_sleep(60)`)
+		_, err := tx.Exec(ctx, `SELECT pg_sleep(600)`)
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "statement timeout") {
@@ -417,6 +417,10 @@ func TestRetry(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer foreign.Rollback()
+	var pid int
+	if err := foreign.QueryRowContext(ctx, `SELECT pg_backend_pid()`).Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
 	// The foreign program waits longer for the deadlock to be found, so that
 	// ours is the one chosen to lose.
 	for _, statement := range []string{`SET LOCAL deadlock_timeout = '1h'`, `UPDATE items SET name = 'c' WHERE id = 2`} {
@@ -441,6 +445,13 @@ func TestRetry(t *testing.T) {
 					t.Errorf("foreign: %v", err)
 				}
 			})
+			// Ours looks for a deadlock once: the foreign program must wait by then.
+			for waits := false; !waits; {
+				const query = `SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND pid = $1`
+				if err := raw.QueryRowContext(ctx, query, pid).Scan(&waits); err != nil {
+					return err
+				}
+			}
 		}
 		_, err := tx.Exec(ctx, `UPDATE items SET name = 'd' WHERE id = 2`)
 		return err

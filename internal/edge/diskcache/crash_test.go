@@ -343,7 +343,7 @@ func TestKill(t *testing.T) {
 			t.Fatal("the child did not start")
 		}
 		var safe []int
-		for last := 300 + rand.IntN(3000); lines.Scan(); {
+		for last := 300 + rand.IntN(1000); lines.Scan(); {
 			var n int
 			if text, ok := strings.CutSuffix(lines.Text(), " whole"); ok { // not cut by the kill
 				if _, err := fmt.Sscan(text, &n); err != nil {
