@@ -107,7 +107,9 @@ func TestMirrorBackupFromBeforeAPrune(t *testing.T) {
 func TestMirrorPruneFails(t *testing.T) {
 	t.Parallel()
 	for name, fails := range map[string]func(w http.ResponseWriter, r *http.Request, next http.Handler){
-		"refused": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"refused": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		},
 		"answer lost": func(_ http.ResponseWriter, r *http.Request, next http.Handler) {
 			next.ServeHTTP(httptest.NewRecorder(), r)
 			panic(http.ErrAbortHandler)

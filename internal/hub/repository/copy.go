@@ -49,23 +49,23 @@ const fillLines = 10 * time.Second
 func (r *Repository) tellFilling() func(store.Filling) {
 	var begun, last time.Time
 	return func(f store.Filling) {
-		now, what := time.Now(), "the repository from its copy in the bucket"
+		now, what := time.Now(), "directory"
 		if f.Copy {
-			what = "the bucket from the repository"
+			what = "bucket"
 		}
-		log := r.log.With(slog.Int64("files", f.Files), slog.Int64("bytes", f.Bytes))
+		log := r.log.With(slog.String("what", what), slog.Int64("files", f.Files), slog.Int64("bytes", f.Bytes))
 		switch {
 		case f.Ended:
-			log.Info("filled "+what, slog.Duration("took", now.Sub(begun)))
+			log.Info("filled: the directory and the bucket have the same", slog.Duration("took", now.Sub(begun)))
 			begun = time.Time{}
 			return
 		case begun.IsZero():
 			begun = now
-			log.Info("fills " + what + ": publishes begin when that is done")
+			log.Info("begins to fill the one of directory and bucket that lacks something: publishes wait for it")
 		case now.Sub(last) < fillLines:
 			return
 		default:
-			log.Info("fills " + what)
+			log.Info("filling")
 		}
 		last = now
 	}

@@ -33,15 +33,15 @@ func TestFillingIsTold(t *testing.T) {
 			}
 		}
 		tell(store.Filling{Copy: true})
-		lines("fills the bucket from the repository: publishes begin")
+		lines("publishes wait for it\" what=bucket files=0")
 		for i := range int64(30) {
 			time.Sleep(time.Second)
 			tell(store.Filling{Copy: true, Files: i, Bytes: 1000 * i})
 		}
-		lines(`"fills the bucket from the repository" files=9 bytes=9000`, "files=19 bytes=19000", "files=29 bytes=29000")
+		lines("filling what=bucket files=9 bytes=9000", "files=19 bytes=19000", "files=29 bytes=29000")
 		tell(store.Filling{Copy: true, Files: 30, Ended: true})
-		lines(`"filled the bucket from the repository" files=30 bytes=0 took=30s`)
+		lines(`the same" what=bucket files=30 bytes=0 took=30s`)
 		tell(store.Filling{})
-		lines("fills the repository from its copy in the bucket: publishes begin")
+		lines("publishes wait for it\" what=directory")
 	})
 }
