@@ -235,11 +235,11 @@ func (s *Snapshot) setItems(set uint32) []string {
 	}
 	for _, l := range m.links {
 		h := &s.hosts[l.host()]
-		item := fmt.Sprint("host ", h.id, " =")
+		ids := make([]int64, 0, 4)
 		for _, u := range h.lists[l.list()] {
-			item += fmt.Sprint(" ", s.urls[u].id)
+			ids = append(ids, s.urls[u].id)
 		}
-		items = append(items, item)
+		items = append(items, fmt.Sprintf("host %d = %s", h.id, strings.Trim(fmt.Sprint(ids), "[]")))
 	}
 	slices.Sort(items)
 	return items

@@ -90,7 +90,7 @@ func smallMessage() *snapshotpb.MirrorList {
 				},
 			}},
 		}},
-		DisabledRepositoryCache:       []*snapshotpb.StringBoolMap{{Key: new("old"), Value: proto.Bool(true)}},
+		DisabledRepositoryCache:       []*snapshotpb.StringBoolMap{{Key: new("old"), Value: new(true)}},
 		CountryContinentRedirectCache: []*snapshotpb.StringStringMap{text("IL", "EU")},
 		RepositoryRedirectCache:       []*snapshotpb.StringStringMap{text("r", "r-1")},
 		RepoArchToDirectoryName:       []*snapshotpb.StringStringMap{text("r-1+x86_64", "pub/r")},
@@ -180,6 +180,16 @@ func TestReadTwice(t *testing.T) {
 	twice := append(encode(t, small(t)), mustMarshal(t, other)...)
 	if !bytes.Equal(encode(t, read(t, twice)), encode(t, small(t))) {
 		t.Error("what was told twice changed the snapshot")
+	}
+	inside := smallMessage()
+	for _, d := range inside.MirrorListCache {
+		d.Global = append(d.Global, d.Global...)
+		d.ByCountry = append(d.ByCountry, &snapshotpb.StringRepeatedIntMap{Key: new("DE"), Value: []int64{1, 2, 3}})
+		d.ByHostId = append(d.ByHostId, &snapshotpb.IntRepeatedIntMap{Key: new(int64(2)), Value: []int64{10}})
+	}
+	inside.MirrorListCache[0].ByCountry = nil // it had none to repeat
+	if !bytes.Equal(encode(t, read(t, mustMarshal(t, inside))), encode(t, small(t))) {
+		t.Error("what was told twice of a directory changed the snapshot")
 	}
 }
 

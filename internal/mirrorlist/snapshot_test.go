@@ -115,12 +115,36 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("two directories on the same mirrors have sets %d and %d of %d", repodata.Mirrors(), d.Mirrors(), s.NumMirrorSets())
 	}
 	top, _ := s.Directory("pub")
-	host1, _ := s.HostByID(1)
-	if _, ok := top.URLs(host1); ok || top.Subpath() != "" {
-		t.Error("host 1 has the top directory")
+	for _, id := range []int64{1, 3} {
+		h, _ := s.HostByID(id)
+		if _, ok := top.URLs(h); ok || top.Subpath() != "" {
+			t.Errorf("host %d has the top directory", id)
+		}
 	}
 	if _, ok := s.Directory("pub/x"); ok {
 		t.Error("an unknown directory is found")
+	}
+}
+
+// A set of mirrors is one, whatever the order of its hosts; that of their URLs matters.
+func TestMirrorSets(t *testing.T) {
+	b := mirrorlist.NewBuilder()
+	urls := []mirrorlist.HostURLs{{Host: 1, URLs: []int64{10, 11}}, {Host: 2, URLs: []int64{12}}}
+	first := b.Mirrors(mirrorlist.Mirrors{Global: []int64{1, 2}, URLs: urls})
+	if again := b.Mirrors(mirrorlist.Mirrors{Global: []int64{2, 1}, URLs: []mirrorlist.HostURLs{urls[1], urls[0]}}); again != first {
+		t.Errorf("in another order set %d is %d", first, again)
+	}
+	others := []mirrorlist.Mirrors{
+		{Global: []int64{1}, URLs: urls},
+		{Global: []int64{1, 2}, URLs: urls[:1]},
+		{Global: []int64{1, 2}, URLs: []mirrorlist.HostURLs{{Host: 1, URLs: []int64{11, 10}}, urls[1]}},
+		{Global: []int64{1, 2}, URLs: urls, ByCountry: []mirrorlist.CountryHosts{{Code: "DE", Hosts: []int64{1, 2}}}},
+		{Global: []int64{1, 2}, URLs: urls, Internet2: []mirrorlist.CountryHosts{{Code: "DE", Hosts: []int64{1, 2}}}},
+	}
+	for i, m := range others {
+		if set := b.Mirrors(m); set != first+1+mirrorlist.MirrorSet(i) {
+			t.Errorf("%+v is set %d", m, set)
+		}
 	}
 }
 
