@@ -27,6 +27,8 @@ import (
 	"os/signal"
 	"strings"
 	"time"
+
+	"freshet/bench/measure"
 )
 
 func main() {
@@ -136,13 +138,9 @@ func compare(ctx context.Context, cfg config, c benchCase, servers []*server) (m
 	for round := range cfg.rounds {
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, s := range order {
-			r, err := sample(ctx, s, c.load(), cfg.sample)
-			for range 4 {
-				if err != nil || r.Foreign <= cfg.foreign {
-					break
-				}
-				r, err = sample(ctx, s, c.load(), cfg.sample)
-			}
+			r, err := measure.Undisturbed(cfg.foreign, func() (measure.Sample, error) {
+				return sample(ctx, s, c.load(), cfg.sample)
+			})
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
