@@ -44,6 +44,7 @@ func main() {
 	flag.IntVar(&cfg.reloads, "reloads", 10, "reloads")
 	flag.Float64Var(&cfg.foreign, "foreign", 0.15, "share of the machine that others may use during a sample")
 	flag.StringVar(&cfg.only, "only", "", "beginnings of the cases to run, by comma; empty: all")
+	flag.StringVar(&cfg.profile, "profile", "", "write CPU profiles of freshet here, taken during one more sample of each case")
 	flag.BoolVar(&cfg.verbose, "v", false, "also print what was measured of each server")
 	flag.Parse()
 	if err := run(ctx, cfg, os.Stdout); err != nil {
@@ -54,11 +55,11 @@ func main() {
 }
 
 type config struct {
-	binary, peer, only string
-	rounds, reloads    int
-	sample             time.Duration
-	foreign            float64
-	verbose            bool
+	binary, peer, only, profile string
+	rounds, reloads             int
+	sample                      time.Duration
+	foreign                     float64
+	verbose                     bool
 }
 
 func (cfg config) wants(name string) bool {
@@ -152,7 +153,18 @@ func (c *benchCase) run(ctx context.Context, cfg config, dir string, servers []*
 		}
 	}
 	c.report(out, servers, figures, cfg.verbose)
-	return nil
+	if cfg.profile == "" {
+		return nil
+	}
+	return c.profile(ctx, cfg.profile+"-"+c.name, servers[0])
+}
+
+// profile writes a CPU profile of ours.
+func (c *benchCase) profile(ctx context.Context, file string, s *server) error {
+	got := make(chan error, 1)
+	go func() { got <- measure.Profile(ctx, s.admin, file) }()
+	_, err := measure.Take(ctx, c.load(s), 5*time.Second, s.cmd.Process.Pid)
+	return errors.Join(err, <-got)
 }
 
 // figure is what samples have in common.

@@ -23,6 +23,7 @@ const (
 // server is one of those that are compared.
 type server struct {
 	name, addr string
+	admin      string // of ours, for profiles
 	cmd        *exec.Cmd
 	loaded     time.Duration // from its start until it served
 }
@@ -65,7 +66,7 @@ http {
 // startServers starts ours, which is the first one, then nginx, and the other
 // server if there is one. What was started is returned also with an error.
 func startServers(ctx context.Context, cfg config, dir string) ([]*server, error) {
-	ports, err := measure.FreePorts(3)
+	ports, err := measure.FreePorts(4)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,10 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 		return nil, err
 	}
 	all := []*server{
-		{name: ours, addr: local(ports[0]), cmd: mirrorlistServer(ctx, dir, ours, ports[0], cfg.binary, "mirrorlist-server")},
+		{
+			name: ours, addr: local(ports[0]), admin: local(ports[3]),
+			cmd: mirrorlistServer(ctx, dir, ours, ports[0], cfg.binary, "mirrorlist-server", "--log-level", "warn", "--admin", local(ports[3])),
+		},
 		{name: nginx, addr: local(ports[1]), cmd: static},
 	}
 	if cfg.peer != "" {

@@ -23,7 +23,7 @@ import (
 // Sizes of the tables: as the Internet has it in 2026, and GeoLite2-Country.
 const (
 	routes4, routes6 = 1_000_000, 200_000
-	placed4, placed6 = 300_000, 120_000
+	placed4, placed6 = 160_000, 60_000
 )
 
 // world is what the servers load: files in one folder.
@@ -160,7 +160,7 @@ func (w *world) countries(out io.Writer) error {
 		if err := tree.Insert(network, records[codes[w.rand.IntN(len(codes))]]); err != nil {
 			return err
 		}
-		if n%100 < 7 && n < placed4 || n%100 < 3 && n >= placed4 {
+		if n%10 == 0 {
 			w.clients = append(w.clients, prefix.Addr().Next())
 		}
 	}

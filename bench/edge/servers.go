@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,7 +111,7 @@ func profile(ctx context.Context, cfg config, c benchCase, servers []*server) er
 			continue
 		}
 		got := make(chan error, 1)
-		go func() { got <- fetchProfile(ctx, s.admin, cfg.profile+"-"+c.name) }()
+		go func() { got <- measure.Profile(ctx, s.admin, cfg.profile+"-"+c.name) }()
 		if _, err := sample(ctx, s, c.load(), 5*time.Second); err != nil {
 			return err
 		}
@@ -122,21 +120,4 @@ func profile(ctx context.Context, cfg config, c benchCase, servers []*server) er
 		}
 	}
 	return nil
-}
-
-func fetchProfile(ctx context.Context, admin, name string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/debug/pprof/profile?seconds=4", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }() // read to its end
-	data, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, data, 0o600)
 }
