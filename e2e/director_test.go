@@ -253,18 +253,20 @@ func TestDirectorZypper(t *testing.T) {
 	wasAsked(t, "good", good, rpmFile(2))
 }
 
-// apt's mirror method: a dead mirror, one whose package is damaged, a good one. apt asks
-// them in an order of its own.
+// apt's mirror method, which asks mirrors in an order of its own: a dead one, one that
+// has not got the package yet, a good one. (A package that is damaged ends an install:
+// apt asks no other mirror then.)
 func TestDirectorApt(t *testing.T) {
 	parallel(t)
 	eco := aptRepository()
 	_, second := publishTwice(t, eco)
-	damaged, good := newMirror(t, second), newMirror(t, second)
-	damaged.corrupt("pool" + eco.payload(2))
-	n := newNetwork(t, deadMirror(t), damaged, good)
+	lacking, good := newMirror(t, second), newMirror(t, second)
+	if err := os.Remove(filepath.Join(lacking.dir, "repo/pool", eco.payload(2))); err != nil {
+		t.Fatal(err)
+	}
+	n := newNetwork(t, deadMirror(t), lacking, good)
 	n.serve(t)
-	user := newClient(t)
-	got, err := eco.install(user, "mirror+"+n.url+"/mirrorlist?repo=sample-1&arch=x86_64", second)
+	got, err := eco.install(newClient(t), "mirror+"+n.url+"/mirrorlist?repo=sample-1&arch=x86_64", second)
 	if err != nil || got != "version 2" {
 		t.Fatalf("installed %q, %v", got, err)
 	}

@@ -157,8 +157,9 @@ for arch in all amd64; do
   cp "$HOME/Packages" $index/Packages
   gzip -kf9 $index/Packages
   for f in $index/Packages $index/Packages.gz; do
-    mkdir -p $index/by-hash/SHA256
+    mkdir -p $index/by-hash/SHA256 $index/by-hash/SHA512 # apt asks for the strongest
     cp $f $index/by-hash/SHA256/$(sha256sum $f | cut -d' ' -f1)
+    cp $f $index/by-hash/SHA512/$(sha512sum $f | cut -d' ' -f1)
   done
 done
 apt-ftparchive -o APT::FTPArchive::Release::Suite=stable -o APT::FTPArchive::Release::Components=main \
