@@ -1,6 +1,7 @@
 package ostree
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strings"
 )
@@ -53,14 +54,23 @@ type ObjectName struct {
 }
 
 // String returns "<64 hex>.<ext>".
-func (n ObjectName) String() string { return n.Checksum.String() + "." + n.Type.Ext() }
+func (n ObjectName) String() string {
+	var room [longestPath]byte
+	text := hex.AppendEncode(room[:0], n.Checksum[:])
+	return string(append(append(text, '.'), n.Type.Ext()...))
+}
 
 // Path returns the place of the object in a repository:
 // "objects/xx/<62 hex>.<ext>".
 func (n ObjectName) Path() string {
-	hex := n.Checksum.String()
-	return "objects/" + hex[:2] + "/" + hex[2:] + "." + n.Type.Ext()
+	var room [longestPath]byte // it is asked for a lot
+	text := hex.AppendEncode(append(room[:0], "objects/"...), n.Checksum[:1])
+	text = hex.AppendEncode(append(text, '/'), n.Checksum[1:])
+	return string(append(append(text, '.'), n.Type.Ext()...))
 }
+
+// longestPath is about as long as a path of an object can be, in bytes.
+const longestPath = 96
 
 // Compare orders names by checksum, then by type.
 func (n ObjectName) Compare(m ObjectName) int {

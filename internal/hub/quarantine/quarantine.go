@@ -71,7 +71,13 @@ type Item struct {
 }
 
 // Path is where the damaged copy of an object is, below the repository.
-func Path(name ostree.ObjectName) string { return path.Join(folder, name.String()) }
+func Path(name ostree.ObjectName) string { return folder + "/" + name.String() }
+
+// Some tells whether there can be any in a repository.
+func Some(repo *os.Root) bool {
+	_, err := repo.Lstat(folder)
+	return err == nil
+}
 
 func notePath(name ostree.ObjectName) string { return Path(name) + noteSuffix }
 

@@ -35,7 +35,12 @@ const maxStamps = 1 << 20
 // note remembers that an object of the build was found to be whole, or as far as was
 // seen.
 func (b *Build) note(name ostree.ObjectName, stamp stamps.Stamp, seen stamps.State, symlink bool) {
-	if b.repo.stamped.Add(int64(b.stamps.Note(name, stamp, seen, symlink))) <= b.repo.maxStamps {
+	b.remember(b.stamps.Note(name, stamp, seen, symlink))
+}
+
+// remember counts what was noted.
+func (b *Build) remember(more int) {
+	if b.repo.stamped.Add(int64(more)) <= b.repo.maxStamps {
 		return
 	}
 	// What the others knew is found out again when it is needed.
@@ -59,7 +64,7 @@ func (b *Build) find(name ostree.ObjectName) (object, error) {
 // glance tells what is known of the file that the build has of an object, without
 // reading it. Its errors are those of lstat(2).
 func (b *Build) glance(name ostree.ObjectName) (path string, stamp stamps.Stamp, symlink bool, state stamps.State, err error) {
-	path = filepath.Join(b.dir, filepath.FromSlash(name.Path()))
+	path = b.dir + "/" + name.Path()
 	var stat syscall.Stat_t
 	if err := syscall.Lstat(path, &stat); err != nil {
 		return path, stamp, false, stamps.Unknown, &os.PathError{Op: "lstat", Path: path, Err: err}
@@ -119,8 +124,11 @@ func isLink(info ostree.Info) bool { return info.Header != nil && info.Header.Is
 // this process did so before. When the repository or, if it is not there, the build
 // has none, the error is fs.ErrNotExist; damaged says that the repository has one that
 // is not what it should be, or had until it was put into quarantine. A published one
-// stays as long as the build.
+// stays as long as the build. What [Build.Missing] found nowhere is not looked for again.
 func (b *Build) has(ctx context.Context, name ostree.ObjectName) (size int64, damaged bool, err error) {
+	if b.stamps.Awaited(name) {
+		return 0, false, fs.ErrNotExist
+	}
 	published := filepath.Join(b.repo.opt.Dir, filepath.FromSlash(name.Path()))
 	info, err := os.Stat(published)
 	switch {

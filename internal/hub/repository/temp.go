@@ -22,17 +22,16 @@ const fileMode = 0o644
 // A temp is a file of a build that has no name yet that anybody knows.
 type temp struct {
 	path  string
-	file  *os.File
+	fd    int          // os.File would try, in five calls, whether the poller can watch it
 	sync  bool         // it has to be on the disk before it gets its name
 	stamp stamps.Stamp // once it was written
 }
 
 // createTemp makes one. [sweep] removes it when the process is killed.
 func (b *Build) createTemp() (*temp, error) {
-	prefix := filepath.Join(b.dir, tempDir, b.repo.opt.uploadPrefix())
+	prefix := b.dir + "/" + tempDir + "/" + b.repo.opt.uploadPrefix()
 	for {
 		path := prefix + strconv.FormatUint(b.repo.temps.Add(1), 36)
-		// os.OpenFile would try, in five calls, whether the poller can watch it.
 		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, fileMode)
 		if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.EINTR) {
 			continue // of a process that was killed, or not tried to its end
@@ -40,7 +39,7 @@ func (b *Build) createTemp() (*temp, error) {
 		if err != nil {
 			return nil, &os.PathError{Op: "open", Path: path, Err: err}
 		}
-		return &temp{path: path, file: os.NewFile(uintptr(fd), path), sync: b.repo.opt.Instance != ""}, nil
+		return &temp{path: path, fd: fd, sync: b.repo.opt.Instance != ""}, nil
 	}
 }
 
@@ -50,7 +49,7 @@ func (t *temp) write(r io.Reader, check func(io.Reader) error) (int64, error) {
 	if !ok {
 		w = bufio.NewWriterSize(nil, copyBuffer)
 	}
-	w.Reset(t.file)
+	w.Reset(t)
 	defer func() {
 		w.Reset(nil)
 		writers.Put(w)
@@ -63,33 +62,55 @@ func (t *temp) write(r io.Reader, check func(io.Reader) error) (int64, error) {
 	if err == nil {
 		err = t.finish()
 	}
-	return counted.n, errors.Join(err, t.file.Close())
+	return counted.n, errors.Join(err, t.failed("close", unix.Close(t.fd)))
+}
+
+// Write implements io.Writer.
+func (t *temp) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = unix.Write(t.fd, p[n:])
+		n += max(0, more)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			err = nil
+		case err == nil && more == 0:
+			err = io.ErrShortWrite
+		}
+	}
+	return n, t.failed("write", err)
+}
+
+// failed says which file an error of a system call is about.
+func (t *temp) failed(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: t.path, Err: err}
 }
 
 // finish looks at a file that was written, sees to its mode, and makes it durable if
 // that is asked for.
 func (t *temp) finish() error {
-	info, err := t.file.Stat()
-	if err != nil {
-		return err
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(t.fd, &stat); err != nil {
+		return t.failed("stat", err)
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		t.stamp = stamps.Of(stat)
-	}
-	if info.Mode().Perm() != fileMode { // whatever the umask is
-		if err := t.file.Chmod(fileMode); err != nil {
-			return err
+	t.stamp = stamps.Of(&stat)
+	if fs.FileMode(stat.Mode).Perm() != fileMode { // whatever the umask is
+		if err := unix.Fchmod(t.fd, fileMode); err != nil {
+			return t.failed("chmod", err)
 		}
 	}
 	if t.sync {
-		return t.file.Sync()
+		return t.failed("sync", unix.Fsync(t.fd))
 	}
 	return nil
 }
 
 // settle gives a file that is complete its name.
 func (b *Build) settle(t *temp, path string) error {
-	target := filepath.Join(b.dir, filepath.FromSlash(path))
+	target := b.dir + "/" + path
 	// os.Rename would look at the target first.
 	err := unix.Rename(t.path, target)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/hub/stamps"
 	"freshet/internal/ostree"
@@ -24,7 +25,7 @@ func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostr
 		return nil, err
 	}
 	defer done()
-	var published []ostree.ObjectName
+	var published, absent []ostree.ObjectName
 	lacks := make(map[ostree.ObjectName]bool)
 	for _, name := range wanted {
 		if err := context.Cause(ctx); err != nil {
@@ -34,13 +35,16 @@ func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostr
 		switch {
 		case err != nil:
 			lacks[name] = true
-			if !errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, fs.ErrNotExist) {
+				absent = append(absent, name)
+			} else {
 				b.repo.log.WarnContext(ctx, "an object is damaged", slog.String("object", name.String()), slog.Any("error", err))
 			}
 		case !own:
 			published = append(published, name)
 		}
 	}
+	b.await(absent)
 	gone, err := b.rely(ctx, published)
 	if err != nil {
 		return nil, err
@@ -55,6 +59,19 @@ func (b *Build) Missing(ctx context.Context, wanted []ostree.ObjectName) ([]ostr
 		}
 	}
 	return missing, nil
+}
+
+// await remembers which objects are nowhere, so that they need not be looked for when
+// they come. One in quarantine is somewhere: what comes takes its place.
+func (b *Build) await(names []ostree.ObjectName) {
+	some := quarantine.Some(b.repo.root)
+	more := 0
+	for _, name := range names {
+		if !some || !b.repo.apart(name) {
+			more += b.stamps.Await(name)
+		}
+	}
+	b.remember(more)
 }
 
 // rely sees to it that published objects stay while the build does, and returns those

@@ -38,7 +38,7 @@ const (
 
 // Book has the stamps of the files of objects, and of each whether it is a symlink. It
 // takes 16 to 40 bytes for each, since it keeps fingerprints under a secret seed:
-// that a file passes for another is a chance of 1 to 2^62 for each look, and nobody
+// that a file passes for another is a chance of 1 to 2^61 for each look, and nobody
 // can make such a one. The zero value is empty. It may be used by several goroutines.
 type Book struct {
 	mu    sync.Mutex
@@ -50,7 +50,8 @@ type Book struct {
 const (
 	symlinkBit = 1 << iota
 	probedBit
-	bits = symlinkBit | probedBit
+	awaitedBit // there was no file, and there is no fingerprint
+	bits       = symlinkBit | probedBit | awaitedBit
 )
 
 // Note remembers that the file of an object was seen to be whole, and what it was
@@ -59,10 +60,7 @@ const (
 func (b *Book) Note(name ostree.ObjectName, stamp Stamp, seen State, symlink bool) (more int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.marks == nil {
-		b.seed = maphash.MakeSeed()
-		b.marks = make(map[uint64]uint64)
-	}
+	b.open()
 	before := len(b.marks)
 	mark := b.mark(stamp)
 	if symlink {
@@ -75,6 +73,35 @@ func (b *Book) Note(name ostree.ObjectName, stamp Stamp, seen State, symlink boo
 	return len(b.marks) - before
 }
 
+// Await remembers that there is no file of an object, unless it was noted, and until it
+// is. It returns by how many the files in the book became more.
+func (b *Book) Await(name ostree.ObjectName) (more int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open()
+	key := maphash.Comparable(b.seed, name)
+	if _, ok := b.marks[key]; ok {
+		return 0
+	}
+	b.marks[key] = awaitedBit
+	return 1
+}
+
+// Awaited tells whether there was no file of an object when it was looked for.
+func (b *Book) Awaited(name ostree.ObjectName) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.marks != nil && b.marks[maphash.Comparable(b.seed, name)] == awaitedBit
+}
+
+// open makes the book if it is empty. The caller holds mu.
+func (b *Book) open() {
+	if b.marks == nil {
+		b.seed = maphash.MakeSeed()
+		b.marks = make(map[uint64]uint64)
+	}
+}
+
 // Find tells whether the file of an object is as it was noted, and if so, as what, and
 // whether it is a symlink.
 func (b *Book) Find(name ostree.ObjectName, stamp Stamp) (symlink bool, state State) {
@@ -85,7 +112,7 @@ func (b *Book) Find(name ostree.ObjectName, stamp Stamp) (symlink bool, state St
 	}
 	mark, ok := b.marks[maphash.Comparable(b.seed, name)]
 	switch {
-	case !ok:
+	case !ok || mark == awaitedBit:
 		return false, Unknown
 	case mark&^bits != b.mark(stamp):
 		return false, Changed

@@ -48,8 +48,15 @@ func TestBook(t *testing.T) {
 		}
 	}
 	expect("empty", name(1), stamps.Unknown, false)
-	if more := book.Note(name(1), stampOf(t, file), stamps.Same, true); more != 1 {
-		t.Errorf("%d more", more)
+	if book.Awaited(name(1)) {
+		t.Error("an empty book awaits an object")
+	}
+	if more := book.Await(name(1)) + book.Await(name(1)); more != 1 || !book.Awaited(name(1)) || book.Awaited(name(2)) {
+		t.Errorf("awaited: %d more", more)
+	}
+	expect("awaited", name(1), stamps.Unknown, false)
+	if more := book.Note(name(1), stampOf(t, file), stamps.Same, true) + book.Await(name(1)); more != 0 || book.Awaited(name(1)) {
+		t.Errorf("noted: %d more", more)
 	}
 	expect("noted", name(1), stamps.Same, true)
 	expect("another object", name(2), stamps.Unknown, false)
