@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"freshet/api/hubapi"
 	"freshet/internal/ostree"
 )
@@ -58,7 +60,7 @@ func (p *buildPush) run(ctx context.Context) error {
 	}
 	p.result.Build = build
 	if build.RepoState == hubapi.RepoUploading {
-		if err := p.upload(ctx, build.ID); err != nil {
+		if err := p.upload(ctx, build); err != nil {
 			return err
 		}
 	}
@@ -126,46 +128,38 @@ func (p *buildPush) dryRun(ctx context.Context) (err error) {
 
 // count counts the objects, and those that the build still takes and lacks.
 func (p *buildPush) count(ctx context.Context, build hubapi.Build) error {
-	found, err := p.list(ctx)
-	if err != nil || build.RepoState != hubapi.RepoUploading {
-		return err
-	}
-	missing, err := p.missing(ctx, build.ID, found)
-	p.result.Sent = amountOf(append(missing.files, missing.metadata...))
+	missing, err := p.missing(ctx, build)
+	p.result.Sent = amountOf(slices.Concat(missing.files, missing.metadata))
 	return err
 }
 
-// list lists all objects.
-func (p *buildPush) list(ctx context.Context) (objects, error) {
-	found, err := p.repo.reachable(ctx, p.commits)
-	p.result.Total = amountOf(slices.Concat(found.files, found.metadata))
-	return found, err
-}
-
-// missing returns those of the objects that the build lacks.
-func (p *buildPush) missing(ctx context.Context, build int64, found objects) (missing objects, err error) {
-	if missing.files, err = p.filter(ctx, build, found.files); err != nil {
-		return missing, err
-	}
-	missing.metadata, err = p.filter(ctx, build, found.metadata)
-	return missing, err
-}
-
-// filter returns the parts that the build lacks, in their order.
-func (p *buildPush) filter(ctx context.Context, build int64, parts []hubapi.Part) ([]hubapi.Part, error) {
-	names := make([]string, len(parts))
-	for i, part := range parts {
-		names[i] = part.Name
-	}
-	names, err := p.cfg.Client.MissingObjects(ctx, build, names)
+// missing lists all objects, counts them, and returns those that the build still takes
+// and lacks: while the hub looks for them, so do we.
+func (p *buildPush) missing(ctx context.Context, build hubapi.Build) (objects, error) {
+	names, err := p.repo.reachable(ctx, p.commits)
 	if err != nil {
-		return nil, err
+		return objects{}, err
 	}
-	wanted := make(map[string]bool, len(names))
-	for _, name := range names {
-		wanted[name] = true
+	var found objects
+	var lacks []string
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		found, err = p.repo.objects(inner, names)
+		return err
+	})
+	if build.RepoState == hubapi.RepoUploading {
+		group.Go(func() (err error) {
+			asked := make([]string, 0, len(names.files)+len(names.metadata))
+			for _, name := range slices.Concat(names.files, names.metadata) {
+				asked = append(asked, name.String())
+			}
+			lacks, err = p.cfg.Client.MissingObjects(inner, build.ID, asked)
+			return err
+		})
 	}
-	return slices.DeleteFunc(slices.Clone(parts), func(part hubapi.Part) bool { return !wanted[part.Name] }), nil
+	err = group.Wait()
+	p.result.Total = amountOf(slices.Concat(found.files, found.metadata))
+	return found.lacking(lacks), err
 }
 
 // find returns the build to push into: the one given, the one an interrupted
@@ -245,15 +239,11 @@ func (p *buildPush) unusable(b hubapi.BuildExtended) string {
 }
 
 // upload brings everything that belongs to the build to the hub.
-func (p *buildPush) upload(ctx context.Context, build int64) error {
+func (p *buildPush) upload(ctx context.Context, build hubapi.Build) error {
 	p.cfg.Progress.Line("looking at " + count(len(p.commits), "ref"))
 	// A dirtree at the hub does not prove that the files it names are there
 	// too, so everything is asked for, and files go first.
-	found, err := p.list(ctx)
-	if err != nil {
-		return err
-	}
-	missing, err := p.missing(ctx, build, found)
+	missing, err := p.missing(ctx, build)
 	if err != nil {
 		return err
 	}
@@ -262,10 +252,10 @@ func (p *buildPush) upload(ctx context.Context, build int64) error {
 	u := uploader{
 		batchBytes: p.cfg.BatchBytes, parallel: p.cfg.Parallel, progress: p.cfg.Progress, sent: &p.result.Sent,
 		send: func(ctx context.Context, parts []hubapi.Part) ([]int64, error) {
-			return p.cfg.Client.Upload(ctx, build, parts)
+			return p.cfg.Client.Upload(ctx, build.ID, parts)
 		},
 		missing: func(ctx context.Context, names []string) ([]string, error) {
-			return p.cfg.Client.MissingObjects(ctx, build, names)
+			return p.cfg.Client.MissingObjects(ctx, build.ID, names)
 		},
 	}
 	if err := u.upload(ctx, "uploading files", missing.files); err != nil {
@@ -274,7 +264,7 @@ func (p *buildPush) upload(ctx context.Context, build int64) error {
 	if err := u.upload(ctx, "uploading metadata", missing.metadata); err != nil {
 		return err
 	}
-	if err := p.uploadDeltas(ctx, build); err != nil {
+	if err := p.uploadDeltas(ctx, build.ID); err != nil {
 		return err
 	}
 	for _, ref := range slices.Sorted(maps.Keys(p.result.Refs)) {
@@ -282,12 +272,12 @@ func (p *buildPush) upload(ctx context.Context, build int64) error {
 		if p.cfg.BuildLogURL != "" {
 			req.BuildLogURL = &p.cfg.BuildLogURL
 		}
-		if _, err := p.cfg.Client.CreateBuildRef(ctx, build, req); err != nil {
+		if _, err := p.cfg.Client.CreateBuildRef(ctx, build.ID, req); err != nil {
 			return err
 		}
 	}
 	if len(p.cfg.ExtraIDs) > 0 {
-		if _, err := p.cfg.Client.AddExtraIDs(ctx, build, p.cfg.ExtraIDs); err != nil {
+		if _, err := p.cfg.Client.AddExtraIDs(ctx, build.ID, p.cfg.ExtraIDs); err != nil {
 			return err
 		}
 	}

@@ -102,17 +102,33 @@ func (r *localRepo) refs(names []string) (map[string]ostree.Checksum, error) {
 	return refs, nil
 }
 
-// objects is what a build consists of, in the order in which it is sent.
-type objects struct {
-	files    []hubapi.Part
-	metadata []hubapi.Part // commits last
+// objectNames are those of what a build consists of, in the order in which it is sent.
+type objectNames struct {
+	files    []ostree.ObjectName
+	metadata []ostree.ObjectName // commits last
+}
+
+// objects are the parts of an upload with these names, in their order.
+type objects struct{ files, metadata []hubapi.Part }
+
+// lacking returns those that are among the names.
+func (o objects) lacking(names []string) objects {
+	wanted := make(map[string]bool, len(names))
+	for _, name := range names {
+		wanted[name] = true
+	}
+	unwanted := func(part hubapi.Part) bool { return !wanted[part.Name] }
+	return objects{
+		files:    slices.DeleteFunc(slices.Clone(o.files), unwanted),
+		metadata: slices.DeleteFunc(slices.Clone(o.metadata), unwanted),
+	}
 }
 
 // reachable lists every object of the commits, without their history. The
 // metadata are read and checked on the way.
-func (r *localRepo) reachable(ctx context.Context, commits map[string]ostree.Checksum) (objects, error) {
-	var found objects
-	var last []hubapi.Part
+func (r *localRepo) reachable(ctx context.Context, commits map[string]ostree.Checksum) (objectNames, error) {
+	var found objectNames
+	var last []ostree.ObjectName
 	seen := map[ostree.ObjectName]bool{}
 	visit := func(name ostree.ObjectName) error {
 		if seen[name] { // with another commit
@@ -122,27 +138,46 @@ func (r *localRepo) reachable(ctx context.Context, commits map[string]ostree.Che
 			return nil
 		}
 		seen[name] = true
-		part, err := r.part(name.String(), name.Path())
-		if err != nil {
-			return err
-		}
 		switch name.Type {
 		case ostree.TypeFile:
-			found.files = append(found.files, part)
+			found.files = append(found.files, name)
 		case ostree.TypeCommit:
-			last = append(last, part)
+			last = append(last, name)
 		default:
-			found.metadata = append(found.metadata, part)
+			found.metadata = append(found.metadata, name)
 		}
 		return nil
 	}
 	for _, ref := range slices.Sorted(maps.Keys(commits)) {
 		if err := r.Walk(ctx, commits[ref], visit); err != nil {
-			return objects{}, fmt.Errorf("ref %s: %w", ref, err)
+			return objectNames{}, fmt.Errorf("ref %s: %w", ref, err)
 		}
 	}
 	found.metadata = append(found.metadata, last...)
 	return found, nil
+}
+
+// objects looks at the files of all the names.
+func (r *localRepo) objects(ctx context.Context, names objectNames) (found objects, err error) {
+	if found.files, err = r.partsOf(ctx, names.files); err != nil {
+		return objects{}, err
+	}
+	found.metadata, err = r.partsOf(ctx, names.metadata)
+	return found, err
+}
+
+func (r *localRepo) partsOf(ctx context.Context, names []ostree.ObjectName) ([]hubapi.Part, error) {
+	parts := make([]hubapi.Part, len(names))
+	for i, name := range names {
+		err := context.Cause(ctx)
+		if err == nil {
+			parts[i], err = r.part(name.String(), name.Path())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
 }
 
 // part is a file of the repository as a part of an upload.
