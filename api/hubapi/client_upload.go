@@ -100,51 +100,54 @@ type multipartBody struct {
 	ended    bool
 }
 
-func (b *multipartBody) Read(p []byte) (int, error) {
+// Read implements io.Reader. It fills p, however short the parts are: a transport makes
+// a system call of each reading.
+func (b *multipartBody) Read(p []byte) (n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(p) == 0 {
-		return 0, nil
+	for n < len(p) && err == nil {
+		var more int
+		more, err = b.read(p[n:])
+		n += more
 	}
-	for {
+	return n, err
+}
+
+// read reads a piece, or none where one begins. The caller holds mu.
+func (b *multipartBody) read(p []byte) (n int, err error) {
+	switch {
+	case b.text != "":
+		n = copy(p, b.text)
+		b.text = b.text[n:]
+	case b.content != nil && b.left > 0:
+		n, err = b.content.Read(p[:min(int64(len(p)), b.left)])
+		b.left -= int64(n)
 		switch {
-		case b.text != "":
-			n := copy(p, b.text)
-			b.text = b.text[n:]
-			return n, nil
-		case b.content != nil && b.left > 0:
-			n, err := b.content.Read(p[:min(int64(len(p)), b.left)])
-			b.left -= int64(n)
-			switch {
-			case errors.Is(err, io.EOF) && b.left > 0:
-				err = fmt.Errorf("the file became shorter while it was read: %w", io.ErrUnexpectedEOF)
-				return n, &PartError{Name: b.name, Err: err}
-			case err != nil && !errors.Is(err, io.EOF):
-				return n, &PartError{Name: b.name, Err: err}
-			}
-			if n > 0 {
-				return n, nil
-			}
-		case b.content != nil:
-			if err := b.finish(); err != nil {
-				return 0, err
-			}
-		case len(b.parts) > 0:
-			part := b.parts[0]
-			b.parts = b.parts[1:]
-			content, err := part.Open()
-			if err != nil {
-				return 0, &PartError{Name: part.Name, Err: err}
-			}
-			b.content, b.left, b.name = content, part.Size, part.Name
-			b.text = partHeader(b.boundary, part)
-		case !b.ended:
-			b.ended = true
-			b.text = closing(b.boundary)
-		default:
-			return 0, io.EOF
+		case errors.Is(err, io.EOF) && b.left > 0:
+			err = &PartError{Name: b.name, Err: fmt.Errorf("the file became shorter while it was read: %w", io.ErrUnexpectedEOF)}
+		case errors.Is(err, io.EOF):
+			err = nil
+		case err != nil:
+			err = &PartError{Name: b.name, Err: err}
 		}
+	case b.content != nil:
+		err = b.finish()
+	case len(b.parts) > 0:
+		part := b.parts[0]
+		b.parts = b.parts[1:]
+		content, err := part.Open()
+		if err != nil {
+			return 0, &PartError{Name: part.Name, Err: err}
+		}
+		b.content, b.left, b.name = content, part.Size, part.Name
+		b.text = partHeader(b.boundary, part)
+	case !b.ended:
+		b.ended = true
+		b.text = closing(b.boundary)
+	default:
+		err = io.EOF
 	}
+	return n, err
 }
 
 // finish ends the part that was read to its announced size.
