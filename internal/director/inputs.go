@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -163,7 +164,8 @@ func (in *inputs) publish() {
 	in.metrics.made.Set(float64(s.Time()))
 	in.metrics.size.WithLabelValues("hosts").Set(float64(s.NumHosts()))
 	in.metrics.size.WithLabelValues("directories").Set(float64(s.NumDirectories()))
-	debug.FreeOSMemory() // what was in use before, and what the reading took
+	runtime.GC()         // what pools hold of the data before is let go by the second collection
+	debug.FreeOSMemory() // which is this
 }
 
 // due looks at a file, and reports whether it has changed since it was read, and not

@@ -40,6 +40,7 @@ type Answer struct {
 	// Repo and Arch are what was asked for.
 	Repo, Arch string
 
+	data     *Data // of which all below is
 	metalink bool
 	target   target
 	comment  metalink.Comment
@@ -57,6 +58,9 @@ const (
 
 // Make makes the answer to a request.
 func (a *Answer) Make(d *Data, r *Request) {
+	if a.data != d { // nothing of the other is to be held
+		*a = Answer{data: d, Location: a.Location, Body: a.Body}
+	}
 	a.Status, a.Type, a.Location, a.Body = http.StatusOK, "", a.Location[:0], a.Body[:0]
 	a.Reason, a.Best, a.Counted, a.Client, a.Country = "", Nowhere, false, netip.Addr{}, ""
 	a.Sender, _ = d.sender(r)
