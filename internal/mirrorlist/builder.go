@@ -33,6 +33,7 @@ type Builder struct {
 	timed    bool
 	netblock map[string]int // place in netblockTexts
 	bytes    int            // that it holds, about
+	limit    int            // of bytes
 }
 
 // NewBuilder returns a builder of an empty snapshot.
@@ -47,6 +48,7 @@ func NewBuilder() *Builder {
 			continents:   make(map[string]string),
 			asns:         make(map[int64][]Host),
 		},
+		limit:    maxBytes,
 		urls:     make(map[int64]URL),
 		netblock: make(map[string]int),
 		sets:     newInterner(),
@@ -65,8 +67,8 @@ func (b *Builder) fail(format string, args ...any) {
 
 // hold counts bytes that the snapshot will hold.
 func (b *Builder) hold(n int) {
-	if b.bytes += n; b.bytes > maxBytes {
-		b.fail("more than %d bytes of content: %w", maxBytes, ErrTooMany)
+	if b.bytes += n; b.bytes > b.limit {
+		b.fail("more than %d bytes of content: %w", b.limit, ErrTooMany)
 	}
 }
 

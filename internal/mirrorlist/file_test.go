@@ -279,17 +279,33 @@ func TestTooMany(t *testing.T) {
 	}
 }
 
-// A snapshot has a limit of memory.
+// A snapshot has a limit of memory, whatever it is filled with.
 func TestTooLarge(t *testing.T) {
-	b := mirrorlist.NewBuilder()
-	long := strings.Repeat("x", 1<<20)
-	for range 1<<10 - 1 {
-		b.AddRedirect(long, "")
+	const limit = 100_000
+	many := make([]int64, 1000)
+	for i := range many {
+		many[i] = int64(i)
 	}
-	b.AddRedirect(long[1:], "")
-	b.AddRedirect("y", "y")
-	if _, err := b.Snapshot(); !errors.Is(err, mirrorlist.ErrTooMany) {
-		t.Errorf("more than a gigabyte: %v", err)
+	for name, add := range map[string]func(b *mirrorlist.Builder, n int){
+		"texts":     func(b *mirrorlist.Builder, n int) { b.AddRedirect(fmt.Sprint("a long name of a repository ", n), "") },
+		"netblocks": func(b *mirrorlist.Builder, n int) { b.AddNetblock(fmt.Sprint("10.0.", n/256, ".", n%256), nil) },
+		"asns":      func(b *mirrorlist.Builder, n int) { b.AddASN(int64(n), many[:10]) },
+		"locations": func(b *mirrorlist.Builder, _ int) { b.AddLocation("there", many[:10]) },
+		"lists": func(b *mirrorlist.Builder, n int) {
+			b.Mirrors(mirrorlist.Mirrors{URLs: []mirrorlist.HostURLs{{Host: 1, URLs: many[n%1000 : n%1000+1]}}})
+		},
+		"sets":  func(b *mirrorlist.Builder, n int) { b.Mirrors(mirrorlist.Mirrors{Global: many[:n%1000]}) },
+		"files": func(b *mirrorlist.Builder, _ int) { b.AddFile("", "", make([]mirrorlist.Version, 2)) },
+		"names": func(b *mirrorlist.Builder, _ int) { b.AddDirectory("", "", 0) },
+	} {
+		b := mirrorlist.NewBuilder()
+		b.SetLimit(limit)
+		for n := range 5000 {
+			add(b, n)
+		}
+		if _, err := b.Snapshot(); !errors.Is(err, mirrorlist.ErrTooMany) || !strings.Contains(err.Error(), "100000 bytes") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
