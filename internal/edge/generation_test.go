@@ -134,7 +134,8 @@ func kindsOfSets() []kindOfSet {
 				}
 			},
 			[]string{"/rpm/repodata/repomd.xml", "/rpm/repodata/repomd.xml.asc"},
-			[]string{"/rpm/repodata/primary.xml"}, nil,
+			[]string{"/rpm/repodata/primary.xml"},
+			nil,
 			func(read map[string]string) bool {
 				return signed("/rpm/repodata/repomd.xml", "/rpm/repodata/repomd.xml.asc")(read) && names("/rpm/repodata/repomd.xml", "/rpm/repodata/primary.xml")(read)
 			},
@@ -146,7 +147,8 @@ func kindsOfSets() []kindOfSet {
 				return [][2]string{{"/dists/s/main/binary-amd64/Packages", packages}, {"/dists/s/InRelease", release(packages)}}
 			},
 			[]string{"/dists/s/InRelease"},
-			[]string{"/dists/s/main/binary-amd64/Packages"}, nil,
+			[]string{"/dists/s/main/binary-amd64/Packages"},
+			nil,
 			names("/dists/s/InRelease", "/dists/s/main/binary-amd64/Packages"),
 		},
 		{
