@@ -15,6 +15,8 @@ func TestRulesOfAlerts(t *testing.T) {
 		{"test", "rules", "freshet-edge.test.yml"},
 		{"check", "rules", "--lint-fatal", "freshet-hub.rules.yml"},
 		{"test", "rules", "freshet-hub.test.yml"},
+		{"check", "rules", "--lint-fatal", "freshet-director.rules.yml"},
+		{"test", "rules", "freshet-director.test.yml"},
 	} {
 		cmd := exec.CommandContext(t.Context(), "promtool", args...)
 		cmd.Dir = "contrib/prometheus"

@@ -54,7 +54,11 @@ func (c Config) files() []*input {
 }
 
 func newInputs(cfg Config, log *slog.Logger, m *metrics) *inputs {
-	return &inputs{cfg: cfg, files: cfg.files(), log: log, metrics: m}
+	in := &inputs{cfg: cfg, files: cfg.files(), log: log, metrics: m}
+	for _, f := range in.files {
+		m.loads.WithLabelValues(f.name, "failed") // what rises from 0 is seen to rise
+	}
+	return in
 }
 
 // readAll reads all files for the first time. None may fail.
