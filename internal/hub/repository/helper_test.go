@@ -22,6 +22,7 @@ import (
 	"freshet/internal/gvariant"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
+	"freshet/internal/ostree/ostreetest"
 	"freshet/internal/peertest"
 	"freshet/internal/sign"
 )
@@ -279,25 +280,13 @@ func (h *hub) publishApp(id, version string, keys ...gvariant.Entry) Result {
 // head is what a ref points at on disk.
 func (h *hub) head(ref string) *ostree.Commit {
 	h.t.Helper()
-	repo := h.objects()
-	sum, err := repo.ResolveRef(ref)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	commit, err := repo.Commit(sum)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	_, commit := ostreetest.Head(h.t, h.objects(), ref)
 	return commit
 }
 
 func (h *hub) objects() *ostree.Repo {
 	h.t.Helper()
-	repo, err := ostree.OpenRepo(os.DirFS(h.opt.Dir))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return repo
+	return ostreetest.OpenDir(h.t, h.opt.Dir)
 }
 
 // summary reads the summary, of which every ref must be what the disk says.

@@ -17,6 +17,7 @@ import (
 	"freshet/internal/gvariant"
 	"freshet/internal/hub/repolock"
 	"freshet/internal/ostree"
+	"freshet/internal/ostree/ostreetest"
 	"freshet/internal/peertest"
 )
 
@@ -264,10 +265,7 @@ func TestDownloadSize(t *testing.T) {
 
 func (h *hub) headSum(ref string) string {
 	h.t.Helper()
-	sum, err := h.objects().ResolveRef(ref)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	sum, _ := ostreetest.Head(h.t, h.objects(), ref)
 	return sum.String()
 }
 

@@ -12,6 +12,7 @@ import (
 	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
+	"freshet/internal/ostree/ostreetest"
 )
 
 // apart lists what is in quarantine.
@@ -60,7 +61,7 @@ func (h *hub) scrubbed(sources ...upkeep.Source) []upkeep.Problem {
 // fileOf is a file object of the head of an application.
 func fileOf(h *hub, id, path string) ostree.ObjectName {
 	h.Helper()
-	repo := openRepo(h, h.dir)
+	repo := ostreetest.OpenDir(h, h.dir)
 	head, _ := h.head(appRef(id))
 	commit, err := repo.Commit(head)
 	if err != nil {

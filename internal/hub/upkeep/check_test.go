@@ -10,6 +10,7 @@ import (
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
+	"freshet/internal/ostree/ostreetest"
 	"freshet/internal/peertest"
 )
 
@@ -120,7 +121,7 @@ func needed(h *hub, objects []ostree.ObjectName) ostree.ObjectName {
 	h.Helper()
 	head, _ := h.head(appRef("org.example.A"))
 	var found ostree.ObjectName
-	err := openRepo(h, h.dir).Walk(h.Context(), head, func(name ostree.ObjectName) error {
+	err := ostreetest.OpenDir(h, h.dir).Walk(h.Context(), head, func(name ostree.ObjectName) error {
 		if slices.Contains(objects, name) {
 			found = name
 		}

@@ -17,6 +17,7 @@ import (
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
+	"freshet/internal/ostree/ostreetest"
 	"freshet/internal/peertest"
 	"freshet/internal/sign"
 	"freshet/internal/store/bucket"
@@ -109,7 +110,7 @@ func (h *hub) upload(id, version string) (*repository.Build, map[string]string) 
 	if err != nil {
 		h.Fatal(err)
 	}
-	in := openRepo(h, source)
+	in := ostreetest.OpenDir(h, source)
 	head, err := in.ResolveRef(appRef(id))
 	if err != nil {
 		h.Fatal(err)
@@ -155,28 +156,10 @@ func (h *hub) change(request repository.PublishRequest) {
 	}
 }
 
-func openRepo(t testing.TB, dir string) *ostree.Repo {
-	t.Helper()
-	repo, err := ostree.OpenRepo(os.DirFS(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return repo
-}
-
 // head is the commit of a ref.
 func (h *hub) head(ref string) (ostree.Checksum, *ostree.Commit) {
 	h.Helper()
-	repo := openRepo(h, h.dir)
-	sum, err := repo.ResolveRef(ref)
-	if err != nil {
-		h.Fatal(err)
-	}
-	commit, err := repo.Commit(sum)
-	if err != nil {
-		h.Fatal(err)
-	}
-	return sum, commit
+	return ostreetest.Head(h, ostreetest.OpenDir(h, h.dir), ref)
 }
 
 // objects are all objects of a kind.

@@ -11,6 +11,7 @@ import (
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
+	"freshet/internal/ostree/ostreetest"
 )
 
 // give puts an object into a build, as a client does.
@@ -44,7 +45,7 @@ func (h *hub) compose(kind flatpak.Kind, ref, id string, files []archive.File) (
 	if err != nil {
 		h.Fatal(err)
 	}
-	in := openRepo(h, source)
+	in := ostreetest.OpenDir(h, source)
 	head, err := in.ResolveRef(ref)
 	if err != nil {
 		h.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
+	"freshet/internal/ostree/ostreetest"
 )
 
 var strict = upkeep.Rules{{Ref: "*"}}
@@ -30,7 +31,7 @@ func (h *hub) prune(opt upkeep.PruneOptions) upkeep.Pruned {
 
 func (h *hub) has(sum ostree.Checksum) bool {
 	h.Helper()
-	has, err := openRepo(h, h.dir).Has(ostree.ObjectName{Checksum: sum, Type: ostree.TypeCommit})
+	has, err := ostreetest.OpenDir(h, h.dir).Has(ostree.ObjectName{Checksum: sum, Type: ostree.TypeCommit})
 	if err != nil {
 		h.Fatal(err)
 	}
@@ -222,7 +223,7 @@ func TestPruneRandomly(t *testing.T) {
 				h.change(repository.PublishRequest{Key: "rollback", Refs: map[string]string{ref: published[ref][i].String()}})
 			}
 		case n == 6:
-			if _, err := openRepo(t, h.dir).ResolveRef(ref); err == nil {
+			if _, err := ostreetest.OpenDir(t, h.dir).ResolveRef(ref); err == nil {
 				h.prune(upkeep.PruneOptions{Rules: upkeep.Rules{{Ref: "*", Depth: 9}}}) // what nobody has seen is left to full prunes
 				h.change(repository.PublishRequest{Key: "unpublish", Remove: []string{ref}})
 			}

@@ -10,6 +10,7 @@ import (
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
 	"freshet/internal/ostree"
+	"freshet/internal/ostree/ostreetest"
 )
 
 // uploader uploads a build step by step.
@@ -38,7 +39,7 @@ func (h *hub) uploader(id string, files []archive.File) *uploader {
 	if u.build, err = h.repo.Build(h.next); err != nil {
 		h.Fatal(err)
 	}
-	u.in = openRepo(h, source)
+	u.in = ostreetest.OpenDir(h, source)
 	if u.head, err = u.in.ResolveRef(u.ref); err != nil {
 		h.Fatal(err)
 	}

@@ -69,11 +69,7 @@ func (r *Repo) SetRef(ref string, commit ostree.Checksum) {
 // Open opens the repository for reading.
 func (r *Repo) Open() *ostree.Repo {
 	r.t.Helper()
-	repo, err := ostree.OpenRepo(os.DirFS(r.Dir))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return repo
+	return OpenDir(r.t, r.Dir)
 }
 
 // Has tells whether an object is there.
@@ -148,4 +144,28 @@ func (r *Repo) Commit(ref string, timestamp uint64, files map[string]string) ost
 	}
 	r.SetRef(ref, sum)
 	return sum
+}
+
+// OpenDir opens the repository in a folder.
+func OpenDir(tb testing.TB, dir string) *ostree.Repo {
+	tb.Helper()
+	repo, err := ostree.OpenRepo(os.DirFS(dir))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return repo
+}
+
+// Head returns the commit that a ref of a repository points at.
+func Head(tb testing.TB, repo *ostree.Repo, ref string) (ostree.Checksum, *ostree.Commit) {
+	tb.Helper()
+	sum, err := repo.ResolveRef(ref)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	commit, err := repo.Commit(sum)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return sum, commit
 }
