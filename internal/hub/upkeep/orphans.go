@@ -194,7 +194,7 @@ func (p *pruner) rehearse(ctx context.Context) error {
 	for _, k := range changes.drop {
 		p.printf("%s: commit %s would go", k.ref, k.sum)
 	}
-	p.printf("%s and %s, %s, would go", english.Plural(int(p.result.Commits), "commit", ""), english.Plural(int(p.result.Removed), "object", ""),
+	p.printf("%s and %s, %s, would go", english.Plural(p.result.Commits, "commit", ""), english.Plural(int(p.result.Removed), "object", ""),
 		humanize.Bytes(uint64(max(p.result.Bytes, 0))))
 	return nil
 }

@@ -105,7 +105,7 @@ func prune(ctx context.Context, path string, opt PruneOptions) (_ Pruned, err er
 	if err := p.scan(ctx); err != nil {
 		return p.result, err
 	}
-	p.printf("%s no longer kept", english.Plural(int(p.result.Commits), "commit is", "commits are"))
+	p.printf("%s no longer kept", english.Plural(p.result.Commits, "commit is", "commits are"))
 	return p.result, p.sweep(ctx)
 }
 
