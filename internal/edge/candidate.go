@@ -53,6 +53,8 @@ type candidate struct {
 	memory  *memory // the origin's own error
 	plain   bool    // the files cannot be kept, or not shared
 	changed bool    // something new is shown
+	// listed is what the old generation does not list; see [candidate.record].
+	listed []diskcache.ID
 }
 
 const (
@@ -333,6 +335,7 @@ func (t *candidate) record() error {
 	if t.gen == nil || !t.changed {
 		return nil
 	}
+	t.listed = t.newlyListed()
 	return t.e.saveGeneration(t.set, t.gen)
 }
 
@@ -377,6 +380,7 @@ func (t *candidate) showLocked() {
 			entry.Mark(markPurged)
 		}
 	}
+	t.overtakeLocked()
 }
 
 // align gives all files the state by which they become stale in the same

@@ -85,8 +85,8 @@
 //     is asked for the whole.
 //   - The root files of a set (summary and its signature, repomd.xml, InRelease,
 //     a database of pacman and its signature, …) are shown together, and with
-//     what they list: who reads one of them over a connection gets the others
-//     of the same publish. What does not fit, or is not signed by a key that
+//     what they list: who reads one of them over a connection, or several at
+//     the same time, gets the others of the same publish. What does not fit, or is not signed by a key that
 //     is configured, is not shown; docs/sets.md.
 //   - Stale metadata of apt is not used after its Valid-Until. Metadata named by
 //     its content stays for a week although the origin deletes it.

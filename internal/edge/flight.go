@@ -84,7 +84,7 @@ type flight struct {
 	seated     bool    // the leader has a place among the readers of the fill
 	purged     bool    // a purge came after begun
 	budget     *budget // paces the body, may be nil
-	sealed     bool    // a purge came that may be for it: nobody may join any more
+	sealed     bool    // something came that may be about it: nobody may join any more
 }
 
 // verdict is what the header of an answer means for those who wait.

@@ -164,6 +164,47 @@ func (t *candidate) fetchMember(ctx context.Context, m roots.Member) error {
 	return err
 }
 
+// newlyListed are the IDs under which files that the old generation does not list,
+// or lists otherwise, may be known as missing.
+func (t *candidate) newlyListed() (ids []diskcache.ID) {
+	before := t.old.list(t.e, t.set).Members
+	for name, m := range t.gen.list(t.e, t.set).Members {
+		if was, known := before[name]; known && was.Path == m.Path && was.Digest == m.Digest {
+			continue
+		}
+		ids = append(ids, t.set.site.call(m.Path).id)
+		if c, ok := memberCall(t.set, m); ok && c.id != ids[len(ids)-1] {
+			ids = append(ids, c.id)
+		}
+		if m.Twin != "" {
+			ids = append(ids, twinCall(t.set, m).id)
+		}
+	}
+	return ids
+}
+
+// overtakeLocked has what was learned before this generation not be told of what
+// it lists, fetches under way included. purgeMu is held.
+func (t *candidate) overtakeLocked() {
+	e, s := t.e, t.set
+	e.negatives.drop(t.listed...)
+	listed := make(map[diskcache.ID]bool, len(t.listed))
+	for _, id := range t.listed {
+		listed[id] = true
+	}
+	e.flightsMu.Lock()
+	defer e.flightsMu.Unlock()
+	for f := range e.live {
+		switch {
+		case f.call.site != s.site || f.call.candidate:
+		case f.call.policy.Set == s.key: // had like any other
+			f.purge()
+		case listed[f.call.id]:
+			f.seal()
+		}
+	}
+}
+
 // fetchOptional brings a file into the store if there is one.
 func (t *candidate) fetchOptional(ctx context.Context, path string) {
 	_, _ = t.e.obtain(ctx, t.set.site.call(path)) // clients do without it

@@ -78,10 +78,12 @@ func (m *memo[V]) dropLocked(id diskcache.ID) {
 	delete(m.m, id)
 }
 
-func (m *memo[V]) drop(id diskcache.ID) {
+func (m *memo[V]) drop(ids ...diskcache.ID) {
 	m.mu.Lock()
-	m.dropLocked(id)
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	for _, id := range ids {
+		m.dropLocked(id)
+	}
 }
 
 func (m *memo[V]) clear() {

@@ -106,12 +106,11 @@ func (f *flight) purgeSelected(sel *selection, wanted map[diskcache.Key]bool) {
 	if !sel.tags || f.call.site != sel.site {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.fill == nil {
-		f.sealed = true // who knows
+	if f.seal() { // who knows
 		return
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, key := range tagKeys(f.call.site.name, f.meta.Header) {
 		f.sealed = f.sealed || wanted[key]
 	}
@@ -162,6 +161,15 @@ func (e *Edge) purge(s *site, paths []string, also ...func()) (int, error) {
 	e.flightsMu.Unlock()
 	e.purgeMu.Unlock()
 	return len(entries), save(entries)
+}
+
+// seal keeps others from joining a flight that has no answer to be stored yet. It
+// reports whether that is so.
+func (f *flight) seal() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sealed = f.sealed || f.fill == nil
+	return f.fill == nil
 }
 
 func (f *flight) purge() {

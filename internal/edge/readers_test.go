@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,4 +179,64 @@ func TestLongReading(t *testing.T) {
 		}
 		get(name(members-1), content(2, members-1))
 	})
+}
+
+// A file that somebody asked for before it was published is there as soon as the
+// root is shown that lists it, also when the answer that it is missing comes only
+// then.
+func TestListedFilesAreNotMissing(t *testing.T) {
+	for name, late := range map[string]time.Duration{"known": 0, "under way": 3 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) { askedTooEarly(t, late) })
+		})
+	}
+}
+
+// askedTooEarly: the answer that the file is missing comes late.
+func askedTooEarly(t *testing.T, late time.Duration) {
+	files := newStatic(make(map[string]string))
+	primary := func(n int) (path, content string) {
+		content = fmt.Sprintf("generation %d. primary", n)
+		return "/rpm/repodata/" + sha(content) + "-primary.xml", content
+	}
+	publish := func(n int) {
+		path, content := primary(n)
+		files.set(path, content)
+		files.set("/rpm/repodata/repomd.xml", fmt.Sprintf(`<repomd><revision>generation %d.</revision><data type="primary">`+
+			`<checksum type="sha256">%s</checksum><location href=%q/></data></repomd>`, n, sha(content), strings.TrimPrefix(path, "/rpm/")))
+	}
+	publish(1)
+	var early atomic.Bool
+	w := newWorld(t, Config{}, func(rw http.ResponseWriter, r *http.Request) {
+		if early.Load() && strings.HasSuffix(r.URL.Path, "-primary.xml") {
+			time.Sleep(late)
+			http.NotFound(rw, r)
+			return
+		}
+		rw.Header().Set("Cache-Control", "max-age=1")
+		files.serve(rw, r)
+	})
+	w.get("/rpm/repodata/repomd.xml")
+	path, content := primary(2)
+	early.Store(true)
+	asked := make(chan answer, 1)
+	go func() { asked <- w.get(path) }()
+	synctest.Wait()
+	early.Store(false)
+	publish(2)
+	time.Sleep(1500 * time.Millisecond)
+	for range 2 {
+		w.get("/rpm/repodata/repomd.xml")
+		synctest.Wait()
+	}
+	if now := w.get("/rpm/repodata/repomd.xml").body; number(now) != "2" {
+		t.Errorf("the second generation is not shown: %q", now)
+	}
+	if late == 0 {
+		w.want(w.get(path), content, "fwd=uri-miss; fwd-status=200")
+	}
+	if a := <-asked; a.status != http.StatusNotFound {
+		t.Errorf("who asked before gets %d", a.status)
+	}
+	w.want(w.get(path), content, map[bool]string{true: "hit", false: "fwd=uri-miss; fwd-status=200"}[late == 0])
 }
