@@ -70,7 +70,7 @@ func checks() []check {
 		{12, "a sick origin costs nothing that is kept", in(edge, "TestSickOrigin", "TestStaleWhenTheOriginIsAway")},
 		{13, "errors are forgotten soon", in(edge, "TestErrorsAreNotKept")},
 		{14, "an origin that is away is never a 404", in(edge, "TestUnknownWhileAway", "TestNoAnswer")},
-		{15, "sets switch together", in(edge, "TestSetsSwitchTogether", "TestIndexSwitchesWithWhatItLists", "TestSetsSwitchTogetherOverTCP")},
+		{15, "sets switch together", in(edge, "TestSetsSwitchTogether", "TestIndexSwitchesWithWhatItLists", "TestSetsSwitchTogetherOverTCP", "TestSetsSwitchTogetherInStreams")},
 		{16, "old metadata stays for a week", in(edge, "TestHashedMetadataOutlivesItsPublish", "TestOldRootStaysOfUse")},
 		{17, "content that is not what its name says", in(edge, "TestWrongContentIsNotKept", "TestVerify", "TestVerifyElsewhere")},
 		{18, "metadata ends when it says so", in(edge, "TestValidUntil")},
