@@ -121,8 +121,8 @@ func measureLoaded(out io.Writer, servers []*server) error {
 		if err != nil {
 			return err
 		}
-		s.print(out, "load-s", s.loaded.Seconds(), measure.Most, 5)
-		s.print(out, "memory-MB", float64(bytes)/1e6, measure.Most, 200)
+		s.print(out, "load-s", s.loaded.Seconds(), 0)
+		s.print(out, "memory-MB", float64(bytes)/1e6, 200)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ func measureReloads(ctx context.Context, cfg config, w *world, servers []*server
 		}
 		slowest = append(slowest, got.Quantile(1).Seconds()*1e3)
 	}
+	<-time.After(settled) // what was used before is given back beside the requests
 	bytes, err := measure.Memory(s.cmd.Process.Pid)
 	if err != nil {
 		return err
@@ -57,6 +58,9 @@ func measureReloads(ctx context.Context, cfg config, w *world, servers []*server
 	measure.Most(out, fmt.Sprintf("memory-after-%d-reloads-MB", cfg.reloads), float64(bytes)/1e6, 200)
 	return nil
 }
+
+// settled is how long after a reload memory is looked at.
+const settled = 2 * time.Second
 
 // reload has a server read its files, and returns how long it took until answers
 // were made of the new ones.

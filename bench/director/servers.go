@@ -28,13 +28,17 @@ type server struct {
 	loaded     time.Duration // from its start until it served
 }
 
-// print prints a figure that has no peer; only ours has a goal.
-func (s *server) print(out io.Writer, name string, value float64, goal func(io.Writer, string, float64, float64), limit float64) {
-	if s.name == ours {
-		goal(out, name, value, limit)
+// print prints a figure that has no peer and may be at most goal; only ours has one, and
+// 0 is none.
+func (s *server) print(out io.Writer, name string, value, goal float64) {
+	if s.name != ours {
+		name, goal = name+":"+s.name, 0
+	}
+	if goal > 0 {
+		measure.Most(out, name, value, goal)
 		return
 	}
-	_, _ = fmt.Fprintf(out, "%s:%s %.2f - - - -\n", name, s.name, value)
+	_, _ = fmt.Fprintf(out, "%s %.2f - - - -\n", name, value)
 }
 
 const nginxConfig = `

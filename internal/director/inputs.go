@@ -238,11 +238,12 @@ func readCountries(path string, into *lists.Sources) error {
 }
 
 func readNetblocks(path string, into *lists.Sources) error {
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	n, err := geoip.ParseNetblocks(bytes.NewReader(data))
+	defer func() { _ = f.Close() }() // it was only read
+	n, err := geoip.ParseNetblocks(f)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ const unnamed system = math.MaxUint32
 func ParseNetblocks(r io.Reader) (*Netblocks, error) {
 	n := new(Netblocks)
 	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
+	lines.Buffer(make([]byte, maxLine), maxLine) // read in large steps
 	read := 0
 	for ; lines.Scan(); read++ {
 		if !n.add(lines.Bytes()) {
