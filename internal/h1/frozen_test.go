@@ -19,9 +19,12 @@ func TestFrozen(t *testing.T) {
 	defer donor.Close()
 	var srv *Server
 	w := newWorldOf(t, false, nil, func(s *Server) { srv = s })
-	early := w.dial() // once it is answered, the server is ready
+	early := w.dial() // once it is answered, the server is ready; the channel shows it to the race detector
 	w.send(early, get("/memory/9"))
 	w.read(bufio.NewReader(early), "GET", "fast")
+	if err := <-w.errs; err != nil {
+		t.Fatal(err)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
