@@ -421,7 +421,9 @@ func TestPushResumes(t *testing.T) {
 				h.trouble = nil
 				h.mu.Unlock()
 				time.Sleep(time.Second) // what is left of the cut request ends
+				h.mu.Lock()
 				had := len(h.builds[0].objects)
+				h.mu.Unlock()
 				if had == 0 {
 					t.Error("nothing was stored before the stop")
 				}
