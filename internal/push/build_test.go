@@ -13,7 +13,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"freshet/api/hubapi"
 	"freshet/internal/ostree"
@@ -420,10 +419,8 @@ func TestPushResumes(t *testing.T) {
 				h.mu.Lock()
 				h.trouble = nil
 				h.mu.Unlock()
-				time.Sleep(time.Second) // what is left of the cut request ends
-				h.mu.Lock()
+				settle()
 				had := len(h.builds[0].objects)
-				h.mu.Unlock()
 				if had == 0 {
 					t.Error("nothing was stored before the stop")
 				}
@@ -585,6 +582,7 @@ func TestDryRunStopped(t *testing.T) {
 			return trouble{}
 		}
 		_, err := push.Run(ctx, push.Config{Client: h.client(), Dir: r.dir, Name: "stable", DryRun: true})
+		settle()
 		if !errors.Is(err, context.Canceled) || h.builds[0].RepoState != hubapi.RepoPurged {
 			t.Errorf("%v, build %+v", err, h.builds[0].Build)
 		}

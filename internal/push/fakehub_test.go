@@ -45,8 +45,8 @@ type fakeHub struct {
 
 	checks     []hubapi.Check
 	breakJob   string // the reason for which commit jobs break
-	onUpload   func()
-	keepUnsent bool // missing lists stay as they were
+	onPush     func() // of a tree, once its files are told
+	keepUnsent bool   // missing lists stay as they were
 
 	sameGeneration bool // all of a tree's pushes count as one generation
 }
@@ -390,9 +390,6 @@ func (h *fakeHub) storeObject(b *fakeBuild, name string, data []byte) string {
 
 // receive reads an upload and stores its parts.
 func (h *fakeHub) receive(r *http.Request, tr trouble, store func(name string, data []byte) string) (int, any) {
-	if h.onUpload != nil {
-		h.onUpload()
-	}
 	_, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil {
 		h.t.Error(err)
@@ -437,6 +434,9 @@ func (h *fakeHub) tree(r *http.Request, tr trouble, tree string, path []string) 
 	if len(path) == 0 {
 		var req hubapi.TreePushRequest
 		h.decode(r, &req)
+		if h.onPush != nil {
+			h.onPush()
+		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		p := &fakePush{files: req.Files}
@@ -510,4 +510,11 @@ func (h *fakeHub) missingBlobs(p *fakePush) []string {
 		}
 	}
 	return missing
+}
+
+// settle waits, within synctest, until the hub is done with requests that were cut.
+// From then on what it has can be looked at.
+func settle() {
+	time.Sleep(time.Second)
+	synctest.Wait()
 }

@@ -219,13 +219,12 @@ func TestPushTreeChangingFile(t *testing.T) {
 				dir, h := filepath.Join(t.TempDir(), "tree"), newHub(t)
 				writeTree(t, dir, map[string]string{"a": "first", "m": "hello", "z": "last"})
 				n := 0
-				h.onUpload = func() {
+				h.onPush = func() {
 					n++
 					if err := test.change(filepath.Join(dir, "m"), n); err != nil {
 						t.Error(err)
 					}
 				}
-				// Every file alone, one after the other: "a" goes first.
 				cfg := push.Config{Client: h.client(), Dir: dir, Name: "rpms", BatchBytes: 1, Parallel: 1, CacheDir: t.TempDir()}
 				_, err := push.Run(t.Context(), cfg)
 				if (err == nil) != test.good {
@@ -267,7 +266,7 @@ func TestPushTreeResumes(t *testing.T) {
 		if _, err := push.Run(ctx, cfg); !errors.Is(err, context.Canceled) {
 			t.Fatalf("error %v", err)
 		}
-		time.Sleep(time.Second)
+		settle()
 		had := len(h.blobs)
 		if had == 0 {
 			t.Error("nothing stored before the stop")
@@ -333,7 +332,9 @@ func TestPushTreeLostPublish(t *testing.T) {
 		}
 		cfg := push.Config{Client: h.client(), Dir: dir, Name: "rpms", CacheDir: t.TempDir()}
 		cfg.Client.Retrying = func(hubapi.Retry) { cancel() }
-		if _, err := push.Run(ctx, cfg); !errors.Is(err, context.Canceled) || !h.pushes[0].published {
+		_, err := push.Run(ctx, cfg)
+		settle()
+		if !errors.Is(err, context.Canceled) || !h.pushes[0].published {
 			t.Fatalf("error %v", err)
 		}
 		h.mu.Lock()
