@@ -25,6 +25,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"freshet/internal/source"
 )
 
 // Limits of a database.
@@ -55,15 +57,15 @@ type Package struct {
 // last thing it yields, nothing more is read.
 func Packages(r io.Reader) iter.Seq2[Package, error] {
 	return func(yield func(Package, error) bool) {
-		src := &source{r: r}
+		src := &source.Reader{R: r}
 		archive := tar.NewReader(src)
 		for {
 			p, err := next(archive)
 			switch {
-			case errors.Is(err, io.EOF) && src.err == nil && src.read > 0:
+			case errors.Is(err, io.EOF) && src.Err == nil && src.N > 0:
 				return
-			case src.err != nil:
-				err = src.err
+			case src.Err != nil:
+				err = src.Err
 			case errors.Is(err, io.EOF):
 				err = fmt.Errorf("%w: it is empty", ErrMalformed)
 			case err != nil:
@@ -156,20 +158,4 @@ func (p *Package) set(field, value string) (err error) {
 		}
 	}
 	return nil
-}
-
-// source tells errors of the reader from those of the format.
-type source struct {
-	r    io.Reader
-	read int64
-	err  error
-}
-
-func (s *source) Read(b []byte) (int, error) {
-	n, err := s.r.Read(b)
-	s.read += int64(n)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
 }

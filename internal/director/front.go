@@ -119,22 +119,10 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	rec := &w.record
 	// One field after the other: a literal is made elsewhere and copied.
 	*rec = accesslog.Record{}
-	rec.Begun, rec.Took, rec.FirstByte = req.Begun, took, max(took, 1)
-	rec.Client, rec.Method = w.answer.Sender, http.MethodGet
-	rec.Target, rec.Host = req.Target, req.Host
-	rec.Path = pathOf(w.target)
+	req.Note(rec)
+	rec.Took, rec.FirstByte, rec.Path = took, max(took, 1), pathOf(w.target)
+	rec.Client = w.answer.Sender
 	rec.Status, rec.Bytes = res.Status, sent
-	for _, field := range req.Fields {
-		switch {
-		case field.Is("user-agent"):
-			rec.UserAgent = field.Value
-		case field.Is("referer"):
-			rec.Referer = field.Value
-		}
-	}
-	if req.Head {
-		rec.Method = http.MethodHead
-	}
 	rec.Reason = string(w.answer.Reason)
 	if err != nil {
 		rec.Reason, rec.Detail = "client_gone", err.Error()

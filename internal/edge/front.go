@@ -233,25 +233,10 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	defer f.record.Put(rec)
 	// One field after the other: a literal is made elsewhere and copied.
 	*rec = accesslog.Record{}
-	rec.Begun, rec.Took, rec.FirstByte = req.Begun, took, max(took, 1)
-	rec.Client, rec.Method, rec.Path = req.Client, http.MethodGet, h.path
-	rec.Target, rec.Host = req.Target, req.Host
+	req.Note(rec)
+	rec.Took, rec.FirstByte, rec.Path = took, max(took, 1), h.path
 	rec.Status, rec.Bytes = res.Status, sent
 	rec.Outcome, rec.Site, rec.Key = outcomeHit.String(), h.call.site.name, h.short
-	for _, field := range req.Fields {
-		switch {
-		case field.Is("user-agent"):
-			rec.UserAgent = field.Value
-		case field.Is("referer"):
-			rec.Referer = field.Value
-		}
-	}
-	if req.Head {
-		rec.Method = http.MethodHead
-	}
-	if req.H2 {
-		rec.Proto = "HTTP/2.0"
-	}
 	if err != nil {
 		rec.Reason, rec.Detail = string(upstream.ClientGone), err.Error()
 		if _, fault := errors.AsType[*h1.FileError](err); fault {

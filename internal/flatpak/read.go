@@ -3,11 +3,11 @@ package flatpak
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 
 	"freshet/internal/ostree"
+	"freshet/internal/source"
 )
 
 const (
@@ -268,28 +268,13 @@ func (r *infoReader) components(ref Ref, found ostree.PathEntry) (catalogueEntry
 	if file.Header().IsSymlink() {
 		return catalogueEntry{}, fmt.Errorf("%w: %s is a symlink", ErrCatalogue, found.Name)
 	}
-	watched := &watchedReader{r: file}
+	watched := &source.Reader{R: file}
 	entry, err := readCatalogue(watched, ref, metadata)
-	if watched.err != nil {
+	if watched.Err != nil {
 		name := ostree.ObjectName{Checksum: found.File, Type: ostree.TypeFile}
-		return catalogueEntry{}, &ostree.ObjectError{Name: name, Err: watched.err}
+		return catalogueEntry{}, &ostree.ObjectError{Name: name, Err: watched.Err}
 	}
 	return entry, err
-}
-
-// watchedReader remembers what went wrong below a parser, which would otherwise
-// look like an error of the data.
-type watchedReader struct {
-	r   io.Reader
-	err error
-}
-
-func (w *watchedReader) Read(p []byte) (int, error) {
-	n, err := w.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		w.err = err
-	}
-	return n, err
 }
 
 // icon adds an icon if there is one of this size and name.

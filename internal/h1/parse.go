@@ -2,8 +2,11 @@ package h1
 
 import (
 	"bytes"
+	"net/http"
 	"net/netip"
 	"time"
+
+	"freshet/internal/accesslog"
 )
 
 // Request is a GET or HEAD request without a body. Its slices are only read, and
@@ -36,6 +39,27 @@ type Request struct {
 	Client netip.Addr
 
 	connection Field // as it came, if it did
+}
+
+// Note enters into rec what the request says of itself. What it enters is the
+// request's, and good as long as that is.
+func (r *Request) Note(rec *accesslog.Record) {
+	rec.Begun, rec.Client, rec.Method = r.Begun, r.Client, http.MethodGet
+	rec.Target, rec.Host = r.Target, r.Host
+	if r.Head {
+		rec.Method = http.MethodHead
+	}
+	if r.H2 {
+		rec.Proto = "HTTP/2.0"
+	}
+	for _, field := range r.Fields {
+		switch {
+		case field.Is("user-agent"):
+			rec.UserAgent = field.Value
+		case field.Is("referer"):
+			rec.Referer = field.Value
+		}
+	}
 }
 
 // Field is a header field. The case of its name is the client's.

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"freshet/internal/source"
 )
 
 // Limits of what [Parse] accepts. A metalink of Fedora for all the world has 400
@@ -33,12 +35,12 @@ const (
 // 5854, section 4.1.2.1).
 func Parse(r io.Reader) ([]File, error) {
 	limited := &io.LimitedReader{R: r, N: MaxSize + 1}
-	source := &source{r: limited}
-	p := parser{dec: xml.NewDecoder(source)}
+	src := &source.Reader{R: limited}
+	p := parser{dec: xml.NewDecoder(src)}
 	err := p.run()
 	switch {
-	case source.err != nil:
-		return nil, fmt.Errorf("metalink: %w", source.err)
+	case src.Err != nil:
+		return nil, fmt.Errorf("metalink: %w", src.Err)
 	case limited.N == 0:
 		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrMalformed, MaxSize)
 	case err != nil:
@@ -48,20 +50,6 @@ func Parse(r io.Reader) ([]File, error) {
 		sortURLs(p.files[i].URLs)
 	}
 	return p.files, nil
-}
-
-// source tells the reader's own errors from those of the XML.
-type source struct {
-	r   io.Reader
-	err error
-}
-
-func (s *source) Read(b []byte) (int, error) {
-	n, err := s.r.Read(b)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
-	}
-	return n, err
 }
 
 // parser walks through the elements. Path is where it is: the names of the open

@@ -8,6 +8,8 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+
+	"freshet/internal/source"
 )
 
 // Package is what a primary.xml says of where a package is and how it looks.
@@ -30,8 +32,8 @@ type Package struct {
 // which is the last thing it yields, nothing more is read.
 func Packages(r io.Reader) iter.Seq2[Package, error] {
 	return func(yield func(Package, error) bool) {
-		source := &remember{r: r}
-		p := primary{scanner: newScanner(source)}
+		src := &source.Reader{R: r}
+		p := primary{scanner: newScanner(src)}
 		for {
 			pkg, err := p.next()
 			if err == nil {
@@ -42,8 +44,8 @@ func Packages(r io.Reader) iter.Seq2[Package, error] {
 			}
 			switch {
 			case errors.Is(err, io.EOF):
-			case source.err != nil:
-				yield(Package{}, fmt.Errorf("primary.xml: %w", source.err))
+			case src.Err != nil:
+				yield(Package{}, fmt.Errorf("primary.xml: %w", src.Err))
 			default:
 				yield(Package{}, fmt.Errorf("%w: primary.xml: byte %d: %w", ErrMalformed, p.offset(), err))
 			}

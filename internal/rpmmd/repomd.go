@@ -14,6 +14,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"freshet/internal/source"
 )
 
 // Limits of what [ParseRepomd] accepts. The repomd.xml of a large distribution
@@ -58,32 +60,18 @@ type Checksum struct{ Type, Value string }
 // ParseRepomd reads a repomd.xml. Elements it does not know are passed over.
 func ParseRepomd(r io.Reader) (*Repomd, error) {
 	limited := &io.LimitedReader{R: r, N: MaxRepomdSize + 1}
-	source := &remember{r: limited}
-	p := parser{dec: xml.NewDecoder(source)}
+	src := &source.Reader{R: limited}
+	p := parser{dec: xml.NewDecoder(src)}
 	err := p.run()
 	switch {
-	case source.err != nil:
-		return nil, fmt.Errorf("repomd.xml: %w", source.err)
+	case src.Err != nil:
+		return nil, fmt.Errorf("repomd.xml: %w", src.Err)
 	case limited.N == 0:
 		return nil, fmt.Errorf("%w: repomd.xml is larger than %d bytes", ErrMalformed, MaxRepomdSize)
 	case err != nil:
 		return nil, fmt.Errorf("%w: repomd.xml: %w", ErrMalformed, err)
 	}
 	return &p.repomd, nil
-}
-
-// remember tells the reader's own errors from those of the XML.
-type remember struct {
-	r   io.Reader
-	err error
-}
-
-func (r *remember) Read(b []byte) (int, error) {
-	n, err := r.r.Read(b)
-	if err != nil && !errors.Is(err, io.EOF) {
-		r.err = err
-	}
-	return n, err
 }
 
 type parser struct {
