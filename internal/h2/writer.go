@@ -287,6 +287,9 @@ func (x *exchange) send(head, p []byte, end, write bool) error {
 	if end && !ended {
 		c.queueFrameLocked(frameData, flagEndStream, x.id, 0)
 	}
+	if end && x.ended {
+		delete(c.streams, x.id) // whoever writes the end next: from then on the client may take it for closed
+	}
 	if write {
 		c.flushLocked(1)
 	}
