@@ -1,6 +1,3 @@
-// Package directorapi is what a director understands: the catalogue of mirrors that
-// it chooses from, and what mirrors, nodes and operators tell it over HTTP.
-// It imports the standard library only.
 package directorapi
 
 import (
@@ -12,8 +9,11 @@ import (
 // whom they are for. What is found out about them (inventory, health) is not part of
 // it. Lists are sorted by name, names are unique in their list.
 type Catalogue struct {
-	// Serial rises with every change.
-	Serial int64 `json:"serial"`
+	// ID names the database that the catalogue is kept in, Serial rises with every
+	// change in there: serials of catalogues with different IDs do not compare. One
+	// that is written by hand may have neither.
+	ID     string `json:"id,omitempty"`
+	Serial int64  `json:"serial"`
 	// Changed is the time of the last change.
 	Changed  time.Time `json:"changed"`
 	Projects []Project `json:"projects"`
@@ -93,6 +93,9 @@ type Mirror struct {
 	Comment  string `json:"comment,omitempty"`
 	// Capacity is how much it may be given, in Mbit/s. 0: 1000.
 	Capacity int `json:"capacity,omitempty"`
+	// Token is the SHA-256 of the token with which the mirror pushes manifests and
+	// tells its load: "sha256:" and 64 hexadecimal digits. Empty: it does neither.
+	Token string `json:"token,omitempty"`
 	// Carries is what it has.
 	Carries []Carried `json:"carries"`
 	Rules   Rules     `json:"rules,omitzero"`
