@@ -12,6 +12,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/apkindex"
+	"freshet/internal/unpack"
 )
 
 const apkRemedy = "push the packages with it, or make the index anew with apk index"
@@ -23,7 +24,7 @@ func (c *closure) apkIndex(ctx context.Context, name string) error {
 	odd := 0
 	err := c.read(name, func(r io.Reader) error {
 		src.r = r
-		for p, err := range apkindex.Packages(&limited{r: src, left: maxUnpacked}) {
+		for p, err := range apkindex.Packages(unpack.Limit(src)) {
 			if err != nil {
 				return err
 			}

@@ -21,6 +21,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/rpmmd"
+	"freshet/internal/unpack"
 )
 
 // closure checks that the metadata of a tree agree with its files, because a
@@ -189,12 +190,12 @@ func (c *closure) read(name string, fn func(io.Reader) error) error {
 }
 
 // index reads an index of packages; what walk finds wrong with its form is a
-// finding. When it cannot be read here, the error is a [compressionError].
+// finding. When it cannot be read here, the error is a [unpack.FormatError].
 func (c *closure) index(ctx context.Context, name, remedy string, walk func(io.Reader) error) error {
 	src := &source{check: ctx.Err}
 	err := c.read(name, func(r io.Reader) error {
 		src.r = r
-		plain, done, err := unpack(src)
+		plain, done, err := unpack.NewReader(src)
 		if err != nil {
 			return err
 		}
@@ -204,7 +205,7 @@ func (c *closure) index(ctx context.Context, name, remedy string, walk func(io.R
 	if src.err != nil {
 		return fmt.Errorf("%s: %w", name, src.err)
 	}
-	if _, unreadable := errors.AsType[compressionError](err); err != nil && !unreadable {
+	if _, unreadable := errors.AsType[unpack.FormatError](err); err != nil && !unreadable {
 		c.malformed(name, err, remedy)
 		err = nil
 	}

@@ -16,6 +16,7 @@ import (
 
 	"freshet/internal/apt"
 	"freshet/internal/rpmmd"
+	"freshet/internal/unpack"
 )
 
 const aptRemedy = "push the packages with it, or make the index and its Release anew"
@@ -163,7 +164,7 @@ func (c *closure) aptIndex(ctx context.Context, stem string, forms []apt.File, s
 		}
 		c.checked[name] = true
 		err := c.index(ctx, name, aptRemedy, func(r io.Reader) error { return c.entries(name, read(r), s.roots) })
-		if form, ok := errors.AsType[compressionError](err); ok {
+		if form, ok := errors.AsType[unpack.FormatError](err); ok {
 			unread = append(unread, fmt.Sprintf("the packages that %s names are not checked, because %s; offer %s.gz too", name, form, path.Base(stem)))
 			continue
 		}

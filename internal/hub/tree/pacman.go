@@ -10,6 +10,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/alpm"
+	"freshet/internal/unpack"
 )
 
 const pacmanRemedy = "push the packages with it, or make the database anew with repo-add"
@@ -60,7 +61,7 @@ func (c *closure) database(ctx context.Context, name string) error {
 		}
 		return nil
 	})
-	if form, ok := errors.AsType[compressionError](err); ok {
+	if form, ok := errors.AsType[unpack.FormatError](err); ok {
 		c.note("the packages that %s names are not checked, because %s; repo-add writes gz, zst and xz", name, form)
 		err = nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/rpmmd"
+	"freshet/internal/unpack"
 )
 
 const rpmRemedy = "push the packages with it, or make the metadata anew with createrepo_c"
@@ -85,7 +86,7 @@ func (c *closure) primary(ctx context.Context, top string, names []string) error
 			}
 			return nil
 		})
-		if form, ok := errors.AsType[compressionError](err); ok {
+		if form, ok := errors.AsType[unpack.FormatError](err); ok {
 			c.note("the packages that %s names are not checked, because %s; createrepo_c writes gz by default", name, form)
 			err = nil
 		}

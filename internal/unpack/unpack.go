@@ -1,4 +1,7 @@
-package tree
+// Package unpack reads files of metadata in whatever form they are compressed,
+// which their first bytes tell. It is safe on foreign bytes: memory is bounded, and so
+// is what comes out.
+package unpack
 
 import (
 	"bufio"
@@ -14,22 +17,25 @@ import (
 	"freshet/internal/xz"
 )
 
-// Limits of what unpack reads.
+// Limits of what is read.
 const (
-	maxUnpacked   = 16 << 30  // bytes of one metadata file; the largest known have 1 GiB
+	// MaxSize is how many bytes one file may have when unpacked; the largest
+	// known have 1 GiB.
+	MaxSize = 16 << 30
+
 	maxZstdWindow = 128 << 20 // bytes, which is what zstd(1) takes without being asked
 	maxXZDict     = 64 << 20  // bytes, which is what xz -9 needs
 )
 
-// compressionError says in which form a file is that cannot be read here.
-type compressionError string
+// FormatError says in which form a file is that cannot be read here.
+type FormatError string
 
-func (e compressionError) Error() string { return string(e) + " cannot be read here" }
+func (e FormatError) Error() string { return string(e) + " cannot be read here" }
 
-// unpack returns what the reader holds, decompressed if its first bytes say that
-// it is compressed, or a [compressionError]. Without an error, done ends the use
-// of it.
-func unpack(r io.Reader) (plain io.Reader, done func(), err error) {
+// NewReader returns what r holds, decompressed if its first bytes say that it is
+// compressed, or a [FormatError]. More than [MaxSize] bytes are an error of the
+// reader. Without an error, done ends the use of it.
+func NewReader(r io.Reader) (plain io.Reader, done func(), err error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	head, err := in.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -52,29 +58,32 @@ func unpack(r io.Reader) (plain io.Reader, done func(), err error) {
 	case begins("\xfd7zXZ\x00"):
 		plain, err = xz.NewReader(in, maxXZDict)
 	case begins("\x00ZCK1"):
-		err = compressionError("zchunk")
+		err = FormatError("zchunk")
 	case begins("\x5d\x00\x00"): // the usual parameters; the format has no magic
-		err = compressionError("lzma")
+		err = FormatError("lzma")
 	case begins("\x04\x22\x4d\x18"):
-		err = compressionError("lz4")
+		err = FormatError("lz4")
 	case begins("\x1f\x9d"): // compress(1)
-		err = compressionError("compress")
+		err = FormatError("compress")
 	case begins("\x89LZO"):
-		err = compressionError("lzo")
+		err = FormatError("lzo")
 	case begins("LRZI"):
-		err = compressionError("lrzip")
+		err = FormatError("lrzip")
 	case begins("LZIP"):
-		err = compressionError("lzip")
+		err = FormatError("lzip")
 	default:
 		plain = in
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	return &limited{r: plain, left: maxUnpacked}, done, nil
+	return Limit(plain), done, nil
 }
 
-// limited fails where io.LimitedReader would end.
+// Limit returns a reader of r that fails after [MaxSize] bytes, for those who unpack
+// by themselves; an [io.LimitedReader] would end.
+func Limit(r io.Reader) io.Reader { return &limited{r: r, left: MaxSize} }
+
 type limited struct {
 	r    io.Reader
 	left int64
@@ -83,29 +92,7 @@ type limited struct {
 func (l *limited) Read(b []byte) (int, error) {
 	n, err := l.r.Read(b)
 	if l.left -= int64(n); l.left < 0 {
-		return 0, fmt.Errorf("more than %d bytes when unpacked", int64(maxUnpacked))
-	}
-	return n, err
-}
-
-// source is a file of the tree being read. It tells errors of the disk from
-// those of the content, and ends when check does not agree.
-type source struct {
-	r     io.Reader
-	check func() error
-	err   error
-}
-
-func (s *source) Read(b []byte) (int, error) {
-	if s.err == nil {
-		s.err = s.check()
-	}
-	if s.err != nil {
-		return 0, s.err
-	}
-	n, err := s.r.Read(b)
-	if err != nil && !errors.Is(err, io.EOF) {
-		s.err = err
+		return 0, fmt.Errorf("more than %d bytes when unpacked", int64(MaxSize))
 	}
 	return n, err
 }
