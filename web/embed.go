@@ -5,6 +5,7 @@
 //	parts.html    what many pages have: states, times, pagers, empty lists
 //	plots.html    what people would rather look at than read
 //	assets/       files that are served as they are
+//	director/     the public pages of a mirror network
 //	hub/          the pages of the hub's console, one file each
 //
 // A page's file defines "main". Pages work without scripts, and have none; all
@@ -17,7 +18,7 @@ import (
 	"io/fs"
 )
 
-//go:embed *.html assets hub
+//go:embed *.html assets director hub
 var files embed.FS
 
 // Files returns them.

@@ -136,7 +136,7 @@ func (c *checker) element(n *html.Node) {
 			c.problem("<img> without alt")
 		}
 	case "svg":
-		if attr["aria-hidden"] != "true" && (attr["role"] != "img" || attr["aria-label"] == "") {
+		if attr["aria-hidden"] != "true" && (attr["role"] != "img" && attr["role"] != "group" || attr["aria-label"] == "") {
 			c.problem("<svg> without words: %v", n.Attr)
 		}
 	case "th":
