@@ -1,0 +1,221 @@
+package rsync
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Listing says what to list. Only URL is required.
+type Listing struct {
+	// URL is that of a folder, see [CheckURL].
+	URL string
+	// Silence is how long the server may say nothing; 0: two minutes. How long all of it
+	// may take is up to the context.
+	Silence time.Duration
+	// MaxEntries is how many there may be; 0: 20 million.
+	MaxEntries int
+	// Excludes are patterns of rsync, of what is not to be listed.
+	Excludes []string
+}
+
+const (
+	defaultSilence = 2 * time.Minute
+	defaultEntries = 20_000_000
+
+	// maxLine is the longest line that is read: a path of 4096 bytes to a target of the
+	// same length, all of them escaped, is shorter.
+	maxLine = 64 << 10
+)
+
+// PartialError ends a listing that lacks something that the server could not read, or
+// that went away meanwhile. What was listed is there.
+type PartialError struct {
+	Code   int    // of rsync's end
+	Detail string // the first lines of what it said
+}
+
+func (e *PartialError) Error() string {
+	return fmt.Sprintf("the listing lacks what could not be read (rsync %d): %s", e.Code, e.Detail)
+}
+
+// ExitError is a failure of rsync.
+type ExitError struct {
+	Code   int    // -1: it was killed
+	Detail string // the first lines of what it said
+}
+
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("rsync: %s (%d): %s", e.Meaning(), e.Code, cmp.Or(e.Detail, "it said nothing"))
+}
+
+// Meaning says in a few words what the code means.
+func (e *ExitError) Meaning() string {
+	switch e.Code {
+	case 1, 4:
+		return "it does not understand what it is to do"
+	case 2, 12:
+		return "the server does not speak rsync as expected"
+	case 5:
+		return "the server refuses"
+	case 10:
+		return "the server cannot be reached"
+	case 20, -1:
+		return "it was ended"
+	case 23:
+		return "the folder cannot be read"
+	case 30:
+		return "the server was silent for too long"
+	case 35:
+		return "the server did not answer in time"
+	}
+	return "it failed"
+}
+
+// List lists all that is below a folder, in the order in which the server tells it, the
+// folder itself first. Links are listed and not followed. The sequence ends with an error
+// if the listing is not all there is, a [PartialError] if only some of it could not be
+// read; entries before an error may be used at the caller's risk. It can be used once.
+// Memory is bounded whatever the server sends. Ending the loop, or ctx, ends rsync.
+func (p *Program) List(ctx context.Context, l Listing) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if err := p.list(ctx, l, yield); err != nil && !errors.Is(err, errStopped) {
+			yield(Entry{}, fmt.Errorf("list %s: %w", l.URL, err))
+		}
+	}
+}
+
+// errStopped is that the caller wants no more.
+var errStopped = errors.New("stopped")
+
+func (p *Program) list(ctx context.Context, l Listing, yield func(Entry, error) bool) error {
+	if err := CheckURL(l.URL); err != nil {
+		return err
+	}
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var said head
+	cmd := exec.CommandContext(running, p.path, l.arguments()...)
+	cmd.Env, cmd.Dir, cmd.Stderr = environment(), "/", &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // rsync has a child, which ends with it
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	n, err := readEntries(out, cmp.Or(l.MaxEntries, defaultEntries), yield)
+	if err != nil && !errors.Is(err, errCut) {
+		cancel()
+	}
+	ended := cmd.Wait()
+	switch {
+	case errors.Is(err, errStopped):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil && !errors.Is(err, errCut):
+		return err
+	}
+	return cmp.Or(explain(ended, said.String(), n), err)
+}
+
+// arguments are those of rsync, without its own name.
+func (l Listing) arguments() []string {
+	silence := seconds(cmp.Or(l.Silence, defaultSilence))
+	args := []string{
+		"--list-only", "--recursive", "--links", "--no-motd", "--no-human-readable",
+		"--timeout=" + silence, "--contimeout=" + silence,
+	}
+	for _, pattern := range l.Excludes {
+		args = append(args, "--exclude="+pattern)
+	}
+	return append(args, "--", strings.TrimRight(l.URL, "/")+"/")
+}
+
+// explain is the error of how rsync ended after so many entries.
+func explain(ended error, said string, entries int) error {
+	if ended == nil {
+		return nil
+	}
+	exit, ok := errors.AsType[*exec.ExitError](ended)
+	switch {
+	case !ok:
+		return ended
+	case entries > 0 && (exit.ExitCode() == 23 || exit.ExitCode() == 24):
+		return &PartialError{Code: exit.ExitCode(), Detail: said}
+	}
+	return &ExitError{Code: exit.ExitCode(), Detail: said}
+}
+
+// What can be wrong with a listing as a whole.
+var (
+	errTooMany  = errors.New("there are more entries than may be")
+	errLongLine = errors.New("a line is too long for a listing")
+	errCut      = errors.New("it ends within a line")
+)
+
+// readEntries yields the entries of a listing, and returns how many there were.
+func readEntries(r io.Reader, most int, yield func(Entry, error) bool) (n int, err error) {
+	lines := bufio.NewReaderSize(r, maxLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		switch {
+		case errors.Is(err, io.EOF) && len(line) == 0:
+			return n, nil
+		case errors.Is(err, io.EOF):
+			return n, fmt.Errorf("%w: %.80q", errCut, line)
+		case errors.Is(err, bufio.ErrBufferFull):
+			return n, fmt.Errorf("%w: %.80q", errLongLine, line)
+		case err != nil:
+			return n, err
+		}
+		line = line[:len(line)-1]
+		e, err := parseEntry(line)
+		switch {
+		case err != nil && isRemark(line):
+			continue
+		case err != nil:
+			return n, fmt.Errorf("line %.80q: %w", line, err)
+		case n >= most:
+			return n, fmt.Errorf("%w: %d", errTooMany, most)
+		}
+		n++
+		if !yield(e, nil) {
+			return n, errStopped
+		}
+	}
+}
+
+// isRemark reports whether a line is none of the listing, but one of those that rsync
+// writes among them: nothing, or what it leaves out.
+func isRemark(line []byte) bool {
+	return len(bytes.TrimSpace(line)) == 0 || bytes.HasPrefix(line, []byte("skipping "))
+}
+
+// head keeps the beginning of what is written to it, as one line.
+type head struct{ kept []byte }
+
+const maxHead = 1 << 10
+
+func (h *head) Write(p []byte) (int, error) {
+	h.kept = append(h.kept, p[:min(len(p), maxHead-len(h.kept))]...)
+	return len(p), nil
+}
+
+func (h *head) String() string {
+	text := strings.ToValidUTF8(string(h.kept), "?")
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r < ' ' }), "; ")
+}
