@@ -101,6 +101,9 @@ type WhyFile struct {
 // WhyMirror is what speaks for or against a mirror.
 type WhyMirror struct {
 	Mirror string `json:"mirror"`
+	// Site is where it is, Country the code of that, if it is known.
+	Site    string `json:"site,omitempty"`
+	Country string `json:"country,omitempty"`
 	// URL is that of the file there.
 	URL string `json:"url,omitempty"`
 	// Tier is how near it counts: one word. Score is its share of such requests, from

@@ -71,7 +71,7 @@ type Answer struct {
 	// Body is what follows the head.
 	Body []byte
 	// Page is to be shown instead of Body, as a page for people, if it is not nil.
-	Page *directorapi.Choice
+	Page *directorapi.Why
 	// Outcome is what kind of answer this is, and Reason why there is none, "" if
 	// there is one.
 	Outcome Outcome
@@ -156,8 +156,10 @@ func (a *Answer) find(q *question) {
 	if a.file, a.known = a.data.network.File(a.Query.Project, a.Query.Path); a.known {
 		return
 	}
-	if q.form != asFile { // the folder of this name is meant
-		a.Query.Path += "/"
+	if q.form != asFile {
+		if !q.why { // the folder of this name is meant
+			a.Query.Path += "/"
+		}
 		return
 	}
 	base, f := documentOf(a.Query.Path)

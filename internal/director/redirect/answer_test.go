@@ -225,27 +225,39 @@ func TestLists(t *testing.T) {
 	}
 }
 
-func TestChoice(t *testing.T) {
+func TestWhy(t *testing.T) {
 	d, _ := world()
 	var a redirect.Answer
 	r := request("/fedora/40/lacking.iso?why&ip=2001:db8::1")
 	r.Accept = "application/json"
 	a.Make(d, r)
-	var c directorapi.Choice
-	if err := json.Unmarshal(a.Body, &c); err != nil {
+	var w directorapi.Why
+	if err := json.Unmarshal(a.Body, &w); err != nil {
 		t.Fatal(err)
 	}
-	if c.Project != "fedora" || c.Path != "40/lacking.iso" || c.File == nil || c.File.SHA256 != fmt.Sprintf("%x", sum) || c.Client.Address != "2001:db8::1" ||
-		c.Client.Country != "DE" || len(c.Mirrors) != 1 || c.Mirrors[0].URL != "https://c.example/pub/40/lacking.iso" || *c.Mirrors[0].Kilometres != 30 ||
-		len(c.Excluded) != 1 || c.Excluded[0].Reason != "lacks_file" || len(c.Origins) != 2 {
+	if w.Project != "fedora" || w.Path != "/fedora/40/lacking.iso" || w.File == nil || w.File.SHA256 != fmt.Sprintf("%x", sum) || w.Client.Address != "2001:db8::1" ||
+		w.Client.Country != "DE" || len(w.Mirrors) != 2 || w.Mirrors[0].URL != "https://c.example/pub/40/lacking.iso" || w.Location != w.Mirrors[0].URL ||
+		w.Mirrors[0].Distance != 30 || w.Mirrors[1].Excluded != "lacks_file" || w.Mirrors[1].URL != "" || w.Status != 302 || w.Reason != "mirror" {
 		t.Errorf("%s", a.Body)
 	}
 	r.Accept = "text/html"
-	if a.Make(d, r); a.Page == nil || len(a.Body) > 0 || len(a.Page.Excluded) != 1 {
+	if a.Make(d, r); a.Page == nil || len(a.Body) > 0 || len(a.Page.Mirrors) != 2 {
 		t.Errorf("no page: %+v, %q", a.Page, a.Body)
 	}
-	if a.Make(d, request("/fedora/40/?mirrorlist=json")); !strings.Contains(string(a.Body), `"path": "40/"`) || strings.Contains(string(a.Body), "excluded") {
-		t.Errorf("%s", a.Body)
+	for target, want := range map[string]string{
+		"/fedora/40/?mirrorlist=json":            "302 origin http://origin.example/fedora/40/ 2",
+		"/fedora/40/new?why=json":                "302 origin http://origin.example/fedora/40/new 2",
+		"/fedora/40/lacking.iso?mirrorlist=json": "302 mirror https://c.example/pub/40/lacking.iso 1",
+		"/epel/x?why=json&protocol=https":        "404 no_place  2",
+	} {
+		var w directorapi.Why
+		a.Make(d, request(target))
+		if err := json.Unmarshal(a.Body, &w); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%d %s %s %d", w.Status, w.Reason, w.Location, len(w.Mirrors)); got != want {
+			t.Errorf("%s: %s, want %s", target, a.Body, want)
+		}
 	}
 }
 

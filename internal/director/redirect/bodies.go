@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -88,11 +89,11 @@ func (a *Answer) list(q *question) {
 	}
 	switch q.form {
 	case asPage:
-		a.Page = a.choice()
+		a.Page = a.why()
 		a.listing("text/html; charset=utf-8")
 	case asJSON:
 		a.listing(typeJSON)
-		text, err := json.MarshalIndent(a.choice(), "", "  ")
+		text, err := json.MarshalIndent(a.why(), "", "  ")
 		if err != nil { // of strings and numbers there is none
 			a.refuse(http.StatusBadRequest, BadQuery)
 			return
@@ -180,40 +181,57 @@ func oneLine(s string) []byte {
 	}, []byte(s))
 }
 
-// choice is the answer as a document.
-func (a *Answer) choice() *directorapi.Choice {
+// why is the answer as a document: what a request for the path would be answered with,
+// and what speaks for and against each mirror.
+func (a *Answer) why() *directorapi.Why {
 	q := &a.Query
 	escaped := string(appendPath(nil, q.Path))
-	c := &directorapi.Choice{
-		Project: a.project.Name, Path: q.Path, Mirrors: []directorapi.Candidate{},
-		Client: directorapi.ClientFacts{Address: q.Client.String(), Country: q.Country, ASN: q.ASN, HTTPS: q.HTTPS},
+	w := &directorapi.Why{
+		Path: a.project.Path + q.Path, Project: a.project.Name, Mirrors: []directorapi.WhyMirror{},
+		Client: directorapi.WhyClient{Address: q.Client.String(), Country: q.Country, ASN: q.ASN},
 	}
 	if a.known {
-		c.File = &directorapi.FileFacts{Size: a.file.Size, Modified: a.file.ModTime, Mutable: a.file.Mutable}
+		w.File = &directorapi.WhyFile{Size: a.file.Size, ModTime: a.file.ModTime, Mutable: a.file.Mutable}
 		if a.file.HasSHA256 {
-			c.File.SHA256 = hex.EncodeToString(a.file.SHA256[:])
+			w.File.SHA256 = hex.EncodeToString(a.file.SHA256[:])
 		}
 	}
 	for i := range q.Picks {
 		p := &q.Picks[i]
-		m := directorapi.Candidate{
-			Mirror: p.Mirror.Name, Site: p.Mirror.Site, Country: p.Mirror.Country,
-			Tier: p.Tier, Score: p.Score, Reason: p.Excluded, Detail: p.Detail, Since: p.Since,
+		m := directorapi.WhyMirror{
+			Mirror: p.Mirror.Name, Site: p.Mirror.Site, Country: p.Mirror.Country, Tier: p.Tier, Score: p.Score,
+			Distance: p.Kilometres, Excluded: p.Excluded, Detail: p.Detail, Since: p.Since,
 		}
-		if p.Kilometres >= 0 {
-			m.Kilometres = new(p.Kilometres)
+		if p.Excluded == "" {
+			m.URL = p.Root + escaped
 		}
-		if p.Excluded != "" {
-			c.Excluded = append(c.Excluded, m)
-			continue
-		}
-		m.URL = p.Root + escaped
-		c.Mirrors = append(c.Mirrors, m)
+		w.Mirrors = append(w.Mirrors, m)
 	}
-	for _, root := range a.project.Origins {
-		if !q.HTTPS || strings.HasPrefix(root, schemeHTTPS) {
-			c.Origins = append(c.Origins, root+escaped)
+	slices.SortStableFunc(w.Mirrors, func(x, y directorapi.WhyMirror) int {
+		switch {
+		case x.Excluded == "" && y.Excluded == "":
+			return 0
+		case x.Excluded == "":
+			return -1
+		case y.Excluded == "":
+			return 1
 		}
+		return strings.Compare(x.Mirror, y.Mirror)
+	})
+	a.verdict(w, escaped)
+	return w
+}
+
+// verdict says in w where the client is sent.
+func (a *Answer) verdict(w *directorapi.Why, escaped string) {
+	w.Status, w.Reason = http.StatusFound, ToMirror.String()
+	root := a.origin()
+	switch {
+	case !a.Query.IsFolder() && a.known && len(w.Mirrors) > 0 && w.Mirrors[0].URL != "":
+		w.Location = w.Mirrors[0].URL
+	case root != "":
+		w.Reason, w.Location = ToOrigin.String(), root+escaped
+	default:
+		w.Status, w.Reason = http.StatusNotFound, string(NoPlace)
 	}
-	return c
 }
