@@ -14,7 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/edgeapi"
-	"freshet/internal/edge/control"
+	"freshet/internal/control"
+	"freshet/internal/edge"
 )
 
 // Environment variables of the commands that talk to a running edge.
@@ -22,6 +23,9 @@ const (
 	adminVariable     = "FRESHET_ADMIN"
 	edgeTokenVariable = "FRESHET_EDGE_TOKEN" //nolint:gosec // G101: the name of a variable, not a secret
 )
+
+// edgeTokenPrefix begins the tokens of an edge's clients.
+const edgeTokenPrefix = "fe_"
 
 // edgeFlags say how to reach the admin listener of an edge.
 type edgeFlags struct{ admin, tokenFile, ca, certificate, key string }
@@ -182,8 +186,8 @@ configuration, which holds its hash only. The token itself is written to the
 file --out, or printed below.`,
 		Example: "  freshet edge token ci --out ci.token >>freshet.toml",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			token, hash := control.NewToken()
-			cfg := control.Config{Clients: map[string]control.ClientConfig{args[0]: {Token: hash}}}
+			token, hash := control.NewToken(edgeTokenPrefix)
+			cfg := edge.ControlConfig{Clients: map[string]edge.ClientConfig{args[0]: {Token: hash}}}
 			if problems := cfg.Validate(); len(problems) > 0 {
 				return usageError(cmd, "NAME: %s", problems[0].Message)
 			}

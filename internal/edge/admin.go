@@ -9,14 +9,14 @@ import (
 	"net/http"
 
 	"freshet/api/edgeapi"
-	"freshet/internal/edge/control"
+	"freshet/internal/control"
 	"freshet/internal/role"
 )
 
 // registerAdmin adds the edge's API to the admin listener.
 func (e *Edge) registerAdmin() {
-	e.env.Admin("POST "+edgeapi.PurgePath, e.order("purge", control.Purge, e.adminPurge))
-	e.env.Admin("POST "+edgeapi.WarmPath, e.order("warm", control.Warm, e.adminWarm))
+	e.env.Admin("POST "+edgeapi.PurgePath, e.order("purge", rightPurge, e.adminPurge))
+	e.env.Admin("POST "+edgeapi.WarmPath, e.order("warm", rightWarm, e.adminWarm))
 }
 
 // orderer carries out an order that its giver may give. It fills in what the
@@ -99,7 +99,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func (e *Edge) sitesFor(name string, client *control.Client) ([]*site, error) {
 	var sites []*site
 	for _, s := range e.all {
-		if (name == "" || name == s.label()) && client.MaySite(s.label()) {
+		if (name == "" || name == s.label()) && client.MayTouch(s.label()) {
 			sites = append(sites, s)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/config"
 	"freshet/internal/edge/certs"
-	"freshet/internal/edge/control"
 	"freshet/internal/edge/forwarded"
 	"freshet/internal/edge/gate"
 )
@@ -131,7 +130,7 @@ type Config struct {
 	PurgeFrom []string `toml:"purge-from"`
 
 	// Control says who may purge and warm, on the admin listener or by PURGE.
-	Control control.Config `toml:"control"`
+	Control ControlConfig `toml:"control"`
 
 	// Node is the name under which this edge reports to its hubs how far it has
 	// applied their events. Default: the name of the host.

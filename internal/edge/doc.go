@@ -34,7 +34,6 @@
 // # Parts
 //
 //	certs      certificates from files and by ACME
-//	control    who may purge and warm, and the record of it
 //	diskcache  the store: answers on disk
 //	forwarded  the client behind proxies: PROXY protocol, X-Forwarded-For
 //	gate       what stands before the cache of a site

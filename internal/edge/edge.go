@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 
 	"freshet/internal/config"
+	"freshet/internal/control"
 	"freshet/internal/durable"
-	"freshet/internal/edge/control"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/edge/gate"
 	"freshet/internal/edge/turns"
@@ -105,12 +105,12 @@ func New(ctx context.Context, cfg Config, env role.Env) (*Edge, error) {
 	if e.hubToken, err = readHubToken(cfg.HubTokenFile); err != nil {
 		return nil, err
 	}
-	clients, err := control.NewClients(cfg.Control)
+	clients, err := cfg.Control.clients()
 	if err != nil {
 		return nil, err
 	}
 	e.clients.Store(clients)
-	if e.audit, err = control.OpenAudit(cfg.Control, env.Log); err != nil {
+	if e.audit, err = control.OpenAudit(cfg.Control.AuditFile, env.Log); err != nil {
 		return nil, err
 	}
 	opened := make(chan struct{})

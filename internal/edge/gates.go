@@ -10,8 +10,8 @@ import (
 	"reflect"
 	"strings"
 
+	"freshet/internal/control"
 	"freshet/internal/edge/certs"
-	"freshet/internal/edge/control"
 	"freshet/internal/edge/forwarded"
 	"freshet/internal/edge/gate"
 	"freshet/internal/h1"
@@ -59,7 +59,7 @@ func (e *Edge) reload(ctx context.Context, cfg Config, certificates *certs.Store
 	err := check(cfg)
 	var clients *control.Clients
 	if cfg = cfg.WithDefaults(); err == nil {
-		clients, err = control.NewClients(cfg.Control)
+		clients, err = cfg.Control.clients()
 	}
 	if err == nil {
 		err = e.setGates(cfg)

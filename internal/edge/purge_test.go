@@ -17,17 +17,17 @@ import (
 	"time"
 
 	"freshet/api/edgeapi"
-	"freshet/internal/edge/control"
+	"freshet/internal/control"
 )
 
 // clients are "boss", who may everything, and "reader", who may not purge.
-func clients(t *testing.T) (cfg control.Config, boss, reader string) {
+func clients(t *testing.T) (cfg ControlConfig, boss, reader string) {
 	t.Helper()
-	boss, bossHash := control.NewToken()
-	reader, readerHash := control.NewToken()
-	return control.Config{
+	boss, bossHash := control.NewToken("")
+	reader, readerHash := control.NewToken("")
+	return ControlConfig{
 		AuditFile: filepath.Join(t.TempDir(), "audit"),
-		Clients: map[string]control.ClientConfig{
+		Clients: map[string]ClientConfig{
 			"boss":   {Token: bossHash},
 			"reader": {Token: readerHash, Allow: []string{"read"}},
 		},
@@ -403,8 +403,8 @@ func TestPurgeRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		origin := new(versions)
 		cfg, boss, reader := clients(t)
-		only, onlyHash := control.NewToken()
-		cfg.Clients["only"] = control.ClientConfig{Token: onlyHash, Sites: []string{"other"}}
+		only, onlyHash := control.NewToken("")
+		cfg.Clients["only"] = ClientConfig{Token: onlyHash, Sites: []string{"other"}}
 		w := newWorld(t, Config{
 			Control: cfg, Sites: map[string]SiteConfig{"other": {Hosts: []string{"other.example"}, Origin: "http://origin.mem"}},
 		}, origin.serve)

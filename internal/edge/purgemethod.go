@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"freshet/api/edgeapi"
-	"freshet/internal/edge/control"
+	"freshet/internal/control"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/role"
 )
@@ -86,7 +86,7 @@ func (e *Edge) mayPurge(s *site, r *http.Request, o *control.Order) error {
 	client, err := e.clients.Load().Of(r)
 	if err == nil {
 		o.Client = client.Name
-		if !client.May(control.Purge) || !client.MaySite(s.label()) {
+		if !client.May(rightPurge) || !client.MayTouch(s.label()) {
 			return refusal(http.StatusForbidden, "forbidden", "client %q may not purge site %q", client.Name, s.label())
 		}
 		return nil

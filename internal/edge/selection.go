@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"freshet/api/edgeapi"
-	"freshet/internal/edge/control"
+	"freshet/internal/control"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/layout"
 )

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"freshet/api/edgeapi"
-	"freshet/internal/edge/control"
+	"freshet/internal/control"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 )
@@ -163,7 +163,7 @@ func mayWarm(s *site, what string, client *control.Client) error {
 	switch {
 	case s == nil:
 		return badOrder("%.200q: there is no such site", what)
-	case !client.MaySite(s.label()):
+	case !client.MayTouch(s.label()):
 		return refusal(http.StatusForbidden, "forbidden", "client %q may not touch site %q", client.Name, s.label())
 	}
 	return nil

@@ -17,7 +17,7 @@ import (
 
 	"freshet/api/edgeapi"
 	"freshet/internal/archive"
-	"freshet/internal/edge/control"
+	"freshet/internal/control"
 	"freshet/internal/flatpak"
 	"freshet/internal/ostree"
 )
@@ -201,8 +201,8 @@ func TestWarmRate(t *testing.T) {
 func TestWarmRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		cfg, boss, reader := clients(t)
-		only, onlyHash := control.NewToken()
-		cfg.Clients["only"] = control.ClientConfig{Token: onlyHash, Sites: []string{"other"}}
+		only, onlyHash := control.NewToken("")
+		cfg.Clients["only"] = ClientConfig{Token: onlyHash, Sites: []string{"other"}}
 		w := newWorld(t, Config{
 			Control: cfg, Sites: map[string]SiteConfig{"other": {Hosts: []string{"other.example"}, Origin: "http://origin.mem"}},
 		}, new(versions).serve)

@@ -21,7 +21,6 @@ import (
 
 	"freshet/api/edgeapi"
 	"freshet/internal/edge"
-	"freshet/internal/edge/control"
 	"freshet/internal/peertest"
 )
 
@@ -108,7 +107,7 @@ func TestAdminByCertificate(t *testing.T) {
 		Admin: AdminConfig{Listen: addr, Cert: ours.file("server.pem"), Key: ours.file("server.key"), ClientCA: ours.file("authority.pem")},
 		Edge: &edge.Config{
 			Origin: origin.URL, Listen: "mem:edge", Store: t.TempDir(), Size: 1 << 24, Follow: "off",
-			Control: control.Config{Clients: map[string]control.ClientConfig{"ops": {Certificate: "operator"}}},
+			Control: edge.ControlConfig{Clients: map[string]edge.ClientConfig{"ops": {Certificate: "operator"}}},
 		},
 	}
 	go func() { ended <- Run(ctx, cfg, Options{Ready: func() { close(ready) }}) }()

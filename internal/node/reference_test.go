@@ -20,14 +20,14 @@ var update = flag.Bool("update", false, "rewrite the generated files")
 // settings.json and docs/configuration.md say what the source says.
 func TestReferenceIsUpToDate(t *testing.T) {
 	docs, err := configdoc.Read(map[string]string{
-		"freshet/internal/node":           ".",
-		"freshet/internal/hub":            "../hub",
-		"freshet/internal/edge":           "../edge",
-		"freshet/internal/edge/control":   "../edge/control",
-		"freshet/internal/edge/certs":     "../edge/certs",
-		"freshet/internal/edge/forwarded": "../edge/forwarded",
-		"freshet/internal/edge/gate":      "../edge/gate",
-		"freshet/internal/director":       "../director",
+		"freshet/internal/node":            ".",
+		"freshet/internal/hub":             "../hub",
+		"freshet/internal/edge":            "../edge",
+		"freshet/internal/director/orders": "../director/orders",
+		"freshet/internal/edge/certs":      "../edge/certs",
+		"freshet/internal/edge/forwarded":  "../edge/forwarded",
+		"freshet/internal/edge/gate":       "../edge/gate",
+		"freshet/internal/director":        "../director",
 	})
 	if err != nil {
 		t.Fatal(err)

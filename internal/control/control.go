@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -14,7 +15,10 @@ import (
 
 // Clients tells the clients apart. The zero value knows none. Safe for
 // concurrent use.
-type Clients struct{ list []Client }
+type Clients struct {
+	list  []Client
+	known string
+}
 
 // Client is who may give orders.
 type Client struct {
@@ -24,24 +28,23 @@ type Client struct {
 	token       [32]byte
 	hasToken    bool
 	certificate string
-	allow       []Right // nil: everything
-	sites       []string
+	allow       []string // none: everything
+	only        []string // none: everything
 }
 
-// NewClients returns those of a configuration that was validated.
-func NewClients(cfg Config) (*Clients, error) {
-	clients := new(Clients)
-	for name, c := range cfg.Clients {
-		client := Client{Name: name, certificate: c.Certificate, sites: c.Sites}
+// NewClients returns those of entries that [Check] found nothing wrong with. What
+// known says stands in the error for those who are not among them: where those who
+// are stand.
+func NewClients(known string, entries map[string]Entry) (*Clients, error) {
+	clients := &Clients{known: known}
+	for name, c := range entries {
+		client := Client{Name: name, certificate: c.Certificate, allow: c.Allow, only: c.Only}
 		if c.Token != "" {
-			sum, err := parseHash(c.Token)
+			sum, err := ParseHash(c.Token)
 			if err != nil {
 				return nil, fmt.Errorf("token of client %q: %w", name, err)
 			}
 			client.token, client.hasToken = sum, true
-		}
-		for _, right := range c.Allow {
-			client.allow = append(client.allow, Right(right))
 		}
 		clients.list = append(clients.list, client)
 	}
@@ -49,23 +52,23 @@ func NewClients(cfg Config) (*Clients, error) {
 }
 
 // May reports whether the client has the right.
-func (c *Client) May(right Right) bool { return len(c.allow) == 0 || slices.Contains(c.allow, right) }
-
-// MaySite reports whether the client may touch the site of this label.
-func (c *Client) MaySite(label string) bool {
-	return len(c.sites) == 0 || slices.Contains(c.sites, label)
+func (c *Client) May(right Right) bool {
+	return len(c.allow) == 0 || slices.Contains(c.allow, string(right))
 }
+
+// MayTouch reports whether the client may touch what has this name.
+func (c *Client) MayTouch(name string) bool { return len(c.only) == 0 || slices.Contains(c.only, name) }
 
 // ErrUnknown says that a request does not show who makes it: there is neither a
 // known token nor a known certificate.
-var ErrUnknown = errors.New("no known token or certificate: those who may give orders stand in [edge.control.clients], with what freshet edge token prints")
+var ErrUnknown = errors.New("no known token or certificate")
 
 // Of returns the client that makes the request: by the token in Authorization
 // (Bearer) or Fastly-Key, else by the certificate that the listener verified.
-// A token that is not known is refused even with a certificate. The error is
+// A token that is not known is refused even with a certificate. The error wraps
 // [ErrUnknown].
 func (c *Clients) Of(r *http.Request) (*Client, error) {
-	if token := tokenOf(r.Header); token != "" {
+	if token := TokenOf(r.Header); token != "" {
 		return c.byToken(token)
 	}
 	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
@@ -76,12 +79,17 @@ func (c *Clients) Of(r *http.Request) (*Client, error) {
 			}
 		}
 	}
-	return nil, ErrUnknown
+	return nil, c.unknown()
 }
 
-// tokenOf is the token of a request; a field that holds none that could be
-// known counts as one.
-func tokenOf(h http.Header) string {
+// unknown tells who is not known what to do.
+func (c *Clients) unknown() error {
+	return fmt.Errorf("%w: %s", ErrUnknown, cmp.Or(c.known, "there are no clients"))
+}
+
+// TokenOf is the token of a request, "" if it has none; a field that holds none that
+// could be known counts as one.
+func TokenOf(h http.Header) string {
 	if key := h.Get("Fastly-Key"); key != "" {
 		return key
 	}
@@ -102,17 +110,21 @@ func (c *Clients) byToken(token string) (*Client, error) {
 		}
 	}
 	if found == nil {
-		return nil, ErrUnknown
+		return nil, c.unknown()
 	}
 	return found, nil
 }
 
-// NewToken makes a token of 256 random bits, and the hash of it that goes into
-// the configuration.
-func NewToken() (token, hash string) {
+// NewToken makes a token of 256 random bits behind a prefix, and the [Hash] of it.
+func NewToken(prefix string) (token, hash string) {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails
-	token = "fe_" + hex.EncodeToString(b[:])
+	token = prefix + hex.EncodeToString(b[:])
+	return token, Hash(token)
+}
+
+// Hash is what a configuration has of a token: "sha256:" and 64 hexadecimal digits.
+func Hash(token string) string {
 	sum := sha256.Sum256([]byte(token))
-	return token, tokenHash + hex.EncodeToString(sum[:])
+	return tokenHash + hex.EncodeToString(sum[:])
 }

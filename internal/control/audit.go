@@ -21,13 +21,13 @@ type Order struct {
 	Client string `json:"client"`
 	From   string `json:"from"`
 	Via    string `json:"via"`
-	// Action is "purge", "warm" or "read", What describes it.
+	// Action is the verb, What describes it.
 	Action string `json:"action"`
 	What   any    `json:"what,omitempty"`
 	// Result is "done", or the reason word of the refusal or failure.
 	Result string `json:"result"`
 	Detail string `json:"detail,omitempty"`
-	// Count is how many stored answers it met, -1 if that was not counted.
+	// Count is how much it met, -1 if that was not counted.
 	Count int `json:"count"`
 }
 
@@ -39,14 +39,14 @@ type Audit struct {
 	file *os.File
 }
 
-// OpenAudit opens the file of the configuration, if it names one.
-func OpenAudit(cfg Config, log *slog.Logger) (*Audit, error) {
+// OpenAudit notes orders in the log, and in the file unless its name is empty.
+func OpenAudit(file string, log *slog.Logger) (*Audit, error) {
 	a := &Audit{log: log}
-	if cfg.AuditFile == "" {
+	if file == "" {
 		return a, nil
 	}
 	var err error
-	if a.file, err = os.OpenFile(cfg.AuditFile, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640); err != nil {
+	if a.file, err = os.OpenFile(file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640); err != nil {
 		return nil, fmt.Errorf("audit file: %w", err)
 	}
 	return a, nil

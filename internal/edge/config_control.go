@@ -1,0 +1,66 @@
+package edge
+
+import (
+	"freshet/internal/config"
+	"freshet/internal/control"
+)
+
+// ControlConfig is the table [edge.control].
+type ControlConfig struct {
+	// AuditFile is a file to which a line of JSON is added for each order that
+	// was given on the admin listener or by PURGE, also for those refused. It is
+	// made when it is not there. Empty: orders are in the log only.
+	AuditFile string `toml:"audit-file"`
+
+	// Clients are those who may give orders, by name. Without any, every order
+	// is refused.
+	Clients map[string]ClientConfig `toml:"clients"`
+}
+
+// ClientConfig is a table [edge.control.clients.NAME]. The name stands in the
+// audit.
+type ClientConfig struct {
+	// Token is the SHA-256 of the client's token, as "freshet edge token" prints
+	// it: "sha256:" and 64 hexadecimal digits.
+	Token string `toml:"token"`
+
+	// Certificate is the common name of the client's certificate, where the
+	// admin listener asks for one (client-ca in [admin]). A client may have a
+	// token, a certificate, or either.
+	Certificate string `toml:"certificate"`
+
+	// Allow lists what the client may do: "purge", "warm", "read". Default: all
+	// of it.
+	Allow []string `toml:"allow"`
+
+	// Sites are the names of the sites it may do it to, "default" for the one
+	// without a name. Default: all.
+	Sites []string `toml:"sites"`
+}
+
+// Rights of clients.
+const (
+	rightPurge control.Right = "purge" // to purge, and to see what a purge would meet
+	rightWarm  control.Right = "warm"  // to have the edge fetch
+	rightRead  control.Right = "read"  // to see what the edge does and has
+)
+
+// Validate reports what is wrong with the clients; see [config.Validator].
+func (c ControlConfig) Validate() []config.Problem {
+	return control.Check(c.entries(), rightPurge, rightWarm, rightRead)
+}
+
+func (c ControlConfig) entries() map[string]control.Entry {
+	entries := make(map[string]control.Entry, len(c.Clients))
+	for name, client := range c.Clients {
+		entries[name] = control.Entry{
+			Token: client.Token, Certificate: client.Certificate, Allow: client.Allow, Only: client.Sites,
+		}
+	}
+	return entries
+}
+
+// clients are those who may give orders.
+func (c ControlConfig) clients() (*control.Clients, error) {
+	return control.NewClients("those who may give orders stand in [edge.control.clients], with what freshet edge token prints", c.entries())
+}
