@@ -1,6 +1,7 @@
-// Package geoip answers where an address is: its country, from a MaxMind DB
-// file; the autonomous system that announces it, from a table of netblocks; and
-// which countries share a continent.
+// Package geoip answers where an address is: its country and place, from MaxMind DB
+// files; the autonomous system that announces it, from another one or from a table of
+// netblocks; which countries share a continent or are neighbours; and how far away is
+// what.
 //
 // It opens no file. What it reads it reads from foreign bytes: it never panics
 // on them, and memory is bounded by their size. What it returns never changes,
@@ -10,7 +11,6 @@ package geoip
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -34,12 +34,9 @@ type Countries struct {
 // Only the head of the format is checked here. A record that turns out to be
 // damaged is one without a country.
 func ParseCountries(data []byte) (*Countries, error) {
-	db, err := maxminddb.OpenBytes(data)
+	db, err := open(data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: no MaxMind DB: %w", ErrMalformed, err)
-	}
-	if v := db.Metadata.BinaryFormatMajorVersion; v != 2 {
-		return nil, fmt.Errorf("%w: version %d of the MaxMind DB format, not 2", ErrMalformed, v)
+		return nil, err
 	}
 	return &Countries{db: db}, nil
 }
