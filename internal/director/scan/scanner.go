@@ -1,0 +1,141 @@
+package scan
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"freshet/api/directorapi"
+	"freshet/internal/inventory"
+	"freshet/internal/rsync"
+)
+
+// Options are what a Scanner is made of. Catalogue and Inventory are needed.
+type Options struct {
+	// Catalogue says what there is to scan.
+	Catalogue Catalogue
+	// Inventory is what scans keep.
+	Inventory *inventory.Inventory
+	// Rsync says which rsync is run.
+	Rsync rsync.Options
+	// Transport is how web servers are asked. Nil: that of package http, without a proxy
+	// of the environment.
+	Transport http.RoundTripper
+	// AtOnce is how many scans run at once; 0: 8.
+	AtOnce int
+	// MaxAge is how long what is known of a mirror is used after the last scan that
+	// succeeded, or the last push; 0: a day.
+	MaxAge time.Duration
+	// Longest is how long one scan may take; 0: six hours.
+	Longest time.Duration
+	// Rate is how many requests a second one web server is asked, by up to 4 connections;
+	// 0: 50.
+	Rate int
+	// Log receives what fails, and what works again. Nil: discarded.
+	Log *slog.Logger
+	// Metrics is where metrics are registered. Nil: nowhere.
+	Metrics prometheus.Registerer
+}
+
+// Catalogue is what operators say of mirrors.
+type Catalogue interface {
+	// Current returns the catalogue, which nobody changes.
+	Current() *directorapi.Catalogue
+	// Changed returns a channel that is closed when there is a newer one than Current
+	// returns.
+	Changed() <-chan struct{}
+}
+
+const (
+	defaultAtOnce  = 8
+	defaultMaxAge  = 24 * time.Hour
+	defaultLongest = 6 * time.Hour
+	defaultRate    = 50
+)
+
+func (o Options) withDefaults() Options {
+	o.AtOnce = cmp.Or(o.AtOnce, defaultAtOnce)
+	o.MaxAge = cmp.Or(o.MaxAge, defaultMaxAge)
+	o.Longest = cmp.Or(o.Longest, defaultLongest)
+	o.Rate = cmp.Or(o.Rate, defaultRate)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	return o
+}
+
+// Scanner scans what a catalogue names. All methods may be called concurrently.
+type Scanner struct {
+	o     Options
+	mu    sync.Mutex
+	tasks map[key]*task
+	wake  chan struct{} // has room for one: something may be due
+}
+
+// key names what is scanned. The mirror of an origin is "".
+type key struct{ mirror, project string }
+
+// task is what is scanned, and how that went. It is guarded by Scanner.mu.
+type task struct {
+	status directorapi.ScanStatus
+}
+
+// New returns a Scanner, which does nothing before Run.
+func New(o Options) *Scanner {
+	return &Scanner{o: o.withDefaults(), tasks: make(map[key]*task), wake: make(chan struct{}, 1)}
+}
+
+// Run scans until ctx ends; then it ends all scans and returns nil. It can be called once.
+func (s *Scanner) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Hasten has a mirror scanned as soon as may be: now, if the last scan began more than a
+// minute ago. The mirror "" is the origin; the project "" is all that the mirror carries.
+// Why is told in the status. It does not wait. It is false if there is nothing to scan.
+func (s *Scanner) Hasten(mirror, project, why string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.tasks[key{mirror, project}]
+	return ok && why != ""
+}
+
+// Status is what is known of the scans of a mirror, or of the origin (mirror ""). It is
+// false if the mirror is not known to carry the project.
+func (s *Scanner) Status(mirror, project string) (directorapi.ScanStatus, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, ok := s.tasks[key{mirror, project}]
+	if !ok {
+		return directorapi.ScanStatus{}, false
+	}
+	return t.status, true
+}
+
+// Statuses returns those of a mirror, of a project, or of both, sorted by project and
+// then by mirror; "" is any, so all of them are Statuses("", "").
+func (s *Scanner) Statuses(mirror, project string) []directorapi.ScanStatus {
+	return nil
+}
+
+// Updated is when the last scan began that told the whole of what a mirror has; zero if
+// there was none, or if it is too old to be used.
+func (s *Scanner) Updated(mirror, project string) time.Time {
+	h, ok := s.o.Inventory.Lookup(mirror)
+	if !ok {
+		return time.Time{}
+	}
+	return s.o.Inventory.Project(project).Updated(h)
+}
+
+// ServeHTTP takes the manifest that a mirror pushes: PUT, with the path values "mirror"
+// and "project" (see [directorapi.ManifestPath]). Whoever calls it has found out that the
+// client may. The answer is 204; or a [directorapi.Error], with the reason "gap" (409) if
+// a full manifest is needed.
+func (s *Scanner) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
