@@ -38,7 +38,7 @@ func (f *File) HasSHA256() bool { return f.SHA256 != [32]byte{} }
 // Listing is all that a holder has.
 type Listing struct {
 	// At is when it was begun. What is said of the holder in the meantime, by a Delta
-	// or a Doubt, is overruled.
+	// or a Doubt, is overruled. Zero: now.
 	At time.Time
 	// Generation is the mirror's name for this state, to which a Delta refers. It
 	// is empty if it was not the mirror who told it.
@@ -51,7 +51,7 @@ type Listing struct {
 
 // Delta is what has changed at a holder.
 type Delta struct {
-	At time.Time
+	At time.Time // zero: now
 	// Base is the Generation that it starts from, and Generation the one that it
 	// leads to. If both are empty it starts from what is known, whatever it is.
 	Base, Generation string
@@ -113,6 +113,9 @@ func (t *Tree) Find(path string) (File, bool) { return t.View().Find(path) }
 // Replace says that a holder has these files and no others. An error of the listing is
 // returned as it is; it wraps ErrShrunk or ErrTooMany if the listing is refused.
 func (t *Tree) Replace(h Holder, l Listing) (Change, error) {
+	if l.At.IsZero() {
+		l.At = time.Now()
+	}
 	u := newUpdate(t.load(), h)
 	if err := u.read(l.Entries); err != nil {
 		return Change{}, err
@@ -131,6 +134,9 @@ func (t *Tree) Replace(h Holder, l Listing) (Change, error) {
 // Apply says what has changed at a holder. It costs the change, not the tree. The error
 // wraps ErrGap if the delta's base is not the generation that is known.
 func (t *Tree) Apply(h Holder, d Delta) (Change, error) {
+	if d.At.IsZero() {
+		d.At = time.Now()
+	}
 	u := newUpdate(t.load(), h)
 	if err := u.readDelta(d.Entries); err != nil {
 		return Change{}, err

@@ -194,8 +194,16 @@ func cleanFolder(folder string) bool {
 	return true
 }
 
-func cleanName(name string) bool {
-	return name != "" && name != "." && name != ".." && len(name) <= maxName && strings.IndexByte(name, 0) < 0 && strings.IndexByte(name, '\n') < 0
+func cleanName[T string | []byte](name T) bool {
+	if len(name) == 0 || len(name) > maxName || string(name) == "." || string(name) == ".." {
+		return false
+	}
+	for i := range len(name) {
+		if c := name[i]; c == 0 || c == '\n' || c == '/' {
+			return false
+		}
+	}
+	return true
 }
 
 // find returns the first version of a file in the folder, looking first where it
