@@ -17,19 +17,21 @@ import (
 // proportional to the length of name times that of the pattern's longest piece
 // between stars.
 func Match(pattern, name string) bool {
-	pieces := strings.Split(pattern, "*")
-	rest, ok := strings.CutPrefix(name, pieces[0])
-	if !ok || len(pieces) == 1 {
+	piece, more, star := strings.Cut(pattern, "*")
+	rest, ok := strings.CutPrefix(name, piece)
+	if !ok || !star {
 		return ok && rest == ""
 	}
-	last := len(pieces) - 1
-	for _, piece := range pieces[1:last] {
+	for {
+		piece, more, star = strings.Cut(more, "*")
+		if !star {
+			return strings.HasSuffix(rest, piece)
+		}
 		// The earliest place leaves most for what follows.
 		if _, rest, ok = strings.Cut(rest, piece); !ok {
 			return false
 		}
 	}
-	return strings.HasSuffix(rest, pieces[last])
 }
 
 // MatchAny tells whether one of the patterns matches all of name.

@@ -126,42 +126,43 @@ type Pick struct {
 	Out Reason
 	// Way is how the client reaches it.
 	Way Way
-	// Ring is how near it is.
-	Ring Ring
+	// Tier is how near it is.
+	Tier Tier
 	// Distance is how far away it is, in km; less than 0: not known.
 	Distance float64
-	// Weight decides within a ring: Mbit/s of its capacity that are left for this client,
+	// Weight decides within a tier: Mbit/s of its capacity that are left for this client,
 	// fewer the farther it is away.
 	Weight float64
 	// Chance is the part of requests like this one for which it is the first, over all
 	// seeds.
 	Chance float64
 
-	usual float64 // the weight, were the mirror not loaded
-	key   float64 // by which picks of a ring are ordered
-	bits  int     // of the netblock that the client is in, -1: none
+	usual   float64 // the weight, were the mirror not loaded
+	key     uint64  // by which picks are sorted
+	bits    int     // of the longest netblock that the client is in, -1: none
+	limited bool    // it has the largest part that it may have
 }
 
-// Ring is how near a mirror is to a client; a lower one is nearer.
-type Ring uint8
+// Tier is how near a mirror is to a client; a lower one is nearer.
+type Tier uint8
 
-// The rings.
+// The tiers.
 const (
-	// RingNetblock: the client is in a netblock of the mirror, and in no longer one of
+	// TierNetblock: the client is in a netblock of the mirror, and in no longer one of
 	// another.
-	RingNetblock Ring = iota
-	// RingNetwork: it is in a shorter netblock of it, or in the same autonomous system.
-	RingNetwork
-	// RingCountry: the mirror is in the client's country, is for it as if it were there,
+	TierNetblock Tier = iota
+	// TierNetwork: it is in a shorter netblock of it, or in the same autonomous system.
+	TierNetwork
+	// TierCountry: the mirror is in the client's country, is for it as if it were there,
 	// or is near everybody.
-	RingCountry
-	// RingNeighbour: in a neighbouring country.
-	RingNeighbour
-	// RingContinent: on the same continent.
-	RingContinent
-	// RingWorld: anywhere.
-	RingWorld
-	NumRings = 6
+	TierCountry
+	// TierNeighbour: in a neighbouring country.
+	TierNeighbour
+	// TierContinent: on the same continent.
+	TierContinent
+	// TierWorld: anywhere.
+	TierWorld
+	NumTiers = 6
 )
 
 // Chooser chooses among the mirrors of a project. It never changes, and may be used by any
@@ -252,10 +253,17 @@ func (c *Chooser) Choose(dst []Pick, r *Request) []Pick {
 	var s state
 	s.picks = slices.Grow(dst[:0], len(c.mirrors))
 	for i := range c.mirrors {
-		s.take(c.judge(i, r, &who))
+		if p := c.judge(i, r, &who); p.Out == None || p.Out == Down || r.Explain {
+			s.picks = append(s.picks, p)
+		}
 	}
-	s.settle(r)
-	s.weigh(c, r)
-	s.order(c, r)
+	s.settle(c)
+	s.weigh(c, r.Client.Continent == "")
+	s.order(r.Seed, c)
+	if !r.Explain {
+		for len(s.picks) > 0 && s.picks[len(s.picks)-1].Out != None {
+			s.picks = s.picks[:len(s.picks)-1]
+		}
+	}
 	return s.picks
 }

@@ -27,8 +27,8 @@ func whoIs(r *Request) who {
 func (c *Chooser) judge(i int, r *Request, w *who) Pick {
 	m, k := &c.mirrors[i], &c.known[i]
 	p := Pick{Mirror: i, bits: bitsOf(k, w)}
-	p.Ring, p.Distance = c.ring(m, k, r, p.bits), distance(m, k, w)
-	p.usual = k.capacity * nearness(p.Distance, w.located && !m.near(p.Ring), r.Client.Radius+m.Place.Radius)
+	p.Tier, p.Distance = c.tier(m, k, r, p.bits), distance(m, k, w)
+	p.usual = k.capacity * nearness(p.Distance, w.located && !m.near(p.Tier), r.Client.Radius+m.Place.Radius)
 	p.Weight = p.usual * k.room
 	switch {
 	case m.Disabled:
@@ -57,26 +57,26 @@ func bitsOf(k *known, w *who) int {
 	return -1
 }
 
-// ring is how near the mirror is. Of netblocks only the longest will remain in the first.
-func (c *Chooser) ring(m *Mirror, k *known, r *Request, bits int) Ring {
+// tier is how near the mirror is. Of netblocks only the longest will remain in the first.
+func (c *Chooser) tier(m *Mirror, k *known, r *Request, bits int) Tier {
 	from := &r.Client
 	switch {
 	case bits >= 0:
-		return RingNetblock
+		return TierNetblock
 	case m.ASN != 0 && m.ASN == from.ASN:
-		return RingNetwork
+		return TierNetwork
 	case m.Rules.Global || k.countries.has(from.Country):
-		return RingCountry
+		return TierCountry
 	case m.Place.Country.Borders(from.Country):
-		return RingNeighbour
+		return TierNeighbour
 	case from.Continent != "" && m.Place.Continent == from.Continent:
-		return RingContinent
+		return TierContinent
 	}
-	return RingWorld
+	return TierWorld
 }
 
-// near reports whether it counts as near in this ring wherever it is.
-func (m *Mirror) near(ring Ring) bool { return m.Rules.Global && ring == RingCountry }
+// near reports whether it counts as near in this tier wherever it is.
+func (m *Mirror) near(tier Tier) bool { return m.Rules.Global && tier == TierCountry }
 
 func distance(m *Mirror, k *known, w *who) float64 {
 	if !w.located || m.Place.Radius == 0 {

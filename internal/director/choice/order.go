@@ -2,80 +2,115 @@ package choice
 
 import (
 	"cmp"
-	"encoding/binary"
 	"math"
-	"net/netip"
 	"slices"
-	"time"
 )
 
 // state is a choice that is being made.
 type state struct {
 	picks []Pick
-	rings [NumRings]ring
+	tiers [NumTiers]tier
+	whole float64 // the parts of all tiers together
 }
 
-// ring is what the mirrors of a ring can take together.
-type ring struct {
-	usual float64 // their weights, of failed ones too, as if they were not loaded
-	open  float64 // their weights, of those that work
+// tier is what the mirrors of a tier can take together.
+type tier struct {
+	usual float64 // their weights, of failed ones too, as if none were loaded
+	open  float64 // their weights, of those that can be given
 	room  float64 // the largest part of its share that one of them takes
-	near  float64 // the part of requests that mirrors near everybody are limited to, if there are no others in the ring; else 1
-	part  float64 // of requests that go to the ring
+	part  float64 // of all requests, that goes to the tier
 }
 
-func (s *state) take(p Pick) { s.picks = append(s.picks, p) }
-
-// settle applies the rules that need all mirrors: exclusive ones, and the longest netblock.
-func (s *state) settle(r *Request) {
-	_ = r
-}
-
-// weigh finds out which part of requests goes to each ring and mirror.
-func (s *state) weigh(c *Chooser, r *Request) {
-	_, _ = c, r
-}
-
-// order brings the picks into their order.
-func (s *state) order(c *Chooser, r *Request) {
+// settle applies the rules for which all mirrors must be known: exclusive ones leave the
+// others out, and the longest netblock is nearer than others.
+func (s *state) settle(c *Chooser) {
+	longest, exclusive := -1, false
+	for i := range s.picks {
+		if p := &s.picks[i]; p.Out == None && p.bits >= 0 {
+			longest = max(longest, p.bits)
+			exclusive = exclusive || c.mirrors[p.Mirror].Rules.Exclusive
+		}
+	}
+	if longest < 0 {
+		return
+	}
 	for i := range s.picks {
 		p := &s.picks[i]
-		p.key = -math.Log(uniform(r.Seed, c.known[p.Mirror].id)) / p.Weight
+		if exclusive && p.Out == None && !(p.bits >= 0 && c.mirrors[p.Mirror].Rules.Exclusive) {
+			p.Out = Exclusive
+		}
+		if p.bits >= 0 && p.bits < longest {
+			p.Tier = TierNetwork
+		}
 	}
-	if !r.Explain {
-		s.picks = slices.DeleteFunc(s.picks, func(p Pick) bool { return p.Out != None })
-	}
-	slices.SortFunc(s.picks, func(a, b Pick) int {
-		return cmp.Or(cmp.Compare(min(a.Out, 1), min(b.Out, 1)), cmp.Compare(a.Ring, b.Ring), cmp.Compare(a.key, b.key))
-	})
 }
 
-// window is how long a client stays with its mirrors.
-const window = 10 * time.Minute
+// surge is how many times its usual share a mirror is given at most because others of its
+// tier fail or are loaded.
+const surge = 1.5
 
-// Seed is the chance of a client: the same for ten minutes, so that it comes back to
-// the same mirror; the ten minutes of each client begin at another time. An IPv6 client is
-// its /64. salt makes different what need not be the same, such as projects.
-func Seed(client netip.Addr, salt uint64, now time.Time) uint64 {
-	b := client.Unmap().As16()
-	high, low := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
-	if client.Unmap().Is6() {
-		low = 0
+// weigh finds out which part of requests goes to each tier, and to each mirror.
+func (s *state) weigh(c *Chooser, anywhere bool) {
+	for i := range s.picks {
+		p := &s.picks[i]
+		t := &s.tiers[p.Tier]
+		switch p.Out {
+		case None:
+			t.usual += p.usual
+			t.open += p.Weight
+			t.room = max(t.room, c.known[p.Mirror].room)
+		case Down:
+			t.usual += p.usual
+		default:
+		}
 	}
-	id := mix(mix(high^salt) ^ low)
-	turn := (now.Unix() + int64(id%uint64(window/time.Second))) / int64(window/time.Second)
-	return mix(id ^ uint64(turn))
+	takes := [NumTiers]float64{}
+	for i, t := range s.tiers {
+		if t.open > 0 {
+			takes[i] = min(1, t.room, surge*t.open/t.usual)
+		}
+	}
+	takes[TierCountry] *= s.limit(c, anywhere)
+	left := 1.0
+	for i := range s.tiers {
+		s.tiers[i].part = left * takes[i]
+		left -= s.tiers[i].part
+	}
+	s.whole = 1 - left
+	for i := range s.picks {
+		if p := &s.picks[i]; p.Out == None && p.Weight > 0 {
+			t := &s.tiers[p.Tier]
+			p.Chance = p.Weight / t.open * t.part / s.whole
+		}
+	}
 }
 
-// uniform is a number between 0 and 1, both excluded, from a seed and what it is for.
-func uniform(seed, what uint64) float64 {
-	return (float64(mix(seed^mix(what))>>12) + 0.5) / (1 << 52)
+// order brings the picks into their order: the mirrors of one tier, which is left to
+// chance, then those of the others from the nearest on, then those that are left out.
+func (s *state) order(seed uint64, c *Chooser) {
+	first, at := 0, uniform(seed, 0)*s.whole
+	for first < NumTiers-1 && at >= s.tiers[first].part {
+		at -= s.tiers[first].part
+		first++
+	}
+	for i := range s.picks {
+		p := &s.picks[i]
+		p.key = key(p, p.Tier == Tier(first), uniform(seed, c.known[p.Mirror].id))
+	}
+	slices.SortFunc(s.picks, func(a, b Pick) int { return cmp.Compare(a.key, b.key) })
 }
 
-// mix makes all bits of the result depend on all of x (the finaliser of SplitMix64).
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+// key is what picks are sorted by: whether they are left out, the tier, and a time that
+// is distributed exponentially, with the inverse of the weight as its mean. The
+// chance to have the shortest of several such times is the part of the weight in the sum
+// of theirs. Positive numbers of floating point are ordered as their bits are.
+func key(p *Pick, first bool, chance float64) uint64 {
+	if p.Out != None {
+		return 1<<63 | uint64(p.Mirror)
+	}
+	rank := uint64(p.Tier) + 1
+	if first {
+		rank = 0
+	}
+	return rank<<60 | math.Float64bits(-math.Log(chance)/p.Weight)>>4
 }

@@ -51,11 +51,8 @@ func (r Reason) String() string {
 	return words[min(r, numReasons-1)]
 }
 
-// failed tells whether a mirror is left out because it fails, so that its share is missing.
-func (r Reason) failed() bool { return r == Down }
-
-// String is the word of the ring.
-func (r Ring) String() string {
-	words := [NumRings]string{"netblock", "network", "country", "neighbour", "continent", "world"}
-	return words[min(r, NumRings-1)]
+// String is the word of the tier.
+func (r Tier) String() string {
+	words := [NumTiers]string{"netblock", "network", "country", "neighbour", "continent", "world"}
+	return words[min(r, NumTiers-1)]
 }
