@@ -1,9 +1,13 @@
 package versions
 
 import (
-	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"time"
 
@@ -36,25 +40,96 @@ type Options struct {
 // ([directorapi.Repository.PointerPath]).
 type Versions struct {
 	opt   Options
+	view  atomic.Pointer[view]
 	news  chan struct{} // the catalogue has changed
 	dirty chan struct{} // there is something to save
 
-	mu sync.Mutex
+	mu     sync.Mutex
+	repos  map[key]*repository
+	former map[key]savedRepository // of repositories that are not in the catalogue
 }
 
-// Open returns Versions that remember what is in the folder.
+// key names a repository.
+type key struct{ project, pointer string }
+
+// view finds the repositories that a path may be of: by project, and by the folder that
+// the names of a repository are below. It does not change.
+type view map[string]map[string][]*repository
+
+// Open returns Versions that remember what is in the folder. If that cannot be made sense
+// of, nothing is remembered, and the log says so.
 func Open(opt Options) (*Versions, error) {
-	return &Versions{opt: opt, news: make(chan struct{}, 1), dirty: make(chan struct{}, 1)}, nil
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	v := &Versions{opt: opt, news: make(chan struct{}, 1), dirty: make(chan struct{}, 1), repos: make(map[key]*repository)}
+	v.view.Store(&view{})
+	if _, err := opt.Dir.Sweep("."); err != nil {
+		return nil, fmt.Errorf("versions of repositories: %w", err)
+	}
+	saved, err := loadState(opt.Dir)
+	if _, foreign := errors.AsType[*fs.PathError](err); foreign {
+		return nil, fmt.Errorf("versions of repositories: %w", err)
+	}
+	if err != nil {
+		opt.Log.Error("what was known of versions of repositories cannot be read, and is forgotten", "error", err)
+	}
+	if v.former = saved; v.former == nil {
+		v.former = make(map[key]savedRepository)
+	}
+	return v, nil
 }
 
 // SetCatalogue says which repositories there are. What is known of one that stays is
 // kept.
-func (v *Versions) SetCatalogue(c *directorapi.Catalogue) {}
+func (v *Versions) SetCatalogue(c *directorapi.Catalogue) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	repos := make(map[key]*repository)
+	byFolder := make(view)
+	for _, p := range c.Projects {
+		if p.Disabled {
+			continue
+		}
+		for _, spec := range p.Repositories {
+			k := key{p.Name, spec.PointerPath()}
+			if k.pointer == "" || repos[k] != nil {
+				continue // the catalogue's check has said so
+			}
+			r := v.repos[k]
+			if r == nil || r.spec != spec {
+				r = v.newRepository(k, spec)
+			}
+			repos[k] = r
+			if byFolder[p.Name] == nil {
+				byFolder[p.Name] = make(map[string][]*repository)
+			}
+			byFolder[p.Name][r.folder] = append(byFolder[p.Name][r.folder], r)
+		}
+	}
+	for k, r := range v.repos {
+		if repos[k] == nil {
+			v.former[k] = r.saved()
+		}
+	}
+	v.repos = repos
+	v.view.Store(&byFolder)
+	select {
+	case v.news <- struct{}{}:
+	default:
+	}
+}
 
-// Run follows the origins until ctx ends. It is called once.
-func (v *Versions) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+// newRepository makes one, with what is known of it. The caller holds mu.
+func (v *Versions) newRepository(k key, spec directorapi.Repository) *repository {
+	r := newRepository(k, spec)
+	if was := v.repos[k]; was != nil { // its kind or folder is another one
+		r.restore(was.saved())
+	} else if was, ok := v.former[k]; ok {
+		r.restore(was)
+	}
+	delete(v.former, k)
+	return r
 }
 
 // Allowed returns the mirrors that a client may be sent to for a path of a project.
@@ -70,27 +145,104 @@ func (v *Versions) Allowed(project, path string) (set inventory.Set, mutable boo
 // Find is Allowed, with what is known of the file in the current version: its Size is -1
 // and its SHA256 zero if it is not known.
 func (v *Versions) Find(project, path string) (f inventory.File, mutable bool) {
-	return inventory.File{}, false
+	byFolder := (*v.view.Load())[project]
+	if byFolder == nil {
+		return f, false
+	}
+	for i := strings.LastIndexByte(path, '/'); ; i = strings.LastIndexByte(path[:max(i, 0)], '/') {
+		for _, r := range byFolder[path[:i+1]] {
+			if r.area.has(path) {
+				return r.find(v.opt.Inventory.Project(project), path), true
+			}
+		}
+		if i < 0 {
+			return f, false
+		}
+	}
+}
+
+// get returns a repository, nil if there is none.
+func (v *Versions) get(project, pointer string) *repository {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.repos[key{project, pointer}]
 }
 
 // Current returns the SHA-256 of the pointer that the origin shows, as far as that is
 // followed: of the version that mirrors should have.
 func (v *Versions) Current(project, repository string) (sum [32]byte, known bool) {
-	return sum, false
+	r := v.get(project, repository)
+	if r == nil {
+		return sum, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	current := r.history.current()
+	return current.Sum, current.Serial != 0
 }
 
 // Saw tells which pointer a mirror showed. The zero sum: none, or not the same everywhere.
-func (v *Versions) Saw(mirror, project, repository string, sum [32]byte, at time.Time) {}
+func (v *Versions) Saw(mirror, project, repository string, sum [32]byte, at time.Time) {
+	r := v.get(project, repository)
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.seen[mirror]
+	if m == nil {
+		m = &sighting{}
+		r.seen[mirror] = m
+	}
+	if m.saw(&r.history, sum, at) {
+		v.opt.Log.Info("a mirror went back to an older version of a repository", "mirror", mirror, "project", project, "repository", repository)
+		v.save()
+	}
+	// It may have to be added, or is ahead of what is known of the origin.
+	news := sum != [32]byte{} && m.since.Equal(at)
+	if r.settle(v.opt.Inventory, time.Now(), false) || news {
+		r.hasten()
+	}
+}
 
 // Hasten says that a project has changed at the origin, or what is known of its mirrors:
-// repositories with the path in their folder are looked at now. Empty: all.
-func (v *Versions) Hasten(project, path string) {}
+// repositories whose folder the path is in are looked at now. Empty: all.
+func (v *Versions) Hasten(project, path string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for k, r := range v.repos {
+		if k.project == project && (path == "" || strings.HasPrefix(path, r.spec.Path)) {
+			r.hasten()
+		}
+	}
+}
 
 // Behind tells why a mirror is not offered for a repository, [Current] if it is, and
 // since when it is so: for a mirror that shows an older version, since when there is a
 // newer one. The time is zero if it is not known.
 func (v *Versions) Behind(mirror, project, repository string) (why Reason, since time.Time) {
-	return Unseen, time.Time{}
+	r := v.get(project, repository)
+	if r == nil {
+		return Unseen, time.Time{}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.seen[mirror]
+	if m == nil {
+		return Unseen, time.Time{}
+	}
+	now, version := time.Now(), r.history.current()
+	if why, since = m.standing(&r.history, now); why != Current {
+		return why, since
+	}
+	h, ok := v.opt.Inventory.Lookup(mirror)
+	switch {
+	case ok && r.shown.Load().offered.Has(h):
+		return Current, since
+	case r.completeOf != version.Sum || now.Before(version.NotBefore) || ok && r.complete.Has(h):
+		return Settling, version.Since
+	}
+	return Incomplete, version.Since
 }
 
 // Reason is why a mirror is not offered for a repository.
@@ -111,6 +263,7 @@ const (
 	// WentBack: it was seen to go back to an older version, and has not shown the
 	// current one for long enough.
 	WentBack Reason = "went-back"
-	// Settling: the origin's own version is in doubt, or has not been read yet.
+	// Settling: it is not known yet who has all of the current version, or nobody may
+	// be sent to it yet.
 	Settling Reason = "settling"
 )
