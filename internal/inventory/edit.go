@@ -193,7 +193,12 @@ func (e *editor) rebuild(l *leaf, others []other, seen func(i int) bool) ([]leaf
 			r.want = seen(i)
 		}
 	}
-	return pack(nil, e.merge(records, others)), false
+	before := e.added + e.removed
+	records = e.merge(records, others)
+	if e.holder != Origin && before == e.added+e.removed {
+		return []leaf{*l}, true
+	}
+	return pack(nil, records), false
 }
 
 // merge brings together what is there and what the holder says besides. Both are

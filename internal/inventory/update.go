@@ -102,21 +102,27 @@ func (u *update) add(e Entry) {
 	}
 	at := leaf.match(i, e.Size, &e.SHA256)
 	if at >= 0 && (u.holder != Origin || leaf.isStill(at, &e)) {
-		if m.see(m.start+at) && u.has(&leaf.versions[at]) {
-			u.kept++
+		if m.see(m.start + at) {
+			u.keep(leaf, i)
 		}
 		return
 	}
-	for j, end := i, leaf.next(i); j < end; j++ {
-		if u.has(&leaf.versions[j]) {
-			u.kept++
-		}
-	}
+	u.keep(leaf, i)
 	o := other{name: name, size: e.Size, modTime: toSeconds(e.ModTime), sum: e.SHA256}
 	if leaf.versions[i].current() {
 		m.addOther(o)
 	} else {
 		u.addForeign(m, o)
+	}
+}
+
+// keep counts a file, whose first version is i, that is listed as before or otherwise.
+func (u *update) keep(l *leaf, i int) {
+	for end := l.next(i); i < end; i++ {
+		if u.has(&l.versions[i]) {
+			u.kept++
+			return
+		}
 	}
 }
 
