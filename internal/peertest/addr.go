@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // FreeAddr returns an address on loopback at which nobody listens, for a program that
@@ -27,6 +28,20 @@ func FreeAddr(tb testing.TB) string {
 	}
 	tb.Fatal("no port is free")
 	return ""
+}
+
+// AwaitAddr returns when somebody listens at an address: a program that was started, and
+// does not tell when it is ready.
+func AwaitAddr(tb testing.TB, addr string) {
+	tb.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		if conn, err := net.DialTimeout("tcp", addr, limit); err == nil { //nolint:noctx // it has a limit
+			_ = conn.Close()
+			return
+		}
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // nothing tells
+	}
+	tb.Fatalf("nobody listens at %s", addr)
 }
 
 // givenAddrs are the addresses that FreeAddr returned.

@@ -114,7 +114,7 @@ func TestReadEntriesIsBounded(t *testing.T) {
 	}{
 		"all":         {text: strings.Repeat(line, 3), n: 3},
 		"remarks":     {text: line + "\nskipping non-regular file \"x\"\n" + line, n: 2},
-		"too many":    {text: strings.Repeat(line, 6), n: 5, want: errTooMany},
+		"too many":    {text: strings.Repeat(line, 6), n: 5, want: ErrTooMany},
 		"a long line": {text: line + strings.Repeat("x", 2*maxLine), n: 1, want: errLongLine},
 		"cut":         {text: line + line[:20], n: 1, want: errCut},
 		"no listing":  {text: line + "Welcome\n", n: 1, want: errNoEntry},

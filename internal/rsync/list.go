@@ -160,9 +160,11 @@ func explain(ended error, said string, entries int) error {
 	return &ExitError{Code: exit.ExitCode(), Detail: said}
 }
 
-// What can be wrong with a listing as a whole.
+// ErrTooMany is wrapped by the error of a listing with more than [Listing.MaxEntries].
+var ErrTooMany = errors.New("there are more entries than may be")
+
+// What else can be wrong with a listing as a whole.
 var (
-	errTooMany  = errors.New("there are more entries than may be")
 	errLongLine = errors.New("a line is too long for a listing")
 	errCut      = errors.New("it ends within a line")
 )
@@ -190,7 +192,7 @@ func readEntries(r io.Reader, most int, yield func(Entry, error) bool) (n int, e
 		case err != nil:
 			return n, fmt.Errorf("line %.80q: %w", line, err)
 		case n >= most:
-			return n, fmt.Errorf("%w: %d", errTooMany, most)
+			return n, fmt.Errorf("%w: %d", ErrTooMany, most)
 		}
 		n++
 		if !yield(e, nil) {

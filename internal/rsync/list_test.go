@@ -1,9 +1,8 @@
-package rsync
+package rsync_test
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,54 +12,14 @@ import (
 	"time"
 
 	"freshet/internal/peertest"
+	"freshet/internal/rsync"
+	"freshet/internal/rsync/rsynctest"
 )
 
-// serve runs an rsync daemon with one module, "m", of a folder, and returns its URL.
-func serve(t *testing.T, folder string) string {
-	t.Helper()
-	addr := peertest.FreeAddr(t)
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf := filepath.Join(t.TempDir(), "rsyncd.conf")
-	text := fmt.Sprintf("port = %s\naddress = 127.0.0.1\nuse chroot = no\nmotd file = %s\n[m]\npath = %s\n", port, conf, folder)
-	if os.Geteuid() == 0 { // it becomes somebody else, who must be able to enter the test's folder
-		if err := os.Chmod(filepath.Dir(folder), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := peertest.Command(t, "rsync", "--daemon", "--no-detach", "--config="+conf, "--log-file="+conf+".log")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	awaitPort(t, addr)
-	return "rsync://" + addr + "/m/"
-}
-
-// awaitPort returns when somebody listens.
-func awaitPort(t *testing.T, addr string) {
-	t.Helper()
-	for t.Context().Err() == nil {
-		if conn, err := net.Dial("tcp", addr); err == nil {
-			_ = conn.Close()
-			return
-		}
-		time.Sleep(10 * time.Millisecond) // a program of others does not tell when it listens
-	}
-}
-
-func find(t *testing.T) *Program {
+func find(t *testing.T) *rsync.Program {
 	t.Helper()
 	peertest.Require(t, "rsync")
-	p, err := Find(t.Context(), Options{AnyVersion: true})
+	p, err := rsync.Find(t.Context(), rsync.Options{AnyVersion: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,12 +58,12 @@ func TestList(t *testing.T) {
 		t.Fatal(err)
 	}
 	var files, links []string
-	for e, err := range p.List(t.Context(), Listing{URL: serve(t, folder), Excludes: []string{"*.none"}}) {
+	for e, err := range p.List(t.Context(), rsync.Listing{URL: rsynctest.Serve(t, folder), Excludes: []string{"*.none"}}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		switch e.Type {
-		case File:
+		case rsync.File:
 			files = append(files, e.Name)
 			if e.Size != int64(len(e.Name)) {
 				t.Errorf("%q has %d bytes, want %d", e.Name, e.Size, len(e.Name))
@@ -115,7 +74,7 @@ func TestList(t *testing.T) {
 			if e.Name == "plain" && !e.ModTime.Equal(modified) {
 				t.Errorf("plain is of %v, want %v", e.ModTime, modified)
 			}
-		case Link:
+		case rsync.Link:
 			links = append(links, e.Name+" | "+e.Target)
 		default:
 		}
@@ -132,7 +91,7 @@ func TestList(t *testing.T) {
 }
 
 // drain reads a listing to its end.
-func drain(p *Program, ctx context.Context, l Listing) (n int, err error) { //nolint:revive // the program is what it is about
+func drain(p *rsync.Program, ctx context.Context, l rsync.Listing) (n int, err error) { //nolint:revive // the program is what it is about
 	for _, e := range p.List(ctx, l) {
 		if e != nil {
 			return n, e
@@ -147,7 +106,7 @@ func TestListFails(t *testing.T) {
 	p := find(t)
 	folder := t.TempDir()
 	write(t, folder, "a", "b", "c")
-	url := serve(t, folder)
+	url := rsynctest.Serve(t, folder)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -155,28 +114,28 @@ func TestListFails(t *testing.T) {
 	t.Cleanup(func() { _ = silent.Close() })
 
 	for name, tt := range map[string]struct {
-		l     Listing
+		l     rsync.Listing
 		codes []int
 		says  string
 	}{
-		"no such module": {Listing{URL: strings.Replace(url, "/m/", "/other/", 1)}, []int{5}, "Unknown module 'other'"},
-		"no such folder": {Listing{URL: url + "nope/"}, []int{23}, "No such file or directory"},
-		"nobody there":   {Listing{URL: "rsync://127.0.0.1:1/m/"}, []int{10}, "Connection refused"},
-		"silence":        {Listing{URL: "rsync://" + silent.Addr().String() + "/m/", Silence: time.Second}, []int{30, 35}, ""},
+		"no such module": {rsync.Listing{URL: strings.Replace(url, "/m/", "/other/", 1)}, []int{5}, "Unknown module 'other'"},
+		"no such folder": {rsync.Listing{URL: url + "nope/"}, []int{23}, "No such file or directory"},
+		"nobody there":   {rsync.Listing{URL: "rsync://127.0.0.1:1/m/"}, []int{10}, "Connection refused"},
+		"silence":        {rsync.Listing{URL: "rsync://" + silent.Addr().String() + "/m/", Silence: time.Second}, []int{30, 35}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			n, err := drain(p, t.Context(), tt.l)
-			exit, ok := errors.AsType[*ExitError](err)
+			exit, ok := errors.AsType[*rsync.ExitError](err)
 			if !ok || n != 0 || !slices.Contains(tt.codes, exit.Code) || !strings.Contains(exit.Detail, tt.says) {
 				t.Errorf("%d entries, %v, want exit %d with %q", n, err, tt.codes, tt.says)
 			}
 		})
 	}
-	if n, err := drain(p, t.Context(), Listing{URL: url, MaxEntries: 2}); n != 2 || !errors.Is(err, errTooMany) {
+	if n, err := drain(p, t.Context(), rsync.Listing{URL: url, MaxEntries: 2}); n != 2 || !errors.Is(err, rsync.ErrTooMany) {
 		t.Errorf("%d entries, %v, want 2 and that there are too many", n, err)
 	}
-	if _, err := drain(p, t.Context(), Listing{URL: "/etc/"}); err == nil {
+	if _, err := drain(p, t.Context(), rsync.Listing{URL: "/etc/"}); err == nil {
 		t.Error("a local folder is listed")
 	}
 }
@@ -191,9 +150,9 @@ func TestListPartial(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Chmod(filepath.Join(folder, "sub"), 0o700) })
-	n, err := drain(p, t.Context(), Listing{URL: serve(t, folder)})
-	if _, ok := errors.AsType[*PartialError](err); !ok || n != 3 {
-		t.Errorf("%d entries, %v, want 3 and a PartialError", n, err)
+	n, err := drain(p, t.Context(), rsync.Listing{URL: rsynctest.Serve(t, folder)})
+	if _, ok := errors.AsType[*rsync.PartialError](err); !ok || n != 3 {
+		t.Errorf("%d entries, %v, want 3 and a rsync.PartialError", n, err)
 	}
 }
 
@@ -203,8 +162,8 @@ func TestListEnds(t *testing.T) {
 	p := find(t)
 	folder := t.TempDir()
 	write(t, folder, "a", "b")
-	url := serve(t, folder)
-	for e, err := range p.List(t.Context(), Listing{URL: url}) {
+	url := rsynctest.Serve(t, folder)
+	for e, err := range p.List(t.Context(), rsync.Listing{URL: url}) {
 		if err != nil || e.Name != "." {
 			t.Fatalf("%+v, %v, want the folder itself first", e, err)
 		}
@@ -224,24 +183,24 @@ func TestListEnds(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 		}
 	}()
-	if _, err := drain(p, ctx, Listing{URL: "rsync://" + silent.Addr().String() + "/m/"}); !errors.Is(err, enough) {
+	if _, err := drain(p, ctx, rsync.Listing{URL: "rsync://" + silent.Addr().String() + "/m/"}); !errors.Is(err, enough) {
 		t.Errorf("got %v, want the cause of the end", err)
 	}
 }
 
 func TestFindSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	if _, err := Find(t.Context(), Options{Path: "/nowhere/rsync"}); !errors.Is(err, ErrAbsent) {
-		t.Errorf("got %v, want ErrAbsent", err)
+	if _, err := rsync.Find(t.Context(), rsync.Options{Path: "/nowhere/rsync"}); !errors.Is(err, rsync.ErrAbsent) {
+		t.Errorf("got %v, want rsync.ErrAbsent", err)
 	}
 	old := filepath.Join(t.TempDir(), "rsync")
 	if err := os.WriteFile(old, []byte("#!/bin/sh\necho 'rsync  version 3.2.7  protocol version 31'\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Find(t.Context(), Options{Path: old}); !errors.Is(err, ErrOld) || !strings.Contains(err.Error(), "3.4.3") {
-		t.Errorf("got %v, want ErrOld with the version that is needed", err)
+	if _, err := rsync.Find(t.Context(), rsync.Options{Path: old}); !errors.Is(err, rsync.ErrOld) || !strings.Contains(err.Error(), "3.4.3") {
+		t.Errorf("got %v, want rsync.ErrOld with the version that is needed", err)
 	}
-	if p, err := Find(t.Context(), Options{Path: old, AnyVersion: true}); err != nil || p.Version() != (Version{3, 2, 7}) {
+	if p, err := rsync.Find(t.Context(), rsync.Options{Path: old, AnyVersion: true}); err != nil || p.Version() != (rsync.Version{3, 2, 7}) {
 		t.Errorf("got %v, %v, want the old one", p, err)
 	}
 }

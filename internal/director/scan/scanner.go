@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,29 +70,52 @@ func (o Options) withDefaults() Options {
 
 // Scanner scans what a catalogue names. All methods may be called concurrently.
 type Scanner struct {
-	o     Options
+	o       Options
+	metrics *metrics
+	wake    chan struct{} // has room for one: something may be due
+	scans   sync.WaitGroup
+
 	mu    sync.Mutex
 	tasks map[key]*task
-	wake  chan struct{} // has room for one: something may be due
-}
-
-// key names what is scanned. The mirror of an origin is "".
-type key struct{ mirror, project string }
-
-// task is what is scanned, and how that went. It is guarded by Scanner.mu.
-type task struct {
-	status directorapi.ScanStatus
 }
 
 // New returns a Scanner, which does nothing before Run.
 func New(o Options) *Scanner {
-	return &Scanner{o: o.withDefaults(), tasks: make(map[key]*task), wake: make(chan struct{}, 1)}
+	return &Scanner{
+		o: o.withDefaults(), metrics: newMetrics(o.Metrics),
+		tasks: make(map[key]*task), wake: make(chan struct{}, 1),
+	}
 }
 
 // Run scans until ctx ends; then it ends all scans and returns nil. It can be called once.
 func (s *Scanner) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	defer s.scans.Wait()
+	var adopted *directorapi.Catalogue
+	for {
+		changed := s.o.Catalogue.Changed()
+		if c := s.o.Catalogue.Current(); c != adopted {
+			s.adopt(ctx, c)
+			adopted = c
+		}
+		timer := time.NewTimer(time.Until(s.work(ctx)))
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-s.wake:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		timer.Stop()
+	}
+}
+
+// stir lets Run look at what is due.
+func (s *Scanner) stir() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // it will look anyway
+	}
 }
 
 // Hasten has a mirror scanned as soon as may be: now, if the last scan began more than a
@@ -99,9 +123,16 @@ func (s *Scanner) Run(ctx context.Context) error {
 // Why is told in the status. It does not wait. It is false if there is nothing to scan.
 func (s *Scanner) Hasten(mirror, project, why string) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.tasks[key{mirror, project}]
-	return ok && why != ""
+	found := false
+	for k, t := range s.tasks {
+		if k.mirror == mirror && (project == "" || k.project == project) && !t.target.pushed() {
+			t.hasten(why)
+			found = true
+		}
+	}
+	s.mu.Unlock()
+	s.stir()
+	return found
 }
 
 // Status is what is known of the scans of a mirror, or of the origin (mirror ""). It is
@@ -113,23 +144,39 @@ func (s *Scanner) Status(mirror, project string) (directorapi.ScanStatus, bool) 
 	if !ok {
 		return directorapi.ScanStatus{}, false
 	}
-	return t.status, true
+	return s.statusOf(t), true
 }
 
 // Statuses returns those of a mirror, of a project, or of both, sorted by project and
-// then by mirror; "" is any, so all of them are Statuses("", "").
+// then by mirror, origins first; "" is any, so all of them are Statuses("", "").
 func (s *Scanner) Statuses(mirror, project string) []directorapi.ScanStatus {
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []directorapi.ScanStatus
+	for k, t := range s.tasks {
+		if (mirror == "" || k.mirror == mirror) && (project == "" || k.project == project) {
+			all = append(all, s.statusOf(t))
+		}
+	}
+	slices.SortFunc(all, func(a, b directorapi.ScanStatus) int {
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Mirror, b.Mirror))
+	})
+	return all
 }
 
 // Updated is when the last scan began that told the whole of what a mirror has; zero if
 // there was none, or if it is too old to be used.
 func (s *Scanner) Updated(mirror, project string) time.Time {
-	h, ok := s.o.Inventory.Lookup(mirror)
+	return s.standing(key{mirror, project}).Updated
+}
+
+// standing is what the inventory knows.
+func (s *Scanner) standing(k key) inventory.Standing {
+	h, ok := s.o.Inventory.Lookup(k.mirror)
 	if !ok {
-		return time.Time{}
+		return inventory.Standing{}
 	}
-	return s.o.Inventory.Project(project).Updated(h)
+	return s.o.Inventory.Project(k.project).View().Standing(h)
 }
 
 // ServeHTTP takes the manifest that a mirror pushes: PUT, with the path values "mirror"

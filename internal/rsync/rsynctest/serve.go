@@ -1,0 +1,44 @@
+// Package rsynctest runs an rsync server for tests.
+package rsynctest
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"freshet/internal/peertest"
+)
+
+// Serve runs an rsync daemon until the test ends, and returns the URL of its module,
+// which is a folder in one of testing.TB's temporary folders.
+func Serve(tb testing.TB, folder string) (url string) {
+	tb.Helper()
+	peertest.Require(tb, "rsync")
+	addr := peertest.FreeAddr(tb)
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if os.Geteuid() == 0 { // it becomes somebody else, who must be able to enter
+		if err := os.Chmod(filepath.Dir(folder), 0o755); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	conf := filepath.Join(tb.TempDir(), "rsyncd.conf")
+	text := fmt.Sprintf("port = %s\naddress = 127.0.0.1\nuse chroot = no\nmotd file = %s\n[m]\npath = %s\n", port, conf, folder)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	cmd := peertest.Command(tb, "rsync", "--daemon", "--no-detach", "--config="+conf, "--log-file="+conf+".log")
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	peertest.AwaitAddr(tb, addr)
+	return "rsync://" + addr + "/m/"
+}
