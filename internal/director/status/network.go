@@ -94,6 +94,8 @@ type Access struct {
 	// Why and Since tell of the present state; Since zero: not probed yet.
 	Why   string    `json:"why,omitempty"`
 	Since time.Time `json:"since,omitzero"`
+	// Expires is the end of the certificate; zero: there is none, or it is not known.
+	Expires time.Time `json:"expires,omitzero"`
 	// History are earlier states, the newest first.
 	History []Change `json:"history,omitempty"`
 }
