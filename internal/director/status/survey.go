@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -196,9 +197,8 @@ func (from *Sources) access(ways []Access, url string, w probe.Way) []Access {
 		a.Expires = h.Expires
 	}
 	if from.History != nil {
-		history := from.History(w)
-		for i := len(history) - 1; i >= 0; i-- {
-			a.History = append(a.History, Change{At: history[i].At, OK: history[i].Works, Why: string(history[i].Why)})
+		for _, h := range slices.Backward(from.History(w)) {
+			a.History = append(a.History, Change{At: h.At, OK: h.Works, Why: string(h.Why)})
 		}
 	}
 	return append(ways, a)
