@@ -43,14 +43,16 @@ func (s *Sample) Quantile(q float64) time.Duration {
 // Take loads a server, whose process is pid, for a while, or until every request
 // was made. The work of the helpers, such as an origin, is not that of others.
 func Take(ctx context.Context, l Load, d time.Duration, pid int, helpers ...int) (s Sample, err error) {
-	run := sampler{load: l}
+	run := sampler{load: l, begin: make(chan struct{}), close: make(chan struct{})}
 	var wg sync.WaitGroup
-	begin := make(chan struct{})
+	run.open.Add(l.Conns)
+	run.busy.Add(l.Conns)
 	for i := range l.Conns {
-		wg.Go(func() { run.connection(ctx, i, begin) })
+		wg.Go(func() { run.connection(ctx, i) })
 	}
+	run.open.Wait()
 	before, err := ReadMeters(pid, helpers...)
-	close(begin)
+	close(run.begin)
 	if !l.Once {
 		select {
 		case <-time.After(d):
@@ -58,8 +60,10 @@ func Take(ctx context.Context, l Load, d time.Duration, pid int, helpers ...int)
 		}
 		run.end.Store(true)
 	}
-	wg.Wait()
+	run.busy.Wait()
 	after, errAfter := ReadMeters(pid, helpers...)
+	close(run.close)
+	wg.Wait()
 	if err := errors.Join(append(run.errs, err, errAfter, ctx.Err())...); err != nil {
 		return s, err
 	}
@@ -73,6 +77,9 @@ type sampler struct {
 	next atomic.Int64 // of requests, if each is made once
 	end  atomic.Bool
 
+	open, busy   sync.WaitGroup // connections that are not open yet, and those that still ask
+	begin, close chan struct{}
+
 	mu    sync.Mutex
 	times []time.Duration
 	bytes int64
@@ -80,16 +87,17 @@ type sampler struct {
 }
 
 // connection asks, one request after the other.
-func (run *sampler) connection(ctx context.Context, i int, begin <-chan struct{}) {
+func (run *sampler) connection(ctx context.Context, i int) {
 	l := &run.load
 	c := Client{Addr: l.Addr, TLS: l.TLS, Close: l.Close}
-	err := c.Dial(ctx)
+	err := l.dial(ctx, &c, i)
+	run.open.Done()
 	var tick *time.Ticker
 	if l.Rate > 0 {
 		tick = time.NewTicker(time.Duration(l.Conns) * time.Second / time.Duration(l.Rate))
 		defer tick.Stop()
 	}
-	<-begin
+	<-run.begin
 	mine := make([]time.Duration, 0, 1<<14)
 	bytes := int64(0)
 	for n := i * len(l.Requests) / l.Conns; err == nil && !run.end.Load(); n++ {
@@ -109,6 +117,8 @@ func (run *sampler) connection(ctx context.Context, i int, begin <-chan struct{}
 			bytes += length
 		}
 	}
+	run.busy.Done()
+	<-run.close
 	if c.Conn != nil {
 		_ = c.Conn.Close() // the sample is over
 	}
@@ -119,6 +129,16 @@ func (run *sampler) connection(ctx context.Context, i int, begin <-chan struct{}
 	if err != nil {
 		run.errs = append(run.errs, err)
 	}
+}
+
+// dial connects, and asks once if the connection is to be kept: then the server
+// has accepted it, and what that costs is not of the sample.
+func (l *Load) dial(ctx context.Context, c *Client, i int) error {
+	err := c.Dial(ctx)
+	if err == nil && !l.Close && !l.Once {
+		_, err = l.ask(ctx, c, l.Requests[(i+len(l.Requests)-1)%len(l.Requests)])
+	}
+	return err
 }
 
 func (l *Load) ask(ctx context.Context, c *Client, request []byte) (length int64, err error) {
