@@ -164,7 +164,7 @@ func TestNoAllocations(t *testing.T) {
 // hit is the usual record: a hit.
 func hit() *Record {
 	r := sample()
-	r.Outcome, r.Upstream, r.Referer = "hit", Upstream{}, nil
+	r.Path, r.Outcome, r.Upstream, r.Referer = "/repo/objects/ab/cde.filez", "hit", Upstream{}, nil
 	return r
 }
 
