@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math/bits"
-	"math/rand/v2"
 	"os"
 	"runtime"
 	"sync"
@@ -21,8 +20,12 @@ const (
 	// bufferBytes is how much a shard collects. It is more than the longest
 	// line: what is longer is written by itself.
 	bufferBytes = 64 << 10
+	// burst is how many full buffers wait for the writer to wake up: to write
+	// them costs less than to wake it, and what the runtime does about a thread
+	// that waits for the disk.
+	burst = 32
 	// queueLength is how many full buffers may wait for the disk.
-	queueLength = 64
+	queueLength = 3 * burst
 	// maxShards bounds the memory: a buffer each.
 	maxShards = 16
 )
@@ -53,6 +56,8 @@ type Log struct {
 	core    *core
 	shards  []shard
 	mask    uint32
+	near    sync.Pool     // of *shard: what a processor puts here it gets again
+	lent    atomic.Uint32 // how often one got none
 	dropped *atomic.Int64
 }
 
@@ -60,7 +65,8 @@ type Log struct {
 type core struct {
 	opt     Options
 	full    chan *[]byte
-	free    sync.Pool // of *[]byte
+	free    sync.Pool     // of *[]byte
+	many    chan struct{} // a burst waits
 	reopen  chan struct{}
 	stop    chan struct{}
 	stopped chan struct{}
@@ -80,14 +86,15 @@ type shard struct {
 	mu    sync.Mutex
 	enc   encoder
 	buf   *[]byte
-	lines int64 // in buf
-	_     [64]byte
+	lines int64    // in buf
+	_     [64]byte // the next one is another processor's
 }
 
 // Open begins a log. The caller closes it.
 func Open(opt Options) (*Log, error) {
 	c := &core{
-		opt: opt, w: opt.Writer, full: make(chan *[]byte, queueLength), reopen: make(chan struct{}, 1),
+		opt: opt, w: opt.Writer, full: make(chan *[]byte, queueLength),
+		many: make(chan struct{}, 1), reopen: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if c.w == nil {
@@ -143,9 +150,13 @@ func (l *Log) WriteLine(line []byte) {
 	l.unlock(s)
 }
 
-// lock returns a shard, for a line to be appended to its buffer.
+// lock returns a shard, for a line to be appended to its buffer: the one that was
+// last used on this processor, whose cache has the end of the buffer.
 func (l *Log) lock() *shard {
-	s := &l.shards[rand.Uint32()&l.mask]
+	s, ok := l.near.Get().(*shard)
+	if !ok {
+		s = &l.shards[l.lent.Add(1)&l.mask]
+	}
 	s.mu.Lock()
 	if s.buf == nil {
 		s.buf = l.core.buffer()
@@ -153,13 +164,14 @@ func (l *Log) lock() *shard {
 	return s
 }
 
-// unlock counts the line that was appended.
+// unlock counts the line that was appended, and gives the shard back.
 func (l *Log) unlock(s *shard) {
 	s.lines++
 	if len(*s.buf) >= bufferBytes-lineRoom {
 		l.core.hand(s)
 	}
 	s.mu.Unlock()
+	l.near.Put(s)
 }
 
 // lineRoom is kept free in a buffer for one more line, most of the time.
@@ -182,6 +194,12 @@ func (c *core) hand(s *shard) {
 	select {
 	case c.full <- s.buf:
 		s.buf = nil
+		if len(c.full) >= burst {
+			select {
+			case c.many <- struct{}{}:
+			default: // the writer knows
+			}
+		}
 	default:
 		c.dropped.Add(s.lines)
 		*s.buf = (*s.buf)[:0]
@@ -231,8 +249,8 @@ func (c *core) run() {
 	defer tick.Stop()
 	for {
 		select {
-		case b := <-c.full:
-			c.write(b)
+		case <-c.many:
+			c.drain()
 		case <-tick.C:
 			c.sweep()
 		case <-c.reopen:

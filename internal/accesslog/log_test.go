@@ -105,6 +105,36 @@ func TestLinesGoTogether(t *testing.T) {
 	})
 }
 
+// Full buffers are written many at once, but before there are too many of them.
+func TestBuffersGoTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d disk
+		l := open(t, Options{Writer: &d})
+		begin := time.Now()
+		for len(l.core.full) < burst-1 {
+			l.Write(sample())
+		}
+		synctest.Wait()
+		if _, writes := d.lines(); writes != 0 {
+			t.Errorf("%d writes for less than a burst", writes)
+		}
+		for range 2 * maxShards * bufferBytes / 100 {
+			l.Write(sample())
+			if _, writes := d.lines(); writes > 0 {
+				break
+			}
+		}
+		synctest.Wait()
+		if _, writes := d.lines(); writes < burst || time.Since(begin) != 0 {
+			t.Errorf("%d writes for a burst after %v", writes, time.Since(begin))
+		}
+		closed(t, l)
+		if l.Dropped() != 0 {
+			t.Errorf("%d lines were dropped", l.Dropped())
+		}
+	})
+}
+
 // A disk that takes nothing costs lines, which are counted, and no time.
 func TestBlockedDiskBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
