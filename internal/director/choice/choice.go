@@ -113,6 +113,8 @@ type Request struct {
 	Files  Files  // nil: all mirrors have it
 	// Seed is all chance that there is; see [Seed].
 	Seed uint64
+	// Most is how many picks are wanted at most; 0: all. A few are cheaper than all.
+	Most int
 	// Explain asks for the mirrors that are left out, too.
 	Explain bool
 }
@@ -138,6 +140,7 @@ type Pick struct {
 	Chance float64
 
 	usual   float64 // the weight, were the mirror not loaded
+	time    float64 // after which it wins, the shortest first
 	key     uint64  // by which picks are sorted
 	bits    int     // of the longest netblock that the client is in, -1: none
 	limited bool    // it has the largest part that it may have
@@ -185,6 +188,10 @@ type known struct {
 	restricted bool    // there is any rule of whom it is not for
 }
 
+// leastRoom is the part of its share that every mirror is given, so that one that is alone
+// remains what it is.
+const leastRoom = 1e-6
+
 // countrySet is a set of countries.
 type countrySet [4]uint64
 
@@ -207,7 +214,7 @@ func know(m *Mirror) known {
 	k := known{
 		id: name.Sum64(), at: m.Place.Point.Vector(),
 		netblocks: table(r.Netblocks), avoided: table(r.NotNetblocks),
-		capacity: float64(max(0, m.Capacity)), room: 1 - min(1, max(0, m.Shed)),
+		capacity: float64(max(0, m.Capacity)), room: max(leastRoom, 1-max(0, m.Shed)),
 		restricted: r.CountryOnly || r.ASNOnly || r.NetblocksOnly || len(r.NotCountries)+len(r.NotASNs)+len(r.NotNetblocks)+len(r.NotPaths) > 0 || r.MaxFileSize > 0,
 	}
 	if k.capacity == 0 {
@@ -243,7 +250,7 @@ func (c *Chooser) Mirror(i int) *Mirror { return &c.mirrors[i] }
 
 // Choose decides of each mirror whether the client of r can be given it, and brings those
 // that it can be given into the order in which they are to be tried. With r.Explain those
-// that are left out follow, in the order of the mirrors. The picks are in dst, the memory
+// that are left out follow, in the order of the mirrors, whatever r.Most is. The picks are in dst, the memory
 // of which is used again.
 func (c *Chooser) Choose(dst []Pick, r *Request) []Pick {
 	if c == nil {
@@ -251,19 +258,17 @@ func (c *Chooser) Choose(dst []Pick, r *Request) []Pick {
 	}
 	who := whoIs(r)
 	var s state
-	s.picks = slices.Grow(dst[:0], len(c.mirrors))
+	s.picks = slices.Grow(dst[:0], len(c.mirrors))[:len(c.mirrors)]
+	n := 0
 	for i := range c.mirrors {
-		if p := c.judge(i, r, &who); p.Out == None || p.Out == Down || r.Explain {
-			s.picks = append(s.picks, p)
+		p := &s.picks[n]
+		if c.judge(p, i, r, &who); p.Out == None || p.Out == Down || r.Explain {
+			n++
 		}
 	}
+	s.picks = s.picks[:n]
 	s.settle(c)
 	s.weigh(c, r.Client.Continent == "")
-	s.order(r.Seed, c)
-	if !r.Explain {
-		for len(s.picks) > 0 && s.picks[len(s.picks)-1].Out != None {
-			s.picks = s.picks[:len(s.picks)-1]
-		}
-	}
+	s.order(c, r)
 	return s.picks
 }

@@ -1,6 +1,7 @@
 package choice_test
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -87,6 +88,7 @@ func names(c *choice.Chooser, picks []choice.Pick) (all []string) {
 func firsts(c *choice.Chooser, r choice.Request, n int) map[string]int {
 	count := make(map[string]int)
 	var picks []choice.Pick
+	r.Most = 1
 	for seed := range n {
 		r.Seed = uint64(seed)
 		picks = c.Choose(picks, &r)
@@ -155,11 +157,11 @@ func TestTierByRules(t *testing.T) {
 		mirror choice.Mirror
 		want   choice.Tier
 	}{
-		"as if it were there": {from("CL"), mirror("m", "US", rules(directorapi.Rules{Countries: []string{"PE", "CL"}})), choice.TierCountry},
-		"its own all the same": {from("US"), mirror("m", "US", rules(directorapi.Rules{Countries: []string{"CL"}})), choice.TierCountry},
-		"global":               {from("CL"), mirror("m", "US", rules(directorapi.Rules{Global: true})), choice.TierCountry},
-		"global for unknown":   {geoip.Location{}, mirror("m", "US", rules(directorapi.Rules{Global: true})), choice.TierCountry},
-		"across the sea":       {from("JP"), mirror("m", "KR"), choice.TierNeighbour},
+		"as if it were there":        {from("CL"), mirror("m", "US", rules(directorapi.Rules{Countries: []string{"PE", "CL"}})), choice.TierCountry},
+		"its own all the same":       {from("US"), mirror("m", "US", rules(directorapi.Rules{Countries: []string{"CL"}})), choice.TierCountry},
+		"global":                     {from("CL"), mirror("m", "US", rules(directorapi.Rules{Global: true})), choice.TierCountry},
+		"global for unknown":         {geoip.Location{}, mirror("m", "US", rules(directorapi.Rules{Global: true})), choice.TierCountry},
+		"across the sea":             {from("JP"), mirror("m", "KR"), choice.TierNeighbour},
 		"not across a closed border": {from("KP"), mirror("m", "KR"), choice.TierContinent},
 		"nobody knows the client":    {geoip.Location{}, mirror("m", "US"), choice.TierWorld},
 		"nobody knows the mirror":    {from("US"), mirror("m", ""), choice.TierWorld},
@@ -249,12 +251,17 @@ func sixty() *choice.Chooser {
 }
 
 func BenchmarkChoose(b *testing.B) {
-	c, r := sixty(), request()
-	var picks []choice.Pick
-	b.ReportAllocs()
-	for b.Loop() {
-		r.Seed++
-		picks = c.Choose(picks, &r)
+	for _, most := range []int{1, 6, 0} {
+		b.Run(fmt.Sprintf("most=%d", most), func(b *testing.B) {
+			c, r := sixty(), request()
+			r.Most = most
+			var picks []choice.Pick
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Seed++
+				picks = c.Choose(picks, &r)
+			}
+			b.ReportMetric(float64(len(picks)), "picks")
+		})
 	}
-	b.ReportMetric(float64(len(picks)), "picks")
 }

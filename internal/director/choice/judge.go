@@ -24,25 +24,28 @@ func whoIs(r *Request) who {
 }
 
 // judge finds out whether a mirror can be given to the client, and how near it is.
-func (c *Chooser) judge(i int, r *Request, w *who) Pick {
+func (c *Chooser) judge(p *Pick, i int, r *Request, w *who) {
 	m, k := &c.mirrors[i], &c.known[i]
-	p := Pick{Mirror: i, bits: bitsOf(k, w)}
-	p.Tier, p.Distance = c.tier(m, k, r, p.bits), distance(m, k, w)
-	p.usual = k.capacity * nearness(p.Distance, w.located && !m.near(p.Tier), r.Client.Radius+m.Place.Radius)
-	p.Weight = p.usual * k.room
+	*p = Pick{Mirror: i}
 	switch {
 	case m.Disabled:
 		p.Out = Disabled
 	case r.Files != nil:
 		p.Out = r.Files.Holds(i)
 	}
+	if p.Out != None && !r.Explain {
+		return
+	}
+	p.bits, p.Distance = bitsOf(k, w), distance(m, k, w)
+	p.Tier = tierOf(m, k, r, p.bits)
+	p.usual = k.capacity * nearness(p.Distance, w.located && !m.near(p.Tier), r.Client.Radius+m.Place.Radius)
+	p.Weight = p.usual * k.room
 	if p.Out == None && k.restricted {
-		p.Out = forbidden(m, k, r, w, p.bits)
+		p.Out = forbidden(m, k, r, p.bits)
 	}
 	if p.Out == None {
 		p.Way, p.Out = m.way(r)
 	}
-	return p
 }
 
 // bitsOf is the length of the longest netblock of the mirror that the client is in, -1 if
@@ -57,8 +60,8 @@ func bitsOf(k *known, w *who) int {
 	return -1
 }
 
-// tier is how near the mirror is. Of netblocks only the longest will remain in the first.
-func (c *Chooser) tier(m *Mirror, k *known, r *Request, bits int) Tier {
+// tierOf is how near the mirror is. Of netblocks only the longest will remain in the first.
+func tierOf(m *Mirror, k *known, r *Request, bits int) Tier {
 	from := &r.Client
 	switch {
 	case bits >= 0:
@@ -111,7 +114,7 @@ func nearness(distance float64, counts bool, known float64) float64 {
 }
 
 // forbidden applies the rules of whom and what the mirror is not for.
-func forbidden(m *Mirror, k *known, r *Request, w *who, bits int) Reason {
+func forbidden(m *Mirror, k *known, r *Request, bits int) Reason {
 	rules, from := &m.Rules, &r.Client
 	switch {
 	case rules.CountryOnly && !k.countries.has(from.Country):

@@ -33,7 +33,7 @@ func (s *state) limit(c *Chooser, anywhere bool) float64 {
 	for range limited {
 		for i := range s.picks {
 			p := &s.picks[i]
-			if limit := c.limitOf(p); p.Out == None && !p.limited && p.Weight*left > limit*free {
+			if limit := c.limitOf(p); p.Out == None && !p.limited && limit < 1 && p.Weight*left > limit*free {
 				p.limited = true
 				free -= p.Weight
 				left -= limit
