@@ -59,6 +59,9 @@ func (c *Client) May(right Right) bool {
 // MayTouch reports whether the client may touch what has this name.
 func (c *Client) MayTouch(name string) bool { return len(c.only) == 0 || slices.Contains(c.only, name) }
 
+// MayTouchAll reports whether the client may touch everything.
+func (c *Client) MayTouchAll() bool { return len(c.only) == 0 }
+
 // ErrUnknown says that a request does not show who makes it: there is neither a
 // known token nor a known certificate.
 var ErrUnknown = errors.New("no known token or certificate")

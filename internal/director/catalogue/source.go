@@ -37,8 +37,15 @@ func (p *published) Current() *directorapi.Catalogue { return p.edition.Load().c
 // Changed implements [Source].
 func (p *published) Changed() <-chan struct{} { return p.edition.Load().next }
 
-// publish makes c the current catalogue, unless it is older than the one that is.
+// publish makes c the current catalogue.
 func (p *published) publish(c *directorapi.Catalogue) {
+	if old := p.edition.Swap(&edition{catalogue: c, next: make(chan struct{})}); old != nil {
+		close(old.next)
+	}
+}
+
+// advance makes c the current catalogue, unless it is older than the one that is.
+func (p *published) advance(c *directorapi.Catalogue) {
 	fresh := &edition{catalogue: c, next: make(chan struct{})}
 	for {
 		old := p.edition.Load()
@@ -54,8 +61,5 @@ func (p *published) publish(c *directorapi.Catalogue) {
 	}
 }
 
-// newer tells whether c takes the place of old: of the same database the higher serial
-// does, and any other.
-func newer(c, old *directorapi.Catalogue) bool {
-	return c.ID == "" || c.ID != old.ID || c.Serial > old.Serial
-}
+// newer tells whether c takes the place of old in the same database.
+func newer(c, old *directorapi.Catalogue) bool { return c.ID != old.ID || c.Serial > old.Serial }

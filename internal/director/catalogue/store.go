@@ -98,6 +98,12 @@ type Edit struct {
 	Change func(*directorapi.Catalogue) error
 }
 
+// Bounds of what an edit says, in bytes.
+const (
+	maxActor = 200
+	maxNote  = 2000
+)
+
 // ErrConflict says that the catalogue has changed since it was read.
 var ErrConflict = errors.New("the catalogue has changed since it was read")
 
@@ -116,7 +122,7 @@ func (e *InvalidError) Error() string {
 // is on stable storage, and in Current. One of nothing is no change, and raises no
 // serial. The error is an [*InvalidError] if the catalogue would have problems.
 func (s *Store) Update(ctx context.Context, edit Edit) (directorapi.Change, error) {
-	if err := errors.Join(checkLine("actor", edit.Actor, 200), checkLine("note", edit.Note, 2000)); err != nil {
+	if err := errors.Join(checkLine("actor", edit.Actor, maxActor), checkLine("note", edit.Note, maxNote)); err != nil {
 		return directorapi.Change{}, err
 	}
 	var (
@@ -151,7 +157,7 @@ func (s *Store) Update(ctx context.Context, edit Edit) (directorapi.Change, erro
 		return directorapi.Change{}, fmt.Errorf("change catalogue: %w", err)
 	}
 	if next != nil {
-		s.publish(next)
+		s.advance(next)
 	}
 	return result, nil
 }
@@ -207,7 +213,7 @@ func (s *Store) refresh(ctx context.Context) error {
 		return fmt.Errorf("read catalogue: %w", err)
 	}
 	if c != nil {
-		s.publish(c)
+		s.advance(c)
 	}
 	return nil
 }

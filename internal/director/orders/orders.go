@@ -73,6 +73,9 @@ func (g *Giver) MayTouch(mirror string) bool {
 	return g.client.MayTouch(mirror)
 }
 
+// MayTouchAll reports whether the order may be about anything.
+func (g *Giver) MayTouchAll() bool { return g.client != nil && g.client.MayTouchAll() }
+
 // Touch is an error if the order may not be about this mirror.
 func (g *Giver) Touch(mirror string) error {
 	if g.MayTouch(mirror) {

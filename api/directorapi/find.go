@@ -1,0 +1,30 @@
+package directorapi
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Project returns the project of that name, nil if there is none. It must not be changed.
+func (c *Catalogue) Project(name string) *Project {
+	return find(c.Projects, name, func(p *Project) string { return p.Name })
+}
+
+// Site returns the site of that name, nil if there is none. It must not be changed.
+func (c *Catalogue) Site(name string) *Site {
+	return find(c.Sites, name, func(s *Site) string { return s.Name })
+}
+
+// Mirror returns the mirror of that name, nil if there is none. It must not be changed.
+func (c *Catalogue) Mirror(name string) *Mirror {
+	return find(c.Mirrors, name, func(m *Mirror) string { return m.Name })
+}
+
+// find looks a name up in a sorted list.
+func find[T any](list []T, name string, of func(*T) string) *T {
+	i, ok := slices.BinarySearchFunc(list, name, func(item T, name string) int { return cmp.Compare(of(&item), name) })
+	if !ok {
+		return nil
+	}
+	return &list[i]
+}
