@@ -95,8 +95,8 @@ func (s *State) Made() time.Time { return s.made }
 func (s *State) Changed() <-chan struct{} { return s.newer }
 
 // newState makes a state of copies.
-func newState(now time.Time, ways map[Way]Health, loads map[string]float64, newer chan struct{}) *State {
-	s := &State{made: now, ways: maps.Clone(ways), loads: loads, newer: newer}
+func newState(now time.Time, ways map[Way]Health, loads map[string]float64) *State {
+	s := &State{made: now, ways: maps.Clone(ways), loads: loads}
 	s.cached = slices.SortedFunc(maps.Keys(ways), Way.compare)
 	s.blind = blindIn(ways)
 	return s

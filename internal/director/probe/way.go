@@ -36,6 +36,14 @@ const originMark = "origin/"
 // isOrigin reports whether the way is to an origin.
 func (w Way) isOrigin() bool { return strings.HasPrefix(w.Mirror, originMark) }
 
+// server is whom the way leads to; all origins count as one.
+func (w Way) server() string {
+	if w.isOrigin() {
+		return originMark
+	}
+	return w.Mirror
+}
+
 // Scheme is that of URLs.
 type Scheme uint8
 
