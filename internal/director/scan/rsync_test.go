@@ -83,8 +83,14 @@ func TestLinks(t *testing.T) {
 	t.Parallel()
 	l := make(links)
 	for _, pair := range [][2]string{
-		{"a/x", "../b"}, {"b/y", "../a"}, // each is in the other
-		{"self", "self"}, {"in/side", ".."}, {"root", "."}, {"out", "../x"}, {"abs", "/etc"}, {"none", ""},
+		{"a/x", "../b"},
+		{"b/y", "../a"}, // each is in the other
+		{"self", "self"},
+		{"in/side", ".."},
+		{"root", "."},
+		{"out", "../x"},
+		{"abs", "/etc"},
+		{"none", ""},
 		{"one", "dir//./file"},
 	} {
 		l.add(pair[0], pair[1])
