@@ -2,6 +2,7 @@ package catalogue
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,6 +46,9 @@ type Follower struct {
 
 	cfg  FollowConfig
 	from fetcher
+	// last is the text that was fetched last, and wrong what is wrong with it.
+	last  [sha256.Size]byte
+	wrong error
 
 	mu     sync.Mutex
 	status FollowStatus
@@ -125,8 +129,11 @@ func (f *Follower) step(ctx context.Context) (waited bool, err error) {
 	if ctx.Err() != nil {
 		return waited, ctx.Err()
 	}
-	if err == nil && text != nil {
-		err = f.take(ctx, text)
+	if sum := sha256.Sum256(text); err == nil && text != nil && sum != f.last {
+		f.last, f.wrong = sum, f.take(ctx, text)
+	}
+	if err == nil {
+		err = f.wrong
 	}
 	f.note(ctx, err)
 	return waited, err
