@@ -48,6 +48,12 @@ func (c *Client) Catalogue(ctx context.Context) (*Catalogue, error) {
 	return &answer, err
 }
 
+// Item reads a [Project], [Site] or [Mirror]. The ETag is that of the catalogue.
+func (c *Client) Item(ctx context.Context, items Items, name string, into any) (etag string, err error) {
+	header, err := c.send(ctx, http.MethodGet, ItemPath(items, url.PathEscape(name)), nil, nil, nil, into)
+	return header.Get("ETag"), err
+}
+
 // Replace puts another catalogue in the place of all that there is.
 func (c *Client) Replace(ctx context.Context, catalogue *Catalogue, opt EditOptions) (Change, error) {
 	return c.edit(ctx, http.MethodPut, CataloguePath, catalogue, opt)
@@ -101,7 +107,8 @@ func (c *Client) Scans(ctx context.Context, mirror, project string) (list ScanLi
 
 // Scan has it found out anew what a mirror has. It does not wait for that.
 func (c *Client) Scan(ctx context.Context, req ScanRequest) error {
-	return c.send(ctx, http.MethodPost, ScansPath, nil, nil, req, nil)
+	_, err := c.send(ctx, http.MethodPost, ScansPath, nil, nil, req, nil)
+	return err
 }
 
 // WhyQuery is a request that is to be explained.
@@ -130,7 +137,8 @@ func (c *Client) Why(ctx context.Context, q WhyQuery) (why Why, err error) {
 
 // Report tells what was seen of mirrors.
 func (c *Client) Report(ctx context.Context, reports Reports) error {
-	return c.send(ctx, http.MethodPost, ReportsPath, nil, nil, reports, nil)
+	_, err := c.send(ctx, http.MethodPost, ReportsPath, nil, nil, reports, nil)
+	return err
 }
 
 func set(query url.Values, key, value string) {
@@ -140,7 +148,8 @@ func set(query url.Values, key, value string) {
 }
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, out any) error {
-	return c.send(ctx, http.MethodGet, path, query, nil, nil, out)
+	_, err := c.send(ctx, http.MethodGet, path, query, nil, nil, out)
+	return err
 }
 
 func (c *Client) edit(ctx context.Context, method, path string, in any, opt EditOptions) (change Change, err error) {
@@ -155,18 +164,18 @@ func (c *Client) edit(ctx context.Context, method, path string, in any, opt Edit
 	if opt.New {
 		header.Set("If-None-Match", "*")
 	}
-	err = c.send(ctx, method, path, query, header, in, &change)
+	_, err = c.send(ctx, method, path, query, header, in, &change)
 	return change, err
 }
 
 // send marshals in (unless nil) as the body, calls, and decodes the answer into out
-// (unless nil).
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, header http.Header, in, out any) error {
+// (unless nil). It returns the header of the answer.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, header http.Header, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		text, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("encode %T: %w", in, err)
+			return nil, fmt.Errorf("encode %T: %w", in, err)
 		}
 		body = bytes.NewReader(text)
 	}
@@ -176,7 +185,7 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	}
 	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
-		return fmt.Errorf("director %q: %w", c.Base, err)
+		return nil, fmt.Errorf("director %q: %w", c.Base, err)
 	}
 	if header != nil {
 		req.Header = header
@@ -194,19 +203,19 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("director: %w", err)
+		return nil, fmt.Errorf("director: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }() // what is left is not wanted
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return readError(resp)
+		return nil, readError(resp)
 	}
 	if out == nil {
-		return nil
+		return resp.Header, nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
-		return fmt.Errorf("read the director's answer: %w", err)
+		return nil, fmt.Errorf("read the director's answer: %w", err)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 // readError is what an answer that is no success says.

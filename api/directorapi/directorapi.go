@@ -127,7 +127,7 @@ func (e *Error) Error() string {
 
 // Problem is something that is wrong with a catalogue.
 type Problem struct {
-	// Where is the item and its key: "mirrors.uni.carries[0].http".
+	// Where is the item and its key: "mirrors.uni.carries.fedora.http".
 	Where   string `json:"where"`
 	Message string `json:"message"`
 }

@@ -151,6 +151,10 @@ func missing(key itemKey) error {
 	return orders.NotFound("there is no %s %q", strings.TrimSuffix(string(key.items), "s"), key.name)
 }
 
+func exists(key itemKey) error {
+	return orders.Refuse(http.StatusPreconditionFailed, "exists", "%s %q exists", strings.TrimSuffix(string(key.items), "s"), key.name)
+}
+
 // in reports whether the catalogue has the item.
 func (key itemKey) in(c *directorapi.Catalogue) (found bool) {
 	k, _ := kindOf(key.items)
@@ -175,7 +179,7 @@ func (a *API) putItem(w http.ResponseWriter, r *http.Request, by *orders.Giver, 
 	}
 	return a.update(w, r, by, o, func(c *directorapi.Catalogue) error {
 		if r.Header.Get("If-None-Match") == "*" && key.in(c) {
-			return orders.Refuse(http.StatusPreconditionFailed, "exists", "%s %q exists", strings.TrimSuffix(string(key.items), "s"), key.name)
+			return exists(key)
 		}
 		if err := k.put(c, key.name, body); err != nil {
 			return orders.BadRequest("body: %v", err)

@@ -138,9 +138,9 @@ func (k *checker) project(c *directorapi.Catalogue, p *directorapi.Project) {
 	seen := make(map[string]bool)
 	for i := range p.Repositories {
 		repo := &p.Repositories[i]
-		k.at(fmt.Sprintf("repositories[%d]", i), func() { k.repository(repo) })
+		k.at("repositories."+repo.Path, func() { k.repository(repo) })
 		if key := repo.Path + "\n" + repo.Pointer; seen[key] {
-			k.problem(fmt.Sprintf("repositories[%d]", i), "is there twice")
+			k.problem("repositories."+repo.Path, "is there twice")
 		} else {
 			seen[key] = true
 		}
@@ -203,7 +203,7 @@ func (k *checker) mirror(m *directorapi.Mirror, projects map[string]bool) {
 	seen := make(map[string]bool)
 	for i := range m.Carries {
 		carried := &m.Carries[i]
-		k.at(fmt.Sprintf("carries[%d]", i), func() {
+		k.at("carries."+carried.Project, func() {
 			switch {
 			case !projects[carried.Project]:
 				k.problem("project", "there is no project %q", carried.Project)

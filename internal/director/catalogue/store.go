@@ -141,10 +141,7 @@ func (s *Store) Update(ctx context.Context, edit Edit) (directorapi.Change, erro
 		if err != nil {
 			return err
 		}
-		result = directorapi.Change{Serial: c.Serial, DryRun: edit.DryRun, Items: make([]directorapi.ItemChange, len(changes))}
-		for i, change := range changes {
-			result.Items[i] = change.told()
-		}
+		result = changed(c, edit.DryRun, changes)
 		if edit.DryRun || len(changes) == 0 {
 			return nil
 		}
@@ -182,6 +179,15 @@ func apply(c *directorapi.Catalogue, change func(*directorapi.Catalogue) error) 
 		return nil, err
 	}
 	return compare(before, after), nil
+}
+
+// changed is what is told of changes of a catalogue.
+func changed(c *directorapi.Catalogue, dryRun bool, changes []itemChange) directorapi.Change {
+	result := directorapi.Change{Serial: c.Serial, DryRun: dryRun, Items: make([]directorapi.ItemChange, len(changes))}
+	for i, change := range changes {
+		result.Items[i] = change.told()
+	}
+	return result
 }
 
 // checkLine refuses a text that is not one line of at most so many bytes.
