@@ -37,18 +37,30 @@ func (w *walker) arch(name string) error {
 	}
 	// Larger, and changed with the database: lists of files, and what the names of
 	// both are links to.
-	stem := strings.TrimSuffix(name, ".db")
-	for _, beside := range [...]string{".files", ".db.tar.gz", ".db.tar.zst", ".db.tar.xz", ".files.tar.gz", ".files.tar.zst", ".files.tar.xz"} {
-		for _, signature := range [...]string{"", ".sig"} {
-			if stem == name || stem+beside == name {
-				continue
-			}
-			if err := w.emit(File{Path: stem + beside + signature, Size: -1, Class: layout.Pointer, Optional: true}); err != nil {
-				return err
-			}
+	base := path.Base(name)
+	if i := strings.LastIndex(base, ".db"); i > 0 {
+		if err := w.besideDatabase(name, strings.TrimSuffix(name, base[i:])); err != nil {
+			return err
 		}
 	}
 	return w.emit(pointer)
+}
+
+func (w *walker) besideDatabase(pointer, stem string) error {
+	for _, kind := range [...]string{".db", ".files"} {
+		for _, form := range [...]string{"", ".tar.gz", ".tar.zst", ".tar.xz"} {
+			name := stem + kind + form
+			for _, f := range [...]string{name, name + ".sig"} {
+				if strings.HasPrefix(f, pointer) && len(f) <= len(pointer)+len(".sig") {
+					continue // the pointer and its signature
+				}
+				if err := w.emit(File{Path: f, Size: -1, Class: layout.Pointer, Optional: true}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (w *walker) archPackage(name string, p alpm.Package) error {

@@ -124,10 +124,13 @@ func (r Repository) Files(ctx context.Context, open Open) iter.Seq2[File, error]
 // PointerPath is the path of the pointer in the tree, and "" if it is not told.
 func (r Repository) PointerPath() string {
 	pointer := r.Pointer
-	if pointer == "" {
-		pointer = [...]string{RPM: "repodata/repomd.xml", Alpine: "APKINDEX.tar.gz"}[r.Kind]
-	}
-	if pointer == "" {
+	switch {
+	case pointer != "":
+	case r.Kind == RPM:
+		pointer = "repodata/repomd.xml"
+	case r.Kind == Alpine:
+		pointer = "APKINDEX.tar.gz"
+	default:
 		return ""
 	}
 	return path.Join(r.Root, pointer)

@@ -41,7 +41,8 @@ func (a *area) has(name string) bool {
 		}
 		return beside && flatIndex(rest)
 	case directorapi.KindArch:
-		return beside && ofDatabase(rest, strings.TrimSuffix(path.Base(a.entry), ".db"))
+		base := path.Base(a.entry)
+		return beside && ofDatabase(rest, base[:max(strings.LastIndex(base, ".db"), 0)])
 	case directorapi.KindOSTree:
 		return layout.OSTree(rest).Mutable()
 	}

@@ -1,9 +1,6 @@
 package tree
 
 import (
-	"archive/tar"
-	"bytes"
-	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -13,66 +10,34 @@ import (
 	"testing"
 
 	"freshet/internal/peertest"
+	"freshet/internal/repotest"
 )
-
-// There is no apk-tools in Debian; the fixtures here follow the definition of the
-// format, with openssl for the signatures.
-
-// segment is a gzip stream of a piece of a tar archive, in pairs of name and
-// content; only the last of a file has the end of the archive.
-func segment(last bool, files ...string) string {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for i := 0; i < len(files); i += 2 {
-		_ = w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o644, Size: int64(len(files[i+1]))})
-		_, _ = w.Write([]byte(files[i+1]))
-	}
-	if last {
-		_ = w.Close()
-	} else {
-		_ = w.Flush()
-	}
-	return gzipped(b.String())
-}
-
-func apkIndex(entries string) string {
-	return segment(true, "DESCRIPTION", "x", "APKINDEX", entries)
-}
-
-// apkPackage is a package and its entry in an index.
-func apkPackage(name, version string) (content, entry string) {
-	control := segment(false, ".PKGINFO", "pkgname = "+name+"\npkgver = "+version+"\n")
-	content = segment(false, ".SIGN.RSA.x.rsa.pub", "not looked at") + control + segment(true, "usr/bin/"+name, strings.Repeat(name, 100))
-	id := sha1.Sum([]byte(control))
-	entry = fmt.Sprintf("C:Q1%s\nP:%s\nV:%s\nA:x86_64\nS:%d\nI:4096\nT:a test: it says hello\n\n", base64.StdEncoding.EncodeToString(id[:]), name, version, len(content))
-	return content, entry
-}
 
 func TestApkClosure(t *testing.T) {
 	t.Parallel()
-	hello, one := apkPackage("hello", "1.0-r0")
-	odd, two := apkPackage("lib-c++", "2_rc1-r1")
+	hello, one := repotest.Apk("hello", "1.0-r0")
+	odd, two := repotest.Apk("lib-c++", "2_rc1-r1")
 	const base, gone = "v3/main/x86_64/", "v3/main/x86_64/lib-c++-2_rc1-r1.apk"
-	c := contents{base + "hello-1.0-r0.apk": hello, gone: odd, base + "APKINDEX.tar.gz": apkIndex(one + two)}
-	control := sha256.Sum256([]byte(segment(false, ".PKGINFO", "pkgname = hello\npkgver = 1.0-r0\n")))
+	c := contents{base + "hello-1.0-r0.apk": hello, gone: odd, base + "APKINDEX.tar.gz": repotest.ApkIndex(one + two)}
+	control := sha256.Sum256([]byte(repotest.ApkSegment(false, ".PKGINFO", "pkgname = hello\npkgver = 1.0-r0\n")))
 	trees := begin(t, quickDir(t), Options{})
 	index := func(text string) contents { return with(c, contents{base + "APKINDEX.tar.gz": text}) }
 	for name, c := range map[string]contents{
 		"plain":            c,
-		"signed, no keys":  index(segment(false, ".SIGN.RSA.x.rsa.pub", "bytes") + apkIndex(one+two)),
-		"no packages":      index(apkIndex("")),
-		"no last line":     index(apkIndex(strings.TrimRight(one, "\n"))),
-		"sha256":           index(apkIndex("C:Q2" + base64.StdEncoding.EncodeToString(control[:]) + "\nP:hello\nV:1.0-r0\n")),
-		"no checksum":      index(apkIndex("P:hello\nV:1.0-r0\n")),
-		"of the future":    index(apkIndex("C:Q9abc\nP:hello\nV:1.0-r0\n")),
-		"without SIGN":     with(c, contents{base + "hello-1.0-r0.apk": hello[len(segment(false, ".SIGN.RSA.x.rsa.pub", "not looked at")):], base + "APKINDEX.tar.gz": apkIndex(strings.Replace(one, "S:", "x:", 1))}),
-		"several segments": index(segment(false, "DESCRIPTION", "x") + segment(true, "APKINDEX", one+two)),
+		"signed, no keys":  index(repotest.ApkSegment(false, ".SIGN.RSA.x.rsa.pub", "bytes") + repotest.ApkIndex(one+two)),
+		"no packages":      index(repotest.ApkIndex("")),
+		"no last line":     index(repotest.ApkIndex(strings.TrimRight(one, "\n"))),
+		"sha256":           index(repotest.ApkIndex("C:Q2" + base64.StdEncoding.EncodeToString(control[:]) + "\nP:hello\nV:1.0-r0\n")),
+		"no checksum":      index(repotest.ApkIndex("P:hello\nV:1.0-r0\n")),
+		"of the future":    index(repotest.ApkIndex("C:Q9abc\nP:hello\nV:1.0-r0\n")),
+		"without SIGN":     with(c, contents{base + "hello-1.0-r0.apk": hello[len(repotest.ApkSegment(false, ".SIGN.RSA.x.rsa.pub", "not looked at")):], base + "APKINDEX.tar.gz": repotest.ApkIndex(strings.Replace(one, "S:", "x:", 1))}),
+		"several segments": index(repotest.ApkSegment(false, "DESCRIPTION", "x") + repotest.ApkSegment(true, "APKINDEX", one+two)),
 	} {
 		if note, err := tryNote(t, trees, "good", c); err != nil || note != "" {
 			t.Errorf("%s: %q, %v", name, note, err)
 		}
 	}
-	v3 := contents{"a-1.apk": "ADB.and so on", "APKINDEX.tar.gz": apkIndex("C:Q1" + base64.StdEncoding.EncodeToString(make([]byte, 20)) + "\nP:a\nV:1\n")}
+	v3 := contents{"a-1.apk": "ADB.and so on", "APKINDEX.tar.gz": repotest.ApkIndex("C:Q1" + base64.StdEncoding.EncodeToString(make([]byte, 20)) + "\nP:a\nV:1\n")}
 	if note, err := tryNote(t, trees, "v3", v3); err != nil || !strings.Contains(note, "1 packages that APKINDEX.tar.gz names are not checked") {
 		t.Errorf("%q, %v", note, err)
 	}
@@ -82,14 +47,14 @@ func TestApkClosure(t *testing.T) {
 	}{
 		"missing":      {without(c, gone), []string{base + "APKINDEX.tar.gz names what", gone + " is not in the tree", "apk index"}},
 		"longer":       {with(c, contents{gone: odd + "x"}), []string{gone + " has ", "bytes, but should have"}},
-		"another":      {with(c, contents{gone: segment(true, ".PKGINFO", "x") + odd[:0] + strings.Repeat("x", len(odd)-len(segment(true, ".PKGINFO", "x")))}), []string{gone + " has the control-sha1 "}},
+		"another":      {with(c, contents{gone: repotest.ApkSegment(true, ".PKGINFO", "x") + odd[:0] + strings.Repeat("x", len(odd)-len(repotest.ApkSegment(true, ".PKGINFO", "x")))}), []string{gone + " has the control-sha1 "}},
 		"no package":   {with(c, contents{gone: strings.Repeat("x", len(odd))}), []string{gone + ": malformed apk data"}},
-		"cut":          {index(apkIndex(one + two)[:60]), []string{"APKINDEX.tar.gz: malformed"}},
+		"cut":          {index(repotest.ApkIndex(one + two)[:60]), []string{"APKINDEX.tar.gz: malformed"}},
 		"no gzip":      {index("404 not found"), []string{"APKINDEX.tar.gz: malformed"}},
-		"no index":     {index(segment(true, "x", "y")), []string{"APKINDEX.tar.gz: malformed"}},
-		"traversal":    {index(apkIndex("P:../../x\nV:1\n")), []string{"APKINDEX.tar.gz: malformed", "no part of a file name"}},
-		"no version":   {index(apkIndex("P:hello\n\n")), []string{"APKINDEX.tar.gz: malformed"}},
-		"two problems": {index(apkIndex("P:a\nV:1\n\nP:b\nV:1\n")), []string{"a-1.apk is not in the tree, " + base + "b-1.apk is not in the tree"}},
+		"no index":     {index(repotest.ApkSegment(true, "x", "y")), []string{"APKINDEX.tar.gz: malformed"}},
+		"traversal":    {index(repotest.ApkIndex("P:../../x\nV:1\n")), []string{"APKINDEX.tar.gz: malformed", "no part of a file name"}},
+		"no version":   {index(repotest.ApkIndex("P:hello\n\n")), []string{"APKINDEX.tar.gz: malformed"}},
+		"two problems": {index(repotest.ApkIndex("P:a\nV:1\n\nP:b\nV:1\n")), []string{"a-1.apk is not in the tree, " + base + "b-1.apk is not in the tree"}},
 	} {
 		if err := try(t, trees, "bad", bad.c); !refusedWith(err, bad.parts...) {
 			t.Errorf("%s: %v", name, err)
@@ -116,7 +81,7 @@ func abuildSign(t *testing.T, secret, digest, entry, index string) string {
 		t.Fatal(err)
 	}
 	signature := peertest.Run(t, "", nil, "openssl", "dgst", "-"+digest, "-sign", secret, file)
-	return segment(false, entry, string(signature)) + index
+	return repotest.ApkSegment(false, entry, string(signature)) + index
 }
 
 func TestApkSigned(t *testing.T) {
@@ -125,7 +90,7 @@ func TestApkSigned(t *testing.T) {
 	stranger, _ := rsaKey(t, "b.rsa.pub")
 	pgp := newSigner(t, "good")
 	trees := keyed(t, public)
-	index := apkIndex("")
+	index := repotest.ApkIndex("")
 	for name, text := range map[string]string{
 		"sha1":   abuildSign(t, secret, "sha1", ".SIGN.RSA.a@example.org-5f.rsa.pub", index),
 		"sha256": abuildSign(t, secret, "sha256", ".SIGN.RSA256.a@example.org-5f.rsa.pub", index),
@@ -141,7 +106,7 @@ func TestApkSigned(t *testing.T) {
 		"a stolen name":   {abuildSign(t, stranger, "sha1", ".SIGN.RSA.a@example.org-5f.rsa.pub", index), "signature"},
 		"another digest":  {abuildSign(t, secret, "sha256", ".SIGN.RSA.a@example.org-5f.rsa.pub", index), "signature"},
 		"changed":         {abuildSign(t, secret, "sha1", ".SIGN.RSA.a@example.org-5f.rsa.pub", index) + gzipped(""), "signature"},
-		"an odd kind":     {segment(false, ".SIGN.DSA.a@example.org-5f.rsa.pub", "x") + index, "unsigned"},
+		"an odd kind":     {repotest.ApkSegment(false, ".SIGN.DSA.a@example.org-5f.rsa.pub", "x") + index, "unsigned"},
 		"in the 2nd part": {index + abuildSign(t, secret, "sha1", ".SIGN.RSA.a@example.org-5f.rsa.pub", index), "unsigned"},
 	} {
 		if got := fmt.Sprint(reasons(try(t, trees, "bad", contents{"x/APKINDEX.tar.gz": bad.text}))); got != "[x/APKINDEX.tar.gz "+bad.want+"]" {

@@ -11,6 +11,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/peertest"
+	"freshet/internal/repotest"
 )
 
 // signer is somebody with an OpenPGP key in a keyring of their own.
@@ -119,7 +120,7 @@ func TestSigned(t *testing.T) {
 			with(with(unsigned, meta), contents{"dists/s/main/x": "CONTENT"}),
 			[]string{"a/repodata/repomd.xml unsigned", "dists/s/Release unsigned", "dists/s/main/x checksum"},
 		},
-		"an apk repository": {contents{"APKINDEX.tar.gz": apkIndex("")}, []string{"APKINDEX.tar.gz unsigned"}},
+		"an apk repository": {contents{"APKINDEX.tar.gz": repotest.ApkIndex("")}, []string{"APKINDEX.tar.gz unsigned"}},
 	} {
 		err := try(t, trees, "bad", bad.c)
 		equal(t, reasons(err), bad.want)

@@ -17,6 +17,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/peertest"
+	"freshet/internal/repotest"
 )
 
 // tryNote is try, with the note of the generation.
@@ -293,29 +294,15 @@ func TestAptClosure(t *testing.T) {
 	}
 }
 
-// buildRPM makes a package with rpmbuild.
-func buildRPM(t *testing.T, dir, name, version string) {
-	t.Helper()
-	top := t.TempDir()
-	spec := fmt.Sprintf("Name: %s\nVersion: %s\nRelease: 1\nSummary: a <test> & more\nLicense: MIT\nBuildArch: noarch\nProvides: lib(x) >= 1\n%%description\nx\n%%files\n", name, version)
-	if err := os.WriteFile(filepath.Join(top, "x.spec"), []byte(spec), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	peertest.Run(t, top, nil, "rpmbuild", "-bb", "--quiet", "--define", "_topdir "+top, "--define", "_rpmdir "+dir, "--define", "_rpmfilename %{name}-%{version}.rpm", "x.spec")
-}
-
 // TestCreaterepoPackages publishes real packages with what createrepo_c makes
 // of them in several ways, and refuses each without one of its packages.
 func TestCreaterepoPackages(t *testing.T) {
 	t.Parallel()
 	peertest.Require(t, "createrepo_c", "rpmbuild")
 	source := t.TempDir()
-	buildRPM(t, filepath.Join(source, "x86_64/Packages"), "hello", "1")
-	buildRPM(t, filepath.Join(source, "x86_64/Packages"), "c++odd", "1~rc^2")
-	buildRPM(t, filepath.Join(source, "aarch64"), "hello", "2")
+	repotest.RPM(t, filepath.Join(source, "x86_64/Packages"), "hello", "1")
+	repotest.RPM(t, filepath.Join(source, "x86_64/Packages"), "c++odd", "1~rc^2")
+	repotest.RPM(t, filepath.Join(source, "aarch64"), "hello", "2")
 	odd := filepath.Join(source, "aarch64/a b&c+%41.rpm")
 	if err := os.Link(filepath.Join(source, "aarch64/hello-2.rpm"), odd); err != nil {
 		t.Fatal(err)
@@ -383,17 +370,8 @@ func TestAptTools(t *testing.T) {
 	}
 	for _, p := range []string{"hello_1.0", "other_2:1.0"} {
 		name, version, _ := strings.Cut(p, "_")
-		control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: a <a@b.example>\nDescription: x\n y\n", name, version)
-		root := t.TempDir()
-		if err := os.Mkdir(filepath.Join(root, "DEBIAN"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(root, "DEBIAN/control"), []byte(control), 0o644); err != nil {
-			t.Fatal(err)
-		}
 		for _, folder := range []string{"archive/pool/main", "flat"} {
-			write(folder+"/x", nil)
-			peertest.Run(t, dir, nil, "dpkg-deb", "--build", "--root-owner-group", root, filepath.Join(folder, p+"_all.deb"))
+			repotest.Deb(t, filepath.Join(dir, folder, p+"_all.deb"), name, version)
 		}
 	}
 	write("archive/pool/main/src_1.tar.gz", []byte("tar"))

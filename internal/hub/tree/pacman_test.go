@@ -12,6 +12,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/peertest"
+	"freshet/internal/repotest"
 )
 
 // loadLinks is load, with symbolic links as such.
@@ -31,13 +32,7 @@ func pacmanRepo(t *testing.T, env []string, ext string, args ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"hello", "c++odd"} {
-		info := fmt.Sprintf("pkgname = %s\npkgbase = %s\npkgver = 1:2-1\npkgdesc = x\nbuilddate = 1700000000\npackager = A\nsize = 1\narch = any\n", name, name)
-		root := t.TempDir()
-		if err := os.WriteFile(filepath.Join(root, ".PKGINFO"), []byte(info), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join(dir, name+"-1:2-1-any.pkg.tar.zst")
-		peertest.Run(t, root, nil, "bsdtar", "--zstd", "-cf", file, ".PKGINFO")
+		file := filepath.Join(dir, repotest.Arch(t, dir, name, "1:2-1"))
 		if env != nil {
 			peertest.Run(t, dir, env, "gpg", "--batch", "--detach-sign", file)
 		}
