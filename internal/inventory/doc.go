@@ -29,8 +29,8 @@
 // # In memory
 //
 // A folder is found by its path in one of 256 maps, of which a change copies those that
-// it touches. Its versions lie sorted by name in leaves of up to 256, so that a change
-// copies no more than a leaf: names in one string, 24 bytes for each version, and 32 for
+// it touches. Its versions lie sorted by name in leaves of up to 128, so that a change
+// copies no more than a leaf: names in one string, 25 bytes for each version, and 32 for
 // its hash if one of the leaf is known. Sets of holders are bits, kept once for all that
 // are equal (see package unique).
 //

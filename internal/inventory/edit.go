@@ -17,7 +17,7 @@ func (t *Tree) commit(u *update, s Standing, full bool) Change {
 		if was == is {
 			return
 		}
-		i := next.shard(path)
+		i := shardOf(path)
 		if !fresh[i] {
 			fresh[i] = true
 			next.shards[i] = maps.Clone(next.shards[i])
@@ -175,7 +175,7 @@ func (e *editor) leaf(l *leaf, others []other, seen func(i int) bool) ([]leaf, b
 	if versions == nil {
 		return []leaf{*l}, true
 	}
-	return []leaf{{names: l.names, versions: versions, sums: l.sums}}, false
+	return []leaf{{names: l.names, prints: l.prints, versions: versions, sums: l.sums}}, false
 }
 
 // rebuild makes new leaves of what is in l and in others.
@@ -306,7 +306,7 @@ func newLeaf(records []record) leaf {
 		}
 		hashed = hashed || records[i].sum != [32]byte{}
 	}
-	names := make([]byte, 0, size)
+	names, prints := make([]byte, 0, size), make([]byte, len(records))
 	l.versions = make([]version, len(records))
 	if hashed {
 		l.sums = make([][32]byte, len(records))
@@ -321,11 +321,12 @@ func newLeaf(records []record) leaf {
 			names = append(names, r.name...)
 		}
 		v.end = uint16(len(names))
+		prints[i] = printOf(r.name)
 		if hashed {
 			l.sums[i] = r.sum
 		}
 	}
-	l.names = string(names)
+	l.names, l.prints = string(names), string(prints)
 	return l
 }
 

@@ -9,18 +9,21 @@ import (
 )
 
 // leafSize is how many versions a leaf has at most, except that all versions of one file
-// are in one leaf. With names of up to maxName bytes, all ends fit into 16 bits.
-const leafSize = 256
+// are in one leaf. With names of up to maxName bytes, all ends fit into 16 bits; and of
+// the prints, few are the same by chance.
+const leafSize = 128
 
 // root is a state of a tree. Once readers see it, nothing of it changes.
 type root struct {
 	serial    uint64
-	seed      maphash.Seed
 	shards    [256]map[string]*folder // by path
 	standings map[Holder]Standing
 }
 
-var emptyRoot = root{seed: maphash.MakeSeed()}
+var (
+	emptyRoot root
+	seed      = maphash.MakeSeed()
+)
 
 // folder is what lies directly in a folder. It does not change.
 type folder struct {
@@ -32,6 +35,7 @@ type folder struct {
 // a file before others. It does not change, and may share its parts with others.
 type leaf struct {
 	names    string // one behind the other, each once
+	prints   string // a byte for each version, that of its name
 	versions []version
 	sums     [][32]byte // of the versions; nil if none is known
 }
@@ -53,9 +57,9 @@ const (
 func (v *version) current() bool { return v.flags&flagCurrent != 0 }
 func (v *version) again() bool   { return v.flags&flagAgain != 0 }
 
-func (r *root) shard(path string) int { return int(maphash.String(r.seed, path) & 255) }
+func shardOf(path string) int { return int(maphash.String(seed, path) & 255) }
 
-func (r *root) folder(path string) *folder { return r.shards[r.shard(path)][path] }
+func (r *root) folder(path string) *folder { return r.shards[shardOf(path)][path] }
 
 // find returns the first version of a file, or a nil leaf.
 func (r *root) find(path string) (*leaf, int) {
@@ -137,30 +141,22 @@ func (l *leaf) name(i int) string {
 	return l.names[l.versions[i-1].end:l.versions[i].end]
 }
 
-// search returns the first version with a name, or where it would be.
+// search returns the first version with a name. Names are compared only where their
+// bytes in prints are the same, which lie together.
 func (l *leaf) search(name string) (int, bool) {
-	lo, hi := 0, len(l.versions)
-	for lo < hi {
-		m := l.group((lo + hi) / 2)
-		switch n := l.name(m); {
-		case n == name:
-			return m, true
-		case n < name:
-			lo = l.next(m)
-		default:
-			hi = m
+	mark := printOf(name)
+	for i := 0; ; i++ {
+		n := strings.IndexByte(l.prints[i:], mark)
+		if n < 0 {
+			return 0, false
+		}
+		if i += n; l.name(i) == name {
+			return i, true
 		}
 	}
-	return lo, false
 }
 
-// group returns the first version of the file of version i.
-func (l *leaf) group(i int) int {
-	for l.versions[i].again() {
-		i--
-	}
-	return i
-}
+func printOf[T string | []byte](name T) byte { return byte(maphash.String(seed, string(name)) >> 56) }
 
 // next returns the first version of the file after that of version i.
 func (l *leaf) next(i int) int {

@@ -40,7 +40,7 @@ func Read(from io.Reader) (*Inventory, error) {
 	r := reader{from: bufio.NewReaderSize(from, 1<<18), v: new(Inventory)}
 	head := make([]byte, len(magic))
 	if _, err := io.ReadFull(r.from, head); err != nil || string(head) != magic {
-		return nil, errors.Join(wrong("it does not begin with %s", magic), beyondEOF(err))
+		return nil, ended(err, "it does not begin with "+magic)
 	}
 	for !r.ended {
 		kind, content, err := r.next()
@@ -51,8 +51,11 @@ func Read(from io.Reader) (*Inventory, error) {
 			return nil, err
 		}
 	}
-	if _, err := r.from.ReadByte(); !errors.Is(err, io.EOF) {
-		return nil, errors.Join(wrong("something follows the end"), err)
+	switch _, err := r.from.ReadByte(); {
+	case err == nil:
+		return nil, wrong("something follows the end")
+	case !errors.Is(err, io.EOF):
+		return nil, err
 	}
 	return r.v, nil
 }
@@ -61,10 +64,10 @@ func wrong(format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, ErrFormat)...)
 }
 
-// beyondEOF is nil for errors that say that there is nothing more.
-func beyondEOF(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil
+// ended returns what is wrong if reading ended with err, or too early.
+func ended(err error, what string) error {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return wrong("%s", what)
 	}
 	return err
 }
@@ -95,7 +98,7 @@ type project struct {
 func (r *reader) next() (byte, []byte, error) {
 	var head [blockHead]byte
 	if _, err := io.ReadFull(r.from, head[:]); err != nil {
-		return 0, nil, errors.Join(wrong("it ends within"), beyondEOF(err))
+		return 0, nil, ended(err, "it ends within")
 	}
 	length := int(binary.LittleEndian.Uint32(head[1:]))
 	if length > blockLimit {
@@ -106,7 +109,7 @@ func (r *reader) next() (byte, []byte, error) {
 	}
 	content := r.buffer[:length]
 	if _, err := io.ReadFull(r.from, content); err != nil {
-		return 0, nil, errors.Join(wrong("it ends within a block"), beyondEOF(err))
+		return 0, nil, ended(err, "it ends within a block")
 	}
 	if sum := crc32.Update(crc32.Checksum(head[:5], castagnoli()), castagnoli(), content); sum != binary.LittleEndian.Uint32(head[5:]) {
 		return 0, nil, wrong("a block is damaged")
@@ -209,7 +212,7 @@ func (p *project) close() {
 	if len(p.folder.leaves) == 0 {
 		return
 	}
-	shard := &p.root.shards[p.root.shard(p.folder.path)]
+	shard := &p.root.shards[shardOf(p.folder.path)]
 	if *shard == nil {
 		*shard = make(map[string]*folder)
 	}
@@ -277,7 +280,7 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 		c.fail("a part with %d files", n)
 		return leaf{}
 	}
-	l := leaf{versions: make([]version, n)}
+	l, prints := leaf{versions: make([]version, n)}, make([]byte, n)
 	*names = (*names)[:0]
 	var last []byte
 	for i := range l.versions {
@@ -299,6 +302,7 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 			c.fail("a part with too many files")
 		}
 		v.end = uint16(len(*names))
+		prints[i] = printOf(last)
 		v.size = int64(c.uvarint())
 		v.modTime = c.uint32()
 		v.holders = p.set(c, v.current())
@@ -315,7 +319,7 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 			return leaf{}
 		}
 	}
-	l.names = string(*names)
+	l.names, l.prints = string(*names), string(prints)
 	return l
 }
 

@@ -237,7 +237,6 @@ func (m *marks) find(name string) (*leaf, int) {
 	}
 	i, ok := l.search(name)
 	if !ok {
-		m.version = i
 		return nil, 0
 	}
 	m.version = l.next(i)
