@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -71,6 +70,7 @@ func (w benchWorld) listing(h inventory.Holder) iter.Seq2[inventory.Entry, error
 }
 
 func (w benchWorld) fill(b testing.TB, v *inventory.Inventory, mirrors int) *inventory.Tree {
+	b.Helper()
 	tree := v.Project("fedora")
 	for i := range mirrors + 1 {
 		name := ""
@@ -94,13 +94,6 @@ func heap() float64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc) / 1e6
-}
-
-func rss() float64 {
-	b, _ := os.ReadFile("/proc/self/statm")
-	var size, resident int
-	_, _ = fmt.Sscan(string(b), &size, &resident)
-	return float64(resident) * float64(os.Getpagesize()) / 1e6
 }
 
 func BenchmarkFind(b *testing.B) {

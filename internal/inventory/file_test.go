@@ -20,10 +20,10 @@ import (
 )
 
 // sample is an inventory with something of everything.
-func sample(t testing.TB) *inventory.Inventory {
+func sample(t testing.TB, n int) *inventory.Inventory {
 	t.Helper()
 	var v inventory.Inventory
-	all := files(700)
+	all := files(n)
 	for i, name := range []string{"", "unused", "b", "a"} {
 		h, err := v.Holder(name)
 		if err != nil {
@@ -37,7 +37,7 @@ func sample(t testing.TB) *inventory.Inventory {
 				all[j].SHA256[j%32] = byte(j % 2)
 			}
 		}
-		l := inventory.Listing{At: time.Unix(1_700_000_000+int64(i), 5000).UTC(), Generation: name, Entries: listed(all[i*50:]...)}
+		l := inventory.Listing{At: time.Unix(1_700_000_000+int64(i), 5000).UTC(), Generation: name, Entries: listed(all[i*n/14:]...)}
 		if _, err := v.Project("p").Replace(h, l); err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestSave(t *testing.T) {
 	if _, err := inventory.Load(dir, "inventory"); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	v := sample(t)
+	v := sample(t, 700)
 	if err := v.Save(dir, "inventory"); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestSave(t *testing.T) {
 
 // Of a file that is cut or damaged anywhere nothing is taken.
 func TestDamage(t *testing.T) {
-	sound := bytesOf(t, sample(t))
+	sound := bytesOf(t, sample(t, 300))
 	random := rand.New(rand.NewPCG(5, 6))
 	for n := range len(sound) {
 		if n > 300 && random.IntN(50) > 0 && n != len(sound)-1 {
@@ -148,7 +148,7 @@ func TestDamage(t *testing.T) {
 // Every other content is refused, or means the same when it is written again. The input
 // is a file without its checksums: those are added.
 func FuzzRead(f *testing.F) {
-	f.Add(withoutSums(bytesOf(f, sample(f))))
+	f.Add(withoutSums(bytesOf(f, sample(f, 14))))
 	f.Add(withoutSums(bytesOf(f, new(inventory.Inventory))))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, err := inventory.Read(bytes.NewReader(withSums(data)))

@@ -160,7 +160,9 @@ func printOf[T string | []byte](name T) byte { return byte(maphash.String(seed, 
 
 // next returns the first version of the file after that of version i.
 func (l *leaf) next(i int) int {
-	for i++; i < len(l.versions) && l.versions[i].again(); i++ { //nolint:revive // the header says it all
+	i++
+	for i < len(l.versions) && l.versions[i].again() {
+		i++
 	}
 	return i
 }

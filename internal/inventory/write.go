@@ -130,7 +130,7 @@ func (w *writer) project(name string, v View) {
 
 func (w *writer) files(r *root) {
 	folders := slices.SortedFunc(r.all(), func(a, b *folder) int { return cmp.Compare(a.path, b.path) })
-	b := make([]byte, 0, blockSize+blockSize/4)
+	var b []byte
 	last := ""
 	for _, f := range folders {
 		for i := range f.leaves {
