@@ -30,10 +30,7 @@ type reader struct {
 func parseHTML(r io.Reader, c *collector) error {
 	p := reader{tokens: html.NewTokenizer(r), c: c}
 	p.tokens.SetMaxBuf(maxToken)
-	for {
-		if p.tokens.Next() == html.ErrorToken {
-			break
-		}
+	for p.tokens.Next() != html.ErrorToken {
 		if err := p.token(); err != nil {
 			return err
 		}

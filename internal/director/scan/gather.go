@@ -65,7 +65,7 @@ func (g *gather) end() (links, error) {
 // isHidden reports whether a path is not for everybody, or is where rsync keeps what it
 // copies, or where a file system keeps copies of itself.
 func (g *gather) isHidden(path string) bool {
-	if strings.Contains(path, "~tmp~/") || strings.Contains(path, ".snapshot/") || strings.Contains(path, ".rsync-partial/") {
+	if strings.Contains(path, ".~tmp~/") || strings.Contains(path, ".snapshot/") || strings.Contains(path, ".rsync-partial/") {
 		return true
 	}
 	if len(g.hidden) == 0 {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"freshet/api/directorapi"
 	"freshet/internal/inventory"
+	"freshet/internal/role"
 	"freshet/internal/rsync"
 )
 
@@ -64,6 +66,9 @@ func (o Options) withDefaults() Options {
 	o.MaxAge = cmp.Or(o.MaxAge, defaultMaxAge)
 	o.Longest = cmp.Or(o.Longest, defaultLongest)
 	o.Rate = cmp.Or(o.Rate, defaultRate)
+	if o.Transport == nil {
+		o.Transport = role.NewTransport((&net.Dialer{Timeout: role.ConnectTimeout}).DialContext)
+	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o
 }
@@ -74,6 +79,7 @@ type Scanner struct {
 	metrics *metrics
 	wake    chan struct{} // has room for one: something may be due
 	scans   sync.WaitGroup
+	samples int // see checks
 
 	mu    sync.Mutex
 	tasks map[key]*task
@@ -83,7 +89,7 @@ type Scanner struct {
 func New(o Options) *Scanner {
 	return &Scanner{
 		o: o.withDefaults(), metrics: newMetrics(o.Metrics),
-		tasks: make(map[key]*task), wake: make(chan struct{}, 1),
+		samples: defaultSamples, tasks: make(map[key]*task), wake: make(chan struct{}, 1),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"time"
 
@@ -16,8 +17,10 @@ type memo struct {
 	links links
 	// etag and modified are those of the file list that the inventory has.
 	etag, modified string
-	// stamps say how listings showed files when they were last asked for.
+	// stamps say how listings showed files when they were last asked for; both path and
+	// what was shown are sums by seed.
 	stamps map[uint64]uint64
+	seed   maphash.Seed
 	// fresh asks for a scan that trusts nothing of this.
 	fresh bool
 	// remark is what a listing lacked that counts nevertheless, for the status.
@@ -60,6 +63,8 @@ func (s *Scanner) list(ctx context.Context, t target, m *memo) iter.Seq2[invento
 	switch t.how {
 	case directorapi.HowRsync:
 		return s.listRsync(ctx, t, m)
+	case directorapi.HowHTTP:
+		return s.listHTTP(ctx, t, m)
 	default:
 	}
 	return func(yield func(inventory.Entry, error) bool) {
