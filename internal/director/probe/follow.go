@@ -207,13 +207,14 @@ func (p *Prober) judged(ctx context.Context, w *way, o outcome) {
 	p.metrics.looked(o)
 	worked := w.judge.Works
 	changed := w.judge.look(o)
-	if changed && !w.judge.Works && w.judge.Good > 0 && w.renews {
+	returns := !w.judge.Works && w.judge.Good == 1
+	if returns && w.renews {
 		p.opt.Scans.Hasten(w.Mirror, w.Project, "the mirror works again")
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if worked && o.why != Fine && w.judge.bad == 1 {
-		p.nudge(holding{w.Mirror, w.Project}) // its other ways may have the same trouble
+	if returns || worked && w.judge.bad == 1 {
+		p.nudge(holding{w.Mirror, w.Project}) // its other ways may have the same fate
 	}
 	before := p.health[w.Way]
 	p.health[w.Way] = w.judge.Health

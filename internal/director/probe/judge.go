@@ -49,14 +49,14 @@ type judge struct {
 	bad    int         // bad looks in a row
 	failed time.Time   // end of the first bad look of recent
 	row    time.Time   // end of the first of the bad looks in a row
-	back   time.Time   // begin of the first of the good looks of one that does not work
+	worst  time.Time   // end of the last bad look
 	falls  []time.Time // within the time remembered
 }
 
 // restored is a judge that goes on from what was known before a restart. Falls are the
 // times at which it stopped working, oldest first.
 func restored(h Health, falls []time.Time) judge {
-	return judge{Health: h, seen: true, falls: falls}
+	return judge{Health: h, seen: true, falls: falls, worst: h.Since}
 }
 
 // look takes the outcome of a look, and reports whether Works or Why have changed.
@@ -92,13 +92,12 @@ func (j *judge) wentWell(o outcome) {
 		j.rise()
 	default:
 		if j.Good == 1 {
-			j.back = o.begun
 			j.Needed = j.needed(o.ended)
 		}
 		switch {
 		case j.Good < j.Needed:
 			j.Why = Returning
-		case o.renews && o.inventory.Before(j.back):
+		case o.renews && !o.inventory.After(j.worst):
 			j.Why = AwaitsInventory
 		default:
 			j.rise()
@@ -107,7 +106,7 @@ func (j *judge) wentWell(o outcome) {
 }
 
 func (j *judge) wentBadly(o outcome) {
-	j.Good = 0
+	j.Good, j.worst = 0, o.ended
 	if !j.Works {
 		j.Why = o.why
 		return

@@ -73,8 +73,9 @@ type Inventory interface {
 
 // Scans finds out what mirrors have.
 type Scans interface {
-	// Hasten asks for a scan soon; why is a word for the log. It must not wait.
-	Hasten(mirror, project, why string)
+	// Hasten asks for a scan soon; why is told to operators. It must not wait, and
+	// returns false if there is nothing to scan.
+	Hasten(mirror, project, why string) bool
 	// Updated is when the last scan began that told the whole of what the mirror has,
 	// zero if there was none.
 	Updated(mirror, project string) time.Time
@@ -127,7 +128,7 @@ type nothing struct{}
 func (nothing) Origin(string, string) (f File, ok bool)         { return f, false }
 func (nothing) Sample(string, string, uint64) (f File, ok bool) { return f, false }
 func (nothing) Missing(string, string, string)                  {}
-func (nothing) Hasten(string, string, string)                   {}
+func (nothing) Hasten(string, string, string) bool              { return false }
 func (nothing) Updated(string, string) (t time.Time)            { return t }
 func (nothing) Current(string, string) (s [32]byte, ok bool)    { return s, false }
 

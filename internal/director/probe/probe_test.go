@@ -17,8 +17,8 @@ import (
 const bound = 2 * time.Minute
 
 // silentConn accepts a connection, and neither reads nor writes.
-func silentConn(c net.Conn) {
-	<-time.After(time.Minute) // longer than anybody waits
+func silentConn(c net.Conn, end <-chan struct{}) {
+	<-end
 	_ = c.Close()
 }
 
@@ -75,8 +75,8 @@ func lies() map[string]struct {
 		"refuses connections":    {lie{dial: refuse}, Refused},
 		"is not there":           {lie{dial: blackHole}, Unreachable},
 		"accepts, and is silent": {lie{conn: silentConn}, Frozen},
-		"reads, and is silent":   {lie{conn: func(c net.Conn) { _, _ = io.Copy(io.Discard, c); _ = c.Close() }}, Frozen},
-		"closes connections":     {lie{conn: func(c net.Conn) { _ = c.Close() }}, Cut},
+		"reads, and is silent":   {lie{conn: func(c net.Conn, _ <-chan struct{}) { _, _ = io.Copy(io.Discard, c); _ = c.Close() }}, Frozen},
+		"closes connections":     {lie{conn: func(c net.Conn, _ <-chan struct{}) { _ = c.Close() }}, Cut},
 		"does not answer":        {hang, Frozen},
 		"freezes in the body": {answer(func(rw http.ResponseWriter, r *http.Request, file string) {
 			rw.Header().Set("Content-Length", strconv.Itoa(len(file)))
@@ -175,13 +175,8 @@ func TestLies(t *testing.T) {
 // A certificate that is no good takes https away, and nothing else.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		cert func(t *testing.T, w *world) any
-		why  Reason
-	}{
-		"expired":   {nil, CertificateExpired},
-		"other":     {nil, CertificateName},
-		"untrusted": {nil, CertificateUntrusted},
+	for name, why := range map[string]Reason{
+		"expired": CertificateExpired, "other": CertificateName, "untrusted": CertificateUntrusted,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -201,8 +196,8 @@ func TestCertificates(t *testing.T) {
 				h.mu.Unlock()
 				w.waitUntil("m", false, bound, Way{Scheme: HTTPS, Family: IPv4}, Way{Scheme: HTTPS, Family: IPv6})
 				w.waitUntil("m", true, 0, Way{Scheme: HTTP, Family: IPv4}, Way{Scheme: HTTP, Family: IPv6})
-				if _, why := w.usable("m", Way{Scheme: HTTPS}); why != c.why {
-					t.Errorf("%q, want %q", why, c.why)
+				if _, got := w.usable("m", Way{Scheme: HTTPS}); got != why {
+					t.Errorf("%q, want %q", got, why)
 				}
 			})
 		})

@@ -18,8 +18,6 @@ type Reporter struct {
 	// Weight is how much a report counts, more than 0 and at most 1, which is enough
 	// for a look.
 	Weight float64
-	// LoadOf is the mirror whose load it may tell; empty: any's.
-	LoadOf string
 }
 
 const (
@@ -92,7 +90,7 @@ func (p *Prober) Report(by Reporter, r directorapi.Report) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if r.What == reportLoad {
-		return p.takeLoad(by, r, now)
+		return p.takeLoad(r, now)
 	}
 	project, file, err := p.locate(r.Path)
 	if err != nil {
@@ -122,10 +120,8 @@ const (
 )
 
 // takeLoad takes what a mirror tells of its load.
-func (p *Prober) takeLoad(by Reporter, r directorapi.Report, now time.Time) error {
+func (p *Prober) takeLoad(r directorapi.Report, now time.Time) error {
 	switch {
-	case by.LoadOf != "" && by.LoadOf != r.Mirror:
-		return fmt.Errorf("mirror %q: %s may tell the load of %q only", r.Mirror, by.Name, by.LoadOf)
 	case !(r.Load >= 0 && r.Load <= 1): // nor anything else that is no number
 		return fmt.Errorf("load: want 0 to 1, got %v", r.Load)
 	case !slices.ContainsFunc(p.opt.Catalogue.Current().Mirrors, func(m directorapi.Mirror) bool { return m.Name == r.Mirror }):

@@ -38,6 +38,7 @@ type world struct {
 	t       *testing.T
 	net     memnet.Network
 	ca      *authority
+	end     chan struct{} // closed when the test ends
 	options Options
 	prober  *Prober
 
@@ -72,7 +73,7 @@ type host struct {
 type lie struct {
 	each   func() lie // makes one for each way
 	dial   func(ctx context.Context) error
-	conn   func(c net.Conn) // has the connection, and closes it
+	conn   func(c net.Conn, end <-chan struct{}) // has the connection, and closes it
 	answer func(w http.ResponseWriter, r *http.Request, file string)
 }
 
@@ -89,10 +90,11 @@ func newWorld(t *testing.T, mirrors ...string) *world {
 	t.Helper()
 	w := &world{
 		t: t, ca: newAuthority(t), hosts: make(map[string]*host), addresses: make(map[netip.Addr]*host),
-		silent: make(map[Family]bool), changed: make(chan struct{}),
+		silent: make(map[Family]bool), end: make(chan struct{}), changed: make(chan struct{}),
 		files:   map[string]string{canaryPath: strings.Repeat("canary ", 1000)},
 		samples: make(map[string][]string), scanned: make(map[string]time.Time),
 	}
+	t.Cleanup(func() { close(w.end) })
 	w.catalogue = &directorapi.Catalogue{Projects: []directorapi.Project{{
 		Name: "p", Path: "/p/", Canary: canaryPath, Origins: []string{"http://origin.test/p/"},
 	}}}
@@ -267,7 +269,7 @@ func (w *world) dial(ctx context.Context, network, address string) (net.Conn, er
 		return nil, l.dial(ctx)
 	case l.conn != nil:
 		client, server := net.Pipe()
-		go l.conn(server)
+		go l.conn(server, w.end)
 		return client, nil
 	}
 	return w.net.DialContext(ctx, network, h.name+" "+way)
@@ -333,10 +335,11 @@ func (w *world) Missing(mirror, _, path string) {
 
 // Scans.
 
-func (w *world) Hasten(mirror, _, why string) {
+func (w *world) Hasten(mirror, _, why string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.hastened = append(w.hastened, mirror+" "+why)
+	return true
 }
 
 func (w *world) Updated(mirror, _ string) time.Time {
@@ -369,6 +372,8 @@ func (v versions) Saw(mirror, _, _ string, s sum, _ time.Time) {
 	defer v.mu.Unlock()
 	v.saw = append(v.saw, mirror+" "+short(s))
 }
+
+func shortOf(content string) string { return short(sha256.Sum256([]byte(content))) }
 
 func short(s sum) string { return hex.EncodeToString(s[:4]) }
 
