@@ -7,10 +7,12 @@ import (
 
 	"freshet/internal/config"
 	"freshet/internal/director/lists"
+	"freshet/internal/director/orders"
 )
 
-// Config is the table [director]. With only Snapshot set, the director knows
-// which mirrors there are, and not where clients are.
+// Config is the table [director]. There are two kinds of director, and one may be
+// both: with Snapshot it answers as MirrorManager's mirrorlist-server does, with
+// State it sends each client that asks for a file to a mirror that has it.
 //
 // The files are looked at now and then, and read anew when they have changed, or
 // at SIGHUP. One that cannot be used is told of in the log, and the one that was
@@ -22,12 +24,49 @@ type Config struct {
 
 	// Snapshot is the file that says which mirror has what, in the format of
 	// MirrorManager ("mirrorlist_cache.proto"). "freshet director snapshot" makes
-	// it. Required.
+	// it. Required, unless there is State.
 	Snapshot string `toml:"snapshot"`
+
+	// State is the folder in which the redirector keeps what it knows: the catalogue
+	// of mirrors, who has which file, and how mirrors have been. It is made when it
+	// is not there, and belongs to one director. Default: none, and files are not
+	// answered for.
+	State string `toml:"state"`
+
+	// Catalogue says where the catalogue of mirrors is, if not in State: a DSN
+	// "postgres://…", which directors may share; the URL of another director's, or
+	// of a copy of it ("https://…"), which is followed; or a file in JSON.
+	Catalogue string `toml:"catalogue"`
+
+	// CatalogueToken is the token by which another director's catalogue is read.
+	CatalogueToken string `toml:"catalogue-token"`
+
+	// Control says who may change the catalogue and tell what mirrors have.
+	Control orders.Config `toml:"control"`
+
+	// NoProbes takes all mirrors to work, instead of looking at them. Default false.
+	NoProbes bool `toml:"no-probes"`
+
+	// NoScans reads no listings of mirrors and origins: what they have is known by
+	// what they push, alone. Default false.
+	NoScans bool `toml:"no-scans"`
+
+	// ScanAge is for how long what is known of a mirror's files is used after the
+	// last time that they could be listed, or were pushed. Default "24h".
+	ScanAge time.Duration `toml:"scan-age"`
 
 	// GeoIP is a MaxMind database that tells the countries of addresses
 	// ("GeoLite2-Country.mmdb"). Default: none, and no country is known.
 	GeoIP string `toml:"geoip"`
+
+	// GeoIPCity is a MaxMind database that tells the places of addresses, by which
+	// the redirector chooses the nearest mirrors ("GeoLite2-City.mmdb"). Default:
+	// none, and only countries are known.
+	GeoIPCity string `toml:"geoip-city"`
+
+	// GeoIPASN is a MaxMind database of autonomous systems ("GeoLite2-ASN.mmdb"),
+	// for addresses that are not in Netblocks. Default: none.
+	GeoIPASN string `toml:"geoip-asn"`
 
 	// Netblocks is a table of the routes of the Internet, a netblock and the
 	// number of its autonomous system on each line ("global_netblocks.txt").
@@ -71,6 +110,7 @@ const (
 	defaultListen     = ":8082"
 	defaultCheckEvery = 5 * time.Second
 	defaultMinimum    = 5
+	defaultScanAge    = 24 * time.Hour
 	preferHTTPS       = "https"
 	preferFirst       = "first"
 )
@@ -81,6 +121,7 @@ func (c Config) WithDefaults() Config {
 	c.CheckEvery = cmp.Or(c.CheckEvery, defaultCheckEvery)
 	c.Minimum = cmp.Or(c.Minimum, defaultMinimum)
 	c.Prefer = cmp.Or(c.Prefer, preferHTTPS)
+	c.ScanAge = cmp.Or(c.ScanAge, defaultScanAge)
 	return c
 }
 
@@ -95,8 +136,17 @@ func (c Config) Validate() []config.Problem {
 			problem("listen", "%v", err)
 		}
 	}
-	if c.Snapshot == "" {
+	if c.Snapshot == "" && c.State == "" {
 		problems = append(problems, config.Missing("snapshot", "the file that says which mirror has what"))
+	}
+	if c.State == "" {
+		c.checkStateless(problem)
+	}
+	switch {
+	case c.ScanAge < 0:
+		problem("scan-age", "must not be negative")
+	case c.ScanAge > 0 && c.ScanAge < minScanAge:
+		problem("scan-age", "must be at least %v, got %v", minScanAge, c.ScanAge)
 	}
 	switch {
 	case c.CheckEvery < 0:
@@ -115,6 +165,29 @@ func (c Config) Validate() []config.Problem {
 	return problems
 }
 
+// checkStateless finds what does nothing without a redirector.
+func (c Config) checkStateless(problem func(key, format string, args ...any)) {
+	for _, s := range []struct {
+		key string
+		set bool
+	}{
+		{"catalogue", c.Catalogue != ""},
+		{"catalogue-token", c.CatalogueToken != ""},
+		{"geoip-city", c.GeoIPCity != ""},
+		{"geoip-asn", c.GeoIPASN != ""},
+		{"no-probes", c.NoProbes},
+		{"no-scans", c.NoScans},
+		{"scan-age", c.ScanAge != 0},
+	} {
+		if s.set {
+			problem(s.key, "has no effect without state, the folder of the redirector")
+		}
+	}
+}
+
+// minScanAge is more than mirrors are scanned apart.
+const minScanAge = 10 * time.Minute
+
 // minCheckEvery keeps the looks from being work.
 const minCheckEvery = 100 * time.Millisecond
 
@@ -123,7 +196,12 @@ const minCheckEvery = 100 * time.Millisecond
 func (c Config) CheckFiles() []config.Problem {
 	var problems []config.Problem
 	for _, f := range []struct{ key, path string }{
-		{"snapshot", c.Snapshot}, {"geoip", c.GeoIP}, {"netblocks", c.Netblocks}, {"continents", c.Continents},
+		{"snapshot", c.Snapshot},
+		{"geoip", c.GeoIP},
+		{"geoip-city", c.GeoIPCity},
+		{"geoip-asn", c.GeoIPASN},
+		{"netblocks", c.Netblocks},
+		{"continents", c.Continents},
 	} {
 		if f.path == "" {
 			continue

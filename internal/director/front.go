@@ -6,9 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,23 +87,14 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 
 // appendHead appends the head of an answer.
 func appendHead(b []byte, a *lists.Answer, now time.Time) []byte {
-	b = append(b, "HTTP/1.1 "...)
-	b = strconv.AppendInt(b, int64(a.Status), 10)
-	b = append(append(b, ' '), http.StatusText(a.Status)...)
-	b = append(b, "\r\nDate: "...)
-	b = now.UTC().AppendFormat(b, http.TimeFormat)
+	b = beginHead(b, a.Status, now)
 	if a.Type != "" {
-		b = append(append(b, "\r\nContent-Type: "...), a.Type...)
+		b = append(append(append(b, "Content-Type: "...), a.Type...), "\r\n"...)
 	}
 	if len(a.Location) > 0 {
-		b = append(append(b, "\r\nLocation: "...), a.Location...)
+		b = append(append(append(b, "Location: "...), a.Location...), "\r\n"...)
 	}
-	if a.Reason != "" {
-		b = append(append(b, "\r\n"+role.ReasonHeader+": "...), a.Reason...)
-	}
-	b = append(b, "\r\nContent-Length: "...)
-	b = strconv.AppendInt(b, int64(len(a.Body)), 10)
-	return append(b, "\r\n"...)
+	return endHead(b, a.Status, string(a.Reason), len(a.Body))
 }
 
 // Sent implements [h1.Handler].
@@ -169,31 +158,4 @@ func (f *front) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.WriteHeader(a.Status)
 	_, _ = w.Write(a.Body) // the client has left, or has it
-}
-
-// refused records what was no request.
-func (f *front) refused(r *h1.Refused) { f.access.Note(context.Background(), r.Record()) }
-
-// pathOf is the path of a target.
-func pathOf(target string) string {
-	path, _, _ := strings.Cut(target, "?")
-	return path
-}
-
-// targetOf is the target of a request as it was sent, without the name of a server
-// (RFC 9112 §3.2.2).
-func targetOf(req *http.Request) string {
-	if strings.HasPrefix(req.RequestURI, "/") {
-		return req.RequestURI
-	}
-	return req.URL.RequestURI()
-}
-
-// peerOf is where a connection came from, not valid if that is no address.
-func peerOf(req *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(req.RemoteAddr)
-	if err != nil {
-		return netip.Addr{} // in memory
-	}
-	return ap.Addr().Unmap()
 }

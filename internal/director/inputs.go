@@ -20,13 +20,24 @@ import (
 // inputs are the files of which answers are made. But for data they belong to one
 // goroutine.
 type inputs struct {
-	data atomic.Pointer[lists.Data]
+	data    atomic.Pointer[lists.Data]    // nil without a snapshot
+	locator atomic.Pointer[geoip.Locator] // not nil once all is read
+	// moved is told when there is another locator.
+	moved func()
 
 	cfg     Config
 	files   []*input
-	sources lists.Sources
+	sources sources
 	log     *slog.Logger
 	metrics *metrics
+}
+
+// sources are what the files say.
+type sources struct {
+	lists.Sources
+
+	places  *geoip.Places
+	systems *geoip.Systems
 }
 
 // input is one of the files.
@@ -35,9 +46,9 @@ type input struct {
 	path string // "": there is none
 	// read puts what the file says into the sources; path is not empty. The sources are
 	// as they were if it fails.
-	read func(path string, into *lists.Sources) error
+	read func(path string, into *sources) error
 	// forget takes out of the sources what the file said.
-	forget func(from *lists.Sources)
+	forget func(from *sources)
 
 	used os.FileInfo // as it was when it was last read, nil if it could not be found
 	seen os.FileInfo // as the last look found it
@@ -46,15 +57,17 @@ type input struct {
 // files are the inputs that are configured.
 func (c Config) files() []*input {
 	return []*input{
-		{name: "snapshot", path: c.Snapshot, read: readSnapshot, forget: func(s *lists.Sources) { s.Snapshot = nil }},
-		{name: "geoip", path: c.GeoIP, read: readCountries, forget: func(s *lists.Sources) { s.Countries = nil }},
-		{name: "netblocks", path: c.Netblocks, read: readNetblocks, forget: func(s *lists.Sources) { s.Netblocks = nil }},
-		{name: "continents", path: c.Continents, read: readContinents, forget: func(s *lists.Sources) { s.Continents = nil }},
+		{name: "snapshot", path: c.Snapshot, read: readSnapshot, forget: func(s *sources) { s.Snapshot = nil }},
+		{name: "geoip", path: c.GeoIP, read: readCountries, forget: func(s *sources) { s.Countries = nil }},
+		{name: "geoip-city", path: c.GeoIPCity, read: readPlaces, forget: func(s *sources) { s.places = nil }},
+		{name: "geoip-asn", path: c.GeoIPASN, read: readSystems, forget: func(s *sources) { s.systems = nil }},
+		{name: "netblocks", path: c.Netblocks, read: readNetblocks, forget: func(s *sources) { s.Netblocks = nil }},
+		{name: "continents", path: c.Continents, read: readContinents, forget: func(s *sources) { s.Continents = nil }},
 	}
 }
 
 func newInputs(cfg Config, log *slog.Logger, m *metrics) *inputs {
-	in := &inputs{cfg: cfg, files: cfg.files(), log: log, metrics: m}
+	in := &inputs{cfg: cfg, files: cfg.files(), log: log, metrics: m, moved: func() {}}
 	for _, f := range in.files {
 		m.loads.WithLabelValues(f.name, "failed") // what rises from 0 is seen to rise
 	}
@@ -131,7 +144,7 @@ func (in *inputs) reload(ctx context.Context, cfg Config) {
 
 // read reads a file, and tells of it. A reading that nobody asked for does not take a
 // snapshot that has lost half of its directories.
-func (in *inputs) read(ctx context.Context, f *input, into *lists.Sources, asked bool) error {
+func (in *inputs) read(ctx context.Context, f *input, into *sources, asked bool) error {
 	begin := time.Now()
 	next := *into
 	err := f.load(&next)
@@ -163,11 +176,16 @@ func shrunk(before, now *mirrorlist.Snapshot) error {
 
 // publish lets requests be answered by the sources.
 func (in *inputs) publish() {
-	s := in.sources.Snapshot
-	in.data.Store(lists.NewData(in.sources, in.cfg.options()))
-	in.metrics.made.Set(float64(s.Time()))
-	in.metrics.size.WithLabelValues("hosts").Set(float64(s.NumHosts()))
-	in.metrics.size.WithLabelValues("directories").Set(float64(s.NumDirectories()))
+	if s := in.sources.Snapshot; s != nil {
+		in.data.Store(lists.NewData(in.sources.Sources, in.cfg.options()))
+		in.metrics.made.Set(float64(s.Time()))
+		in.metrics.size.WithLabelValues("hosts").Set(float64(s.NumHosts()))
+		in.metrics.size.WithLabelValues("directories").Set(float64(s.NumDirectories()))
+	}
+	in.locator.Store(&geoip.Locator{
+		Places: in.sources.places, Countries: in.sources.Countries, Netblocks: in.sources.Netblocks, Systems: in.sources.systems,
+	})
+	in.moved()
 	runtime.GC()         // what pools hold of the data before is let go by the second collection
 	debug.FreeOSMemory() // which is this
 }
@@ -185,7 +203,7 @@ func (f *input) due() bool {
 }
 
 // load reads a file of which nothing changes meanwhile.
-func (f *input) load(into *lists.Sources) error {
+func (f *input) load(into *sources) error {
 	before, err := os.Stat(f.path)
 	f.used, f.seen = before, before
 	if err != nil {
@@ -217,7 +235,7 @@ func pathless(err error) error {
 	return err
 }
 
-func readSnapshot(path string, into *lists.Sources) error {
+func readSnapshot(path string, into *sources) error {
 	s, err := mirrorlist.ReadFile(path)
 	if err == nil {
 		into.Snapshot = s
@@ -225,7 +243,7 @@ func readSnapshot(path string, into *lists.Sources) error {
 	return err
 }
 
-func readCountries(path string, into *lists.Sources) error {
+func readCountries(path string, into *sources) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -237,7 +255,31 @@ func readCountries(path string, into *lists.Sources) error {
 	return err
 }
 
-func readNetblocks(path string, into *lists.Sources) error {
+func readPlaces(path string, into *sources) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	p, err := geoip.ParsePlaces(data)
+	if err == nil {
+		into.places = p
+	}
+	return err
+}
+
+func readSystems(path string, into *sources) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	s, err := geoip.ParseSystems(data)
+	if err == nil {
+		into.systems = s
+	}
+	return err
+}
+
+func readNetblocks(path string, into *sources) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -254,7 +296,7 @@ func readNetblocks(path string, into *lists.Sources) error {
 	return nil
 }
 
-func readContinents(path string, into *lists.Sources) error {
+func readContinents(path string, into *sources) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err

@@ -1,9 +1,13 @@
 package director
 
 import (
+	"maps"
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/director/lists"
+	"freshet/internal/director/redirect"
 )
 
 // metrics are the director's own; the counts by status are those of the access record.
@@ -43,4 +47,76 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	reg.MustRegister(best, m.loads, m.changed, m.made, m.size)
 	return m
+}
+
+// redirectMetrics are those of the redirector.
+type redirectMetrics struct {
+	answers [redirect.NumOutcomes]prometheus.Counter // by outcome
+	mirrors counts
+}
+
+func newRedirectMetrics(reg prometheus.Registerer) *redirectMetrics {
+	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "freshet_director_file_answers_total",
+		Help: "Requests for paths of projects, by outcome: mirror and origin (where clients were sent), not_modified, document (a metalink or a hash), list (of mirrors), refused.",
+	}, []string{"outcome"})
+	m := new(redirectMetrics)
+	for o := range m.answers {
+		m.answers[o] = answers.WithLabelValues(redirect.Outcome(o).String())
+	}
+	reg.MustRegister(answers, &m.mirrors)
+	return m
+}
+
+// counts are what mirrors were given. The zero value is ready for use.
+type counts struct {
+	mu sync.Mutex
+	of map[string]*redirect.Count
+}
+
+// count returns what is counted for a mirror.
+func (c *counts) count(mirror string) *redirect.Count {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.of == nil {
+		c.of = make(map[string]*redirect.Count)
+	}
+	if c.of[mirror] == nil {
+		c.of[mirror] = new(redirect.Count)
+	}
+	return c.of[mirror]
+}
+
+// keep forgets all mirrors but those that known reports.
+func (c *counts) keep(known func(mirror string) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.of, func(mirror string, _ *redirect.Count) bool { return !known(mirror) })
+}
+
+// What is told of each mirror.
+func redirectsDesc() *prometheus.Desc {
+	return prometheus.NewDesc("freshet_director_mirror_redirects_total", "Clients that were sent to the mirror.", []string{"mirror"}, nil)
+}
+
+func redirectedDesc() *prometheus.Desc {
+	return prometheus.NewDesc("freshet_director_mirror_redirected_bytes_total",
+		"Length of the files that clients were sent to the mirror for, whether they fetched all of them or not.", []string{"mirror"}, nil)
+}
+
+// Describe implements [prometheus.Collector].
+func (c *counts) Describe(to chan<- *prometheus.Desc) {
+	to <- redirectsDesc()
+	to <- redirectedDesc()
+}
+
+// Collect implements [prometheus.Collector].
+func (c *counts) Collect(to chan<- prometheus.Metric) {
+	redirects, redirected := redirectsDesc(), redirectedDesc()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for mirror, n := range c.of {
+		to <- prometheus.MustNewConstMetric(redirects, prometheus.CounterValue, float64(n.Redirects.Load()), mirror)
+		to <- prometheus.MustNewConstMetric(redirected, prometheus.CounterValue, float64(n.Bytes.Load()), mirror)
+	}
 }

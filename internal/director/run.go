@@ -38,25 +38,44 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		return err
 	}
 	defer func() { err = errors.Join(err, lines.Close()) }()
+	access := role.NewAccess("director", env.Log, env.Metrics).To(env.Access)
+	var f answerer = &front{data: &in.data, access: access, lines: lines, metrics: metrics}
+	var files *redirector
+	if cfg.State != "" {
+		if files, err = openRedirector(ctx, cfg, env, in); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, files.close()) }()
+		if f, err = files.answer(f, access, env); err != nil {
+			return err
+		}
+	}
+	return serve(ctx, cfg, env, f, access, func(ctx context.Context) error {
+		group, ctx := errgroup.WithContext(ctx)
+		if files != nil {
+			group.Go(func() error { return files.run(ctx) })
+		}
+		in.watch(ctx, reloads, lines.Reopen)
+		return group.Wait()
+	})
+}
+
+// serve answers on the public listener, while beside does what else there is to do, until
+// ctx ends.
+func serve(ctx context.Context, cfg Config, env role.Env, f answerer, access *role.Access, beside func(context.Context) error) error {
 	ln, err := env.Listen(ctx, cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
 	env.Log.InfoContext(ctx, "listening", slog.String("on", ln.Addr().String()), slog.String("protocol", "http"))
-
-	access := role.NewAccess("director", env.Log, env.Metrics).To(env.Access)
-	f := &front{data: &in.data, access: access, lines: lines, metrics: metrics}
 	srv := h1.Server{
 		Handler: f,
 		HTTP:    role.NewServer(ctx, access.Wrap(f), env.Log),
 		Drain:   role.DrainTimeout, Log: env.Log, Metrics: h1.NewMetrics("director", env.Metrics),
-		Refused: f.refused,
+		Refused: func(r *h1.Refused) { access.Note(context.WithoutCancel(ctx), r.Record()) },
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		in.watch(ctx, reloads, lines.Reopen)
-		return nil
-	})
+	group.Go(func() error { return beside(ctx) })
 	group.Go(func() error {
 		env.Ready()
 		return srv.Serve(ctx, ln)

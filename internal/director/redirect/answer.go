@@ -22,9 +22,8 @@ type Request struct {
 	// Accept, IfNoneMatch and IfModifiedSince are the fields of these names; "":
 	// there are none.
 	Accept, IfNoneMatch, IfModifiedSince string
-	// Now is the time, Seed all the chance there is.
-	Now  time.Time
-	Seed uint64
+	// Now is the time.
+	Now time.Time
 }
 
 // Reason is the word for why a request is not answered with a place or a list.
@@ -82,7 +81,8 @@ type Answer struct {
 	Mirror *Mirror
 	Tier   string
 	Size   int64
-	// Query tells of the client.
+	// Asker is who asked, and Query tells of the client that it was asked for.
+	Asker netip.Addr
 	Query Query
 
 	data    *Data
@@ -97,6 +97,7 @@ type Answer struct {
 // Make makes the answer to a request.
 func (a *Answer) Make(d *Data, r *Request) {
 	a.reset(d)
+	a.Asker = r.Client
 	path, raw, _ := strings.Cut(r.Target, "?")
 	q, why := parseQuestion(raw, r.Accept)
 	clean, ok := cleanPath(path)
@@ -114,8 +115,9 @@ func (a *Answer) Make(d *Data, r *Request) {
 		return
 	}
 	a.project = &d.projects[number]
-	a.Query.Project, a.Query.Path, a.Query.Seed = number, rest, r.Seed
+	a.Query.Project, a.Query.Path, a.Query.Now = number, rest, r.Now
 	a.Query.HTTPS, a.Query.Explain = r.HTTPS || q.https, q.why
+	a.Query.HTTP = q.http && !r.HTTPS
 	if a.Query.Client = r.Client; q.client.IsValid() {
 		a.Query.Client = q.client
 	}
@@ -174,7 +176,7 @@ func (a *Answer) find(q *question) {
 // redirect sends the client to the best mirror, or to the origin if there is none.
 func (a *Answer) redirect() {
 	a.data.network.Choose(&a.Query)
-	a.Size = a.file.Size
+	a.Size = max(a.file.Size, 0)
 	if len(a.Query.Picks) == 0 {
 		a.toOrigin()
 		return

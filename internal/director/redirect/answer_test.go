@@ -67,7 +67,7 @@ func world() (*redirect.Data, *network) {
 }
 
 func request(target string) *redirect.Request {
-	return &redirect.Request{Target: target, Client: netip.MustParseAddr("192.0.2.7"), Now: changed, Seed: 1}
+	return &redirect.Request{Target: target, Client: netip.MustParseAddr("192.0.2.7"), Now: changed}
 }
 
 func TestPlaces(t *testing.T) {
@@ -173,6 +173,10 @@ func TestNotModified(t *testing.T) {
 		r.Target = "/fedora/40/new.iso"
 		if a.Make(d, r); a.Status != 302 {
 			t.Errorf("a file that is not known: %d", a.Status)
+		}
+		r.Target = "/fedora/40/repodata/repomd.xml"
+		if a.Make(d, r); a.Status == 304 && !strings.Contains(c.match, fmt.Sprintf("%x", sum)) {
+			t.Errorf("a mutable file, %s %s: %d", c.match, c.since, a.Status)
 		}
 	}
 }

@@ -33,11 +33,11 @@ type Project struct {
 
 // File is a version of a file.
 type File struct {
-	Size      int64
+	Size      int64     // negative: not known
 	ModTime   time.Time // zero: not known
 	SHA256    [32]byte
 	HasSHA256 bool
-	// Mutable is whether the name stays when the content changes.
+	// Mutable is whether the name may stay when the content changes.
 	Mutable bool
 }
 
@@ -62,10 +62,10 @@ type Query struct {
 	// Path is that of a file, or of a folder and ends with a slash; "" is the root.
 	Path   string
 	Client netip.Addr
-	// HTTPS allows no URL without it.
-	HTTPS   bool
-	Explain bool
-	Seed    uint64
+	// HTTPS allows no URL without it, HTTP none with it.
+	HTTPS, HTTP bool
+	Explain     bool
+	Now         time.Time
 
 	// Country and ASN are where the client is, Picks the mirrors.
 	Country string

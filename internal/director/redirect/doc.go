@@ -1,7 +1,6 @@
 // Package redirect answers requests for files of projects: it sends each client to a
-// mirror that has exactly the file, or to the origin. An answer is made of [Data],
-// which does not change, and of a [Request], which has the time and the randomness as
-// well.
+// mirror that has exactly the file, or to the origin. An answer is made of [Data]
+// and of a [Request], which has the time as well: the same two make the same answer.
 //
 //	target → place    which project, which path in it      path.go, place.go
 //	       → form     what is asked about it               form.go

@@ -144,7 +144,7 @@ func (a *Answer) isNotModified(r *Request) bool {
 	if r.IfNoneMatch != "" {
 		return a.matches(r.IfNoneMatch)
 	}
-	if r.IfModifiedSince == "" || a.file.ModTime.IsZero() {
+	if r.IfModifiedSince == "" || !a.file.isDated() {
 		return false
 	}
 	since, err := http.ParseTime(r.IfModifiedSince)
@@ -173,13 +173,17 @@ func (f *File) isTag(tag string) bool {
 	if f.HasSHA256 && tag == string(appendHex(b[:0], f.SHA256[:])) {
 		return true
 	}
-	if f.ModTime.IsZero() {
+	if !f.isDated() {
 		return false
 	}
 	t := strconv.AppendInt(b[:0], f.ModTime.Unix(), 16)
 	t = strconv.AppendInt(append(t, '-'), f.Size, 16)
 	return tag == string(t)
 }
+
+// isDated reports whether time and length tell one version from the other: those of a
+// mutable file may be those of a moment ago.
+func (f *File) isDated() bool { return !f.Mutable && !f.ModTime.IsZero() && f.Size >= 0 }
 
 func appendHex(to, b []byte) []byte {
 	const hex = "0123456789abcdef"

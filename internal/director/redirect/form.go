@@ -41,6 +41,7 @@ type question struct {
 	form   form
 	why    bool       // tell also of those that are excluded
 	https  bool       // only URLs with it
+	http   bool       // only URLs without
 	client netip.Addr // somebody else who is asked for; not valid: nobody is
 	server string     // what pacman puts behind the URL
 }
@@ -67,7 +68,7 @@ func parseQuestion(raw, accept string) (q question, why Reason) {
 				return q, why
 			}
 		case "protocol":
-			q.https = value == https
+			q.https, q.http = value == https, value == "http"
 		case "ip":
 			addr, err := netip.ParseAddr(value)
 			if err != nil || addr.Zone() != "" {

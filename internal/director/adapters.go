@@ -1,0 +1,141 @@
+package director
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"freshet/internal/director/probe"
+	"freshet/internal/director/versions"
+	"freshet/internal/inventory"
+	"freshet/internal/layout"
+)
+
+// reasons are versions to whom reasons are words.
+type reasons struct{ *versions.Versions }
+
+// Behind implements network.Versions.
+func (r reasons) Behind(mirror, project, repository string) (why string, since time.Time) {
+	word, since := r.Versions.Behind(mirror, project, repository)
+	return string(word), since
+}
+
+// hastener is a scanner of whom nobody wants to know whether there is something to scan.
+type hastener struct{ *redirector }
+
+// Hasten implements [probe.Scans].
+func (h hastener) Hasten(mirror, project, why string) { h.hasten(mirror, project, why) }
+
+// Updated implements [probe.Scans].
+func (h hastener) Updated(mirror, project string) time.Time {
+	return h.scanner.Updated(mirror, project)
+}
+
+// samples is an inventory for those who look at mirrors. It has a few short files of each
+// project at hand.
+type samples struct {
+	inventory *inventory.Inventory
+
+	mu sync.Mutex
+	of map[string]*sample // by project
+}
+
+// sample are files of a project.
+type sample struct {
+	taken time.Time
+	files []probe.File
+}
+
+const (
+	sampleSize  = 512              // files
+	sampleEvery = 10 * time.Minute // or at once, if there is none
+	shortFile   = 256 << 10        // bytes
+)
+
+func newSamples(v *inventory.Inventory) *samples {
+	return &samples{inventory: v, of: make(map[string]*sample)}
+}
+
+// Origin implements [probe.Inventory].
+func (s *samples) Origin(project, path string) (probe.File, bool) {
+	f, ok := s.inventory.Project(project).Find(path)
+	return probe.File{Path: path, Size: f.Size, SHA256: f.SHA256, HasSHA256: f.HasSHA256()}, ok
+}
+
+// Missing implements [probe.Inventory].
+func (s *samples) Missing(mirror, project, path string) {
+	if h, ok := s.inventory.Lookup(mirror); ok {
+		s.inventory.Project(project).Doubt(h, path)
+	}
+}
+
+// Sample implements [probe.Inventory].
+func (s *samples) Sample(mirror, project string, n uint64) (probe.File, bool) {
+	h, ok := s.inventory.Lookup(mirror)
+	if !ok {
+		return probe.File{}, false
+	}
+	view := s.inventory.Project(project).View()
+	files := s.sample(project, view)
+	for i := range files {
+		f := files[(n+uint64(i))%uint64(len(files))]
+		if view.Held(inventory.Entry{Path: f.Path, Size: f.Size, SHA256: f.SHA256}).Has(h) {
+			return f, true
+		}
+	}
+	return probe.File{}, false
+}
+
+// sample is a sample of a project's files, of a recent state of its tree.
+func (s *samples) sample(project string, view inventory.View) []probe.File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have := s.of[project]
+	if have == nil || time.Since(have.taken) > sampleEvery || len(have.files) == 0 && view.Len() > 0 {
+		have = &sample{taken: time.Now(), files: takeSample(view)}
+		s.of[project] = have
+	}
+	return have.files
+}
+
+// takeSample takes some of the origin's files at random: short ones that never change,
+// if there are any, or else short ones, or any.
+func takeSample(view inventory.View) []probe.File {
+	var lasting, short, others reservoir
+	for path, f := range view.Files("") {
+		to := &others
+		switch {
+		case f.Size == 0 || f.Size > shortFile:
+		case layout.Tree(path).Mutable():
+			to = &short
+		default:
+			to = &lasting
+		}
+		to.add(path, &f)
+	}
+	for _, r := range []*reservoir{&lasting, &short} {
+		if len(r.files) > 0 {
+			return r.files
+		}
+	}
+	return others.files
+}
+
+// reservoir keeps some of all that is added, each with the same chance.
+type reservoir struct {
+	files []probe.File
+	seen  int
+}
+
+func (r *reservoir) add(path string, f *inventory.File) {
+	r.seen++
+	at := len(r.files)
+	if at == sampleSize {
+		if at = rand.IntN(r.seen); at >= sampleSize {
+			return
+		}
+	} else {
+		r.files = append(r.files, probe.File{})
+	}
+	r.files[at] = probe.File{Path: path, Size: f.Size, SHA256: f.SHA256, HasSHA256: f.HasSHA256()}
+}

@@ -1,0 +1,310 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"freshet/api/directorapi"
+	"freshet/internal/director/catalogue"
+	"freshet/internal/director/network"
+	"freshet/internal/director/probe"
+	"freshet/internal/director/redirect"
+	"freshet/internal/director/scan"
+	"freshet/internal/director/status"
+	"freshet/internal/director/versions"
+	"freshet/internal/durable"
+	"freshet/internal/inventory"
+	"freshet/internal/pause"
+	"freshet/internal/role"
+)
+
+// Names in the state folder.
+const (
+	catalogueFile = "catalogue.db"
+	inventoryFile = "inventory"
+	versionsDir   = "versions"
+	healthDir     = "health"
+	lockFile      = "lock"
+)
+
+// How often what is known is put together, and written down, at most.
+const (
+	putTogetherEvery = 250 * time.Millisecond
+	saveEvery        = 2 * time.Minute
+)
+
+// redirector is all that a director needs to send clients to mirrors, but the answering.
+type redirector struct {
+	data atomic.Pointer[redirect.Data] // never nil
+
+	cfg       Config
+	log       *slog.Logger
+	in        *inputs
+	metrics   *redirectMetrics
+	state     durable.Dir
+	catalogue catalogue.Source
+	inventory *inventory.Inventory
+	scanner   *scan.Scanner // nil: nobody scans
+	versions  *versions.Versions
+	prober    *probe.Prober // nil: nobody looks
+	moved     chan struct{} // there is another locator
+	open      []io.Closer   // to close at the end, the last one first
+}
+
+// openRedirector makes ready what is in the state folder. Nothing runs yet.
+func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (_ *redirector, err error) {
+	r := &redirector{cfg: cfg, log: env.Log, in: in, moved: make(chan struct{}, 1)}
+	in.moved = func() {
+		select {
+		case r.moved <- struct{}{}:
+		default:
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("state %s: %w", cfg.State, err), r.close())
+		}
+	}()
+	if err := r.openState(); err != nil {
+		return nil, err
+	}
+	if r.catalogue, err = openCatalogue(ctx, cfg, env); err != nil {
+		return nil, err
+	}
+	r.open = append(r.open, r.catalogue)
+	if err := r.openInventory(ctx); err != nil {
+		return nil, err
+	}
+	if !cfg.NoScans {
+		r.scanner = scan.New(scan.Options{
+			Catalogue: r.catalogue, Inventory: r.inventory, Transport: env.HTTP.Transport, MaxAge: cfg.ScanAge, Log: env.Log, Metrics: env.Metrics,
+		})
+	}
+	if err := r.openVersions(env); err != nil {
+		return nil, err
+	}
+	if err := r.openProber(env); err != nil {
+		return nil, err
+	}
+	r.metrics = newRedirectMetrics(env.Metrics)
+	r.putTogether(r.catalogue.Current(), r.healthState())
+	return r, nil
+}
+
+// answer returns who answers all requests: those for files, and by others the rest.
+func (r *redirector) answer(others answerer, access *role.Access, env role.Env) (answerer, error) {
+	site, err := status.New(env.Log, nil)
+	if err != nil {
+		return nil, err
+	}
+	files := &redirects{data: &r.data, page: site.Choice, access: access, metrics: r.metrics}
+	both := &split{lists: others, files: files, snapshot: &r.in.data, data: &r.data}
+	return &sitePages{answerer: both, base: status.Path, pages: site.Handler()}, nil
+}
+
+// openState opens the folder, which belongs to one process at a time.
+func (r *redirector) openState() error {
+	var err error
+	if r.state, err = durable.Open(r.cfg.State); err != nil {
+		return err
+	}
+	r.open = append(r.open, r.state.Root)
+	lock, err := r.state.Lock(lockFile)
+	if err != nil {
+		return err
+	}
+	r.open = append(r.open, lock)
+	return nil
+}
+
+// openCatalogue opens the catalogue where the configuration says.
+func openCatalogue(ctx context.Context, cfg Config, env role.Env) (catalogue.Source, error) {
+	store, err := catalogue.Open(ctx, catalogue.Config{
+		DSN: cfg.Catalogue, Path: filepath.Join(cfg.State, catalogueFile), Log: env.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// openInventory reads what was known of files. What cannot be read is found out anew.
+func (r *redirector) openInventory(ctx context.Context) error {
+	known, err := inventory.Load(r.state, inventoryFile)
+	switch {
+	case err == nil:
+		r.inventory = known
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+	default:
+		r.log.ErrorContext(ctx, "the inventory cannot be read, and is made anew: until then clients are sent to origins", slog.Any("error", err))
+		if err := r.state.Rename(inventoryFile, inventoryFile+".damaged"); err != nil {
+			return err
+		}
+	}
+	r.inventory = new(inventory.Inventory)
+	return nil
+}
+
+// subfolder opens a folder of the state folder.
+func (r *redirector) subfolder(name string) (durable.Dir, error) {
+	if err := r.state.MkdirAll(name, 0o755); err != nil {
+		return durable.Dir{}, err
+	}
+	root, err := r.state.Root.OpenRoot(name)
+	if err != nil {
+		return durable.Dir{}, err
+	}
+	r.open = append(r.open, root)
+	return durable.Dir{Root: root}, nil
+}
+
+func (r *redirector) openVersions(env role.Env) error {
+	dir, err := r.subfolder(versionsDir)
+	if err != nil {
+		return err
+	}
+	r.versions, err = versions.Open(versions.Options{
+		Inventory: r.inventory, Origin: &versions.HTTPOrigin{Client: env.HTTP, URLs: r.originsOf}, Dir: dir, Hasten: r.hasten, Log: env.Log,
+	})
+	if err == nil {
+		r.versions.SetCatalogue(r.catalogue.Current())
+	}
+	return err
+}
+
+func (r *redirector) openProber(env role.Env) error {
+	if r.cfg.NoProbes {
+		return nil
+	}
+	if _, err := r.subfolder(healthDir); err != nil {
+		return err
+	}
+	var scans probe.Scans
+	if r.scanner != nil {
+		scans = hastener{r}
+	}
+	var err error
+	r.prober, err = probe.New(probe.Options{
+		Catalogue: r.catalogue, Inventory: newSamples(r.inventory), Scans: scans, Versions: r.versions,
+		Folder: filepath.Join(r.cfg.State, healthDir), Log: env.Log, Metrics: env.Metrics,
+	})
+	return err
+}
+
+// originsOf are the URLs of a project's origins.
+func (r *redirector) originsOf(project string) []string {
+	for _, p := range r.catalogue.Current().Projects {
+		if p.Name == project {
+			return p.Origins
+		}
+	}
+	return nil
+}
+
+// hasten asks for a scan soon.
+func (r *redirector) hasten(mirror, project, why string) {
+	if r.scanner != nil {
+		r.scanner.Hasten(mirror, project, why)
+	}
+}
+
+// healthState is what is known of the health of mirrors, nil if nobody looks.
+func (r *redirector) healthState() *probe.State {
+	if r.prober == nil {
+		return nil
+	}
+	return r.prober.State()
+}
+
+// run does all that is to be done beside answering, until ctx ends.
+func (r *redirector) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.catalogue.Run(ctx) })
+	group.Go(func() error { return r.versions.Run(ctx) })
+	if r.scanner != nil {
+		group.Go(func() error { return r.scanner.Run(ctx) })
+	}
+	if r.prober != nil {
+		group.Go(func() error { return r.prober.Run(ctx) })
+	}
+	group.Go(func() error { r.follow(ctx); return nil })
+	group.Go(func() error { return r.keep(ctx) })
+	return group.Wait()
+}
+
+// follow puts together what is known whenever something of it has changed.
+func (r *redirector) follow(ctx context.Context) {
+	var last *directorapi.Catalogue
+	for pause.For(ctx, putTogetherEvery) {
+		changed := r.catalogue.Changed()
+		now, health := r.catalogue.Current(), r.healthState()
+		if now != last {
+			r.versions.SetCatalogue(now)
+			last = now
+		}
+		r.putTogether(now, health)
+		var healthy <-chan struct{}
+		if health != nil {
+			healthy = health.Changed()
+		}
+		select {
+		case <-changed:
+		case <-healthy:
+		case <-r.moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// putTogether answers requests by what is known from now on.
+func (r *redirector) putTogether(c *directorapi.Catalogue, health *probe.State) {
+	mirrors := make(map[string]bool, len(c.Mirrors))
+	for i := range c.Mirrors {
+		mirrors[c.Mirrors[i].Name] = true
+	}
+	n, projects := network.New(network.Sources{
+		Catalogue: c, Inventory: r.inventory, Versions: reasons{r.versions}, Health: health,
+		Locator: r.in.locator.Load(), Count: r.metrics.mirrors.count,
+	})
+	r.metrics.mirrors.keep(func(m string) bool { return mirrors[m] })
+	r.data.Store(redirect.NewData(projects, n))
+}
+
+// keep writes the inventory down now and then, and at the end.
+func (r *redirector) keep(ctx context.Context) error {
+	saved := r.inventory.Serial()
+	for {
+		ended := !pause.For(ctx, saveEvery)
+		if serial := r.inventory.Serial(); serial != saved {
+			if err := r.inventory.Save(r.state, inventoryFile); err != nil {
+				r.log.ErrorContext(ctx, "the inventory cannot be written: after a restart it is found out anew", slog.Any("error", err))
+			} else {
+				saved = serial
+			}
+		}
+		if ended {
+			return nil
+		}
+	}
+}
+
+// close lets go of all that is open.
+func (r *redirector) close() error {
+	var failed error
+	for _, c := range slices.Backward(r.open) {
+		failed = errors.Join(failed, c.Close())
+	}
+	return failed
+}
