@@ -177,7 +177,6 @@ func (c Config) checkStateless(problem func(key, format string, args ...any)) {
 		{"geoip-asn", c.GeoIPASN != ""},
 		{"no-probes", c.NoProbes},
 		{"no-scans", c.NoScans},
-		{"scan-age", c.ScanAge != 0},
 	} {
 		if s.set {
 			problem(s.key, "has no effect without state, the folder of the redirector")
