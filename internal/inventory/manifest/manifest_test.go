@@ -196,23 +196,31 @@ func TestInto(t *testing.T) {
 	}
 }
 
-// The command that the documentation shows makes a manifest.
-func TestFind(t *testing.T) {
-	peertest.Require(t, "find")
+// The commands that the documentation shows make a manifest.
+func TestShell(t *testing.T) {
+	peertest.Require(t, "sh", "find", "awk")
+	doc, err := os.ReadFile("../../../docs/formats/manifest.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, ok := strings.Cut(string(doc), "## From a shell\n")
 	dir := t.TempDir()
+	if script = strings.ReplaceAll(script, "/srv/fedora", dir); !ok || !strings.Contains(script, dir) {
+		t.Fatal("the documentation has no commands for a shell")
+	}
 	for name, content := range map[string]string{"a b": "12345", "x/y.rpm": "1"} {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	out, err := exec.Command("find", dir, "-type", "f", "-printf", `%s %T@ - %P\n`).Output()
+	out, err := exec.Command("sh", "-ec", script).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, entries, err := read(io.MultiReader(strings.NewReader("freshet-manifest 1\nproject p\ngeneration 1\n\n"), bytes.NewReader(out), strings.NewReader("end 2\n")))
-	if err != nil || len(entries) != 2 {
-		t.Fatal(entries, err)
+	h, entries, err := read(bytes.NewReader(out))
+	if err != nil || len(entries) != 2 || h.Project != "fedora" {
+		t.Fatalf("%+v %+v %v:\n%s", h, entries, err, out)
 	}
 	for _, e := range entries {
 		info, err := os.Stat(filepath.Join(dir, e.Path))
