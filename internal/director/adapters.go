@@ -20,11 +20,11 @@ func (r reasons) Behind(mirror, project, repository string) (why string, since t
 	return string(word), since
 }
 
-// hastener is a scanner of whom nobody wants to know whether there is something to scan.
+// hastener is a scanner as those who probe mirrors see it.
 type hastener struct{ *redirector }
 
 // Hasten implements [probe.Scans].
-func (h hastener) Hasten(mirror, project, why string) { h.hasten(mirror, project, why) }
+func (h hastener) Hasten(mirror, project, why string) bool { return h.scanner.Hasten(mirror, project, why) }
 
 // Updated implements [probe.Scans].
 func (h hastener) Updated(mirror, project string) time.Time {
