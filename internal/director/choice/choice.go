@@ -143,7 +143,8 @@ type Pick struct {
 	time    float64 // after which it wins, the shortest first
 	key     uint64  // by which picks are sorted
 	bits    int     // of the longest netblock that the client is in, -1: none
-	limited bool    // it has the largest part that it may have
+	limited bool    // it has less than its weight because of its limit
+	fixed   bool    // while weights are scaled: it has its limit
 }
 
 // Tier is how near a mirror is to a client; a lower one is nearer.

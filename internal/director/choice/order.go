@@ -17,13 +17,13 @@ type state struct {
 type tier struct {
 	usual float64 // their weights, of failed ones too, as if none were loaded
 	open  float64 // their weights, of those that can be given
-	lost  float64 // the weights of what fails and of what is shed
 	room  float64 // the largest part of its share that one of them takes
 	takes float64 // how many of the requests that come to the tier remain there
 	part  float64 // of all requests, that remain there
 
 	// Of one request: the earliest time of what can be given, and of what cannot.
 	given, missing float64
+	lost           float64 // the weights of what cannot be given
 }
 
 // settle applies the rules for which all mirrors must be known: exclusive ones leave the
@@ -72,10 +72,11 @@ func (s *state) weigh(c *Chooser, anywhere bool) {
 	for i := range s.tiers {
 		if t := &s.tiers[i]; t.open > 0 {
 			t.takes = min(1, t.room, surge*t.open/t.usual)
-			t.lost = t.usual - t.open
+			if Tier(i) == TierCountry && s.isLimited(c, anywhere) {
+				t.takes = s.limit(c)
+			}
 		}
 	}
-	s.tiers[TierCountry].takes *= s.limit(c, anywhere)
 	left := 1.0
 	for i := range s.tiers {
 		t := &s.tiers[i]
@@ -128,9 +129,11 @@ func (s *state) race(c *Chooser, seed uint64) (chosen int) {
 			t.given = min(t.given, p.time)
 			if shed := p.usual * (1 - c.known[p.Mirror].room); shed > 0 {
 				t.missing = min(t.missing, -math.Log(uniform(seed, ^id))/shed)
+				t.lost += shed
 			}
 		case Down:
 			t.missing = min(t.missing, -math.Log(uniform(seed, id))/p.usual)
+			t.lost += p.usual
 		default:
 		}
 	}

@@ -178,6 +178,16 @@ func TestRegionShare(t *testing.T) {
 			from("AT"),
 			map[string]float64{"cdn": 0.1, "small": 0.5, "a": 0.4},
 		},
+		"the others fail": {
+			[]choice.Mirror{cdn("cdn", 0.3), mirror("large", "AT", capacity(10000), down("gone")), mirror("small", "AT", capacity(1000)), mirror("far", "FI")},
+			from("AT"),
+			map[string]float64{"cdn": 0.3, "large": 0, "small": 1.5 * 0.7 / 11, "far": 1 - 0.3 - 1.5*0.7/11},
+		},
+		"it fails": {
+			[]choice.Mirror{mirror("cdn", "US", capacity(100000), rules(directorapi.Rules{Global: true, RegionShare: 0.5}), down("gone")), mirror("a", "AT"), mirror("far", "FI")},
+			from("AT"),
+			map[string]float64{"a": 0.75, "far": 0.25},
+		},
 		"a client from anywhere": {[]choice.Mirror{cdn("cdn", 0.3), mirror("a", "BR")}, geoip.Location{}, map[string]float64{"cdn": 0.3, "a": 0.7}},
 	} {
 		c, r := choice.New(test.mirrors), choice.Request{Client: test.client}
@@ -199,4 +209,42 @@ func TestChancesHold(t *testing.T) {
 	if err := fits(firsts(c, r, clients/2), chances(t, c, r), clients/2); err != nil {
 		t.Error(err)
 	}
+}
+
+// The example of docs/director-choice.md.
+func TestExample(t *testing.T) {
+	all := []choice.Mirror{
+		mirror("uni-wien", "AT", at(48.2, 16.4), capacity(10000)), mirror("graz", "AT", at(47.1, 15.4), capacity(1000)),
+		mirror("cdn", "US", capacity(100000), rules(directorapi.Rules{Global: true, RegionShare: 0.3})),
+		mirror("brno", "CZ", at(49.2, 16.6), capacity(5000)), mirror("helsinki", "FI", at(60.2, 24.9), capacity(20000)),
+		mirror("praha", "CZ", at(50.1, 14.4), capacity(10000)), mirror("campus", "AT", capacity(40000), rules(directorapi.Rules{NetblocksOnly: true})),
+	}
+	r := choice.Request{Client: in("AT", 48.2, 16.37), Scheme: choice.OnlyHTTPS, Size: 80e6, Files: files{0, 0, 0, 0, 0, choice.OtherVersion, 0}}
+	show := func(what string, want map[string]float64) {
+		t.Helper()
+		c := choice.New(all)
+		for _, p := range c.Choose(nil, &choice.Request{Client: r.Client, Scheme: r.Scheme, Size: r.Size, Files: r.Files, Explain: true}) {
+			name := c.Mirror(p.Mirror).Name
+			t.Logf("%s: %-9s %-10s %6.0f km, weight %6.0f, %5.1f %% %s", what, name, p.Tier, p.Distance, p.Weight, p.Chance*100, c.Why(&p, &r))
+			if math.Abs(p.Chance-want[name]) > 0.0005 {
+				t.Errorf("%s: the chance of %s is %.3f, want %.3f", what, name, p.Chance, want[name])
+			}
+		}
+		if err := fits(firsts(c, r, clients/10), chances(t, c, r), clients/10); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	show("before", map[string]float64{"uni-wien": 0.636, "graz": 0.064, "cdn": 0.3})
+	c := choice.New(all)
+	for _, p := range c.Choose(nil, &r) {
+		const want = "Near everybody. First for 30 % of such requests, by its capacity of 100,000 Mbit/s, but for no more than 30 % while others on the continent can answer."
+		if got := c.Why(&p, &r); c.Mirror(p.Mirror).Name == "cdn" && got != want {
+			t.Errorf("it says\n%s\nwant\n%s", got, want)
+		}
+	}
+	down("the connection is refused")(&all[0])
+	show("after", map[string]float64{"graz": 0.095, "cdn": 0.3, "brno": 0.605})
+	shed(0.8)(&all[1])
+	shed(0.5)(&all[3])
+	show("loaded", map[string]float64{"graz": 0.019, "cdn": 0.3, "brno": 0.340, "helsinki": 0.340})
 }

@@ -21,7 +21,7 @@ func (c *Chooser) Why(p *Pick, r *Request) string {
 	}
 	var b strings.Builder
 	b.WriteString(m.nearby(p, r))
-	if p.Distance >= 0 {
+	if p.Distance >= 0 && !m.near(p.Tier) {
 		fmt.Fprintf(&b, ", %s km away", humanize.Comma(int64(p.Distance)))
 		if off := r.Client.Radius + m.Place.Radius; off >= equalWithin {
 			fmt.Fprintf(&b, " (known to within %s km)", humanize.Comma(int64(off)))
