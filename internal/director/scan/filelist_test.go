@@ -72,18 +72,18 @@ func TestFileList(t *testing.T) {
 	// Compressed is as good.
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	_, _ = z.Write([]byte(strings.Replace(sampleList, "linux/a", "linux/b", 1)))
+	_, _ = z.Write([]byte(strings.Replace(sampleList, "other/c", "linux/c", 1)))
 	_ = z.Close()
 	text2 := packed.String()
 	list.Store(&text2)
-	scan(map[string]int64{"b": 5})
+	scan(map[string]int64{"a": 5, "c": 8})
 	// One that was cut changes nothing.
 	cut := "[Files]\n9\tf\t5\tlinux/c\n"
 	list.Store(&cut)
 	if _, err := once(t, s, target, m); reasonOf(err) != BadListing {
 		t.Errorf("got %v, want a bad listing", err)
 	}
-	same(t, held(s.o.Inventory, "p", ""), map[string]int64{"b": 5})
+	same(t, held(s.o.Inventory, "p", ""), map[string]int64{"a": 5, "c": 8})
 	if s.Updated("", "p").After(time.Now()) {
 		t.Error("updated in the future")
 	}

@@ -65,6 +65,8 @@ func (s *Scanner) list(ctx context.Context, t target, m *memo) iter.Seq2[invento
 		return s.listRsync(ctx, t, m)
 	case directorapi.HowFileList:
 		return s.listFile(ctx, t, m)
+	case directorapi.HowFolder:
+		return s.listFolder(ctx, t, m)
 	case directorapi.HowHTTP:
 		return s.listHTTP(ctx, t, m)
 	default:
