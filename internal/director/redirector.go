@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -37,10 +39,11 @@ const (
 	lockFile      = "lock"
 )
 
-// How often what is known is put together, and written down, at most.
+// How often what is known is put together, written down, and shown, at most.
 const (
 	putTogetherEvery = 250 * time.Millisecond
 	saveEvery        = 2 * time.Minute
+	showEvery        = 15 * time.Second
 )
 
 // redirector is all that a director needs to send clients to mirrors, but the answering.
@@ -57,6 +60,7 @@ type redirector struct {
 	scanner   *scan.Scanner // nil: nobody scans
 	versions  *versions.Versions
 	prober    *probe.Prober // nil: nobody looks
+	site      *status.Site
 	moved     chan struct{} // there is another locator
 	open      []io.Closer   // to close at the end, the last one first
 }
@@ -107,6 +111,7 @@ func (r *redirector) answer(others answerer, access *role.Access, env role.Env) 
 	if err != nil {
 		return nil, err
 	}
+	r.site = site
 	files := &redirects{data: &r.data, page: site.Choice, access: access, metrics: r.metrics}
 	both := &split{lists: others, files: files, snapshot: &r.in.data, data: &r.data}
 	return &sitePages{answerer: both, base: status.Path, pages: site.Handler()}, nil
@@ -197,9 +202,17 @@ func (r *redirector) openProber(env role.Env) error {
 	var err error
 	r.prober, err = probe.New(probe.Options{
 		Catalogue: r.catalogue, Inventory: newSamples(r.inventory), Scans: scans, Versions: r.versions,
-		Folder: filepath.Join(r.cfg.State, healthDir), Log: env.Log, Metrics: env.Metrics,
+		Folder: filepath.Join(r.cfg.State, healthDir), Dial: dialer(env), Log: env.Log, Metrics: env.Metrics,
 	})
 	return err
+}
+
+// dialer connects as all requests of the process do; nil if that is not known.
+func dialer(env role.Env) func(ctx context.Context, network, address string) (net.Conn, error) {
+	if t, ok := env.HTTP.Transport.(*http.Transport); ok {
+		return t.DialContext
+	}
+	return nil
 }
 
 // originsOf are the URLs of a project's origins.
@@ -240,6 +253,7 @@ func (r *redirector) run(ctx context.Context) error {
 	}
 	group.Go(func() error { r.follow(ctx); return nil })
 	group.Go(func() error { return r.keep(ctx) })
+	group.Go(func() error { return r.show(ctx) })
 	return group.Wait()
 }
 
@@ -264,6 +278,26 @@ func (r *redirector) follow(ctx context.Context) {
 		case <-r.moved:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// show renews what the public pages show, until ctx ends.
+func (r *redirector) show(ctx context.Context) error {
+	var surveyor status.Surveyor
+	for {
+		from := &status.Sources{Catalogue: r.catalogue.Current(), Inventory: r.inventory, Current: r.versions.Current, Behind: r.versions.Behind}
+		if r.prober != nil {
+			from.Health, from.History = r.prober.State(), r.prober.History
+		}
+		if r.scanner != nil {
+			from.Scan = r.scanner.Status
+		}
+		if err := r.site.Show(surveyor.Survey(from, time.Now())); err != nil {
+			r.log.ErrorContext(ctx, "the public pages are not renewed", slog.Any("error", err))
+		}
+		if !pause.For(ctx, showEvery) {
+			return nil
 		}
 	}
 }
