@@ -69,7 +69,7 @@ func badList(t target, err error) error {
 // none if what it says is not in the inventory, or may be wrong there.
 func (s *Scanner) conditions(t target, m *memo) http.Header {
 	h := make(http.Header)
-	if m.fresh || s.standing(t.key).Updated.IsZero() {
+	if known := s.standing(t.key); m.fresh || known.Updated.IsZero() || !known.Refused.IsZero() {
 		return h
 	}
 	if m.etag != "" {

@@ -3,6 +3,7 @@ package scan
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"net/http"
@@ -69,6 +70,17 @@ func TestFileList(t *testing.T) {
 	if scan(map[string]int64{"a": 5}); whole.Load() != 3 {
 		t.Errorf("read %d times, want three times", whole.Load())
 	}
+	// Nor is it taken for read when it was refused: the second time confirms it.
+	other := strings.Replace(sampleList, "linux/a", "linux/z", 1)
+	list.Store(&other)
+	if _, err := s.scan(t.Context(), target, m); !errors.Is(err, inventory.ErrShrunk) {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	if _, err := s.scan(t.Context(), target, m); err != nil {
+		t.Errorf("the second time: %v", err)
+	}
+	same(t, held(s.o.Inventory, "p", ""), map[string]int64{"z": 5})
+	s.o.Inventory.Project("p").Drop(inventory.Origin)
 	// Compressed is as good.
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
