@@ -17,15 +17,23 @@ func newDirectorCommand() *cobra.Command {
 		Use:     "director",
 		Short:   "Tell clients which mirrors to download from",
 		GroupID: "roles",
-		Long: `Director answers dnf and others who ask for a list of mirrors, a metalink or
-one mirror, with those that have what is asked for: first those that prefer the
-client's network, then those in its country, on its continent, and, if these are
-few, everywhere.
+		Long: `Director sends each client that asks for a file to a mirror that has it, near
+by and working, or to the origin. With --state it keeps a catalogue of mirrors,
+which "freshet director mirror" and others change; finds out who has which file
+and who works; and explains itself: ask for a file with "?why" behind its name.
 
-It reads the files of MirrorManager and speaks the protocol of its
-mirrorlist-server; "freshet mirrorlist-server" takes the options of that as
-well. Files that change are read anew while it serves.`,
-		Example: `  # with the files of MirrorManager
+With --snapshot it answers dnf and others who ask for a list of mirrors, a
+metalink or one mirror from the files of MirrorManager, and speaks the protocol
+of its mirrorlist-server; "freshet mirrorlist-server" takes the options of that
+as well. One director may do both.
+
+Files that change are read anew while it serves.`,
+		Example: `  # send clients to mirrors
+  freshet director --state /var/lib/freshet/director --geoip-city GeoLite2-City.mmdb --listen :80
+  curl -LO http://localhost/fedora/releases/42/image.iso
+  curl 'http://localhost/fedora/releases/42/image.iso?why'
+
+  # with the files of MirrorManager
   freshet director --snapshot mirrorlist_cache.proto --geoip GeoLite2-Country.mmdb \
       --netblocks global_netblocks.txt --continents country_continent.csv --listen :80
   curl 'http://localhost/mirrorlist?repo=epel-9&arch=x86_64'
@@ -54,6 +62,12 @@ type directorSettings struct{ director.Config }
 func (d *directorSettings) register(f *pflag.FlagSet) {
 	f.StringVar(&d.Listen, "listen", "", `address to serve on (default ":8082")`)
 	f.StringVar(&d.Snapshot, "snapshot", "", "`file` that says which mirror has what (mirrorlist_cache.proto)")
+	f.StringVar(&d.State, "state", "", "`folder` for what is known of mirrors: send clients of files to them")
+	f.StringVar(&d.Catalogue, "catalogue", "", "database, `URL` or file of the catalogue of mirrors (default: in the state folder)")
+	f.BoolVar(&d.NoProbes, "no-probes", false, "take all mirrors to work")
+	f.BoolVar(&d.NoScans, "no-scans", false, "read no listings of mirrors")
+	f.StringVar(&d.GeoIPCity, "geoip-city", "", "MaxMind `database` of the places of addresses")
+	f.StringVar(&d.GeoIPASN, "geoip-asn", "", "MaxMind `database` of autonomous systems")
 	f.StringVar(&d.GeoIP, "geoip", "", "MaxMind `database` of the countries of addresses")
 	f.StringVar(&d.Netblocks, "netblocks", "", "`table` of netblocks and their autonomous systems (global_netblocks.txt)")
 	f.StringVar(&d.Continents, "continents", "", "`table` of countries and their continents (country_continent.csv)")
@@ -76,6 +90,12 @@ func (d *directorSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node
 	c := cfg.Director
 	override(&c.Listen, d.Listen)
 	override(&c.Snapshot, d.Snapshot)
+	override(&c.State, d.State)
+	override(&c.Catalogue, d.Catalogue)
+	override(&c.NoProbes, d.NoProbes)
+	override(&c.NoScans, d.NoScans)
+	override(&c.GeoIPCity, d.GeoIPCity)
+	override(&c.GeoIPASN, d.GeoIPASN)
 	override(&c.GeoIP, d.GeoIP)
 	override(&c.Netblocks, d.Netblocks)
 	override(&c.Continents, d.Continents)

@@ -20,17 +20,6 @@ func (r reasons) Behind(mirror, project, repository string) (why string, since t
 	return string(word), since
 }
 
-// hastener is a scanner as those who probe mirrors see it.
-type hastener struct{ *redirector }
-
-// Hasten implements [probe.Scans].
-func (h hastener) Hasten(mirror, project, why string) bool { return h.scanner.Hasten(mirror, project, why) }
-
-// Updated implements [probe.Scans].
-func (h hastener) Updated(mirror, project string) time.Time {
-	return h.scanner.Updated(mirror, project)
-}
-
 // samples is an inventory for those who look at mirrors. It has a few short files of each
 // project at hand.
 type samples struct {

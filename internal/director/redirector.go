@@ -19,6 +19,7 @@ import (
 	"freshet/api/directorapi"
 	"freshet/internal/director/catalogue"
 	"freshet/internal/director/network"
+	"freshet/internal/director/orders"
 	"freshet/internal/director/probe"
 	"freshet/internal/director/redirect"
 	"freshet/internal/director/scan"
@@ -33,6 +34,7 @@ import (
 // Names in the state folder.
 const (
 	catalogueFile = "catalogue.db"
+	followedFile  = "catalogue.json" // the last good one of a catalogue that is followed
 	inventoryFile = "inventory"
 	versionsDir   = "versions"
 	healthDir     = "health"
@@ -42,6 +44,7 @@ const (
 // How often what is known is put together, written down, and shown, at most.
 const (
 	putTogetherEvery = 250 * time.Millisecond
+	loadsEvery       = 10 * time.Second // also when nothing else has changed
 	saveEvery        = 2 * time.Minute
 	showEvery        = 15 * time.Second
 )
@@ -56,11 +59,13 @@ type redirector struct {
 	metrics   *redirectMetrics
 	state     durable.Dir
 	catalogue catalogue.Source
+	desk      *orders.Desk
 	inventory *inventory.Inventory
 	scanner   *scan.Scanner // nil: nobody scans
 	versions  *versions.Versions
 	prober    *probe.Prober // nil: nobody looks
 	site      *status.Site
+	loads     loads
 	moved     chan struct{} // there is another locator
 	open      []io.Closer   // to close at the end, the last one first
 }
@@ -82,10 +87,9 @@ func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (
 	if err := r.openState(); err != nil {
 		return nil, err
 	}
-	if r.catalogue, err = openCatalogue(ctx, cfg, env); err != nil {
+	if err := r.openCatalogue(ctx, env); err != nil {
 		return nil, err
 	}
-	r.open = append(r.open, r.catalogue)
 	if err := r.openInventory(ctx); err != nil {
 		return nil, err
 	}
@@ -100,21 +104,19 @@ func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (
 	if err := r.openProber(env); err != nil {
 		return nil, err
 	}
+	if r.site, err = status.New(env.Log, nil); err != nil {
+		return nil, err
+	}
 	r.metrics = newRedirectMetrics(env.Metrics)
 	r.putTogether(r.catalogue.Current(), r.healthState())
 	return r, nil
 }
 
 // answer returns who answers all requests: those for files, and by others the rest.
-func (r *redirector) answer(others answerer, access *role.Access, env role.Env) (answerer, error) {
-	site, err := status.New(env.Log, nil)
-	if err != nil {
-		return nil, err
-	}
-	r.site = site
-	files := &redirects{data: &r.data, page: site.Choice, access: access, metrics: r.metrics}
+func (r *redirector) answer(others answerer, access *role.Access) answerer {
+	files := &redirects{data: &r.data, page: r.site.Choice, access: access, metrics: r.metrics}
 	both := &split{lists: others, files: files, snapshot: &r.in.data, data: &r.data}
-	return &sitePages{answerer: both, base: status.Path, pages: site.Handler()}, nil
+	return &sitePages{answerer: both, base: status.Path, pages: r.site.Handler()}
 }
 
 // openState opens the folder, which belongs to one process at a time.
@@ -132,15 +134,22 @@ func (r *redirector) openState() error {
 	return nil
 }
 
-// openCatalogue opens the catalogue where the configuration says.
-func openCatalogue(ctx context.Context, cfg Config, env role.Env) (catalogue.Source, error) {
-	store, err := catalogue.Open(ctx, catalogue.Config{
-		DSN: cfg.Catalogue, Path: filepath.Join(cfg.State, catalogueFile), Log: env.Log,
+// openCatalogue opens the catalogue where the configuration says, and the desk for those
+// who order something about it.
+func (r *redirector) openCatalogue(ctx context.Context, env role.Env) (err error) {
+	r.catalogue, err = catalogue.OpenSource(ctx, catalogue.Where{
+		Setting: r.cfg.Catalogue, Database: filepath.Join(r.cfg.State, catalogueFile), Keep: filepath.Join(r.cfg.State, followedFile),
+		Token: r.cfg.CatalogueToken, HTTP: env.HTTP, Log: env.Log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return store, nil
+	r.open = append(r.open, r.catalogue)
+	if r.desk, err = orders.Open(r.cfg.Control, r.catalogue.Current, env.Log); err != nil {
+		return err
+	}
+	r.open = append(r.open, r.desk)
+	return nil
 }
 
 // openInventory reads what was known of files. What cannot be read is found out anew.
@@ -197,7 +206,7 @@ func (r *redirector) openProber(env role.Env) error {
 	}
 	var scans probe.Scans
 	if r.scanner != nil {
-		scans = hastener{r}
+		scans = r.scanner
 	}
 	var err error
 	r.prober, err = probe.New(probe.Options{
@@ -276,6 +285,7 @@ func (r *redirector) follow(ctx context.Context) {
 		case <-changed:
 		case <-healthy:
 		case <-r.moved:
+		case <-time.After(loadsEvery):
 		case <-ctx.Done():
 			return
 		}
@@ -308,9 +318,12 @@ func (r *redirector) putTogether(c *directorapi.Catalogue, health *probe.State) 
 	for i := range c.Mirrors {
 		mirrors[c.Mirrors[i].Name] = true
 	}
+	if health != nil {
+		r.loads.follow(c, health, time.Now())
+	}
 	n, projects := network.New(network.Sources{
 		Catalogue: c, Inventory: r.inventory, Versions: reasons{r.versions}, Health: health,
-		Locator: r.in.locator.Load(), Count: r.metrics.mirrors.count,
+		Locator: r.in.locator.Load(), Count: r.metrics.mirrors.count, Shed: r.loads.shed,
 	})
 	r.metrics.mirrors.keep(func(m string) bool { return mirrors[m] })
 	r.data.Store(redirect.NewData(projects, n))

@@ -46,9 +46,8 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 			return err
 		}
 		defer func() { err = errors.Join(err, files.close()) }()
-		if f, err = files.answer(f, access, env); err != nil {
-			return err
-		}
+		files.register(ctx, env.Admin)
+		f = files.answer(f, access)
 	}
 	return serve(ctx, cfg, env, f, access, func(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
