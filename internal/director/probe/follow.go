@@ -219,7 +219,7 @@ func (p *Prober) judged(ctx context.Context, w *way, o outcome) {
 	before := p.health[w.Way]
 	p.health[w.Way] = w.judge.Health
 	if changed || before.Looked.IsZero() || o.ended.Sub(p.state.Load().made) >= time.Second {
-		p.publish(w.judge.Works != worked)
+		p.publish(w.judge.Works != worked || before.Looked.IsZero())
 	}
 	p.warnOfCertificate(ctx, w, o.ended)
 	if w.judge.Works != worked || before.Looked.IsZero() && changed {

@@ -100,7 +100,7 @@ func (h *history) open(now time.Time) error {
 	if err == nil {
 		info, err := f.Stat()
 		if err == nil {
-			h.fresh = now.Sub(info.ModTime()) < trusted
+			h.fresh = now.Sub(info.ModTime()).Abs() < trusted
 			err = h.read(f)
 		}
 		if err := errors.Join(err, f.Close()); err != nil {

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -80,7 +81,7 @@ func (p *Prober) Run(ctx context.Context) error {
 		for _, r := range running {
 			<-r.done
 		}
-		p.keepHistory(ctx, p.history.close)
+		p.keepHistory(ctx, func() error { return errors.Join(p.history.alive(time.Now()), p.history.close()) })
 	}()
 	for {
 		changed := p.opt.Catalogue.Changed()

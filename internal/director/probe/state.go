@@ -90,8 +90,9 @@ func (s *State) Blind(f Family) bool { return s.blind[f] }
 // Made is when the state was made.
 func (s *State) Made() time.Time { return s.made }
 
-// Changed is closed when there is a state that differs in what is usable or in loads. A
-// newer state that differs in details only does not close it, and has the same channel.
+// Changed is closed when there is a state that differs in what is usable or in loads, or
+// in which a way was looked at for the first time. A newer state that differs in details
+// only does not close it, and has the same channel.
 func (s *State) Changed() <-chan struct{} { return s.newer }
 
 // newState makes a state of copies.
