@@ -10,7 +10,7 @@ import (
 type record struct {
 	country, continent string
 	point              Point
-	accuracy           uint16 // km, 0: not said
+	accuracy           uint64 // km, 0: not said
 	located            bool   // point is set, both halves
 	local              bool   // there is a city or a region
 }
@@ -40,81 +40,71 @@ func onEarth(p Point) bool {
 	return math.Abs(p.Latitude) <= 90 && math.Abs(p.Longitude) <= 180
 }
 
-// UnmarshalMaxMindDB implements mmdbdata.Unmarshaler.
-func (r *record) UnmarshalMaxMindDB(d *mmdbdata.Decoder) error {
-	return readMap(d, func(key string) (err error) {
-		switch key {
+// UnmarshalMaxMindDBCursor implements mmdbdata.CursorUnmarshaler. It looks no deeper than two
+// maps, and at each of their entries once.
+func (r *record) UnmarshalMaxMindDBCursor(c mmdbdata.Cursor) (mmdbdata.Cursor, error) {
+	return readMap(c, func(key []byte, v mmdbdata.Cursor) (mmdbdata.Cursor, error) {
+		switch string(key) {
 		case "country":
-			r.country, err = readText(d, "iso_code")
+			return readText(v, "iso_code", &r.country)
 		case "continent":
-			r.continent, err = readText(d, "code")
+			return readText(v, "code", &r.continent)
 		case "location":
-			err = r.readLocation(d)
+			return r.readLocation(v)
 		case "city", "subdivisions":
 			r.local = true
-			err = d.SkipValue()
-		default:
-			err = d.SkipValue()
 		}
-		return err
+		return v.Skip()
 	})
 }
 
-func (r *record) readLocation(d *mmdbdata.Decoder) error {
+func (r *record) readLocation(c mmdbdata.Cursor) (mmdbdata.Cursor, error) {
 	var lat, lon bool
-	err := readMap(d, func(key string) (err error) {
-		switch key {
+	next, err := readMap(c, func(key []byte, v mmdbdata.Cursor) (next mmdbdata.Cursor, err error) {
+		switch string(key) {
 		case "latitude":
-			r.point.Latitude, err = readNumber(d)
 			lat = true
+			r.point.Latitude, next, err = v.ReadFloat()
 		case "longitude":
-			r.point.Longitude, err = readNumber(d)
 			lon = true
+			r.point.Longitude, next, err = v.ReadFloat()
 		case "accuracy_radius":
-			r.accuracy, err = d.ReadUint16()
+			r.accuracy, next, err = v.ReadUint()
 		default:
-			err = d.SkipValue()
+			next, err = v.Skip()
 		}
-		return err
+		return next, err
 	})
 	r.located = lat && lon
-	return err
+	return next, err
 }
 
-// readMap reads a map, the values of which are read by value.
-func readMap(d *mmdbdata.Decoder, value func(key string) error) error {
-	entries, _, err := d.ReadMap()
+// readMap reads a map, the values of which are read by value, and returns what follows it.
+func readMap(c mmdbdata.Cursor, value func(key []byte, v mmdbdata.Cursor) (mmdbdata.Cursor, error)) (mmdbdata.Cursor, error) {
+	m, err := c.Map()
 	if err != nil {
-		return err
+		return mmdbdata.Cursor{}, err
 	}
-	for key, err := range entries {
-		if err != nil {
-			return err
+	var done mmdbdata.Cursor
+	for {
+		key, v, more := m.Next(done)
+		if !more {
+			break
 		}
-		if err := value(string(key)); err != nil {
-			return err
+		if done, err = value(key, v); err != nil {
+			return mmdbdata.Cursor{}, err
 		}
 	}
-	return nil
+	return m.End()
 }
 
-// readText reads a map, and is the text that it has under a key.
-func readText(d *mmdbdata.Decoder, want string) (text string, err error) {
-	return text, readMap(d, func(key string) (err error) {
-		if key != want {
-			return d.SkipValue()
+// readText reads a map, and puts the text that it has under a key into text.
+func readText(c mmdbdata.Cursor, want string, text *string) (mmdbdata.Cursor, error) {
+	return readMap(c, func(key []byte, v mmdbdata.Cursor) (next mmdbdata.Cursor, err error) {
+		if string(key) != want {
+			return v.Skip()
 		}
-		text, err = d.ReadString()
-		return err
+		*text, next, err = v.ReadString()
+		return next, err
 	})
-}
-
-// readNumber reads a number of either size.
-func readNumber(d *mmdbdata.Decoder) (float64, error) {
-	kind, err := d.PeekKind()
-	if err == nil && kind == mmdbdata.KindFloat32 {
-		v, err := d.ReadFloat32()
-		return float64(v), err
-	}
-	return d.ReadFloat64()
 }

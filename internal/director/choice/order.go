@@ -41,7 +41,7 @@ func (s *state) settle(c *Chooser) {
 	}
 	for i := range s.picks {
 		p := &s.picks[i]
-		if exclusive && p.Out == None && !(p.bits >= 0 && c.mirrors[p.Mirror].Rules.Exclusive) {
+		if exclusive && p.Out == None && (p.bits < 0 || !c.mirrors[p.Mirror].Rules.Exclusive) {
 			p.Out = Exclusive
 		}
 		if p.bits >= 0 && p.bits < longest {

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// High is the load above which a mirror is given less, Low that below which it is
-	// given more.
+	// High is the load above which a mirror is given less.
 	High = 0.7
-	Low  = 0.6
+	// Low is the load below which it is given more.
+	Low = 0.6
 	// halving is the time in which what it is given is halved when its load is 1.
 	halving = 3 * time.Minute
 	// filling is the time in which it grows from nothing to all.

@@ -30,9 +30,8 @@ func TestGovernor(t *testing.T) {
 	if got := g.Shed(at); got < 0.4 || got > 0.55 {
 		t.Errorf("full for three minutes, it sheds %v", got)
 	}
-	before := g.Shed(at)
 	at = report(&g, 0.65, at, time.Minute) // the load comes down into the band
-	before = g.Shed(at)
+	before := g.Shed(at)
 	if at = report(&g, 0.65, at, time.Hour); g.Shed(at) != before {
 		t.Errorf("in the band between the limits it changes from %v to %v", before, g.Shed(at))
 	}
