@@ -131,6 +131,40 @@ func TestAddedAfterAsking(t *testing.T) {
 		soon()
 		w.want("when the origin was asked")
 		w.behind("m", Older)
+		// One that had it all is away for a moment.
+		w.holds("n", two)
+		soon()
+		w.want("whole", "n")
+		w.Saw("n", project, pointer, sum{}, time.Now())
+		w.origin.publish(rpms(3, "c.rpm"))
+		w.saw("n", two)
+		w.want("at once, again")
+		soon()
+		w.want("when the origin was asked again")
+		w.behind("n", Older)
+	})
+}
+
+// The origin is asked again after its files were read, which takes a while: it may have
+// another version by then.
+func TestPublishedWhileRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		one, two := rpms(1, "a.rpm"), rpms(2, "b.rpm")
+		w.holds("m", one)
+		w.origin.publish(one)
+		w.origin.after("40/os/repodata/primary.xml", two)
+		w.Hasten(project, "")
+		for w.origin.count("40/os/repodata/primary.xml", 200) == 0 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			w.want("it was read")
+		}
+		soon()
+		if sum, _ := w.Current(project, pointer); sum != [32]byte(digest(two[pointer])) {
+			t.Error("the second version was not seen")
+		}
+		w.want("the second")
 	})
 }
 
@@ -309,6 +343,14 @@ func TestMirrorAhead(t *testing.T) {
 		w.holds("m", two) // and this makes that the origin is asked
 		soon()
 		w.want("it was first", "m")
+		three := rpms(3, "a.rpm")
+		w.saw("m", three) // it is again
+		w.origin.publish(three)
+		w.Hasten(project, "")
+		soon()
+		w.saw("m", two) // and goes back
+		w.saw("m", three)
+		w.behind("m", WentBack)
 	})
 }
 

@@ -52,6 +52,14 @@ type origin struct {
 	files contents
 	away  bool
 	asked map[string]int // requests by path and status
+	next  map[string]contents
+}
+
+// after makes the origin publish when it has sent a file.
+func (o *origin) after(path string, c contents) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.next = map[string]contents{path: c}
 }
 
 func (o *origin) publish(c contents) {
@@ -95,6 +103,9 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	if status == http.StatusOK {
 		_, _ = w.Write([]byte(content))
+	}
+	if next := o.next[path]; next != nil {
+		o.files, o.next = next, nil
 	}
 }
 
