@@ -3,6 +3,7 @@ package versions
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -85,33 +86,46 @@ func (v *Versions) poll(ctx context.Context, r *repository) {
 	if ctx.Err() != nil {
 		return
 	}
-	now := time.Now()
+	if err != nil {
+		v.unanswered(r, err)
+	} else if v.answered(r, s, size) {
+		v.scan("", r.project, "new-version")
+	}
+}
+
+// unanswered says that the origin did not show the pointer.
+func (v *Versions) unanswered(r *repository, err error) {
+	if r.work.away++; r.work.away == 1 {
+		v.opt.Log.Warn("the origin does not show a repository's version, and the last one stays", "project", r.project, "repository", r.pointer, "error", err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err != nil {
-		if r.work.away++; r.work.away == 1 {
-			v.opt.Log.Warn("the origin does not show a repository's version, and the last one stays", "project", r.project, "repository", r.pointer, "error", err)
-		}
-		r.err = err
-		return
-	}
+	r.err = err
+}
+
+// answered takes the pointer that the origin shows, and tells whether it is a new version.
+func (v *Versions) answered(r *repository, s sum, size int64) (newer bool) {
+	log := v.opt.Log.With("project", r.project, "repository", r.pointer, "sha256", hex.EncodeToString(s[:]))
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.work.away > 0 {
 		r.work.away, r.err = 0, nil
-		v.opt.Log.Info("the origin shows a repository's version again", "project", r.project, "repository", r.pointer)
+		log.Info("the origin shows a repository's version again")
 	}
-	r.asked = now
+	r.asked = time.Now()
 	wasBack := r.history.Back
-	changed, newer := r.history.saw(s, now)
+	changed, newer := r.history.saw(s, r.asked)
 	if changed {
 		v.save()
 	}
-	if newer {
-		v.opt.Log.Info("new version of a repository", "project", r.project, "repository", r.pointer, "sha256", fmt.Sprintf("%x", s))
+	switch {
+	case newer:
+		log.Info("new version of a repository")
 		r.begin(s, size)
-		v.scan("", r.project, "new-version")
-	} else if r.history.Back != (sum{}) && r.history.Back != wasBack {
-		v.opt.Log.Warn("the origin shows an older version of a repository, and is not followed for an hour", "project", r.project, "repository", r.pointer, "sha256", fmt.Sprintf("%x", s))
+	case r.history.Back != sum{} && r.history.Back != wasBack:
+		log.Warn("the origin shows an older version of a repository, and is not followed for an hour")
 	}
+	return newer
 }
 
 // pointer returns the SHA-256 of the origin's pointer, and its length if it was read.

@@ -1,10 +1,13 @@
 package versions
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,6 +245,45 @@ func (v *Versions) Behind(mirror, project, repository string) (why Reason, since
 		return Settling, version.Since
 	}
 	return Incomplete, version.Since
+}
+
+// Status is what is known of a repository.
+type Status struct {
+	Project, Repository string
+	// Version is the SHA-256 of the pointer, and Since since when it is the current
+	// one. Zero: the origin was never seen with one.
+	Version [32]byte
+	Since   time.Time
+	// Asked is when the origin last showed its pointer, since the start.
+	Asked time.Time
+	// Files is how many the version has, 0 if they are not known.
+	Files int
+	// Offered are the mirrors.
+	Offered inventory.Set
+	// Err is why the origin's pointer, or the version, could not be read, nil if they
+	// were.
+	Err error
+}
+
+// Status returns what is known of all repositories, sorted.
+func (v *Versions) Status() []Status {
+	v.mu.Lock()
+	repos := slices.Collect(maps.Values(v.repos))
+	v.mu.Unlock()
+	all := make([]Status, 0, len(repos))
+	for _, r := range repos {
+		r.mu.Lock()
+		current, shown := r.history.current(), r.shown.Load()
+		all = append(all, Status{
+			Project: r.project, Repository: r.pointer, Version: current.Sum, Since: current.Since,
+			Asked: r.asked, Files: shown.files, Offered: shown.offered, Err: r.err,
+		})
+		r.mu.Unlock()
+	}
+	slices.SortFunc(all, func(a, b Status) int {
+		return cmp.Or(cmp.Compare(a.Project, b.Project), cmp.Compare(a.Repository, b.Repository))
+	})
+	return all
 }
 
 // Reason is why a mirror is not offered for a repository.

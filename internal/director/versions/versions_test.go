@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"freshet/api/directorapi"
+	"freshet/internal/closure"
+	"freshet/internal/inventory"
 )
 
 // A mirror is offered when it shows the current version and has all of it.
@@ -382,9 +385,15 @@ func TestOriginAway(t *testing.T) {
 		soon()
 		w.want("still")
 		w.behind("m", Settling)
+		if s := w.Status(); len(s) != 1 || !errors.Is(s[0].Err, closure.ErrInconsistent) || s[0].Files != 0 || s[0].Version != [32]byte(digest(two[pointer])) {
+			t.Errorf("%+v", s)
+		}
 		w.origin.publish(two)
 		w.pass(40*time.Minute, map[string]contents{"m": two})
 		w.want("it is", "m")
+		if s := w.Status(); len(s) != 1 || s[0].Err != nil || s[0].Files != 4 || s[0].Offered.Len() != 1 || time.Since(s[0].Asked) > 2*time.Minute {
+			t.Errorf("%+v", s)
+		}
 	})
 }
 
@@ -474,4 +483,38 @@ func TestCatalogue(t *testing.T) {
 		soon()
 		w.want("it is there again", "m")
 	})
+}
+
+// Asking costs no garbage, wherever the path is.
+func TestAllowedCosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		one := rpms(1, "a.rpm")
+		w.origin.publish(one)
+		soon()
+		w.holds("m", one)
+		soon()
+		for _, path := range []string{pointer, "40/os/Packages/a.rpm", "pool/main/h/hello/hello_1.0_amd64.deb", "README"} {
+			if n := testing.AllocsPerRun(100, func() { w.Allowed(project, path) }); n > 0 {
+				t.Errorf("%s: %v allocations", path, n)
+			}
+		}
+	})
+}
+
+func BenchmarkAllowed(b *testing.B) {
+	dir := openDir(b)
+	v, err := Open(Options{Inventory: new(inventory.Inventory), Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var c directorapi.Catalogue
+	c.Projects = []directorapi.Project{{Name: project}}
+	for i := range 1000 {
+		c.Projects[0].Repositories = append(c.Projects[0].Repositories, directorapi.Repository{Path: fmt.Sprintf("releases/%d/Everything/x86_64/os/", i), Kind: directorapi.KindRPM})
+	}
+	v.SetCatalogue(&c)
+	for b.Loop() {
+		v.Allowed(project, "releases/500/Everything/x86_64/os/Packages/h/hello-1-1.x86_64.rpm")
+	}
 }
