@@ -1,6 +1,7 @@
 package director
 
 import (
+	"iter"
 	"time"
 
 	"freshet/api/directorapi"
@@ -18,27 +19,36 @@ type loads struct {
 // load is that of one mirror.
 type load struct {
 	governor headroom.Governor
-	works    bool // by one way at least
+	failed   bool // it did work, and does not
 }
 
-// follow takes over what is known of the mirrors of a catalogue, and forgets all others.
-func (l *loads) follow(c *directorapi.Catalogue, health *probe.State, now time.Time) {
-	works := make(map[string]bool)
+// health is what loads ask of a [probe.State].
+type health interface {
+	All() iter.Seq2[probe.Way, probe.Health]
+	Load(mirror string) float64
+}
+
+// follow takes over what is known of the mirrors of a catalogue, and forgets all others. One
+// that works for the first time, as all do that a new director looks at, is not one that comes
+// back.
+func (l *loads) follow(c *directorapi.Catalogue, health health, now time.Time) {
+	works, worked := make(map[string]bool), make(map[string]bool)
 	for way, h := range health.All() {
 		works[way.Mirror] = works[way.Mirror] || h.Works
+		worked[way.Mirror] = worked[way.Mirror] || !h.Since.IsZero()
 	}
 	next := make(map[string]*load, len(c.Mirrors))
 	for i := range c.Mirrors {
 		name := c.Mirrors[i].Name
 		m, known := l.of[name]
 		if !known {
-			m = &load{works: true} // as it was before the director began
+			m = new(load)
 		}
 		next[name] = m
-		if works[name] && !m.works {
+		if works[name] && m.failed {
 			m.governor.Back(now)
 		}
-		m.works = works[name] || !known
+		m.failed = !works[name] && worked[name]
 		if busy := health.Load(name); busy > 0 {
 			m.governor.Report(busy, now)
 		}

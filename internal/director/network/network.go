@@ -239,7 +239,7 @@ func (n *Network) Choose(q *redirect.Query) {
 	q.Country, q.ASN = at.Country.Code(), at.ASN
 	e.request = choice.Request{
 		Client: at, IPv6: q.Client.Is6() && !q.Client.Is4In6(), Scheme: choice.PreferHTTP, Size: size, Files: &e.files,
-		Seed: choice.Seed(q.Client, p.salt, q.Now), Explain: q.Explain,
+		Seed: choice.Seed(q.Client, p.salt, q.Now), Explain: q.Explain, Most: q.Most,
 	}
 	switch {
 	case q.HTTPS:

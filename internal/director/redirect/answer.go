@@ -175,6 +175,7 @@ func (a *Answer) find(q *question) {
 
 // redirect sends the client to the best mirror, or to the origin if there is none.
 func (a *Answer) redirect() {
+	a.Query.Most = maxLinks
 	a.data.network.Choose(&a.Query)
 	a.Size = max(a.file.Size, 0)
 	if len(a.Query.Picks) == 0 {

@@ -65,7 +65,9 @@ type Query struct {
 	// HTTPS allows no URL without it, HTTP none with it.
 	HTTPS, HTTP bool
 	Explain     bool
-	Now         time.Time
+	// Most is how many mirrors are wanted, if that is enough; 0: all.
+	Most int
+	Now  time.Time
 
 	// Country and ASN are where the client is, Picks the mirrors.
 	Country string
