@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"freshet/internal/memnet"
 )
 
 // The time that things may take.
@@ -40,32 +42,40 @@ func (l *look) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, failed(Unresolved, "%w", err)
 	}
-	addresses, err := l.addresses(ctx, host)
-	if err != nil {
-		return nil, err
-	}
 	network := "tcp4"
 	if l.way.Family == IPv6 {
 		network = "tcp6"
 	}
+	if memnet.Handles(host) && l.way.Family == IPv4 { // has no address, and needs none
+		return l.connect(ctx, network, address)
+	}
+	addresses, err := l.addresses(ctx, host)
+	if err != nil {
+		return nil, err
+	}
 	var first error
 	for i := range min(len(addresses), maxAddresses) {
 		ip := addresses[(l.way.round+uint64(i))%uint64(len(addresses))]
-		conn, err := l.dialAddress(ctx, network, net.JoinHostPort(ip.String(), port))
+		conn, err := l.connect(ctx, network, net.JoinHostPort(ip.String(), port))
 		if err == nil {
-			return &stalling{Conn: conn}, nil
+			return conn, nil
 		}
 		if first == nil {
-			first = dialFailed(err)
+			first = err
 		}
 	}
 	return nil, first
 }
 
-func (l *look) dialAddress(ctx context.Context, network, address string) (net.Conn, error) {
+// connect connects to one address.
+func (l *look) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectLimit)
 	defer cancel()
-	return l.opt.Dial(ctx, network, address)
+	conn, err := l.opt.Dial(ctx, network, address)
+	if err != nil {
+		return nil, dialFailed(err)
+	}
+	return &stalling{Conn: conn}, nil
 }
 
 // addresses are those of the host, of the way's family.

@@ -110,7 +110,7 @@ func TestNothingToCheck(t *testing.T) {
 // A canary that only the origin knows is compared with that.
 func TestCanaryLearned(t *testing.T) {
 	t.Parallel()
-	inWorld(t, []string{"m", "liar"}, func(t *testing.T, w *world) {
+	inWorld(t, []string{"m", "liar"}, func(_ *testing.T, w *world) {
 		w.options.Inventory = nil
 		w.hosts["liar"].have(canaryPath, "something else")
 		w.run()

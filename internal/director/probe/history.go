@@ -124,7 +124,7 @@ func (h *history) read(r io.Reader) error {
 			_, err = lines.ReadSlice('\n')
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // what ends a reader is this very value
+		case err == io.EOF:
 			return nil
 		case err != nil:
 			return err

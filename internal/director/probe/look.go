@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"path"
@@ -97,23 +98,25 @@ func (l *look) canary(ctx context.Context) error {
 	return failed(NothingToCheck, "the project %s has no canary, no repository, and no inventory yet", w.Project)
 }
 
-// sample looks at files that the inventory says are there. A single one that is not
-// says something of the inventory, and not of the mirror.
+// sample looks at files that the inventory says are there. A single one that is not, or
+// is another one, says something of the inventory, and not of the mirror.
 func (l *look) sample(ctx context.Context) (sampled bool, err error) {
 	w := l.way
-	missing := 0
+	gone := 0
 	for i := range uint64(mostSamples) {
 		f, ok := l.opt.Inventory.Sample(w.Mirror, w.Project, w.round*mostSamples+i)
 		if !ok {
-			return sampled, err
+			break
 		}
 		sampled = true
 		_, err = l.check(ctx, f, true)
-		if reasonOf(err) != Missing {
-			return true, err
-		}
-		l.gone(f.Path, "missing")
-		if missing++; missing == 2 {
+		switch why := reasonOf(err); why {
+		case Missing, WrongLength, WrongContent:
+			l.gone(f.Path, string(why))
+			if gone++; gone == mostSamples-1 {
+				return true, err
+			}
+		default:
 			return true, err
 		}
 	}
@@ -148,15 +151,12 @@ func (l *look) get(ctx context.Context, method, name string, header http.Header)
 	if err != nil {
 		return nil, failed(BadStatus, "%w", err)
 	}
-	for key, values := range header {
-		req.Header[key] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header["User-Agent"] = []string{userAgent}
 	req.Header["Accept-Encoding"] = []string{"identity"}
 	resp, err := l.client.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
+		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // the rest of it is known
 		}
 		return nil, fmt.Errorf("%s: %w", path.Base("/"+name), err)
@@ -266,7 +266,7 @@ func (b *body) read(limit int64) (n int64, sum [sha256.Size]byte, err error) {
 		}
 		_, _ = h.Write(buf[:m]) // never fails
 		n += int64(m)
-		if err == io.EOF { //nolint:errorlint // what ends a body is this very value
+		if err == io.EOF {
 			break
 		}
 		if err != nil {

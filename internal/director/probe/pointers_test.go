@@ -182,7 +182,7 @@ func TestManyPointers(t *testing.T) {
 	t.Parallel()
 	w := &way{project: new(directorapi.Project), pointers: make(map[string]*pointer)}
 	known := make(currents)
-	for _, name := range strings.Split("abcdefghijkl", "") {
+	for name := range strings.SplitSeq("abcdefghijkl", "") {
 		w.project.Repositories = append(w.project.Repositories, directorapi.Repository{Path: name + "/", Kind: directorapi.KindRPM})
 		known[name+"/repodata/repomd.xml"] = sum{1}
 	}

@@ -207,7 +207,7 @@ func TestCertificates(t *testing.T) {
 // A mirror that is out of reach over one family is out there only.
 func TestDeadFamily(t *testing.T) {
 	t.Parallel()
-	inWorld(t, []string{"m", "n"}, func(t *testing.T, w *world) {
+	inWorld(t, []string{"m", "n"}, func(_ *testing.T, w *world) {
 		w.run()
 		w.waitUntil("m", true, 10*time.Second)
 		w.hosts["m"].lie(lie{dial: blackHole}, "http ipv6", "https ipv6")
@@ -222,7 +222,7 @@ func TestDeadFamily(t *testing.T) {
 // to be used when that is over.
 func TestOwnNetworkDown(t *testing.T) {
 	t.Parallel()
-	inWorld(t, []string{"m", "n"}, func(t *testing.T, w *world) {
+	inWorld(t, []string{"m", "n"}, func(_ *testing.T, w *world) {
 		w.run()
 		w.waitUntil("m", true, 10*time.Second)
 		w.waitUntil("n", true, 10*time.Second)
@@ -305,7 +305,7 @@ func TestCatalogueChanges(t *testing.T) {
 // The origins are looked at like mirrors, and over which it works is told.
 func TestOrigins(t *testing.T) {
 	t.Parallel()
-	inWorld(t, nil, func(t *testing.T, w *world) {
+	inWorld(t, nil, func(_ *testing.T, w *world) {
 		w.edit(func(c *directorapi.Catalogue) { c.Projects[0].Canary = "" })
 		w.run()
 		w.waitUntil(Origin(0), true, 10*time.Second, Way{}, Way{Family: IPv6})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"freshet/api/directorapi"
+	"freshet/internal/memnet"
 )
 
 // fixed is a catalogue that stays as it is.
@@ -37,7 +38,7 @@ func TestRealTLS(t *testing.T) {
 	// A server listens where it may; for the Prober it is at port 443 of the host.
 	where := make(map[string]string)
 	serve := func(network, at string, cert *tls.Certificate) {
-		ln, err := net.Listen(network, at) //nolint:noctx // at once
+		ln, err := net.Listen(network, at)
 		if err != nil {
 			t.Skipf("no %s here: %v", network, err)
 		}
@@ -59,7 +60,7 @@ func TestRealTLS(t *testing.T) {
 	}
 	p, err := New(Options{
 		Catalogue: fixed{catalogue}, Roots: ca.pool(),
-		Lookup: func(_ context.Context, network, host string) ([]netip.Addr, error) {
+		Lookup: func(_ context.Context, network, _ string) ([]netip.Addr, error) {
 			if network == "ip6" {
 				return []netip.Addr{netip.IPv6Loopback()}, nil
 			}
@@ -125,4 +126,22 @@ func TestAddressesInTurn(t *testing.T) {
 			t.Errorf("dialed\n%s, want\n%s", got, want)
 		}
 	})
+}
+
+// A server in the same process has no address.
+func TestInMemory(t *testing.T) {
+	t.Parallel()
+	var n memnet.Network
+	ln, err := n.Listen("mem:edge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	go func() { _, _ = ln.Accept() }()
+	l := &look{way: &way{}, Prober: &Prober{opt: Options{Dial: n.DialContext}.withDefaults()}}
+	conn, err := l.dial(t.Context(), "tcp", "edge.mem:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
 }
