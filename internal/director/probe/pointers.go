@@ -10,9 +10,11 @@ import (
 )
 
 const (
-	// pointersPerLook is how many pointers a look gets: at most half of them of
-	// repositories of which the origin has a newer version.
+	// pointersPerLook is how many pointers a look gets: at most half of them, if there
+	// are others, of repositories of which the origin has a newer version. It gets more
+	// if all would not be seen within looksPerRound, which is less than half an hour.
 	pointersPerLook = 4
+	looksPerRound   = 40
 	// maxPointer is the longest pointer that is read, in bytes.
 	maxPointer = 64 << 20
 	// askedWhole is how long a validator is used: then the pointer is read again.
@@ -102,7 +104,11 @@ func (w *way) behind(now time.Time) bool {
 
 // pointers looks at some of the pointers, and tells which the way shows.
 func (l *look) pointers(ctx context.Context) error {
+	deadline, _ := ctx.Deadline()
 	for _, name := range l.choosePointers(time.Now()) {
+		if time.Until(deadline) < stallLimit {
+			return nil // there were many, or long ones: the next look goes on
+		}
 		if err := l.pointer(ctx, name); err != nil {
 			return err
 		}
@@ -137,8 +143,9 @@ func (l *look) choosePointers(now time.Time) []string {
 	}
 	slices.SortFunc(behind, oldest)
 	slices.SortFunc(others, oldest)
-	behind = behind[:min(len(behind), max(pointersPerLook/2, pointersPerLook-len(others)))]
-	return append(behind, others[:min(len(others), pointersPerLook-len(behind))]...)
+	most := max(pointersPerLook, (len(behind)+len(others)+looksPerRound-1)/looksPerRound)
+	behind = behind[:min(len(behind), max(most/2, most-len(others)))]
+	return append(behind, others[:min(len(others), most-len(behind))]...)
 }
 
 // pointer looks at one. Its error is one that speaks against the way, and not only

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -177,34 +178,34 @@ func TestNoFlip(t *testing.T) {
 	})
 }
 
-// Of many repositories all pointers are looked at, in turns.
+// Of many repositories all pointers are looked at, in turns, those that are behind and
+// the others: of a few soon, and of a thousand within the looks of half an hour.
 func TestManyPointers(t *testing.T) {
 	t.Parallel()
-	w := &way{project: new(directorapi.Project), pointers: make(map[string]*pointer)}
-	known := make(currents)
-	for name := range strings.SplitSeq("abcdefghijkl", "") {
-		w.project.Repositories = append(w.project.Repositories, directorapi.Repository{Path: name + "/", Kind: directorapi.KindRPM})
-		known[name+"/repodata/repomd.xml"] = sum{1}
-	}
-	l := &look{Prober: &Prober{opt: Options{Versions: known}}, way: w}
-	now := time.Unix(1e9, 0)
-	seen := make(map[string]int)
-	for range 6 {
-		now = now.Add(time.Minute)
-		chosen := l.choosePointers(now)
-		if len(chosen) != pointersPerLook {
-			t.Fatalf("%d pointers in one look", len(chosen))
+	for n, looks := range map[int]int{12: 6, 1000: 45} {
+		w := &way{project: new(directorapi.Project), pointers: make(map[string]*pointer)}
+		known := make(currents)
+		for i := range n {
+			folder := fmt.Sprintf("%04d/", i)
+			w.project.Repositories = append(w.project.Repositories, directorapi.Repository{Path: folder, Kind: directorapi.KindRPM})
+			known[folder+"repodata/repomd.xml"] = sum{1}
 		}
-		for _, name := range chosen {
-			w.pointers[name].looked = now
-			if name > "c" { // the first three stay behind
-				w.pointers[name].see(sum{1})
+		l := &look{Prober: &Prober{opt: Options{Versions: known}}, way: w}
+		now := time.Unix(1e9, 0)
+		seen := make(map[string]int)
+		for range looks {
+			now = now.Add(30 * time.Second)
+			for _, name := range l.choosePointers(now) {
+				w.pointers[name].looked = now
+				if name > "0003" { // the first three stay behind
+					w.pointers[name].see(sum{1})
+				}
+				seen[name]++
 			}
-			seen[name]++
 		}
-	}
-	if len(seen) != len(known) {
-		t.Errorf("of %d pointers %d were looked at: %v", len(known), len(seen), seen)
+		if len(seen) != n {
+			t.Errorf("of %d pointers %d were looked at in %d looks", n, len(seen), looks)
+		}
 	}
 }
 
