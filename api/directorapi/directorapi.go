@@ -50,10 +50,14 @@ func ItemPath(items Items, name string) string {
 }
 
 // ManifestPath takes the manifest of what a mirror has of a project, by PUT (right push,
-// or the mirror's own token); docs/formats/manifest.md says what that is.
+// or the mirror's own token); docs/formats/manifest.md says what that is. The mirror
+// [ManifestOrigin] is the project's origin.
 func ManifestPath(mirror, project string) string {
 	return Prefix + "/manifests/" + mirror + "/" + project
 }
+
+// ManifestOrigin stands for the origin in a [ManifestPath]. No mirror can have this name.
+const ManifestOrigin = "-"
 
 // Rights that a client can have; the tables of the director's configuration give them.
 // A mirror's own token has that to push its manifests and to report its load.
@@ -108,7 +112,8 @@ type Error struct {
 	Status int `json:"status"`
 	// Reason is one word: bad_request, unauthorized, forbidden, not_found, exists,
 	// conflict (the catalogue has changed since it was read), invalid (see Problems),
-	// followed (it is changed elsewhere), gap (a full manifest is needed), too_large,
+	// followed (it is changed elsewhere), gap (a full manifest is needed), shrunk (a manifest
+	// lacks so much that it counts only when it is sent once more), too_large,
 	// unavailable, internal.
 	Reason  string `json:"reason"`
 	Message string `json:"message"`

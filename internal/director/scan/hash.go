@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"freshet/internal/inventory"
@@ -16,9 +18,9 @@ import (
 // resolution of its time looks the same.
 const settled = 2 * time.Second
 
-// hash reads a file, through buffer. It is false if that cannot be done, or if the file
+// sum reads a file, through buffer. It is false if that cannot be done, or if the file
 // changes meanwhile or has just changed.
-func hash(ctx context.Context, root *os.Root, path string, buffer []byte) (inventory.Entry, bool) {
+func sum(ctx context.Context, root *os.Root, path string, buffer []byte) (inventory.Entry, bool) {
 	f, err := root.Open(path)
 	if err != nil {
 		return inventory.Entry{}, false
@@ -48,6 +50,19 @@ func hash(ctx context.Context, root *os.Root, path string, buffer []byte) (inven
 	return e, true
 }
 
+// hash makes the hashes of an origin's files that lack one, of one origin at a time.
+func (s *Scanner) hash(ctx context.Context, t target) {
+	select {
+	case s.hashing <- struct{}{}:
+		defer func() { <-s.hashing }()
+	default:
+		return // the next scan sees to it
+	}
+	if err := s.hashes(ctx, t); err != nil && ctx.Err() == nil {
+		s.o.Log.WarnContext(ctx, "an origin's files have no hashes", slog.String("project", t.project), slog.Any("error", err))
+	}
+}
+
 // hashes says the SHA-256 of the origin's files of which it is not known, and which do not
 // change under their names.
 func (s *Scanner) hashes(ctx context.Context, t target) error {
@@ -60,6 +75,10 @@ func (s *Scanner) hashes(ctx context.Context, t target) error {
 	batch := make([]inventory.Entry, 0, hashBatch)
 	var bytes int64
 	flush := func() error {
+		batch = slices.DeleteFunc(batch, func(e inventory.Entry) bool { // a scan has found others meanwhile
+			now, ok := tree.Find(e.Path)
+			return !ok || now.Size != e.Size
+		})
 		_, err := tree.Apply(inventory.Origin, inventory.Delta{At: tree.Updated(inventory.Origin), Entries: each(batch)})
 		batch, bytes = batch[:0], 0
 		return err
@@ -69,7 +88,7 @@ func (s *Scanner) hashes(ctx context.Context, t target) error {
 		if file.HasSHA256() || isIndex(path) {
 			continue
 		}
-		e, ok := hash(ctx, root, path, buffer)
+		e, ok := sum(ctx, root, path, buffer)
 		if ctx.Err() != nil {
 			break
 		}

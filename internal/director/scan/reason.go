@@ -19,6 +19,7 @@ const (
 	BadListing  Reason = "bad_listing" // it cannot be understood, or is not whole
 	Shrunk      Reason = "shrunk"      // it lacks so much that the next one is awaited
 	TooLong     Reason = "too_long"    // it was not done in the time that it may take
+	Push        Reason = "push"        // what was pushed was refused
 	Setup       Reason = "setup"       // something is missing here
 	Other       Reason = "other"
 )

@@ -29,6 +29,8 @@ type Options struct {
 	// Transport is how web servers are asked. Nil: that of package http, without a proxy
 	// of the environment.
 	Transport http.RoundTripper
+	// PushedOnly reads nothing: only manifests that are pushed count.
+	PushedOnly bool
 	// AtOnce is how many scans run at once; 0: 8.
 	AtOnce int
 	// MaxAge is how long what is known of a mirror is used after the last scan that
@@ -79,7 +81,8 @@ type Scanner struct {
 	metrics *metrics
 	wake    chan struct{} // has room for one: something may be due
 	scans   sync.WaitGroup
-	samples int // see checks
+	samples int           // see checks
+	hashing chan struct{} // has room for whoever hashes
 
 	mu    sync.Mutex
 	tasks map[key]*task
@@ -89,7 +92,7 @@ type Scanner struct {
 func New(o Options) *Scanner {
 	return &Scanner{
 		o: o.withDefaults(), metrics: newMetrics(o.Metrics),
-		samples: defaultSamples, tasks: make(map[key]*task), wake: make(chan struct{}, 1),
+		samples: defaultSamples, hashing: make(chan struct{}, 1), tasks: make(map[key]*task), wake: make(chan struct{}, 1),
 	}
 }
 
@@ -183,12 +186,4 @@ func (s *Scanner) standing(k key) inventory.Standing {
 		return inventory.Standing{}
 	}
 	return s.o.Inventory.Project(k.project).View().Standing(h)
-}
-
-// ServeHTTP takes the manifest that a mirror pushes: PUT, with the path values "mirror"
-// and "project" (see [directorapi.ManifestPath]). Whoever calls it has found out that the
-// client may. The answer is 204; or a [directorapi.Error], with the reason "gap" (409) if
-// a full manifest is needed.
-func (s *Scanner) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	w.WriteHeader(http.StatusNotImplemented)
 }

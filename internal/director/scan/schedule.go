@@ -18,10 +18,15 @@ var errOther = errors.New("the catalogue has changed")
 // adopt takes over a catalogue: what it does not want scanned is forgotten.
 func (s *Scanner) adopt(ctx context.Context, c *directorapi.Catalogue) {
 	want := targets(c)
+	if len(want) == 0 && len(c.Projects) == 0 && len(s.tasks) == 0 {
+		return // there is none yet: what was known before it comes is not forgotten
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	moved := make(map[key]bool) // what is known of these is of elsewhere
 	for k, t := range s.tasks {
 		next, ok := want[k]
+		moved[k] = true
 		switch {
 		case ok && t.target.same(next):
 			t.target = next
@@ -39,7 +44,9 @@ func (s *Scanner) adopt(ctx context.Context, c *directorapi.Catalogue) {
 		t := &task{target: target, memo: new(memo)}
 		if known := s.standing(k).Updated; !known.IsZero() {
 			t.begun = known
-			t.due = known.Add(jitter(target.every))
+			if !moved[k] {
+				t.due = known.Add(jitter(target.every))
+			}
 		}
 		s.tasks[k] = t
 	}
@@ -87,7 +94,7 @@ func (s *Scanner) work(ctx context.Context) time.Time {
 		case t.running():
 			free--
 			busy[t.target.mirror] = true
-		case t.target.pushed():
+		case t.target.pushed() || s.o.PushedOnly:
 		case t.due.After(now):
 			later(t.due)
 		default:
@@ -146,10 +153,13 @@ func (s *Scanner) start(ctx context.Context, t *task, now time.Time) {
 	t.begun, t.cancel, t.why, t.asked = now, cancel, t.asked, ""
 	target, m := t.target, t.memo
 	s.scans.Go(func() {
+		defer cancel(nil)
 		change, err := s.scan(ctx, target, m)
 		s.finish(ctx, t, change, err)
-		cancel(nil)
 		s.stir()
+		if err == nil && target.how == directorapi.HowFolder {
+			s.hash(ctx, target)
+		}
 	})
 }
 
