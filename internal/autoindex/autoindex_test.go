@@ -47,30 +47,44 @@ func TestParse(t *testing.T) {
 		kind, text string
 		want       []string
 	}{
-		"nginx": {text: "<html><head><title>Index of /d/</title></head><body><h1>Index of /d/</h1><hr><pre><a href=\"../\">../</a>\n" +
-			"<a href=\"pool/\">pool/</a>      02-Jan-2024 03:04       -\n<a href=\"a%20b.deb\">a b.deb</a>   02-Jan-2024 03:04    12345\n" +
-			"<a href=\"c.iso\">c.iso</a>     02-Jan-2024 03:04      4G\n</pre><hr></body></html>",
-			want: []string{"pool/", "a b.deb 12345", "c.iso 3000000000-5368709120"}},
-		"Apache, preformatted": {text: `<pre><img src="/icons/blank.gif" alt="Icon "> <a href="?C=N;O=D">Name</a> <a href="?C=M;O=A">Last modified</a><hr>` +
-			`<img src="/icons/back.gif" alt="[PARENTDIR]"> <a href="/">Parent Directory</a>                             -   ` + "\n" +
-			`<img src="/icons/unknown.gif" alt="[   ]"> <a href="x.gz">x.gz</a>       2024-01-02 03:04  1.2M  GZIP compressed document 7` + "\n" +
-			`<img src="/icons/folder.gif" alt="[DIR]"> <a href="sub/">sub/</a>       2024-01-02 03:04    -` + "\n" +
-			`<a href="short">short</a>       2024-01-02 03:04  123   ` + "\n<hr></pre>",
-			want: []string{"x.gz 1099999-1363148", "sub/", "short 123"}},
-		"Apache, table": {text: `<table id="indexlist"><tr class="indexhead"><th><a href="?C=N;O=D">Name</a></th></tr>` +
-			`<tr class="even"><td class="indexcolicon"><a href="f.iso"><img src="/i.gif" alt=""></a></td><td class="indexcolname"><a href="f.iso">f.iso</a></td>` +
-			`<td class="indexcollastmod">2024-01-02 03:04  </td><td class="indexcolsize"> 23K</td><td class="indexcoldesc">Part 2</td></tr></table>`,
-			want: []string{"f.iso 22000-24576"}},
-		"lighttpd": {text: `<title>Index of /d/</title><tbody><tr class="d"><td class="n"><a href="../">..</a>/</td><td class="m">&nbsp;</td><td class="s">- &nbsp;</td></tr>` +
-			`<tr><td class="n"><a href="a.txt">a.txt</a></td><td class="m">2024-Jan-02 03:04:05</td><td class="s">0.1K</td><td class="t">text/plain</td></tr></tbody>`,
-			want: []string{"a.txt 0-204"}},
-		"Caddy": {text: `<h1>Index of</h1><tr class="file"><td></td><td><a href="./a%3Fb.txt"><span class="name">a?b.txt</span></a></td>` +
-			`<td class="size" data-size="1234567"><div class="sizebar">1.2 MiB</div></td><td class="timestamp"><time datetime="2024-01-02T03:04:05Z">01/02/2024 03:04:05 AM +00:00</time></td></tr>`,
-			want: []string{"a?b.txt 1234567"}},
-		"dressed up, with no sizes": {text: `<title>Index of /d</title><ul><li><a href="/d/a.txt">A</a></li><li><a href="https://m.example/d/sub/">Sub</a></li><li><a href="https://other.example/d/b">B</a></ul>`,
-			want: []string{"a.txt", "sub/"}},
-		"human sizes of their own": {text: `<title>Index of /d</title><table><tr><td><a href="a">a</a></td><td>1,234 bytes</td><td>2024-01-02 03:04</td></tr><tr><td><a href="b">b</a></td><td>1.5 KiB</td></tr></table>`,
-			want: []string{"a 1234", "b 1400-1638"}},
+		"nginx": {
+			text: "<html><head><title>Index of /d/</title></head><body><h1>Index of /d/</h1><hr><pre><a href=\"../\">../</a>\n" +
+				"<a href=\"pool/\">pool/</a>      02-Jan-2024 03:04       -\n<a href=\"a%20b.deb\">a b.deb</a>   02-Jan-2024 03:04    12345\n" +
+				"<a href=\"c.iso\">c.iso</a>     02-Jan-2024 03:04      4G\n</pre><hr></body></html>",
+			want: []string{"pool/", "a b.deb 12345", "c.iso 3000000000-5368709120"},
+		},
+		"Apache, preformatted": {
+			text: `<pre><img src="/icons/blank.gif" alt="Icon "> <a href="?C=N;O=D">Name</a> <a href="?C=M;O=A">Last modified</a><hr>` +
+				`<img src="/icons/back.gif" alt="[PARENTDIR]"> <a href="/">Parent Directory</a>                             -   ` + "\n" +
+				`<img src="/icons/unknown.gif" alt="[   ]"> <a href="x.gz">x.gz</a>       2024-01-02 03:04  1.2M  GZIP compressed document 7` + "\n" +
+				`<img src="/icons/folder.gif" alt="[DIR]"> <a href="sub/">sub/</a>       2024-01-02 03:04    -` + "\n" +
+				`<a href="short">short</a>       2024-01-02 03:04  123   ` + "\n<hr></pre>",
+			want: []string{"x.gz 1099999-1363148", "sub/", "short 123"},
+		},
+		"Apache, table": {
+			text: `<table id="indexlist"><tr class="indexhead"><th><a href="?C=N;O=D">Name</a></th></tr>` +
+				`<tr class="even"><td class="indexcolicon"><a href="f.iso"><img src="/i.gif" alt=""></a></td><td class="indexcolname"><a href="f.iso">f.iso</a></td>` +
+				`<td class="indexcollastmod">2024-01-02 03:04  </td><td class="indexcolsize"> 23K</td><td class="indexcoldesc">Part 2</td></tr></table>`,
+			want: []string{"f.iso 22000-24576"},
+		},
+		"lighttpd": {
+			text: `<title>Index of /d/</title><tbody><tr class="d"><td class="n"><a href="../">..</a>/</td><td class="m">&nbsp;</td><td class="s">- &nbsp;</td></tr>` +
+				`<tr><td class="n"><a href="a.txt">a.txt</a></td><td class="m">2024-Jan-02 03:04:05</td><td class="s">0.1K</td><td class="t">text/plain</td></tr></tbody>`,
+			want: []string{"a.txt 0-204"},
+		},
+		"Caddy": {
+			text: `<h1>Index of</h1><tr class="file"><td></td><td><a href="./a%3Fb.txt"><span class="name">a?b.txt</span></a></td>` +
+				`<td class="size" data-size="1234567"><div class="sizebar">1.2 MiB</div></td><td class="timestamp"><time datetime="2024-01-02T03:04:05Z">01/02/2024 03:04:05 AM +00:00</time></td></tr>`,
+			want: []string{"a?b.txt 1234567"},
+		},
+		"dressed up, with no sizes": {
+			text: `<title>Index of /d</title><ul><li><a href="/d/a.txt">A</a></li><li><a href="https://m.example/d/sub/">Sub</a></li><li><a href="https://other.example/d/b">B</a></ul>`,
+			want: []string{"a.txt", "sub/"},
+		},
+		"human sizes of their own": {
+			text: `<title>Index of /d</title><table><tr><td><a href="a">a</a></td><td>1,234 bytes</td><td>2024-01-02 03:04</td></tr><tr><td><a href="b">b</a></td><td>1.5 KiB</td></tr></table>`,
+			want: []string{"a 1234", "b 1400-1638"},
+		},
 		"what is elsewhere": {text: `<title>Index of /d</title><a href="/e/x">x</a><a href="sub/deep">y</a><a href="../z">z</a><a href="a?download">a</a><a href="mailto:x@y">m</a>` +
 			`<a href="javascript:alert(1)">j</a><a href="//h/d/q">q</a><a href="%2e%2e/">up</a><a href="a%2Fb">slash</a><a href="%zz">bad</a><a href="">none</a><a href="."></a><a>no</a>`},
 		"empty folder":   {text: `<h1>Index of /d/</h1><pre><a href="../">../</a></pre>`},

@@ -14,7 +14,6 @@ import (
 	"freshet/internal/director/orders"
 	"freshet/internal/director/probe"
 	"freshet/internal/director/redirect"
-	"freshet/internal/director/scan"
 )
 
 // register adds the API to the admin listener.
@@ -23,57 +22,8 @@ func (r *redirector) register(ctx context.Context, admin func(pattern string, h 
 	if r.prober != nil {
 		probe.NewAPI(r.desk, r.prober).Register(admin)
 	}
-	if r.scanner != nil {
-		api := &scanAPI{scanner: r.scanner}
-		admin("GET "+directorapi.ScansPath, r.desk.For("read-scans", directorapi.RightRead, 0, api.list))
-		admin("POST "+directorapi.ScansPath, r.desk.For("scan", directorapi.RightWrite, 0, api.order))
-		admin("PUT "+directorapi.ManifestPath("{mirror}", "{project}"), r.desk.For("push-manifest", directorapi.RightPush, maxManifest, api.push))
-	}
+	r.scanner.Register(r.desk, admin)
 	admin("GET "+directorapi.WhyPath, r.desk.For("why", directorapi.RightRead, 0, r.why))
-}
-
-// maxManifest bounds a manifest, in bytes: it is read as it comes.
-const maxManifest = 4 << 30
-
-// scanAPI is the scanner on the admin listener.
-type scanAPI struct{ scanner *scan.Scanner }
-
-// list tells how scans have gone.
-func (a *scanAPI) list(w http.ResponseWriter, r *http.Request, by *orders.Giver, _ *control.Order) error {
-	q := r.URL.Query()
-	all := directorapi.ScanList{Scans: []directorapi.ScanStatus{}}
-	for _, s := range a.scanner.Statuses(q.Get("mirror"), q.Get("project")) {
-		if by.MayTouch(s.Mirror) {
-			all.Scans = append(all.Scans, s)
-		}
-	}
-	orders.WriteJSON(w, http.StatusOK, all)
-	return nil
-}
-
-// order has a mirror scanned.
-func (a *scanAPI) order(w http.ResponseWriter, r *http.Request, by *orders.Giver, _ *control.Order) error {
-	var want directorapi.ScanRequest
-	if err := orders.ReadJSON(r, &want); err != nil {
-		return err
-	}
-	if err := by.Touch(want.Mirror); err != nil {
-		return err
-	}
-	if !a.scanner.Hasten(want.Mirror, want.Project, want.Reason) {
-		return orders.NotFound("there is nothing to scan of mirror %q, project %q", want.Mirror, want.Project)
-	}
-	w.WriteHeader(http.StatusAccepted)
-	return nil
-}
-
-// push takes a manifest.
-func (a *scanAPI) push(w http.ResponseWriter, r *http.Request, by *orders.Giver, _ *control.Order) error {
-	if err := by.Touch(r.PathValue("mirror")); err != nil {
-		return err
-	}
-	a.scanner.ServeHTTP(w, r)
-	return nil
 }
 
 // why explains the answer to a request.

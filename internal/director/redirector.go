@@ -61,7 +61,7 @@ type redirector struct {
 	catalogue catalogue.Source
 	desk      *orders.Desk
 	inventory *inventory.Inventory
-	scanner   *scan.Scanner // nil: nobody scans
+	scanner   *scan.Scanner
 	versions  *versions.Versions
 	prober    *probe.Prober // nil: nobody looks
 	site      *status.Site
@@ -93,11 +93,10 @@ func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (
 	if err := r.openInventory(ctx); err != nil {
 		return nil, err
 	}
-	if !cfg.NoScans {
-		r.scanner = scan.New(scan.Options{
-			Catalogue: r.catalogue, Inventory: r.inventory, Transport: env.HTTP.Transport, MaxAge: cfg.ScanAge, Log: env.Log, Metrics: env.Metrics,
-		})
-	}
+	r.scanner = scan.New(scan.Options{
+		Catalogue: r.catalogue, Inventory: r.inventory, PushedOnly: cfg.NoScans, Transport: env.HTTP.Transport,
+		MaxAge: cfg.ScanAge, Log: env.Log, Metrics: env.Metrics,
+	})
 	if err := r.openVersions(env); err != nil {
 		return nil, err
 	}
@@ -205,7 +204,7 @@ func (r *redirector) openProber(env role.Env) error {
 		return err
 	}
 	var scans probe.Scans
-	if r.scanner != nil {
+	if !r.cfg.NoScans {
 		scans = r.scanner
 	}
 	var err error
@@ -236,9 +235,7 @@ func (r *redirector) originsOf(project string) []string {
 
 // hasten asks for a scan soon.
 func (r *redirector) hasten(mirror, project, why string) {
-	if r.scanner != nil {
-		r.scanner.Hasten(mirror, project, why)
-	}
+	r.scanner.Hasten(mirror, project, why)
 }
 
 // healthState is what is known of the health of mirrors, nil if nobody looks.
@@ -254,9 +251,7 @@ func (r *redirector) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.catalogue.Run(ctx) })
 	group.Go(func() error { return r.versions.Run(ctx) })
-	if r.scanner != nil {
-		group.Go(func() error { return r.scanner.Run(ctx) })
-	}
+	group.Go(func() error { return r.scanner.Run(ctx) })
 	if r.prober != nil {
 		group.Go(func() error { return r.prober.Run(ctx) })
 	}

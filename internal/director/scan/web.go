@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -77,7 +78,7 @@ func (w *web) ask(ctx context.Context, method string, u *url.URL, header http.He
 func (w *web) try(ctx context.Context, method string, u *url.URL, header http.Header) (_ *answer, after time.Duration, _ error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	guard := time.AfterFunc(silence, func() { cancel(errSilent) })
-	res, err := w.send(ctx, method, u, header)
+	res, err := w.send(ctx, method, u, header) //nolint:bodyclose // the answer closes it
 	if err != nil {
 		guard.Stop()
 		cause := context.Cause(ctx)
@@ -101,9 +102,7 @@ func (w *web) send(ctx context.Context, method string, u *url.URL, header http.H
 	if err != nil {
 		return nil, err
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("User-Agent", userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
 	return w.client.Do(req)

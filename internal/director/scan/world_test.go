@@ -85,22 +85,6 @@ func held(inv *inventory.Inventory, project, mirror string) map[string]int64 {
 	return found
 }
 
-// list is what a way of scanning yields.
-func list(t *testing.T, s *Scanner, target target, m *memo) (map[string]int64, error) {
-	t.Helper()
-	found := make(map[string]int64)
-	for e, err := range s.list(t.Context(), target, m) {
-		if err != nil {
-			return found, err
-		}
-		if _, ok := found[e.Path]; ok {
-			t.Errorf("%q is listed twice", e.Path)
-		}
-		found[e.Path] = e.Size
-	}
-	return found, nil
-}
-
 // sizes are those of the files.
 func (f files) sizes() map[string]int64 {
 	all := make(map[string]int64)
