@@ -116,11 +116,11 @@ func (l *look) pointers(ctx context.Context) error {
 	return nil
 }
 
-// choosePointers returns those to look at: the ones not looked at for the longest, of
-// those that are behind and of the others.
+// choosePointers returns those to look at: the ones that were never looked at, and then
+// those that were not for the longest, of the ones that are behind and of the others.
 func (l *look) choosePointers(now time.Time) []string {
 	w := l.way
-	var behind, others []string
+	var unseen, behind, others []string
 	for _, r := range w.project.Repositories {
 		name := r.PointerPath()
 		current, known := l.opt.Versions.Current(w.Project, name)
@@ -132,9 +132,13 @@ func (l *look) choosePointers(now time.Time) []string {
 			p = new(pointer)
 			w.pointers[name] = p
 		}
-		if p.follow(current, now); p.behind(now) {
+		p.follow(current, now)
+		switch {
+		case p.looked.IsZero():
+			unseen = append(unseen, name)
+		case p.behind(now):
 			behind = append(behind, name)
-		} else {
+		default:
 			others = append(others, name)
 		}
 	}
@@ -143,10 +147,15 @@ func (l *look) choosePointers(now time.Time) []string {
 	}
 	slices.SortFunc(behind, oldest)
 	slices.SortFunc(others, oldest)
-	most := max(pointersPerLook, (len(behind)+len(others)+looksPerRound-1)/looksPerRound)
-	behind = behind[:min(len(behind), max(most/2, most-len(others)))]
-	return append(behind, others[:min(len(others), most-len(behind))]...)
+	most := max(pointersPerLook, (len(unseen)+len(behind)+len(others)+looksPerRound-1)/looksPerRound)
+	chosen := first(unseen, most)
+	left := most - len(chosen)
+	chosen = append(chosen, first(behind, max(left/2, left-len(others)))...)
+	return append(chosen, first(others, most-len(chosen))...)
 }
+
+// first are the first n names, or all.
+func first(names []string, n int) []string { return names[:min(n, len(names)):min(n, len(names))] }
 
 // pointer looks at one. Its error is one that speaks against the way, and not only
 // against the file.
