@@ -19,6 +19,7 @@ type loads struct {
 // load is that of one mirror.
 type load struct {
 	governor headroom.Governor
+	meter    headroom.Meter
 	failed   bool // it did work, and does not
 }
 
@@ -28,10 +29,11 @@ type health interface {
 	Load(mirror string) float64
 }
 
-// follow takes over what is known of the mirrors of a catalogue, and forgets all others. One
-// that works for the first time, as all do that a new director looks at, is not one that comes
-// back.
-func (l *loads) follow(c *directorapi.Catalogue, health health, now time.Time) {
+// follow takes over what is known of the mirrors of a catalogue, and forgets all others. The
+// load of one that tells none is estimated from the bytes that it was given until now, if the
+// catalogue says its capacity. One that works for the first time, as all do that a new
+// director looks at, is not one that comes back.
+func (l *loads) follow(c *directorapi.Catalogue, health health, given func(mirror string) int64, now time.Time) {
 	works, worked := make(map[string]bool), make(map[string]bool)
 	for way, h := range health.All() {
 		works[way.Mirror] = works[way.Mirror] || h.Works
@@ -49,7 +51,11 @@ func (l *loads) follow(c *directorapi.Catalogue, health health, now time.Time) {
 			m.governor.Back(now)
 		}
 		m.failed = !works[name] && worked[name]
-		if busy := health.Load(name); busy > 0 {
+		busy := health.Load(name)
+		if estimate := m.meter.Measure(given(name), now, c.Mirrors[i].Capacity); busy == 0 {
+			busy = estimate
+		}
+		if busy > 0 {
 			m.governor.Report(busy, now)
 		}
 	}

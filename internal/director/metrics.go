@@ -87,6 +87,9 @@ func (c *counts) count(mirror string) *redirect.Count {
 	return c.of[mirror]
 }
 
+// bytes is how long the files are together that clients were sent to a mirror for.
+func (c *counts) bytes(mirror string) int64 { return c.count(mirror).Bytes.Load() }
+
 // keep forgets all mirrors but those that known reports.
 func (c *counts) keep(known func(mirror string) bool) {
 	c.mu.Lock()
@@ -101,7 +104,7 @@ func redirectsDesc() *prometheus.Desc {
 
 func redirectedDesc() *prometheus.Desc {
 	return prometheus.NewDesc("freshet_director_mirror_redirected_bytes_total",
-		"Length of the files that clients were sent to the mirror for, whether they fetched all of them or not.", []string{"mirror"}, nil)
+		"Length of the files that clients were sent to the mirror for, whether they fetched all of them or not. Requests for the head or a part of a file do not count.", []string{"mirror"}, nil)
 }
 
 // Describe implements [prometheus.Collector].

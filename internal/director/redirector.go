@@ -314,7 +314,7 @@ func (r *redirector) putTogether(c *directorapi.Catalogue, health *probe.State) 
 		mirrors[c.Mirrors[i].Name] = true
 	}
 	if health != nil {
-		r.loads.follow(c, health, time.Now())
+		r.loads.follow(c, health, r.metrics.mirrors.bytes, time.Now())
 	}
 	n, projects := network.New(network.Sources{
 		Catalogue: c, Inventory: r.inventory, Versions: reasons{r.versions}, Health: health,

@@ -57,13 +57,15 @@ func (f *redirects) make(e *errand, r *redirect.Request) {
 	f.metrics.answers[a.Outcome].Inc()
 	if a.Mirror != nil && a.Mirror.Count != nil {
 		a.Mirror.Count.Redirects.Add(1)
-		a.Mirror.Count.Bytes.Add(a.Size)
+		if !r.Part {
+			a.Mirror.Count.Bytes.Add(a.Size)
+		}
 	}
 }
 
 // Answer implements [h1.Handler].
 func (f *redirects) Answer(req *h1.Request, res *h1.Response) bool {
-	r := redirect.Request{Target: string(req.Target), Client: req.Client, HTTPS: !req.Clear, Now: req.Begun}
+	r := redirect.Request{Target: string(req.Target), Client: req.Client, HTTPS: !req.Clear, Now: req.Begun, Part: req.Head}
 	for _, field := range req.Fields {
 		takeField(&r, field)
 	}
@@ -93,6 +95,8 @@ func takeField(r *redirect.Request, field h1.Field) {
 		r.IfNoneMatch = string(field.Value)
 	case field.Is("if-modified-since"):
 		r.IfModifiedSince = string(field.Value)
+	case field.Is("range"):
+		r.Part = true
 	case field.Is("x-forwarded-for"):
 		r.Client = cmp.Or(forwarded(string(field.Value)), r.Client)
 	case field.Is("x-forwarded-proto"):
@@ -167,6 +171,7 @@ func (f *redirects) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		Target: targetOf(req), Client: peerOf(req), HTTPS: req.TLS != nil, Now: time.Now(),
 		Accept: req.Header.Get("Accept"), IfNoneMatch: req.Header.Get("If-None-Match"), IfModifiedSince: req.Header.Get("If-Modified-Since"),
 	}
+	r.Part = req.Method == http.MethodHead || req.Header.Get("Range") != ""
 	r.HTTPS = r.HTTPS || strings.EqualFold(req.Header.Get("X-Forwarded-Proto"), "https")
 	if lines := req.Header["X-Forwarded-For"]; len(lines) > 0 {
 		r.Client = cmp.Or(forwarded(lines[0]), r.Client)

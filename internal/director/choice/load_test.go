@@ -17,6 +17,9 @@ import (
 type simulation struct {
 	mirrors   []choice.Mirror
 	governors []headroom.Governor
+	meters    []headroom.Meter
+	given     []int64 // bytes by mirror
+	silent    bool    // mirrors tell nothing: their loads are estimated
 	chooser   *choice.Chooser
 	chance    *rand.Rand
 	now       time.Time
@@ -35,7 +38,7 @@ const (
 
 func newSimulation(mirrors []choice.Mirror) *simulation {
 	return &simulation{
-		mirrors: mirrors, governors: make([]headroom.Governor, len(mirrors)), chooser: choice.New(mirrors), chance: rand.New(rand.NewPCG(1, 2)),
+		mirrors: mirrors, governors: make([]headroom.Governor, len(mirrors)), meters: make([]headroom.Meter, len(mirrors)), given: make([]int64, len(mirrors)), chooser: choice.New(mirrors), chance: rand.New(rand.NewPCG(1, 2)),
 		now: time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC), active: make([]float64, len(mirrors)), ends: make([][]int, lasts),
 		request: choice.Request{Client: from("AT"), Most: 1},
 	}
@@ -62,6 +65,7 @@ func (s *simulation) second(demand float64) {
 		s.picks = s.chooser.Choose(s.picks, &s.request)
 		i := s.picks[0].Mirror
 		s.active[i] += rate
+		s.given[i] += rate * lasts * 1e6 / 8
 		begun = append(begun, i)
 	}
 	s.ends[s.seconds%lasts] = begun
@@ -75,7 +79,11 @@ func (s *simulation) report() {
 		if (s.seconds+7*i)%every != 0 {
 			continue
 		}
-		s.governors[i].Report(s.load(i), s.now)
+		load := s.load(i)
+		if s.silent {
+			load = s.meters[i].Measure(s.given[i], s.now, s.mirrors[i].Capacity)
+		}
+		s.governors[i].Report(load, s.now)
 		if shed := s.governors[i].Shed(s.now); shed != s.mirrors[i].Shed {
 			s.mirrors[i].Shed = shed
 			changed = true
@@ -183,11 +191,17 @@ func TestRegionUnderLoad(t *testing.T) {
 }
 
 // A mirror that is alone on its continent is given no more than it can do. What is too much
-// goes elsewhere.
+// goes elsewhere. That is so as well when nobody tells a load.
 func TestAloneOnTheContinent(t *testing.T) {
+	for _, silent := range []bool{false, true} {
+		t.Run(fmt.Sprintf("silent=%t", silent), func(t *testing.T) { testAlone(t, silent) })
+	}
+}
+
+func testAlone(t *testing.T, silent bool) {
 	all := []choice.Mirror{mirror("alone", "JP", capacity(2000)), mirror("west", "US", capacity(20000)), mirror("north", "FI", capacity(20000))}
 	s := newSimulation(all)
-	s.request.Client = from("IN")
+	s.request.Client, s.silent = from("IN"), silent
 	s.watch(10000, time.Hour)
 	got := s.watch(10000, time.Hour)
 	within(t, "alone", got[:1], 0.6, 0.75, 1.12)

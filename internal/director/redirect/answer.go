@@ -22,6 +22,8 @@ type Request struct {
 	// Accept, IfNoneMatch and IfModifiedSince are the fields of these names; "":
 	// there are none.
 	Accept, IfNoneMatch, IfModifiedSince string
+	// Part is whether less than the file is asked for: its head, or a range.
+	Part bool
 	// Now is the time.
 	Now time.Time
 }
