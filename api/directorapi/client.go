@@ -119,8 +119,6 @@ type WhyQuery struct {
 	Client string
 	// Mirror is the one that it is about; empty: all.
 	Mirror string
-	// HTTPS is whether the client came by https.
-	HTTPS bool
 }
 
 // Why explains how a request is answered.
@@ -128,9 +126,6 @@ func (c *Client) Why(ctx context.Context, q WhyQuery) (why Why, err error) {
 	query := url.Values{"path": {q.Path}}
 	set(query, "client", q.Client)
 	set(query, "mirror", q.Mirror)
-	if q.HTTPS {
-		query.Set("https", "true")
-	}
 	err = c.get(ctx, WhyPath, query, &why)
 	return why, err
 }

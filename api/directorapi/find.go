@@ -1,8 +1,10 @@
 package directorapi
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // Project returns the project of that name, nil if there is none. It must not be changed.
@@ -27,4 +29,20 @@ func find[T any](list []T, name string, of func(*T) string) *T {
 		return nil
 	}
 	return &list[i]
+}
+
+// Slug makes a name of a catalogue of another one: what cannot stand in it becomes "-".
+// It is empty if nothing is left.
+func Slug(name string) string {
+	const limit = 64
+	slug := []byte(strings.ToLower(name))
+	for i, b := range slug {
+		switch {
+		case 'a' <= b && b <= 'z', '0' <= b && b <= '9', b == '.', b == '_':
+		default:
+			slug[i] = '-'
+		}
+	}
+	slug = bytes.Trim(slug, "-._")
+	return string(slug[:min(len(slug), limit)])
 }

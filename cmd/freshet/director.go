@@ -52,7 +52,10 @@ Files that change are read anew while it serves.`,
 	}
 	flags.register(cmd)
 	set.register(cmd.Flags())
-	cmd.AddCommand(newDirectorSnapshotCommand())
+	cmd.AddCommand(
+		newDirectorSnapshotCommand(), newDirectorTokenCommand(), newDirectorCatalogueCommand(),
+		newDirectorProjectCommand(), newDirectorSiteCommand(), newDirectorMirrorCommand(),
+	)
 	return cmd
 }
 

@@ -1,15 +1,9 @@
 package main
 
 import (
-	"cmp"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -18,92 +12,24 @@ import (
 	"freshet/internal/edge"
 )
 
-// Environment variables of the commands that talk to a running edge.
-const (
-	adminVariable     = "FRESHET_ADMIN"
-	edgeTokenVariable = "FRESHET_EDGE_TOKEN" //nolint:gosec // G101: the name of a variable, not a secret
-)
+// edgeTokenVariable is the environment variable with the token for an edge.
+const edgeTokenVariable = "FRESHET_EDGE_TOKEN" //nolint:gosec // G101: the name of a variable, not a secret
 
 // edgeTokenPrefix begins the tokens of an edge's clients.
 const edgeTokenPrefix = "fe_"
 
 // edgeFlags say how to reach the admin listener of an edge.
-type edgeFlags struct{ admin, tokenFile, ca, certificate, key string }
+type edgeFlags struct{ adminFlags }
 
 func (e *edgeFlags) register(cmd *cobra.Command) {
-	f := cmd.Flags()
-	f.StringVar(&e.admin, "admin", "", `the edge's admin listener (default $`+adminVariable+` or "http://127.0.0.1:9600")`)
-	f.StringVar(&e.tokenFile, "token-file", "", "file with the token (default: $"+edgeTokenVariable+")")
-	f.StringVar(&e.ca, "ca", "", "file with the certificates that vouch for the listener's (default: the system's)")
-	f.StringVar(&e.certificate, "certificate", "", "file with a certificate to show instead of a token")
-	f.StringVar(&e.key, "key", "", "file with the key of --certificate")
-	cmd.MarkFlagsRequiredTogether("certificate", "key")
+	e.role, e.tokenVariable = "edge", edgeTokenVariable
+	e.adminFlags.register(cmd)
 }
 
 // client returns a client for the edge.
 func (e *edgeFlags) client(cmd *cobra.Command) (*edgeapi.Client, error) {
-	base := cmp.Or(e.admin, os.Getenv(adminVariable), "http://127.0.0.1:9600")
-	if !strings.Contains(base, "://") {
-		base = "http://" + base
-	}
-	if !isHubURL(base) {
-		return nil, usageError(cmd, "--admin: want http://host:port, got %q", base)
-	}
-	client := &edgeapi.Client{Base: base, Token: strings.TrimSpace(os.Getenv(edgeTokenVariable))}
-	if e.tokenFile != "" {
-		b, err := os.ReadFile(e.tokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("read token: %w", err)
-		}
-		if client.Token = strings.TrimSpace(string(b)); client.Token == "" {
-			return nil, fmt.Errorf("no token: %s is empty", e.tokenFile)
-		}
-		if err := oneWord(client.Token); err != nil {
-			return nil, fmt.Errorf("no token: %s %w", e.tokenFile, err)
-		}
-	}
-	if client.Token == "" && e.certificate == "" {
-		return nil, usageError(cmd, "no token: give --token-file or set %s", edgeTokenVariable)
-	}
-	var err error
-	client.HTTP, err = adminClient(e.ca, e.certificate, e.key)
-	return client, err
-}
-
-// atAdmin adds to an error of a command that talks to an edge's admin listener what
-// to do when nobody listens there.
-func atAdmin(err error) error {
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("%w: no edge has its admin listener there: start it with --admin, or say by --admin or %s where it is", err, adminVariable)
-	}
-	return err
-}
-
-// adminClient is a client for an admin listener, which may speak TLS. The names
-// are of files, each empty if there is none; key belongs to certificate.
-func adminClient(ca, certificate, key string) (*http.Client, error) {
-	if ca == "" && certificate == "" {
-		return http.DefaultClient, nil
-	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS13}
-	if ca != "" {
-		text, err := os.ReadFile(ca)
-		if err != nil {
-			return nil, fmt.Errorf("read --ca: %w", err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("--ca: %s has no certificate in PEM", ca)
-		}
-	}
-	if certificate != "" {
-		pair, err := tls.LoadX509KeyPair(certificate, key)
-		if err != nil {
-			return nil, fmt.Errorf("--certificate: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: cfg}}, nil
+	to, err := e.connect(cmd)
+	return &edgeapi.Client{Base: to.base, Token: to.token, HTTP: to.http}, err
 }
 
 func newEdgePurgeCommand() *cobra.Command {
@@ -136,7 +62,7 @@ the edge the same for one answer as for a million.`,
 			}
 			result, err := client.Purge(cmd.Context(), req)
 			if err != nil {
-				return fmt.Errorf("purge: %w", atAdmin(err))
+				return fmt.Errorf("purge: %w", flags.atAdmin(err))
 			}
 			return printPurged(cmd, result)
 		},
@@ -191,21 +117,7 @@ file --out, or printed below.`,
 			if problems := cfg.Validate(); len(problems) > 0 {
 				return usageError(cmd, "NAME: %s", problems[0].Message)
 			}
-			if out != "" {
-				if err := writeNewFile(out, []byte(token+"\n")); err != nil {
-					return fmt.Errorf("edge token: %w", err)
-				}
-			}
-			name := args[0]
-			if strings.ContainsAny(name, ".@") {
-				name = `"` + name + `"`
-			}
-			text := fmt.Sprintf("\n[edge.control.clients.%s]\ntoken = %q\nallow = [\"purge\", \"warm\", \"read\"]\n", name, hash)
-			if out == "" {
-				text += "\n# the token, which is shown this once:\n# " + token + "\n"
-			}
-			_, err := fmt.Fprint(cmd.OutOrStdout(), text)
-			return err
+			return printToken(cmd, "edge", args[0], token, hash, []string{"purge", "warm", "read"}, out)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "out", "o", "", "write the token to this file, which only you can read and which must not be there yet")

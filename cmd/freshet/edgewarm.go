@@ -52,7 +52,7 @@ something is not in the edge's store at the end.`,
 			if err != nil {
 				return err
 			}
-			return warm(cmd, client, req)
+			return flags.atAdmin(warm(cmd, client, req))
 		},
 	}
 	flags.register(cmd)
@@ -82,7 +82,7 @@ func warm(cmd *cobra.Command, client *edgeapi.Client, req edgeapi.WarmRequest) e
 	for p, err := range client.Warm(cmd.Context(), req) {
 		if err != nil {
 			clearBar(bar)
-			return fmt.Errorf("warm: %w", atAdmin(err))
+			return fmt.Errorf("warm: %w", err)
 		}
 		last = p
 		if f := p.Failure; f != nil {

@@ -61,9 +61,9 @@ interval, prints the result as text and ends.`,
 			opt := top.Options{Admin: adminURL(cmp.Or(admin, os.Getenv(adminVariable), defaultAdmin)), Every: every, Client: client, In: cmd.InOrStdin(), Out: cmd.OutOrStdout()}
 			out, ok := cmd.OutOrStdout().(*os.File)
 			if once || !ok || !term.IsTerminal(int(out.Fd())) {
-				return atAdmin(top.Once(cmd.Context(), opt))
+				return atAdmin("edge", top.Once(cmd.Context(), opt))
 			}
-			return atAdmin(top.Run(cmd.Context(), opt))
+			return atAdmin("edge", top.Run(cmd.Context(), opt))
 		},
 	}
 	f := cmd.Flags()

@@ -305,4 +305,3 @@ func TestFollowFile(t *testing.T) {
 		})
 	}
 }
-
