@@ -55,6 +55,12 @@ type ScanStatus struct {
 	Failed   time.Time `json:"failed,omitzero"`
 	Failures int       `json:"failures,omitempty"`
 	Error    string    `json:"error,omitempty"`
+	// Cause is the one word of Error, the same as in the log and in the metrics:
+	// unreachable, silent, refused, moved, bad_listing, shrunk, too_long, push, setup or
+	// other.
+	Cause string `json:"cause,omitempty"`
+	// Remark is what the last scan that succeeded could not look at.
+	Remark string `json:"remark,omitempty"`
 	// Next is when it is scanned next.
 	Next time.Time `json:"next,omitzero"`
 	// Used is false while the inventory is none, or too old to be used.

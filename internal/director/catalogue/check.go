@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -278,9 +279,12 @@ func (k *checker) source(s *directorapi.Source) {
 		}
 	case directorapi.HowFileList:
 		if s.URL != "" {
-			k.url("url", s.URL, false, "http", "https", "rsync")
+			k.url("url", s.URL, false, "http", "https")
 		}
 	case directorapi.HowFolder:
+		if !filepath.IsAbs(s.URL) {
+			k.problem("url", "want the path of a folder, from the root, got %q", s.URL)
+		}
 	default:
 		k.problem("how", `want "manifest", "rsync", "http", "filelist", "folder" or "", got %q`, s.How)
 	}

@@ -103,7 +103,7 @@ func TestAPI(t *testing.T) {
 	push("m", "p", kept, manifestOf("project p\ngeneration 3\n", "b"), 403, "forbidden")
 	push("m", "p", "wrong", manifestOf("project p\ngeneration 3\n", "b"), 401, "unauthorized")
 	same(t, held(s.o.Inventory, "p", "m"), map[string]int64{"b": 1, "c": 1, "d": 1, "e": 1})
-	if st, _ := s.Status("m", "p"); st.Failures == 0 || !strings.HasPrefix(st.Error, string(Push)) {
+	if st, _ := s.Status("m", "p"); st.Failures == 0 || st.Cause != string(Push) {
 		t.Errorf("status after a refusal: %+v", st)
 	}
 	// Most is gone: that counts when it is said twice.

@@ -163,7 +163,7 @@ func TestScheduleBacksOffAndExpires(t *testing.T) {
 		n.do(func() { n.down["m1"] = true })
 		wait(34 * time.Minute)
 		st, _ := s.Status("m1", "p")
-		if st.Failures == 0 || !st.Used || !strings.HasPrefix(st.Error, string(Unreachable)) || st.Failed.IsZero() {
+		if st.Failures == 0 || !st.Used || st.Cause != string(Unreachable) || st.Failed.IsZero() {
 			t.Errorf("after a failure: %+v", st)
 		}
 		n.do(func() { n.asked["m1"] = nil })
@@ -301,7 +301,7 @@ func TestScanEnds(t *testing.T) {
 		n.stuck["m1"] = true
 		run(t, s)
 		wait(5 * time.Minute)
-		if st, _ := s.Status("m1", "p"); st.Failures != 1 || !strings.HasPrefix(st.Error, string(Silent)) {
+		if st, _ := s.Status("m1", "p"); st.Failures != 1 || st.Cause != string(Silent) {
 			t.Errorf("a silent server: %+v", st)
 		}
 	})
@@ -310,7 +310,7 @@ func TestScanEnds(t *testing.T) {
 		n.stuck["m1"] = true
 		run(t, s)
 		wait(30 * time.Second)
-		if st, _ := s.Status("m1", "p"); st.Failures != 1 || !strings.HasPrefix(st.Error, string(TooLong)) {
+		if st, _ := s.Status("m1", "p"); st.Failures != 1 || st.Cause != string(TooLong) {
 			t.Errorf("a scan that takes too long: %+v", st)
 		}
 	})

@@ -85,13 +85,13 @@ func (s *Scanner) statusOf(t *task) directorapi.ScanStatus {
 		Mirror: t.target.mirror, Project: t.target.project, How: t.target.how,
 		Running: t.running(), Reason: t.asked,
 		Good: t.good, Took: directorapi.Duration(t.took.Round(time.Millisecond)),
-		Failed: t.failed, Failures: t.failures, Error: t.remark,
+		Failed: t.failed, Failures: t.failures, Remark: t.remark,
 	}
 	if t.running() {
 		st.Reason = t.why
 	}
 	if t.err != nil {
-		st.Error = string(reasonOf(t.err)) + ": " + t.err.Error()
+		st.Cause, st.Error = string(reasonOf(t.err)), t.err.Error()
 	}
 	standing := s.standing(t.target.key)
 	st.Files, st.Used = int64(standing.Files), !standing.Updated.IsZero()

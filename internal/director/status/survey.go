@@ -113,7 +113,7 @@ func (from *Sources) project(p *directorapi.Project, c count) Project {
 	shown.Known = from.Inventory.Project(p.Name).View().Standing(inventory.Origin).Updated
 	if from.Scan != nil {
 		if st, ok := from.Scan("", p.Name); ok && st.Failures > 0 {
-			shown.Problem = st.Error
+			shown.Problem = "the last scan failed: " + st.Cause // the page is public, and the error may name what is not
 		}
 	}
 	for i := range p.Repositories {
@@ -147,7 +147,7 @@ func (from *Sources) carried(mirror string, c *directorapi.Carried, counts count
 	}
 	if from.Scan != nil {
 		if st, ok := from.Scan(mirror, c.Project); ok && !st.Used && !shown.Known.IsZero() {
-			shown.Unused = cmp.Or(st.Error, "nothing newer is known for too long")
+			shown.Unused = cmp.Or(st.Cause, "nothing newer is known for too long")
 		}
 	}
 	for i := range from.Catalogue.Projects {
