@@ -46,8 +46,9 @@ func config(dir string) director.Config {
 	}
 }
 
-// start starts a director, which ends with the test. It is called in a bubble.
-func start(t *testing.T, change func(*director.Config)) *world {
+// start starts a director, which ends with the test. Its admin listener's handlers go to
+// the first mux, if there is one.
+func start(t *testing.T, change func(*director.Config), admin ...*http.ServeMux) *world {
 	t.Helper()
 	w := &world{
 		t: t, dir: t.TempDir(), metrics: prometheus.NewRegistry(),
@@ -61,12 +62,14 @@ func start(t *testing.T, change func(*director.Config)) *world {
 	ctx, stop := context.WithCancel(t.Context())
 	w.stop = stop
 	ready := make(chan struct{})
-	go func() {
-		w.ended <- director.RunReloading(ctx, w.cfg, role.Env{
-			Log: slog.New(slog.NewTextHandler(&w.log, nil)), Metrics: w.metrics, Ready: func() { close(ready) },
-			Listen: func(_ context.Context, addr string) (net.Listener, error) { return w.network.Listen(addr) },
-		}, w.reloads)
-	}()
+	env := role.Env{
+		Log: slog.New(slog.NewTextHandler(&w.log, nil)), Metrics: w.metrics, Ready: func() { close(ready) },
+		Listen: func(_ context.Context, addr string) (net.Listener, error) { return w.network.Listen(addr) },
+	}
+	for _, mux := range admin {
+		env.Admin = mux.Handle
+	}
+	go func() { w.ended <- director.RunReloading(ctx, w.cfg, env, w.reloads) }()
 	select {
 	case <-ready:
 	case err := <-w.ended:

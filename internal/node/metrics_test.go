@@ -89,7 +89,7 @@ func allMetrics(t *testing.T) map[string]metric {
 	metricsOf(t, "director", all, func(ctx context.Context, env role.Env) error {
 		dir := t.TempDir()
 		directortest.Network{}.Write(t, dir)
-		return director.Run(ctx, director.Config{Snapshot: filepath.Join(dir, directortest.Snapshot), Listen: "mem:director"}, env)
+		return director.Run(ctx, director.Config{Snapshot: filepath.Join(dir, directortest.Snapshot), State: filepath.Join(dir, "state"), Listen: "mem:director"}, env)
 	})
 	metricsOf(t, "delta worker", all, func(ctx context.Context, env role.Env) error {
 		return deltaworker.Run(ctx, deltaworker.Config{Client: &hubapi.Client{Base: "http://hub.mem"}, Dir: t.TempDir()}, env)

@@ -188,7 +188,10 @@ func (a *Answer) why() *directorapi.Why {
 	escaped := string(appendPath(nil, q.Path))
 	w := &directorapi.Why{
 		Path: a.project.Path + q.Path, Project: a.project.Name, Mirrors: []directorapi.WhyMirror{},
-		Client: directorapi.WhyClient{Address: q.Client.String(), Country: q.Country, ASN: q.ASN},
+		Client: directorapi.WhyClient{Country: q.Country, ASN: q.ASN},
+	}
+	if q.Client.IsValid() {
+		w.Client.Address = q.Client.String()
 	}
 	if a.known {
 		w.File = &directorapi.WhyFile{Size: a.file.Size, ModTime: a.file.ModTime, Mutable: a.file.Mutable}
