@@ -165,7 +165,11 @@ func (w *walker) run(r Repository) error {
 	return fmt.Errorf("a repository of kind %d", r.Kind)
 }
 
+// emit yields a file whose path leads somewhere inside the tree.
 func (w *walker) emit(f File) error {
+	if !fs.ValidPath(f.Path) || f.Path == "." || strings.ContainsRune(f.Path, 0) {
+		return outside(f.Path)
+	}
 	if w.count++; w.count > maxFiles {
 		return fmt.Errorf("more than %d files", maxFiles)
 	}
@@ -176,11 +180,12 @@ func (w *walker) emit(f File) error {
 	return nil
 }
 
-// below is the path of what the file by names, relative to a folder.
-func below(by, folder, name string) (string, error) {
-	full := path.Join(folder, name)
-	if path.IsAbs(name) || !fs.ValidPath(full) || full == "." || strings.ContainsRune(full, 0) {
-		return "", fmt.Errorf("%s: %.300q is outside of the tree", by, name)
+// below is the path of a name relative to a folder.
+func below(folder, name string) (string, error) {
+	if path.IsAbs(name) {
+		return "", outside(name)
 	}
-	return full, nil
+	return path.Join(folder, name), nil
 }
+
+func outside(name string) error { return fmt.Errorf("%.300q is outside of the tree", name) }

@@ -19,17 +19,6 @@ import (
 	"freshet/internal/layout"
 )
 
-// folder opens the files of a folder.
-func folder(tb testing.TB, dir string) closure.Open {
-	tb.Helper()
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = root.Close() })
-	return func(_ context.Context, name string) (io.ReadCloser, error) { return root.Open(name) }
-}
-
 // contents are files by path.
 type contents map[string]string
 

@@ -60,7 +60,6 @@ func database(files ...string) string {
 // What cannot be believed is no list, and the error says why and of which file.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	any := errors.New("any")
 	const head = `<metadata><package><checksum type="sha256">`
 	for name, test := range map[string]struct {
 		kind closure.Kind
@@ -70,15 +69,17 @@ func TestRefused(t *testing.T) {
 	}{
 		"no repomd.xml":         {closure.RPM, contents{}, fs.ErrNotExist, "repodata/repomd.xml"},
 		"no XML":                {closure.RPM, contents{"repodata/repomd.xml": "404 not found"}, rpmmd.ErrMalformed, "repodata/repomd.xml"},
-		"a long repomd.xml":     {closure.RPM, contents{"repodata/repomd.xml": strings.Repeat(" ", rpmmd.MaxRepomdSize+1)}, any, "longer than"},
-		"an index outside":      {closure.RPM, contents{"repodata/repomd.xml": "<repomd>" + data("x", "../../x", "") + "</repomd>"}, any, `"../../x" is outside`},
-		"an absolute index":     {closure.RPM, contents{"repodata/repomd.xml": "<repomd>" + data("x", "/x", "") + "</repomd>"}, any, `"/x" is outside`},
-		"an odd checksum":       {closure.RPM, contents{"repodata/repomd.xml": strings.Replace("<repomd>"+data("x", "x", "")+"</repomd>", sum(""), "abc", 1)}, any, `"abc" is no checksum`},
+		"a long repomd.xml":     {closure.RPM, contents{"repodata/repomd.xml": strings.Repeat(" ", rpmmd.MaxRepomdSize+1)}, nil, "longer than"},
+		"an index outside":      {closure.RPM, contents{"repodata/repomd.xml": "<repomd>" + data("x", "../../x", "") + "</repomd>"}, nil, `../x" is outside`},
+		"an absolute index":     {closure.RPM, contents{"repodata/repomd.xml": "<repomd>" + data("x", "/x", "") + "</repomd>"}, nil, `"/x" is outside`},
+		"an odd checksum":       {closure.RPM, contents{"repodata/repomd.xml": strings.Replace("<repomd>"+data("x", "x", "")+"</repomd>", sum(""), "abc", 1)}, nil, `"abc" is no checksum`},
 		"no primary.xml":        {closure.RPM, without(rpms("<metadata/>"), "repodata/p"), closure.ErrInconsistent, "repodata/p"},
 		"a malformed one":       {closure.RPM, rpms("404 not found"), rpmmd.ErrMalformed, "repodata/p"},
-		"a package outside":     {closure.RPM, rpms(head + sum("") + `</checksum><location href="../x.rpm"/></package></metadata>`), any, `"../x.rpm" is outside`},
-		"an absolute package":   {closure.RPM, rpms(head + sum("") + `</checksum><location href="/x.rpm"/></package></metadata>`), any, `"/x.rpm" is outside`},
-		"its checksum":          {closure.RPM, rpms(head + `12</checksum><location href="x.rpm"/></package></metadata>`), any, `"12" is no checksum`},
+		"a package outside":     {closure.RPM, rpms(head + sum("") + `</checksum><location href="../x.rpm"/></package></metadata>`), nil, `"../x.rpm" is outside`},
+		"an absolute package":   {closure.RPM, rpms(head + sum("") + `</checksum><location href="/x.rpm"/></package></metadata>`), nil, `"/x.rpm" is outside`},
+		"a folder":              {closure.RPM, rpms(`<metadata><package><location href="."/></package></metadata>`), nil, `repodata/p: "." is outside`},
+		"a package of a suite":  {closure.Deb, debs("main/Packages", "Filename: .\n"), nil, `main/Packages: "." is outside`},
+		"its checksum":          {closure.RPM, rpms(head + `12</checksum><location href="x.rpm"/></package></metadata>`), nil, `"12" is no checksum`},
 		"zchunk only":           {closure.RPM, rpms("\x00ZCK1..."), unpack.FormatError("zchunk"), "repodata/p"},
 		"no InRelease":          {closure.Deb, contents{}, fs.ErrNotExist, "dists/sid/InRelease"},
 		"no Release":            {closure.Deb, contents{"dists/sid/InRelease": "<html>"}, apt.ErrMalformed, "InRelease"},
@@ -87,17 +88,17 @@ func TestRefused(t *testing.T) {
 		"an endless one":        {closure.Deb, with(debs("main/Packages", "Filename: a\n"), "dists/sid/main/Packages", strings.Repeat("Filename: a\n\n", 1000)), closure.ErrInconsistent, "has not the 12 bytes"},
 		"a bad path":            {closure.Deb, debs("main/Packages", "Filename: ../a\n"), apt.ErrMalformed, "main/Packages"},
 		"lz4 only":              {closure.Deb, debs("main/Packages.lz4", "\x04\x22\x4d\x18..."), unpack.FormatError("lz4"), "Packages.lz4"},
-		"no database":           {closure.Arch, contents{"core.db": "404 not found"}, any, "core.db"},
+		"no database":           {closure.Arch, contents{"core.db": "404 not found"}, nil, "core.db"},
 		"a database in lrzip":   {closure.Arch, contents{"core.db": "LRZI..."}, unpack.FormatError("lrzip"), "core.db"},
-		"a package elsewhere":   {closure.Arch, contents{"core.db": database("a-1/desc", "%FILENAME%\n../a\n\n")}, any, "no file name"},
-		"no index of apk":       {closure.Alpine, contents{"APKINDEX.tar.gz": "404 not found"}, any, "APKINDEX.tar.gz"},
-		"a package of apk":      {closure.Alpine, contents{"APKINDEX.tar.gz": repotest.ApkIndex("P:../../x\nV:1\n")}, any, "no part of a file name"},
-		"a kind of the future":  {99, contents{}, any, "pointer"},
+		"a package elsewhere":   {closure.Arch, contents{"core.db": database("a-1/desc", "%FILENAME%\n../a\n\n")}, nil, "no file name"},
+		"no index of apk":       {closure.Alpine, contents{"APKINDEX.tar.gz": "404 not found"}, nil, "APKINDEX.tar.gz"},
+		"a package of apk":      {closure.Alpine, contents{"APKINDEX.tar.gz": repotest.ApkIndex("P:../../x\nV:1\n")}, nil, "no part of a file name"},
+		"a kind of the future":  {99, contents{}, nil, "pointer"},
 		"the second of indexes": {closure.Deb, with(debs("a/Packages", "Filename: a\n", "b/Packages", "Filename: b\n"), "dists/sid/b/Packages", "x"), closure.ErrInconsistent, "b/Packages"},
 	} {
 		r := closure.Repository{Kind: test.kind, Pointer: map[closure.Kind]string{closure.Deb: "dists/sid/InRelease", closure.Arch: "core.db"}[test.kind]}
 		_, _, err := files(t.Context(), r, test.c.open)
-		if err == nil || test.want != any && !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.part) || len(err.Error()) > 1000 {
+		if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.part) || len(err.Error()) > 1000 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -180,6 +181,34 @@ func TestEnds(t *testing.T) {
 			t.Errorf("%s breaks: %v", broken, err)
 		}
 	}
+}
+
+// FuzzFiles reads anything as the pointer of a repository, and as all that it names: what
+// comes out stays inside the tree, and ends with the pointer if there is no error.
+func FuzzFiles(f *testing.F) {
+	one := "Filename: pool/a.deb\nSize: 1\nSHA256: " + sum("x") + "\n"
+	f.Add(byte(closure.RPM), `<repomd><data type="primary"><location href="repodata/p"/></data></repomd>`, `<metadata><package><location href="a.rpm"/></package></metadata>`)
+	f.Add(byte(closure.Deb), debs("main/Packages", one)["dists/sid/InRelease"], one)
+	f.Add(byte(closure.Deb), "Acquire-By-Hash: yes\nMD5Sum:\n "+strings.Repeat("0", 32)+" 3 main/Sources.gz\n", "Directory: x\nFiles:\n "+strings.Repeat("0", 32)+" 3 a.dsc\n")
+	f.Add(byte(closure.Arch), database("a-1/desc", "%FILENAME%\na.pkg.tar.zst\n\n%PGPSIG%\nAAAA\n"), "")
+	f.Add(byte(closure.Alpine), repotest.ApkIndex("P:a\nV:1\nS:3\n"), "")
+	f.Fuzz(func(t *testing.T, kind byte, pointer, others string) {
+		r := closure.Repository{Kind: closure.Kind(kind), Pointer: map[closure.Kind]string{closure.Deb: "dists/sid/InRelease", closure.Arch: "core.db"}[closure.Kind(kind)]}
+		all, last, err := files(t.Context(), r, func(_ context.Context, name string) (io.ReadCloser, error) {
+			if name == r.PointerPath() {
+				return io.NopCloser(strings.NewReader(pointer)), nil
+			}
+			return io.NopCloser(strings.NewReader(others)), nil
+		})
+		for _, f := range all {
+			if !fs.ValidPath(f.Path) || f.Path == "." || strings.ContainsRune(f.Path, 0) || f.Size < -1 {
+				t.Errorf("%+v", f)
+			}
+		}
+		if got, ok := last.Sum.SHA256(); err == nil && (!ok || last.Path != r.PointerPath() || fmt.Sprintf("%x", got) != sum(pointer)) {
+			t.Errorf("the last is %+v", last)
+		}
+	})
 }
 
 // BenchmarkDebian lists a suite as large as main of Debian for one architecture, from

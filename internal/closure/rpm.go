@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"strings"
 
 	"freshet/internal/layout"
@@ -27,9 +26,9 @@ func (w *walker) rpm(root, name string) error {
 		if d.Base != "" {
 			continue // somewhere else
 		}
-		target, err := below(name, root, d.Href)
+		target, err := below(root, d.Href)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		sum, err := sumOf(d.Checksum.Type, d.Checksum.Value)
 		if err != nil {
@@ -38,7 +37,7 @@ func (w *walker) rpm(root, name string) error {
 		f := File{Path: target, Size: d.Size, Sum: sum, Class: layout.Index}
 		primary[d.Type] = append(primary[d.Type], f)
 		if err := w.emit(f); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	// The second has the same content as the first, for clients that know it.
@@ -84,9 +83,9 @@ func (w *walker) primary(root, by string, index File) error {
 }
 
 func (w *walker) rpmPackage(root string, p rpmmd.Package) error {
-	full := path.Join(root, p.Href)
-	if path.IsAbs(p.Href) || !fs.ValidPath(full) {
-		return fmt.Errorf("%.300q is outside of the tree", p.Href)
+	full, err := below(root, p.Href)
+	if err != nil {
+		return err
 	}
 	sum, err := sumOf(p.Checksum.Type, p.Checksum.Value)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,9 +77,9 @@ func ApkSegment(last bool, files ...string) string {
 	var b bytes.Buffer
 	zip := gzip.NewWriter(&b)
 	w := tar.NewWriter(zip)
-	for i := 0; i < len(files); i += 2 {
-		_ = w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o644, Size: int64(len(files[i+1]))})
-		_, _ = w.Write([]byte(files[i+1]))
+	for pair := range slices.Chunk(files, 2) {
+		_ = w.WriteHeader(&tar.Header{Name: pair[0], Mode: 0o644, Size: int64(len(pair[1]))})
+		_, _ = w.Write([]byte(pair[1]))
 	}
 	if last {
 		_ = w.Close()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"math/rand/v2"
 	"net/url"
 	"strings"
@@ -96,7 +97,7 @@ func (v *Versions) poll(ctx context.Context, r *repository) {
 // unanswered says that the origin did not show the pointer.
 func (v *Versions) unanswered(r *repository, err error) {
 	if r.work.away++; r.work.away == 1 {
-		v.opt.Log.Warn("the origin does not show a repository's version, and the last one stays", "project", r.project, "repository", r.pointer, "error", err)
+		r.log.Warn("the origin does not show a repository's version, and the last one stays", slog.Any("error", err))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +106,7 @@ func (v *Versions) unanswered(r *repository, err error) {
 
 // answered takes the pointer that the origin shows, and tells whether it is a new version.
 func (v *Versions) answered(r *repository, s sum, size int64) (newer bool) {
-	log := v.opt.Log.With("project", r.project, "repository", r.pointer, "sha256", hex.EncodeToString(s[:]))
+	log := r.log.With(slog.String("sha256", hex.EncodeToString(s[:])))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.work.away > 0 {
@@ -139,7 +140,7 @@ func (v *Versions) pointer(ctx context.Context, r *repository) (s sum, size int6
 	if body == nil {
 		return r.work.sum, -1, nil
 	}
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	h := sha256.New()
 	size, err = io.Copy(h, io.LimitReader(body, maxPointer+1))
 	if err != nil {
@@ -224,12 +225,12 @@ func (v *Versions) list(ctx context.Context, r *repository, version sum) (tried 
 	switch {
 	case unreadable:
 		w.unlisted, w.failures = version, 0
-		v.opt.Log.Warn("a repository's packages cannot be listed, and mirrors must have all payload of its folder", "project", r.project, "repository", r.pointer, "because", format)
+		r.log.WarnContext(ctx, "a repository's packages cannot be listed, and mirrors must have all payload of its folder", slog.Any("because", format))
 	case err != nil:
 		w.failures++
 		w.retry = time.Now().Add(min(v.every()<<min(w.failures-1, 10), longestRetry))
 		r.err = err
-		v.opt.Log.Warn("a repository's version cannot be read whole, and no mirror is offered for it", "project", r.project, "repository", r.pointer, "error", err)
+		r.log.WarnContext(ctx, "a repository's version cannot be read whole, and no mirror is offered for it", slog.Any("error", err))
 	default:
 		w.listed, w.failures, r.err = version, 0, nil
 		r.show(func(s *shown) { s.names, s.files = names, files })
@@ -265,7 +266,7 @@ func (v *Versions) holders(r *repository, version version, view inventory.View) 
 		p := pass{view: view}
 		set = p.run(readList(v.opt.Dir, listName(r.key), version.Sum))
 		if p.err != nil {
-			v.opt.Log.Warn("a list of a repository's files is read anew from the origin", "project", r.project, "repository", r.pointer, "error", p.err)
+			r.log.Warn("a list of a repository's files is read anew from the origin", slog.Any("error", p.err))
 			r.work.listed = sum{}
 			r.hasten()
 			return inventory.Set{}, false

@@ -18,6 +18,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/inventory"
 	"freshet/internal/layout"
+	"freshet/internal/source"
 )
 
 // The form of a list is that of docs/formats/versions.md.
@@ -148,11 +149,12 @@ func readList(dir durable.Dir, name string, version sum) iter.Seq2[listed, error
 			yield(listed{}, err)
 			return
 		}
-		defer f.Close()
-		r := listReader{r: bufio.NewReaderSize(f, 64<<10), hash: sha256.New()}
+		defer func() { _ = f.Close() }()
+		src := &source.Reader{R: f}
+		r := listReader{r: bufio.NewReaderSize(src, 64<<10), hash: sha256.New()}
 		if err := r.all(version, yield); err != nil && !errors.Is(err, errStopped) {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = errList
+			if err = errList; src.Err != nil {
+				err = src.Err
 			}
 			yield(listed{}, fmt.Errorf("%s: %w", path.Join(dir.Root.Name(), name), err))
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,7 @@ func FuzzList(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add(append([]byte(listMagic), listSum[:]...))
+	f.Add(append(append([]byte(listMagic), listSum[:]...), "0\xc6\xc6\xc6\xc6\xc6\xc6\xc6\xc6\xc60"...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := openDir(t)
 		if err := dir.Root.WriteFile("x.list", data, 0o644); err != nil {
@@ -177,7 +179,7 @@ func FuzzState(f *testing.F) {
 			return
 		}
 		for k, s := range all {
-			r := newRepository(k, directorapi.Repository{Kind: directorapi.KindRPM})
+			r := newRepository(k, directorapi.Repository{Kind: directorapi.KindRPM}, slog.New(slog.DiscardHandler))
 			r.restore(s)
 			if again := fmt.Sprint(r.saved()); len(s.Versions) > 0 && !strings.Contains(again, fmt.Sprint(s.Versions[0].Sum)) {
 				t.Errorf("%v is restored as %v", s, again)

@@ -75,7 +75,7 @@ func (o *HTTPOrigin) get(ctx context.Context, target, tag string) (io.ReadCloser
 			request.Header.Set("If-Modified-Since", known[2])
 		}
 	}
-	response, err := o.Client.Do(request)
+	response, err := o.Client.Do(request) //nolint:bodyclose // by body.Close
 	if err != nil {
 		err = b.explain(err)
 		b.end()

@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"log/slog"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ type repository struct {
 	spec directorapi.Repository
 	// kick asks for a look before the next is due.
 	kick chan struct{}
+	log  *slog.Logger
 	// shown is what readers see; never nil.
 	shown atomic.Pointer[shown]
 
@@ -49,9 +51,8 @@ type fact struct {
 
 // work is the state of the goroutine that follows the repository.
 type work struct {
-	running bool
-	tag     string // of the pointer that was read last
-	sum     sum    // and its sum
+	tag string // of the pointer that was read last
+	sum sum    // and its sum
 	// listed is the version that the list on the disk is of, and unlisted one that
 	// has none, because something in it cannot be read here.
 	listed, unlisted sum
@@ -65,8 +66,9 @@ type work struct {
 	away int // how many times the origin did not answer, one after the other
 }
 
-func newRepository(k key, spec directorapi.Repository) *repository {
+func newRepository(k key, spec directorapi.Repository, log *slog.Logger) *repository {
 	r := &repository{key: k, area: newArea(spec), spec: spec, kick: make(chan struct{}, 1), seen: make(map[string]*sighting)}
+	r.log = log.With(slog.String("project", k.project), slog.String("repository", k.pointer))
 	r.shown.Store(&shown{})
 	return r
 }

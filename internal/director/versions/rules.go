@@ -45,6 +45,7 @@ func (a *area) has(name string) bool {
 		return beside && ofDatabase(rest, base[:max(strings.LastIndex(base, ".db"), 0)])
 	case directorapi.KindOSTree:
 		return layout.OSTree(rest).Mutable()
+	case directorapi.KindAlpine: // nothing beside it
 	}
 	return false
 }

@@ -2,6 +2,7 @@ package versions
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -75,7 +76,7 @@ func (v *Versions) sweep(repos []*repository) {
 	if err != nil {
 		return
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }()
 	names, _ := folder.Readdirnames(-1)
 	for _, name := range names {
 		if strings.HasSuffix(name, ".list") && !wanted[name] {
@@ -108,7 +109,7 @@ func (v *Versions) keepSaved(ctx context.Context) {
 			return
 		}
 		if err := v.saveNow(); err != nil {
-			v.opt.Log.Error("versions of repositories cannot be saved", "error", err)
+			v.opt.Log.ErrorContext(ctx, "versions of repositories cannot be saved", slog.Any("error", err))
 		}
 		if !pause.For(ctx, time.Second) {
 			return

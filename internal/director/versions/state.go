@@ -54,7 +54,7 @@ func loadState(dir durable.Dir) (map[key]savedRepository, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	in := &io.LimitedReader{R: f, N: maxState + 1}
 	var s state
 	dec := json.NewDecoder(in)

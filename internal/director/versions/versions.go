@@ -74,7 +74,7 @@ func Open(opt Options) (*Versions, error) {
 		return nil, fmt.Errorf("versions of repositories: %w", err)
 	}
 	if err != nil {
-		opt.Log.Error("what was known of versions of repositories cannot be read, and is forgotten", "error", err)
+		opt.Log.Error("what was known of versions of repositories cannot be read, and is forgotten", slog.Any("error", err))
 	}
 	if v.former = saved; v.former == nil {
 		v.former = make(map[key]savedRepository)
@@ -124,7 +124,7 @@ func (v *Versions) SetCatalogue(c *directorapi.Catalogue) {
 
 // newRepository makes one, with what is known of it. The caller holds mu.
 func (v *Versions) newRepository(k key, spec directorapi.Repository) *repository {
-	r := newRepository(k, spec)
+	r := newRepository(k, spec, v.opt.Log)
 	if was := v.repos[k]; was != nil { // its kind or folder is another one
 		r.restore(was.saved())
 	} else if was, ok := v.former[k]; ok {
@@ -153,7 +153,7 @@ func (v *Versions) Find(project, path string) (f inventory.File, mutable bool) {
 	}
 	for i := strings.LastIndexByte(path, '/'); ; i = strings.LastIndexByte(path[:max(i, 0)], '/') {
 		for _, r := range byFolder[path[:i+1]] {
-			if r.area.has(path) {
+			if r.has(path) {
 				return r.find(v.opt.Inventory.Project(project), path), true
 			}
 		}
@@ -197,7 +197,7 @@ func (v *Versions) Saw(mirror, project, repository string, sum [32]byte, at time
 		r.seen[mirror] = m
 	}
 	if m.saw(&r.history, sum, at) {
-		v.opt.Log.Info("a mirror went back to an older version of a repository", "mirror", mirror, "project", project, "repository", repository)
+		r.log.Info("a mirror went back to an older version of a repository", slog.String("mirror", mirror))
 		v.save()
 	}
 	// It may have to be added, or is ahead of what is known of the origin.
