@@ -151,7 +151,8 @@ type Rules struct {
 	Global      bool    `json:"global,omitempty"`
 	RegionShare float64 `json:"region_share,omitempty"`
 	// CountryOnly, ASNOnly and NetblocksOnly keep it to clients in its own country,
-	// its own autonomous system, or in one of Netblocks.
+	// its own autonomous system, or in one of Netblocks; of several, all must hold. Clients
+	// in one of Countries count as being in its country.
 	CountryOnly   bool `json:"country_only,omitempty"`
 	ASNOnly       bool `json:"asn_only,omitempty"`
 	NetblocksOnly bool `json:"netblocks_only,omitempty"`

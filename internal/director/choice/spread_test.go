@@ -103,7 +103,7 @@ func TestFailure(t *testing.T) {
 		t.Error(err)
 	}
 	var picks []choice.Pick
-	for seed := range uint64(10_000) {
+	for seed := range uint64(5000) {
 		r.Seed, r.Most = seed, 1
 		before := sound.Choose(picks, &r)[0]
 		if after := c.Choose(nil, &r)[0]; before.Mirror != 0 && after.Mirror != before.Mirror {
@@ -206,7 +206,7 @@ func TestRegionShare(t *testing.T) {
 // A world of all kinds of mirrors: what is told is what happens.
 func TestChancesHold(t *testing.T) {
 	c, r := sixty(), request()
-	if err := fits(firsts(c, r, clients/2), chances(t, c, r), clients/2); err != nil {
+	if err := fits(firsts(c, r, clients/5), chances(t, c, r), clients/5); err != nil {
 		t.Error(err)
 	}
 }
