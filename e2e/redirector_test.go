@@ -115,7 +115,13 @@ func (f *fleet) why(path string) (why directorapi.Why) {
 // sentTo is how many clients were sent to a mirror.
 func (f *fleet) sentTo(name string) int {
 	f.t.Helper()
-	value := regexp.MustCompile(`(?m)^freshet_director_mirror_redirects_total\{mirror="` + name + `"\} (\d+)`)
+	return f.counted(`freshet_director_mirror_redirects_total{mirror="` + name + `"}`)
+}
+
+// counted is what a counter counts, 0 if there is none.
+func (f *fleet) counted(name string) int {
+	f.t.Helper()
+	value := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\d+)`)
 	m := value.FindSubmatch(get(f.t, "http://"+f.admin+"/metrics", http.StatusOK))
 	if m == nil {
 		return 0
