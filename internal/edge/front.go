@@ -103,17 +103,8 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	if fresh.Decide(httpcache.Directives{}) != httpcache.Fresh {
 		return false
 	}
-	head := newHead(req, res)
-	begin, length, ok := f.choose(h, req, &w, res, &head)
-	if !ok {
-		return false
-	}
-	status := httpcache.CacheStatus{Cache: product, Hit: true, HasTTL: true, TTL: int64((fresh.Lifetime - fresh.Age) / time.Second)}
-	head.number("Age", "age", int64(fresh.Age/time.Second))
-	head.cacheStatus(h.before, status)
-	f.appendGate(h, req, &head)
-	res.Head = head.b
-	if !f.body(h, begin, length, res) {
+	ready := w.header == nil && f.whole(h, req, res, fresh)
+	if !ready && !f.parts(h, req, &w, res, fresh) {
 		return false
 	}
 	if h.set == nil || f.e.readers.note(req.Remote, h.set, at.g, h.call.path, at, req.Begun) {
@@ -121,6 +112,20 @@ func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
 	}
 	f.drop(res)
 	return false
+}
+
+// parts makes an answer of a head and a body. It reports false for answers that
+// are not made here.
+func (f *front) parts(h *hot, req *h1.Request, w *wish, res *h1.Response, fresh httpcache.Freshness) bool {
+	head := newHead(req, res)
+	begin, length, ok := f.choose(h, req, w, res, &head)
+	if !ok {
+		return false
+	}
+	head.freshness(h, fresh)
+	f.appendGate(h, req, &head)
+	res.Head = head.b
+	return f.body(h, begin, length, res)
 }
 
 // find returns what is known of a target, if it is of what the store has now,
@@ -200,10 +205,13 @@ func (f *front) body(h *hot, begin, length int64, res *h1.Response) bool {
 
 // drop takes the body away from an answer that is not sent after all.
 func (f *front) drop(res *h1.Response) {
-	if tag, ok := res.Tag.(*fromFile); ok {
+	switch tag := res.Tag.(type) {
+	case *fromFile:
 		tag.body.Close()
+	case *hot:
+		tag.ready.release(res)
 	}
-	*res = h1.Response{Head: res.Head[:0]}
+	*res = h1.Response{Head: res.Head[:0], Closing: res.Closing}
 }
 
 // fromFile is an answer that holds a file open.
@@ -219,6 +227,7 @@ func (f *front) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	switch tag := res.Tag.(type) {
 	case *hot:
 		h = tag
+		h.ready.release(res)
 	case *fromFile:
 		h = tag.hot
 		tag.body.Close()

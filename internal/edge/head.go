@@ -3,6 +3,7 @@ package edge
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"freshet/internal/h1"
 	"freshet/internal/h2"
@@ -56,6 +57,13 @@ func (w *head) status(status int, line string) {
 // sniffed adds the type that the body shows.
 func (w *head) sniffed(h *hot) {
 	w.b = append(w.b, w.fields(h).sniffed...)
+}
+
+// freshness adds the fields by which the cache tells what it did.
+func (w *head) freshness(h *hot, fresh httpcache.Freshness) {
+	w.number("Age", "age", int64(fresh.Age/time.Second))
+	ttl := int64((fresh.Lifetime - fresh.Age) / time.Second)
+	w.cacheStatus(h.before, httpcache.CacheStatus{Cache: product, Hit: true, HasTTL: true, TTL: ttl})
 }
 
 // number adds a field with a number; lower is its name in lower case.

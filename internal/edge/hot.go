@@ -21,7 +21,7 @@ import (
 // There are more of them than a processor keeps at hand, and to fetch a cache
 // line costs a hundredth of a hit. So what every hit needs comes first, in the
 // order of its use, three lines of 64 bytes, and is all there is to fetch but the
-// state, the text and the body: the entry and its fields are left alone.
+// state, the key and the answer: the entry and its fields are left alone.
 type hot struct {
 	sum uint64 // hash of key
 	// key is that in [hots]. What h1 holds is the same piece of text, and path
@@ -34,13 +34,14 @@ type hot struct {
 	set   *set // nil if it belongs to none
 	ruled bool // a rule of an ecosystem applies
 	fixed bool // as [isFixed]
-	h1    rendered
+	ready readymade // the whole answer, once it is asked for often
 
 	path string // as asked for, decoded, for the record
 	// before are the members of Cache-Status of the caches nearer to the
 	// origin, with a comma behind.
 	before string
 	short  uint64 // the key of the record
+	h1     rendered
 	call   call
 
 	// gate is the path as rules of access see it.
@@ -198,6 +199,9 @@ func (h *hot) render() bool {
 	h.h2, _ = newRendered("", h2.AppendStatus(nil, http.StatusOK), h2.AppendHeader(nil, fields), h2.AppendHeader(nil, repr),
 		h2.AppendNumber(nil, "content-length", h.size), h2.AppendHeader(nil, sniffed))
 	h.weight = int64(len(h.h1.whole)+len(h.h2.whole)) + min(h.size, hotBody)
+	if h.size <= readyBody {
+		h.weight += h.size // again, in h.ready
+	}
 	return true
 }
 

@@ -68,6 +68,9 @@ func (t *hots) pages() map[uintptr]uintptr {
 				note(unsafe.Pointer(h), int(unsafe.Sizeof(*h)))                            //nolint:gosec // only its address is used
 				note(unsafe.Pointer(unsafe.StringData(h.key)), len(h.key)+len(h.h1.whole)) //nolint:gosec // as above
 				note(unsafe.Pointer(unsafe.SliceData(h.body)), len(h.body))                //nolint:gosec // as above
+				if whole := h.ready.memory(); whole != nil {
+					note(unsafe.Pointer(unsafe.SliceData(whole)), len(whole)) //nolint:gosec // as above
+				}
 			}
 		}
 	}

@@ -29,6 +29,12 @@ type Response struct {
 	Head []byte
 	// Body is the body, or nil.
 	Body []byte
+	// Whole is Head, with the empty line, and Body in one piece of memory, or nil:
+	// then it is what is sent, and Head does not count.
+	Whole []byte
+	// Closing is set before: the head is going to be completed with a Connection
+	// field, and there can be no Whole.
+	Closing bool
 	// File holds the body instead, Length bytes from Offset on. Its position is
 	// neither used nor changed: many may send from one file.
 	File           *os.File

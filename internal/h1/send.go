@@ -9,6 +9,9 @@ import (
 // send sends a response. It returns how much of the body went out.
 func (c *conn) send(r *Response) (int64, error) {
 	switch {
+	case r.Whole != nil:
+		n, err := c.sendMemory(nil, r.Whole)
+		return max(0, n-int64(len(r.Whole)-len(r.Body))), err
 	case r.File == nil:
 		return c.sendMemory(r.Head, r.Body)
 	case r.Length > sendfileFrom && c.sock != nil:

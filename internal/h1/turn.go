@@ -187,13 +187,12 @@ func (c *conn) answer(n int) turn {
 	c.came(w.req.Begun)
 	_, secure := c.rwc.(*tls.Conn)
 	w.req.Clear = !secure
-	w.res = Response{Head: w.head[:0]}
+	w.res = Response{Head: w.head[:0], Closing: w.req.Close || c.s.draining.Load()}
 	if !c.s.Handler.Answer(&w.req, &w.res) {
 		w.header = n
 		return turnHandler
 	}
-	closing := w.req.Close || c.s.draining.Load()
-	if closing {
+	if w.res.Closing {
 		w.res.Head = append(w.res.Head, "Connection: close\r\n"...)
 	}
 	w.res.Head = append(w.res.Head, "\r\n"...)
@@ -203,8 +202,8 @@ func (c *conn) answer(n int) turn {
 		c.s.Metrics.Rejected(RejectSlow)
 	}
 	c.s.Handler.Sent(&w.req, &w.res, sent, err)
-	w.res.Body, w.res.File, w.res.Tag = nil, nil, nil
-	if closing || err != nil {
+	w.res.Body, w.res.Whole, w.res.File, w.res.Tag = nil, nil, nil, nil
+	if w.res.Closing || err != nil {
 		return turnEnd
 	}
 	w.answered(n)
