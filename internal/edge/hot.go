@@ -31,9 +31,9 @@ type hot struct {
 	body []byte                          // nil if it is in a file
 	size int64                           // of the body
 
-	set   *set // nil if it belongs to none
-	ruled bool // a rule of an ecosystem applies
-	fixed bool // as [isFixed]
+	set   *set      // nil if it belongs to none
+	ruled bool      // a rule of an ecosystem applies
+	fixed bool      // as [isFixed]
 	ready readymade // the whole answer, once it is asked for often
 
 	path string // as asked for, decoded, for the record
