@@ -113,7 +113,7 @@ func (from *Sources) project(p *directorapi.Project, c count) Project {
 	shown.Known = from.Inventory.Project(p.Name).View().Standing(inventory.Origin).Updated
 	if from.Scan != nil {
 		if st, ok := from.Scan("", p.Name); ok && st.Failures > 0 {
-			shown.Problem = "the last scan failed: " + st.Cause // the page is public, and the error may name what is not
+			shown.Problem = st.Cause // the page is public, and the error may name what is not
 		}
 	}
 	for i := range p.Repositories {

@@ -89,7 +89,7 @@ func TestSurvey(t *testing.T) {
 		},
 		Scan: func(mirror, _ string) (directorapi.ScanStatus, bool) {
 			if mirror == "" {
-				return directorapi.ScanStatus{Failures: 2, Error: "refused"}, true
+				return directorapi.ScanStatus{Failures: 2, Cause: "refused", Error: "open /srv/secret: no such file"}, true
 			}
 			return directorapi.ScanStatus{Used: mirror == "near"}, true
 		},
