@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -282,9 +281,6 @@ func (k *checker) source(s *directorapi.Source) {
 			k.url("url", s.URL, false, "http", "https")
 		}
 	case directorapi.HowFolder:
-		if !filepath.IsAbs(s.URL) {
-			k.problem("url", "want the path of a folder, from the root, got %q", s.URL)
-		}
 	default:
 		k.problem("how", `want "manifest", "rsync", "http", "filelist", "folder" or "", got %q`, s.How)
 	}
