@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -116,11 +117,27 @@ func TestParseRefuses(t *testing.T) {
 		"JSON of numbers":   {kind: "application/json", text: `[1,2]`, want: ErrNoListing},
 		"JSON that was cut": {kind: "application/json", text: `[{"name":"x","type":"file","size":1},{"na`, want: io.ErrUnexpectedEOF},
 		"a tag without end": {text: "<title>Index of /</title><a href=\"" + strings.Repeat("x", 2*maxToken), want: ErrTooMuch},
-		"too long":          {text: strings.Repeat("<b>"+strings.Repeat("x", maxToken/2), MaxBytes/(maxToken/2)+1), want: ErrTooMuch},
 	} {
 		if got, err := parse(t, tt.text, tt.kind, "https://m.example/d/"); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, %v, want %v", name, brief(got), err, tt.want)
 		}
+	}
+}
+
+func TestParseIsBounded(t *testing.T) {
+	t.Parallel()
+	b := &bounded{r: strings.NewReader("0123456789"), left: 5}
+	if got, err := io.ReadAll(b); string(got) != "01234" || !errors.Is(err, ErrTooMuch) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	c := collector{seen: make(map[string]bool)}
+	for i := range maxEntries {
+		if err := c.add(Entry{Name: strconv.Itoa(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.add(Entry{Name: "one more"}); !errors.Is(err, ErrTooMuch) {
+		t.Errorf("after %d entries: %v", maxEntries, err)
 	}
 }
 
