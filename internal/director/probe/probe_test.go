@@ -281,11 +281,9 @@ func TestCatalogueChanges(t *testing.T) {
 		w.waitUntil("m", true, 0)
 		w.edit(func(c *directorapi.Catalogue) { c.Mirrors[0].Disabled = true })
 		w.waitUntil("m", false, 0)
-		w.hosts["m"].mu.Lock()
-		looks := w.hosts["m"].looks
-		w.hosts["m"].mu.Unlock()
+		looks := w.hosts["m"].looked()
 		w.pass(time.Hour)
-		if w.hosts["m"].looks != looks {
+		if w.hosts["m"].looked() != looks {
 			t.Error("a disabled mirror is looked at")
 		}
 		for way := range w.prober.State().All() {

@@ -222,6 +222,13 @@ func (h *host) lie(l lie, ways ...string) {
 	}
 }
 
+// looked is how often the canary was asked for.
+func (h *host) looked() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.looks
+}
+
 // have makes the server have this content in a file, other than the origin; empty: none.
 func (h *host) have(name, content string) {
 	h.mu.Lock()
