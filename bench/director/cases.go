@@ -22,6 +22,8 @@ type benchCase struct {
 	ratio    float64 // to nginx, at most; 0: no goal is set
 	cpu, rps float64 // µs at most and requests/s at least, if there are such goals
 	requests [][]byte
+	expected func(status int) bool
+	stated   float64  // µs of another program that was measured elsewhere
 	static   [][]byte // what nginx is asked instead: files of the same sizes
 }
 
@@ -128,6 +130,9 @@ func answered(status int) bool {
 
 func (c *benchCase) load(s *server) measure.Load {
 	l := measure.Load{Addr: s.addr, Requests: c.requests, Conns: 64, Expected: answered}
+	if c.expected != nil {
+		l.Expected = c.expected
+	}
 	if s.name == nginx {
 		l.Requests = c.static
 	}

@@ -14,6 +14,11 @@
 // reloads, and the times of loading, of a reload, and of the slowest request
 // during one. The case "mix" is what mirrors of a distribution are asked.
 //
+// The case "files" is a redirector that knows a million files on 60 mirrors: µs and
+// requests/s of redirects, time to load, memory, and what it costs to read the listing
+// of a mirror again that has not changed. It stands beside what mirrorbits was measured
+// to need with a fiftieth of the files.
+//
 // With -peer the same is asked of another server that has the command line of
 // MirrorManager's mirrorlist-server, such as that itself.
 package main
@@ -39,6 +44,7 @@ func main() {
 	var cfg config
 	flag.StringVar(&cfg.binary, "freshet", "bin/freshet", "the binary to measure")
 	flag.StringVar(&cfg.peer, "peer", "", "another mirrorlist-server to compare with")
+	flag.StringVar(&cfg.world, "world", "", "keep the files of \""+filesCase+"\" in this folder, for the next time")
 	flag.IntVar(&cfg.rounds, "rounds", 7, "rounds")
 	flag.DurationVar(&cfg.sample, "sample", time.Second, "length of a sample")
 	flag.IntVar(&cfg.reloads, "reloads", 10, "reloads")
@@ -56,6 +62,7 @@ func main() {
 
 type config struct {
 	binary, peer, only, profile string
+	world                       string
 	rounds, reloads             int
 	sample                      time.Duration
 	foreign                     float64
@@ -80,6 +87,19 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if cfg.wants(filesCase) {
+		if err := runFiles(ctx, cfg, dir, out); err != nil {
+			return fmt.Errorf("%s: %w", filesCase, err)
+		}
+	}
+	if cfg.only == filesCase {
+		return nil
+	}
+	return runLists(ctx, cfg, dir, out)
+}
+
+// runLists measures what takes the place of mirrorlist-server.
+func runLists(ctx context.Context, cfg config, dir string, out io.Writer) error {
 	world, err := writeWorld(dir)
 	if err != nil {
 		return err
@@ -187,6 +207,9 @@ func (c *benchCase) report(out io.Writer, servers []*server, figures map[*server
 			goal = 1
 		}
 		measure.Line(out, c.name+":"+s.name, measure.Median(mine.cpu), measure.Median(figures[s].cpu), goal)
+	}
+	if c.stated > 0 {
+		measure.Line(out, c.name+":mirrorbits-stated", measure.Median(mine.cpu), c.stated, 1)
 	}
 	if c.cpu > 0 && len(mine.cpu) > 0 {
 		measure.Most(out, c.name+"-us", measure.Median(mine.cpu), c.cpu)
