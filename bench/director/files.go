@@ -123,7 +123,10 @@ const homes = "US DE FR GB JP BR US NL SE CA AU IT PL CZ US TW KR ES CH AT DK NO
 func (w *fileWorld) writeCatalogue(file string) error {
 	c := directorapi.Catalogue{
 		Serial: 1, Changed: time.Unix(firstTime, 0).UTC(),
-		Projects: []directorapi.Project{{Name: project, Path: "/" + project + "/", Origins: []string{"https://origin.example.org/" + project + "/"}}},
+		Projects: []directorapi.Project{{
+			Name: project, Path: "/" + project + "/", Origins: []string{"https://origin.example.org/" + project + "/"},
+			Inventory: directorapi.Source{How: directorapi.HowManifest},
+		}},
 	}
 	countries := strings.Fields(homes)
 	for i := range mirrors {
@@ -131,7 +134,10 @@ func (w *fileWorld) writeCatalogue(file string) error {
 		home := geoip.PlaceIn(geoip.CountryOf(countries[i%len(countries)]))
 		site := directorapi.Site{Name: name, Country: countries[i%len(countries)], Latitude: home.Point.Latitude + float64(i%7)/2, Longitude: home.Point.Longitude, ASN: uint32(1000 + i*997)}
 		m := directorapi.Mirror{Name: name, Site: name, Capacity: []int{1000, 10_000, 2000}[i%3]}
-		carried := directorapi.Carried{Project: project, HTTP: "http://" + name + ".example.org/" + project + "/", HTTPS: "https://" + name + ".example.org/" + project + "/"}
+		carried := directorapi.Carried{
+			Project: project, HTTP: "http://" + name + ".example.org/" + project + "/", HTTPS: "https://" + name + ".example.org/" + project + "/",
+			Inventory: directorapi.Source{How: directorapi.HowManifest},
+		}
 		if i == 0 {
 			carried.HTTP = w.list[:strings.LastIndexByte(w.list, '/')+1]
 			carried.Inventory = directorapi.Source{How: directorapi.HowFileList, URL: w.list, Every: directorapi.Duration(time.Minute)}

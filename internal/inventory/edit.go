@@ -88,7 +88,7 @@ func (e *editor) folder(f *folder, m *marks) *folder {
 		l := &f.leaves[i]
 		n := len(others)
 		if i+1 < len(f.leaves) {
-			n, _ = slices.BinarySearchFunc(others, f.leaves[i+1].first(), func(o other, name string) int { return cmp.Compare(o.name, name) })
+			n, _ = slices.BinarySearchFunc(others, f.leaves[i+1].first, func(o other, name string) int { return cmp.Compare(o.name, name) })
 		}
 		edited, same := e.leaf(l, others[:n], func(j int) bool { return m.isSeen(start + j) })
 		if !same && leaves == nil {
@@ -175,7 +175,7 @@ func (e *editor) leaf(l *leaf, others []other, seen func(i int) bool) ([]leaf, b
 	if versions == nil {
 		return []leaf{*l}, true
 	}
-	return []leaf{{names: l.names, prints: l.prints, versions: versions, sums: l.sums}}, false
+	return []leaf{{first: l.first, names: l.names, prints: l.prints, versions: versions, sums: l.sums}}, false
 }
 
 // rebuild makes new leaves of what is in l and in others.
@@ -327,6 +327,7 @@ func newLeaf(records []record) leaf {
 		}
 	}
 	l.names, l.prints = string(names), string(prints)
+	l.first = l.names[:l.versions[0].end]
 	return l
 }
 

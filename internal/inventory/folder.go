@@ -34,6 +34,7 @@ type folder struct {
 // leaf is a part of a folder: versions of files, sorted by name, the current version of
 // a file before others. It does not change, and may share its parts with others.
 type leaf struct {
+	first    string // the first of the names, at hand for the search of the leaf
 	names    string // one behind the other, each once
 	prints   string // a byte for each version, that of its name
 	versions []version
@@ -119,7 +120,7 @@ func (f *folder) leafOf(name string) int {
 	lo, hi := 0, len(f.leaves)-1
 	for lo < hi {
 		m := (lo + hi + 1) / 2
-		if f.leaves[m].first() <= name {
+		if f.leaves[m].first <= name {
 			lo = m
 		} else {
 			hi = m - 1
@@ -128,15 +129,13 @@ func (f *folder) leafOf(name string) int {
 	return lo
 }
 
-func (l *leaf) first() string { return l.names[:l.versions[0].end] }
-
 // name returns the name of a version.
 func (l *leaf) name(i int) string {
 	for l.versions[i].again() {
 		i--
 	}
 	if i == 0 {
-		return l.first()
+		return l.first
 	}
 	return l.names[l.versions[i-1].end:l.versions[i].end]
 }

@@ -262,7 +262,7 @@ func (r *reader) readFiles(c *cursor) {
 		l := p.readLeaf(c, &names)
 		if n := len(p.folder.leaves); n > 0 && c.err == nil {
 			before := &p.folder.leaves[n-1]
-			if before.name(len(before.versions)-1) >= l.first() {
+			if before.name(len(before.versions)-1) >= l.first {
 				c.fail("the files of %q are not sorted", path)
 			}
 		}
@@ -320,6 +320,7 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 		}
 	}
 	l.names, l.prints = string(*names), string(prints)
+	l.first = l.names[:l.versions[0].end]
 	return l
 }
 
