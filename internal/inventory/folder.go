@@ -155,7 +155,7 @@ func (l *leaf) search(name string) (int, bool) {
 	}
 }
 
-func printOf[T string | []byte](name T) byte { return byte(maphash.String(seed, string(name)) >> 56) }
+func printOf(name string) byte { return byte(maphash.String(seed, name) >> 56) }
 
 // next returns the first version of the file after that of version i.
 func (l *leaf) next(i int) int {

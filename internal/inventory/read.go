@@ -302,7 +302,6 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 			c.fail("a part with too many files")
 		}
 		v.end = uint16(len(*names))
-		prints[i] = printOf(last)
 		v.size = int64(c.uvarint())
 		v.modTime = c.uint32()
 		v.holders = p.set(c, v.current())
@@ -319,8 +318,12 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 			return leaf{}
 		}
 	}
-	l.names, l.prints = string(*names), string(prints)
+	l.names = string(*names)
 	l.first = l.names[:l.versions[0].end]
+	for i := range prints {
+		prints[i] = printOf(l.name(i))
+	}
+	l.prints = string(prints)
 	return l
 }
 
