@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -104,7 +105,7 @@ func rescans(ctx context.Context, cfg config, dir, text string, list *fileList, 
 	if _, err := list.scan(ctx, s); err != nil {
 		return err
 	}
-	before, err := measure.Memory(s.cmd.Process.Pid)
+	before, err := live(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func rescans(ctx context.Context, cfg config, dir, text string, list *fileList, 
 	if err != nil {
 		return err
 	}
-	after, err := measure.Memory(s.cmd.Process.Pid)
+	after, err := live(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -121,8 +122,22 @@ func rescans(ctx context.Context, cfg config, dir, text string, list *fileList, 
 		return fmt.Errorf("a scan failed:\n%s", said)
 	}
 	measure.Most(out, filesCase+"-rescan-cpu-s", took.Seconds(), 5)
-	measure.Most(out, filesCase+"-rescan-growth-MB", float64(after-before)/1e6, 10)
+	measure.Most(out, filesCase+"-rescan-growth-MB", (after-before)/1e6, 1)
 	return err
+}
+
+// live is how many bytes a server has in use when all garbage is collected.
+func live(ctx context.Context, s *server) (float64, error) {
+	if _, err := fetch(ctx, "http://"+s.admin+"/debug/pprof/heap?gc=1"); err != nil {
+		return 0, err
+	}
+	text, err := fetch(ctx, "http://"+s.admin+"/metrics")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(text, "\ngo_memstats_heap_alloc_bytes ")
+	value, _, _ := strings.Cut(rest, "\n")
+	return strconv.ParseFloat(value, 64)
 }
 
 // scan waits for the next scan, and returns the CPU time that it took the server.

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -90,6 +92,7 @@ func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (
 	if err := r.openCatalogue(ctx, env); err != nil {
 		return nil, err
 	}
+	collectSooner()
 	if err := r.openInventory(ctx); err != nil {
 		return nil, err
 	}
@@ -149,6 +152,16 @@ func (r *redirector) openCatalogue(ctx context.Context, env role.Env) (err error
 	}
 	r.open = append(r.open, r.desk)
 	return nil
+}
+
+// collectSooner lets garbage be collected when there is half as much of it as of what is
+// kept, and not as much: a redirector keeps a lot that does not change, and makes little
+// garbage, so that this costs nothing and saves a quarter of its memory. The variable GOGC
+// of the environment decides if it is there.
+func collectSooner() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 }
 
 // openInventory reads what was known of files. What cannot be read is found out anew.
