@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,7 @@ import (
 )
 
 // directorTokenVariable is the environment variable with the token for a director.
-const directorTokenVariable = "FRESHET_DIRECTOR_TOKEN" //nolint:gosec // G101: the name of a variable, not a secret
+const directorTokenVariable = "FRESHET_DIRECTOR_TOKEN"
 
 // Tokens of a director's clients, and those of mirrors, begin so.
 const (
@@ -151,14 +152,17 @@ func (e *editFlags) told(cmd *cobra.Command, change directorapi.Change) error {
 
 // itemName is "mirror uni".
 func itemName(item directorapi.ItemChange) string {
-	return string(item.Items[:len(item.Items)-1]) + " " + item.Name
+	return strings.TrimSuffix(string(item.Items), "s") + " " + printable(item.Name)
 }
 
 // printChanged prints the keys of an item that changed, with what they were and are.
 func printChanged(out io.Writer, item directorapi.ItemChange) error {
-	var before, after map[string]json.RawMessage
-	if len(item.Keys) == 0 || json.Unmarshal(item.Before, &before) != nil || json.Unmarshal(item.After, &after) != nil {
+	if len(item.Keys) == 0 {
 		return nil
+	}
+	var before, after map[string]json.RawMessage
+	if err := errors.Join(json.Unmarshal(item.Before, &before), json.Unmarshal(item.After, &after)); err != nil {
+		return fmt.Errorf("read the change of %s: %w", itemName(item), err)
 	}
 	text := func(v json.RawMessage) string {
 		if v == nil {

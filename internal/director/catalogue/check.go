@@ -124,15 +124,11 @@ func (k *checker) project(c *directorapi.Catalogue, p *directorapi.Project) {
 	}
 	k.at("inventory", func() {
 		k.source(&p.Inventory)
-		switch p.Inventory.How {
-		case directorapi.HowFolder:
-			if !path.IsAbs(p.Inventory.URL) {
-				k.problem("url", "want the path of a local folder, from its root, got %q", p.Inventory.URL)
-			}
-		case directorapi.HowRsync:
-			if p.Inventory.URL == "" {
-				k.problem("url", "is required: where the origin can be listed, rsync://host/module/path/")
-			}
+		switch from := p.Inventory; {
+		case from.How == directorapi.HowFolder && !path.IsAbs(from.URL):
+			k.problem("url", "want the path of a local folder, from its root, got %q", from.URL)
+		case from.How == directorapi.HowRsync && from.URL == "":
+			k.problem("url", "is required: where the origin can be listed, rsync://host/module/path/")
 		}
 	})
 	seen := make(map[string]bool)

@@ -100,14 +100,11 @@ func Follow(ctx context.Context, cfg FollowConfig) (*Follower, error) {
 // Run implements [Source].
 func (f *Follower) Run(ctx context.Context) error {
 	for {
-		waited, err := f.step(ctx)
-		if err == nil && waited {
-			if ctx.Err() != nil {
-				return nil
-			}
-			continue
+		pausing := f.cfg.Every
+		if waited, err := f.step(ctx); err == nil && waited {
+			pausing = 0
 		}
-		if !pause.For(ctx, f.cfg.Every) {
+		if !pause.For(ctx, pausing) {
 			return nil
 		}
 	}

@@ -230,7 +230,7 @@ func take(at reflect.Value, text string) error {
 		return fmt.Errorf("is no list: want KEY=VALUE")
 	}
 	for part := range strings.SplitSeq(text, ",") {
-		i := -1
+		var i int
 		if keyed(at.Type()) {
 			i = index(at, part)
 		} else {
