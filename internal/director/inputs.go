@@ -24,6 +24,8 @@ type inputs struct {
 	locator atomic.Pointer[geoip.Locator] // not nil once all is read
 	// moved is told when there is another locator.
 	moved func()
+	// reloaded is told of each new configuration.
+	reloaded func(cfg Config)
 
 	cfg     Config
 	files   []*input
@@ -67,7 +69,7 @@ func (c Config) files() []*input {
 }
 
 func newInputs(cfg Config, log *slog.Logger, m *metrics) *inputs {
-	in := &inputs{cfg: cfg, files: cfg.files(), log: log, metrics: m, moved: func() {}}
+	in := &inputs{cfg: cfg, files: cfg.files(), log: log, metrics: m, moved: func() {}, reloaded: func(Config) {}}
 	for _, f := range in.files {
 		m.loads.WithLabelValues(f.name, "failed") // what rises from 0 is seen to rise
 	}
@@ -101,6 +103,7 @@ func (in *inputs) watch(ctx context.Context, reloads <-chan Config, hangUp func(
 		case cfg := <-reloads:
 			hangUp()
 			in.reload(ctx, cfg.WithDefaults())
+			in.reloaded(cfg)
 		case <-ctx.Done():
 			return
 		}

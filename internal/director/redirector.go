@@ -81,6 +81,11 @@ func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (
 		default:
 		}
 	}
+	in.reloaded = func(cfg Config) {
+		if err := r.desk.Reload(cfg.Control); err != nil {
+			r.log.ErrorContext(ctx, "the clients of the API stay as they were", slog.Any("error", err))
+		}
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("state %s: %w", cfg.State, err), r.close())

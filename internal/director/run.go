@@ -19,9 +19,10 @@ func Run(ctx context.Context, cfg Config, env role.Env) error {
 	return RunReloading(ctx, cfg, env, nil)
 }
 
-// RunReloading is [Run] that also takes over settings while it serves: all but those of
-// the listener and of the request log, which is opened anew. Each Config that reloads
-// yields is the whole configuration; with each of them all files are read anew.
+// RunReloading is [Run] that also takes over settings while it serves: those of the files
+// that are read, and the clients in control; the request log is opened anew. Each Config
+// that reloads yields is the whole configuration; with each of them all files are read
+// anew.
 func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan Config) (err error) {
 	env = env.WithDefaults()
 	if err := config.Check(cfg); err != nil {
