@@ -204,7 +204,10 @@ type fileList struct {
 func newFileList(w *fileWorld) *fileList {
 	var b bytes.Buffer
 	_, _ = b.WriteString("[Version]\n2\n\n[Files]\n")
-	for e := range w.listing(1) {
+	for e, err := range w.listing(1) {
+		if err != nil {
+			break // there are none
+		}
 		_, _ = fmt.Fprintf(&b, "%d\tf\t%d\t%s\n", e.ModTime.Unix(), e.Size, e.Path)
 	}
 	_, _ = b.WriteString("\n[End]\n")
