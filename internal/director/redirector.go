@@ -67,6 +67,7 @@ type redirector struct {
 	versions  *versions.Versions
 	prober    *probe.Prober // nil: nobody looks
 	site      *status.Site
+	working   map[carrier]bool // who could be used when it was last put together
 	loads     loads
 	moved     chan struct{} // there is another locator
 	open      []io.Closer   // to close at the end, the last one first
@@ -305,6 +306,34 @@ func (r *redirector) follow(ctx context.Context) {
 	}
 }
 
+// carrier is a mirror that carries a project.
+type carrier struct{ mirror, project string }
+
+// workingIn are those that can be used in some way.
+func workingIn(c *directorapi.Catalogue, health *probe.State) map[carrier]bool {
+	working := make(map[carrier]bool)
+	for i := range c.Mirrors {
+		m := &c.Mirrors[i]
+		if m.Disabled {
+			continue
+		}
+		for _, carried := range m.Carries {
+			works := health == nil
+			for _, scheme := range []probe.Scheme{probe.HTTP, probe.HTTPS} {
+				for _, family := range []probe.Family{probe.IPv4, probe.IPv6} {
+					if !works {
+						works, _, _ = health.Usable(m.Name, carried.Project, scheme, family)
+					}
+				}
+			}
+			if works {
+				working[carrier{m.Name, carried.Project}] = true
+			}
+		}
+	}
+	return working
+}
+
 // show renews what the public pages show, until ctx ends.
 func (r *redirector) show(ctx context.Context) error {
 	var surveyor status.Surveyor
@@ -334,6 +363,18 @@ func (r *redirector) putTogether(c *directorapi.Catalogue, health *probe.State) 
 	if health != nil {
 		r.loads.follow(c, health, r.metrics.mirrors.bytes, time.Now())
 	}
+	working := workingIn(c, health)
+	for at := range r.working {
+		if !working[at] {
+			r.versions.Moving(at.mirror, at.project)
+		}
+	}
+	for at := range working {
+		if !r.working[at] {
+			r.versions.Moving(at.mirror, at.project)
+		}
+	}
+	r.working = working
 	n, projects := network.New(network.Sources{
 		Catalogue: c, Inventory: r.inventory, Versions: reasons{r.versions}, Health: health,
 		Locator: r.in.locator.Load(), Count: r.metrics.mirrors.count, Shed: r.loads.shed,

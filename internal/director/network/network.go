@@ -237,9 +237,15 @@ func (n *Network) Choose(q *redirect.Query) {
 	size := n.hold(p, q, &e.files)
 	at := n.sources.Locator.Locate(q.Client)
 	q.Country, q.ASN = at.Country.Code(), at.ASN
+	now := q.Now
+	if e.files.lacking == choice.NotCurrent {
+		// A mirror may be ahead of what is known of the origin. Who has found the newer
+		// version there is not sent to others because some minutes are over.
+		now = time.Time{}
+	}
 	e.request = choice.Request{
 		Client: at, IPv6: q.Client.Is6() && !q.Client.Is4In6(), Scheme: choice.PreferHTTP, Size: size, Files: &e.files,
-		Seed: choice.Seed(q.Client, p.salt, q.Now), Explain: q.Explain, Most: q.Most,
+		Seed: choice.Seed(q.Client, p.salt, now), Explain: q.Explain, Most: q.Most,
 	}
 	switch {
 	case q.HTTPS:

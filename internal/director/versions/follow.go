@@ -66,8 +66,10 @@ func (v *Versions) every() time.Duration {
 
 // look brings what is known of a repository up to now.
 func (v *Versions) look(ctx context.Context, r *repository) {
+	held := r.held()
 	v.poll(ctx, r)
 	if v.refresh(ctx, r) {
+		held = r.held()
 		v.poll(ctx, r) // that may have taken its time
 	}
 	if ctx.Err() != nil {
@@ -75,6 +77,7 @@ func (v *Versions) look(ctx context.Context, r *repository) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.release(held)
 	r.settle(v.opt.Inventory, time.Now(), true)
 	if now := r.history.current().Sum; now != r.work.listed && now != r.work.unlisted && r.work.failures == 0 && r.work.away == 0 {
 		r.hasten() // another version came while one was read
@@ -271,6 +274,7 @@ func (v *Versions) holders(r *repository, version version, view inventory.View) 
 			r.hasten()
 			return inventory.Set{}, false
 		}
+		v.teach(r, version, view)
 		return set, true
 	}
 	return set, false

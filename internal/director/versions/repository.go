@@ -28,6 +28,7 @@ type repository struct {
 	// complete are the holders of all files of the version completeOf.
 	complete   inventory.Set
 	completeOf sum
+	holds      int // that no mirror is offered; see hold
 	asked      time.Time // when the origin last answered
 	err        error     // why it did not, or why the version is not known whole
 
@@ -108,7 +109,7 @@ func (r *repository) show(change func(*shown)) {
 func (r *repository) settle(inv *inventory.Inventory, now time.Time, grow bool) (more bool) {
 	var may []inventory.Holder
 	version := r.history.current()
-	if version.Serial != 0 && r.completeOf == version.Sum && !now.Before(version.NotBefore) {
+	if version.Serial != 0 && r.holds == 0 && r.completeOf == version.Sum && !now.Before(version.NotBefore) {
 		for name, m := range r.seen {
 			if why, _ := m.standing(&r.history, now); why != Current {
 				continue

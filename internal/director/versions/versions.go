@@ -202,8 +202,13 @@ func (v *Versions) Saw(mirror, project, repository string, sum [32]byte, at time
 	}
 	// It may have to be added, or is ahead of what is known of the origin.
 	news := sum != [32]byte{} && m.since.Equal(at)
+	h, ok := v.opt.Inventory.Lookup(mirror)
+	had := ok && r.shown.Load().offered.Has(h)
 	if r.settle(v.opt.Inventory, time.Now(), false) || news {
 		r.hasten()
+	}
+	if had && !r.shown.Load().offered.Has(h) {
+		r.hold()
 	}
 }
 

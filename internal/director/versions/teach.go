@@ -1,0 +1,61 @@
+package versions
+
+import (
+	"iter"
+	"log/slog"
+
+	"freshet/internal/inventory"
+)
+
+// teach lets the inventory know the hashes of files that a version names by them. Most
+// ways to list an origin do not tell them, and without them it could not be seen that
+// a mirror has other bytes. Names whose content changes are left out: which content
+// they have now is for the history to say.
+func (v *Versions) teach(r *repository, version version, view inventory.View) {
+	var failed error
+	news := 0
+	entries := func(yield func(inventory.Entry, error) bool) {
+		for e, err := range untaught(readList(v.opt.Dir, listName(r.key), version.Sum), view) {
+			if failed = err; err != nil {
+				return
+			}
+			news++
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+	for range entries { // a delta without entries would be a change, too
+		break
+	}
+	if news == 0 || failed != nil {
+		return
+	}
+	if _, err := v.opt.Inventory.Project(r.project).Apply(inventory.Origin, inventory.Delta{Entries: entries}); err != nil {
+		v.opt.Log.Warn("the hashes of a repository's files are not taken into the inventory", slog.String("project", r.project), slog.String("repository", r.pointer), slog.Any("error", err))
+	}
+}
+
+// untaught are the files of a list that the origin has, and of which the hash is news.
+func untaught(list iter.Seq2[listed, error], view inventory.View) iter.Seq2[inventory.Entry, error] {
+	return func(yield func(inventory.Entry, error) bool) {
+		for f, err := range list {
+			if err != nil {
+				yield(inventory.Entry{}, err)
+				return
+			}
+			if f.named || f.sha256 == [32]byte{} {
+				continue
+			}
+			current, there := view.Find(f.path)
+			if !there || current.HasSHA256() || current.Size != f.size {
+				continue
+			}
+			e := f.entry()
+			e.ModTime = current.ModTime
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
