@@ -28,7 +28,7 @@ type repository struct {
 	// complete are the holders of all files of the version completeOf.
 	complete   inventory.Set
 	completeOf sum
-	holds      int // that no mirror is offered; see hold
+	holds      int       // that no mirror is offered; see hold
 	asked      time.Time // when the origin last answered
 	err        error     // why it did not, or why the version is not known whole
 

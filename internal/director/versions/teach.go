@@ -12,26 +12,16 @@ import (
 // a mirror has other bytes. Names whose content changes are left out: which content
 // they have now is for the history to say.
 func (v *Versions) teach(r *repository, version version, view inventory.View) {
-	var failed error
-	news := 0
-	entries := func(yield func(inventory.Entry, error) bool) {
-		for e, err := range untaught(readList(v.opt.Dir, listName(r.key), version.Sum), view) {
-			if failed = err; err != nil {
-				return
-			}
-			news++
-			if !yield(e, nil) {
-				return
-			}
-		}
-	}
-	for range entries { // a delta without entries would be a change, too
+	news := untaught(readList(v.opt.Dir, listName(r.key), version.Sum), view)
+	some := false
+	for _, err := range news {
+		some = err == nil
 		break
 	}
-	if news == 0 || failed != nil {
+	if !some { // a delta without entries would be a change, too
 		return
 	}
-	if _, err := v.opt.Inventory.Project(r.project).Apply(inventory.Origin, inventory.Delta{Entries: entries}); err != nil {
+	if _, err := v.opt.Inventory.Project(r.project).Apply(inventory.Origin, inventory.Delta{Entries: news}); err != nil {
 		v.opt.Log.Warn("the hashes of a repository's files are not taken into the inventory", slog.String("project", r.project), slog.String("repository", r.pointer), slog.Any("error", err))
 	}
 }
