@@ -19,6 +19,7 @@ func TestOffered(t *testing.T) {
 		w := newWorld(t)
 		one := rpms(1, "a.rpm", "b.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.want("nobody was seen")
 		w.behind("whole", Unseen)
@@ -77,6 +78,7 @@ func TestNewVersion(t *testing.T) {
 		w := newWorld(t)
 		one, two := rpms(1, "a.rpm"), rpms(2, "a.rpm", "b.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.holds("fast", one)
 		w.holds("slow", one)
@@ -126,6 +128,7 @@ func TestAddedAfterAsking(t *testing.T) {
 		w := newWorld(t)
 		one, two := rpms(1, "a.rpm"), rpms(2, "b.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.list("m", one)
 		w.origin.publish(two) // nobody tells
@@ -179,6 +182,7 @@ func TestOriginGoesBack(t *testing.T) {
 		one, two := rpms(1, "a.rpm"), rpms(2, "a.rpm", "b.rpm")
 		showing := map[string]contents{"old": one, "new": two}
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.holds("old", one)
 		w.holds("new", two)
@@ -215,6 +219,7 @@ func TestRestart(t *testing.T) {
 		w := newWorld(t)
 		one, two := rpms(1, "a.rpm"), rpms(2, "a.rpm", "b.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.holds("old", one)
 		w.holds("new", one)
@@ -255,6 +260,7 @@ func TestDamagedState(t *testing.T) {
 		w := newWorld(t)
 		one := rpms(1, "a.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.stop()
 		for _, name := range []string{stateName, listName(key{project, pointer})} {
@@ -283,6 +289,7 @@ func TestMirrorFlips(t *testing.T) {
 		w := newWorld(t)
 		one, two := rpms(1, "a.rpm"), rpms(2, "a.rpm", "b.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.holds("flips", one)
 		w.origin.publish(two)
@@ -294,7 +301,11 @@ func TestMirrorFlips(t *testing.T) {
 		w.want("it has it", "flips", "steady")
 		for range 20 {
 			w.saw("flips", one)
-			w.want("it shows the older one", "steady")
+			if len(w.offered(pointer)) == 2 {
+				t.Error("it shows the older one, and is offered")
+			}
+			soon()
+			w.want("it shows the older one, and the origin was asked", "steady")
 			w.pass(time.Minute, map[string]contents{"steady": two})
 			w.saw("flips", two)
 			w.pass(time.Minute, map[string]contents{"steady": two})
@@ -339,6 +350,7 @@ func TestMirrorAhead(t *testing.T) {
 		w := newWorld(t)
 		one, two := rpms(1, "a.rpm"), rpms(2, "a.rpm", "b.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.holds("m", one)
 		soon()
@@ -364,6 +376,7 @@ func TestOriginAway(t *testing.T) {
 		w := newWorld(t)
 		one, two := rpms(1, "a.rpm"), rpms(2, "a.rpm", "b.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.holds("m", one)
 		soon()
@@ -417,6 +430,7 @@ func TestOSTree(t *testing.T) {
 			}
 		}
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.list("m", contents{"repo/summary": "one", object(1): "1"})
 		saw("m", one)
@@ -453,6 +467,7 @@ func TestCatalogue(t *testing.T) {
 		w := newWorld(t)
 		one := rpms(1, "a.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.holds("m", one)
 		soon()
@@ -491,6 +506,7 @@ func TestAllowedCosts(t *testing.T) {
 		w := newWorld(t)
 		one := rpms(1, "a.rpm")
 		w.origin.publish(one)
+		w.Hasten(project, "")
 		soon()
 		w.holds("m", one)
 		soon()
