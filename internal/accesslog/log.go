@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,6 +81,7 @@ type core struct {
 	w       io.Writer
 	file    *os.File
 	failing bool
+	torn    bool // the file ends within a line
 }
 
 type shard struct {
@@ -291,34 +293,42 @@ func (c *core) sweep() {
 	c.drain()
 }
 
-// drain writes the buffers that are full.
+// drain writes the buffers that are full by now: a disk that is slower than those
+// who log keeps the writer from nothing else.
 func (c *core) drain() {
-	for {
-		select {
-		case b := <-c.full:
-			c.write(b)
-		default:
-			return
-		}
+	for range len(c.full) { // nobody else takes of them
+		c.write(<-c.full)
 	}
 }
 
 // write writes the lines of a buffer and takes it back.
 func (c *core) write(b *[]byte) {
-	n, err := c.w.Write(*b)
+	rest := *b
+	err := c.endLine()
+	if err == nil {
+		var n int
+		n, err = c.w.Write(rest)
+		c.torn = err != nil && n > 0 && rest[n-1] != '\n'
+		rest = rest[n:]
+	}
 	if err != nil {
-		rest := (*b)[n:]
-		for i := range rest {
-			if rest[i] == '\n' {
-				c.dropped.Add(1)
-			}
-		}
+		c.dropped.Add(int64(bytes.Count(rest, []byte{'\n'})))
 	}
 	c.told(err)
 	if cap(*b) <= 2*bufferBytes {
 		*b = (*b)[:0]
 		c.free.Put(b)
 	}
+}
+
+// endLine ends the line at which the disk got full, so that it costs no other one.
+func (c *core) endLine() error {
+	if !c.torn {
+		return nil
+	}
+	_, err := c.w.Write([]byte{'\n'})
+	c.torn = err != nil
+	return err
 }
 
 // told passes on whether lines can be written, when that changed.
@@ -336,6 +346,9 @@ func (c *core) open() error {
 	f, err := os.OpenFile(c.opt.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return fmt.Errorf("open the access log: %w", err)
+	}
+	if info, err := f.Stat(); err == nil && info.Size() == 0 {
+		c.torn = false // it is another file
 	}
 	old := c.file
 	c.file, c.w = f, f
