@@ -200,7 +200,7 @@ func (h *hot) render() bool {
 		h2.AppendNumber(nil, "content-length", h.size), h2.AppendHeader(nil, sniffed))
 	h.weight = int64(len(h.h1.whole)+len(h.h2.whole)) + min(h.size, hotBody)
 	if h.size <= readyBody {
-		h.weight += h.size // again, in h.ready
+		h.weight += int64(readyRoom+len(h.before)+len(h.h1.whole)) + h.size // again, in h.ready
 	}
 	return true
 }

@@ -76,6 +76,10 @@ func TestReadymadeIsLent(t *testing.T) {
 		if n := len(strings.Split(head, "\r\n")); n != strings.Count(string(second.Head), "\r\n") {
 			t.Errorf("%q has other fields than %q", head, second.Head)
 		}
+		h := first.Tag.(*hot)
+		if takes := int64(len(h.h1.whole) + len(h.h2.whole) + len(h.body) + len(h.ready.b)); h.weight < takes {
+			t.Errorf("what takes %d bytes is thought to take %d", takes, h.weight)
+		}
 		done(req, first)
 		for name, change := range map[string]func(*h1.Request, *h1.Response){
 			"HEAD":    func(req *h1.Request, _ *h1.Response) { req.Head = true },
