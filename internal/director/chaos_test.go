@@ -42,7 +42,7 @@ const (
 // the middle, in a bubble of its own time.
 type chaos struct {
 	t       *testing.T
-	network *memnet.Network
+	network network
 	origin  *simMirror
 	mirrors map[string]*simMirror // by host
 	client  *http.Client          // of the network; does not follow redirects
@@ -68,40 +68,54 @@ func TestChaos(t *testing.T) {
 	if h, err := strconv.Atoi(os.Getenv("FRESHET_CHAOS_HOURS")); err == nil {
 		hours = h
 	}
-	state := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := newChaos(t, seed)
-		ctx, stop := context.WithCancel(t.Context())
-		var running sync.WaitGroup
-		c.direct(ctx, state, &running)
-		running.Go(func() { c.publish(ctx) })
-		for host, m := range c.mirrors {
-			chance := rand.New(rand.NewPCG(seed, uint64(len(host))<<32|uint64(host[len(host)-1])<<8|uint64(host[len(host)-2])))
-			running.Go(func() { c.torment(ctx, m, chance) })
-		}
-		time.Sleep(15 * time.Minute) // the director looks at everything
-		for i := range 12 {
-			running.Go(func() { c.install(ctx, i) })
-		}
-		time.Sleep(time.Duration(hours) * time.Hour)
-		stop()
-		running.Wait()
-		for _, m := range c.mirrors {
-			_ = m.be(killed)
-		}
-		_ = c.origin.be(killed)
-		c.client.CloseIdleConnections()
-		t.Log(c.counts, c.latest)
-		if all := c.counts["to a mirror"] + c.counts["to the origin"]; c.counts["to a mirror"] < all*3/5 {
-			t.Errorf("of %d requests for files, %d led to a mirror", all, c.counts["to a mirror"])
-		}
+		letLive(newChaos(t, seed, new(memnet.Network)), seed, 15*time.Minute, time.Duration(hours)*time.Hour)
 	})
 }
 
-func newChaos(t *testing.T, seed uint64) *chaos {
+// The same on ports of this machine, for as long as is asked for, since its time is not
+// made.
+func TestChaosOnPorts(t *testing.T) {
+	during, err := time.ParseDuration(os.Getenv("FRESHET_CHAOS_ON_PORTS"))
+	if err != nil {
+		t.Skip("FRESHET_CHAOS_ON_PORTS says for how long, 20m for instance")
+	}
+	letLive(newChaos(t, 1, new(ports)), 1, 7*time.Minute, during)
+}
+
+// letLive lets all live, at first without clients, until the director has looked at
+// everything.
+func letLive(c *chaos, seed uint64, before, during time.Duration) {
+	ctx, stop := context.WithCancel(c.t.Context())
+	var running sync.WaitGroup
+	c.direct(ctx, c.t.TempDir(), &running)
+	running.Go(func() { c.publish(ctx) })
+	for host, m := range c.mirrors {
+		chance := rand.New(rand.NewPCG(seed, uint64(len(host))<<32|uint64(host[len(host)-1])<<8|uint64(host[len(host)-2])))
+		running.Go(func() { c.torment(ctx, m, chance) })
+	}
+	time.Sleep(before)
+	for i := range 12 {
+		running.Go(func() { c.install(ctx, i) })
+	}
+	time.Sleep(during)
+	stop()
+	running.Wait()
+	for _, m := range c.mirrors {
+		_ = m.be(killed)
+	}
+	_ = c.origin.be(killed)
+	c.client.CloseIdleConnections()
+	c.t.Log(c.counts, c.latest)
+	if all := c.counts["to a mirror"] + c.counts["to the origin"]; c.counts["to a mirror"] < all*3/5 {
+		c.t.Errorf("of %d requests for files, %d led to a mirror", all, c.counts["to a mirror"])
+	}
+}
+
+func newChaos(t *testing.T, seed uint64, on network) *chaos {
 	t.Helper()
 	c := &chaos{
-		t: t, network: new(memnet.Network), mirrors: make(map[string]*simMirror), chance: rand.New(rand.NewPCG(seed, 1)),
+		t: t, network: on, mirrors: make(map[string]*simMirror), chance: rand.New(rand.NewPCG(seed, 1)),
 		counts: make(map[string]int), latest: make(map[string]time.Duration),
 	}
 	c.release = newRelease(nil, c.chance)

@@ -2,6 +2,7 @@ package director_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"html"
 	"net"
@@ -11,9 +12,47 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"freshet/internal/memnet"
 )
+
+// network is a memnet.Network, or [ports].
+type network interface {
+	Listen(name string) (net.Listener, error)
+	DialContext(ctx context.Context, network, name string) (net.Conn, error)
+}
+
+// ports is a network of names on this machine's own address.
+type ports struct {
+	mu sync.Mutex
+	at map[string]string // by name
+}
+
+// Listen opens a listener under a name.
+func (p *ports) Listen(name string) (net.Listener, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	name = strings.TrimPrefix(name, "mem:")
+	address := p.at[name]
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if p.at == nil {
+		p.at = make(map[string]string)
+	}
+	p.at[name] = ln.Addr().String()
+	return ln, nil
+}
+
+// DialContext connects to a name.
+func (p *ports) DialContext(ctx context.Context, _, name string) (net.Conn, error) {
+	p.mu.Lock()
+	address := p.at[name]
+	p.mu.Unlock()
+	return new(net.Dialer).DialContext(ctx, "tcp", address)
+}
 
 // mood is how a mirror behaves as a whole.
 type mood int
@@ -39,7 +78,7 @@ const lacks = "without it"
 // simMirror is a mirror, or the origin.
 type simMirror struct {
 	name    string
-	network *memnet.Network
+	network network
 
 	mu    sync.Mutex
 	mood  mood
@@ -51,7 +90,7 @@ type simMirror struct {
 	conns map[net.Conn]struct{}
 }
 
-func newSimMirror(network *memnet.Network, name string) *simMirror {
+func newSimMirror(network network, name string) *simMirror {
 	return &simMirror{
 		name: name, network: network, files: make(map[string][]byte), gone: make(map[string]time.Time),
 		thaw: make(chan struct{}), conns: make(map[net.Conn]struct{}), since: time.Now(), mood: killed,
