@@ -32,7 +32,7 @@ type samples struct {
 // sample are files of a project.
 type sample struct {
 	taken time.Time
-	files []probe.File
+	files []string
 }
 
 const (
@@ -67,16 +67,17 @@ func (s *samples) Sample(mirror, project string, n uint64) (probe.File, bool) {
 	view := s.inventory.Project(project).View()
 	files := s.sample(project, view)
 	for i := range files {
-		f := files[(n+uint64(i))%uint64(len(files))]
-		if view.Held(inventory.Entry{Path: f.Path, Size: f.Size, SHA256: f.SHA256}).Has(h) {
-			return f, true
+		path := files[(n+uint64(i))%uint64(len(files))]
+		// What is known of it may be more than when the sample was taken.
+		if f, ok := view.Find(path); ok && f.Holders.Has(h) {
+			return probe.File{Path: path, Size: f.Size, SHA256: f.SHA256, HasSHA256: f.HasSHA256()}, true
 		}
 	}
 	return probe.File{}, false
 }
 
 // sample is a sample of a project's files, of a recent state of its tree.
-func (s *samples) sample(project string, view inventory.View) []probe.File {
+func (s *samples) sample(project string, view inventory.View) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	have := s.of[project]
@@ -89,7 +90,7 @@ func (s *samples) sample(project string, view inventory.View) []probe.File {
 
 // takeSample takes some of the origin's files at random: short ones that never change,
 // if there are any, or else short ones, or any.
-func takeSample(view inventory.View) []probe.File {
+func takeSample(view inventory.View) []string {
 	var lasting, short, others reservoir
 	for path, f := range view.Files("") {
 		to := &others
@@ -100,7 +101,7 @@ func takeSample(view inventory.View) []probe.File {
 		default:
 			to = &lasting
 		}
-		to.add(path, &f)
+		to.add(path)
 	}
 	for _, r := range []*reservoir{&lasting, &short} {
 		if len(r.files) > 0 {
@@ -112,11 +113,11 @@ func takeSample(view inventory.View) []probe.File {
 
 // reservoir keeps some of all that is added, each with the same chance.
 type reservoir struct {
-	files []probe.File
+	files []string
 	seen  int
 }
 
-func (r *reservoir) add(path string, f *inventory.File) {
+func (r *reservoir) add(path string) {
 	r.seen++
 	at := len(r.files)
 	if at == sampleSize {
@@ -124,7 +125,7 @@ func (r *reservoir) add(path string, f *inventory.File) {
 			return
 		}
 	} else {
-		r.files = append(r.files, probe.File{})
+		r.files = append(r.files, "")
 	}
-	r.files[at] = probe.File{Path: path, Size: f.Size, SHA256: f.SHA256, HasSHA256: f.HasSHA256()}
+	r.files[at] = path
 }

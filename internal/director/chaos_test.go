@@ -69,7 +69,7 @@ func TestChaos(t *testing.T) {
 		hours = h
 	}
 	synctest.Test(t, func(t *testing.T) {
-		letLive(newChaos(t, seed, new(memnet.Network)), seed, 15*time.Minute, time.Duration(hours)*time.Hour)
+		letLive(newChaos(t, seed, new(memnet.Network)), seed, 5*time.Minute, time.Duration(hours)*time.Hour)
 	})
 }
 
