@@ -32,8 +32,10 @@ type samples struct {
 // sample are files of a project.
 type sample struct {
 	taken time.Time
-	files []string
+	files [3][]string // those to prefer first
 }
+
+func (s *sample) empty() bool { return len(s.files[0])+len(s.files[1])+len(s.files[2]) == 0 }
 
 const (
 	sampleSize  = 512              // files
@@ -65,23 +67,24 @@ func (s *samples) Sample(mirror, project string, n uint64) (probe.File, bool) {
 		return probe.File{}, false
 	}
 	view := s.inventory.Project(project).View()
-	files := s.sample(project, view)
-	for i := range files {
-		path := files[(n+uint64(i))%uint64(len(files))]
-		// What is known of it may be more than when the sample was taken.
-		if f, ok := view.Find(path); ok && f.Holders.Has(h) {
-			return probe.File{Path: path, Size: f.Size, SHA256: f.SHA256, HasSHA256: f.HasSHA256()}, true
+	for _, files := range s.sample(project, view) {
+		for i := range files {
+			path := files[(n+uint64(i))%uint64(len(files))]
+			// What is known of it may be more than when the sample was taken.
+			if f, ok := view.Find(path); ok && f.Holders.Has(h) {
+				return probe.File{Path: path, Size: f.Size, SHA256: f.SHA256, HasSHA256: f.HasSHA256()}, true
+			}
 		}
 	}
 	return probe.File{}, false
 }
 
 // sample is a sample of a project's files, of a recent state of its tree.
-func (s *samples) sample(project string, view inventory.View) []string {
+func (s *samples) sample(project string, view inventory.View) [3][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	have := s.of[project]
-	if have == nil || time.Since(have.taken) > sampleEvery || len(have.files) == 0 && view.Len() > 0 {
+	if have == nil || time.Since(have.taken) > sampleEvery || have.empty() && view.Len() > 0 {
 		have = &sample{taken: time.Now(), files: takeSample(view)}
 		s.of[project] = have
 	}
@@ -89,8 +92,8 @@ func (s *samples) sample(project string, view inventory.View) []string {
 }
 
 // takeSample takes some of the origin's files at random: short ones that never change,
-// if there are any, or else short ones, or any.
-func takeSample(view inventory.View) []string {
+// other short ones, and the rest. A mirror may have none of the first.
+func takeSample(view inventory.View) [3][]string {
 	var lasting, short, others reservoir
 	for path, f := range view.Files("") {
 		to := &others
@@ -103,12 +106,7 @@ func takeSample(view inventory.View) []string {
 		}
 		to.add(path)
 	}
-	for _, r := range []*reservoir{&lasting, &short} {
-		if len(r.files) > 0 {
-			return r.files
-		}
-	}
-	return others.files
+	return [3][]string{lasting.files, short.files, others.files}
 }
 
 // reservoir keeps some of all that is added, each with the same chance.

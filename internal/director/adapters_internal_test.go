@@ -48,3 +48,32 @@ func TestSampleIsUpToDate(t *testing.T) {
 		}
 	})
 }
+
+// A mirror is looked at by a file that it has, also if that is a long one, and the origin
+// has better ones.
+func TestSampleOfWhatThereIs(t *testing.T) {
+	all := []inventory.Entry{{Path: "a.rpm", Size: 10}, {Path: "notes.txt", Size: 3}, {Path: "large.iso", Size: 1 << 30}, {Path: "empty", Size: 0}}
+	for has := range all {
+		inv := new(inventory.Inventory)
+		tree := inv.Project("p")
+		mirror, err := inv.Holder("m")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for h, entries := range map[inventory.Holder][]inventory.Entry{inventory.Origin: all, mirror: all[has : has+1]} {
+			var list iter.Seq2[inventory.Entry, error] = func(yield func(inventory.Entry, error) bool) {
+				for _, e := range entries {
+					if !yield(e, nil) {
+						return
+					}
+				}
+			}
+			if _, err := tree.Replace(h, inventory.Listing{Entries: list}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f, ok := newSamples(inv).Sample("m", "p", 7); !ok || f.Path != all[has].Path {
+			t.Errorf("of a mirror that has %s the sample is %+v, %t", all[has].Path, f, ok)
+		}
+	}
+}
