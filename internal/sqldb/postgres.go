@@ -133,3 +133,28 @@ func (db *DB) Listen(ctx context.Context, channel string, notified func(payload 
 		notified(note.Payload)
 	}
 }
+
+// Hints sends to hint, if it has room, for each NOTIFY on the channel, until ctx ends.
+// When the connection breaks it is made again, at most once in every. As with [DB.Listen],
+// what was sent meanwhile is lost. On SQLite it returns at once.
+func (db *DB) Hints(ctx context.Context, channel string, every time.Duration, hint chan<- struct{}) {
+	if db.engine != PostgreSQL {
+		return
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		// An error leaves polling, which needs no notifications.
+		_ = db.Listen(ctx, channel, func(string) {
+			select {
+			case hint <- struct{}{}:
+			default:
+			}
+		})
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

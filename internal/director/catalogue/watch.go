@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"freshet/internal/sqldb"
 )
 
 // channel is the NOTIFY channel by which directors that share a PostgreSQL database tell
@@ -22,9 +20,7 @@ func (s *Store) Run(ctx context.Context) error {
 	hint := make(chan struct{}, 1)
 	var listening sync.WaitGroup
 	defer listening.Wait()
-	if s.db.Engine() == sqldb.PostgreSQL {
-		listening.Go(func() { s.listen(ctx, hint) })
-	}
+	listening.Go(func() { s.db.Hints(ctx, channel, 5*pollEvery, hint) })
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	away := false
@@ -43,27 +39,6 @@ func (s *Store) Run(ctx context.Context) error {
 			} else {
 				s.log.InfoContext(ctx, "the database of the catalogue answers again")
 			}
-		}
-	}
-}
-
-// listen passes on notifications, and connects again after a pause when the connection
-// breaks.
-func (s *Store) listen(ctx context.Context, hint chan<- struct{}) {
-	ticker := time.NewTicker(5 * pollEvery)
-	defer ticker.Stop()
-	for {
-		// An error leaves polling, which needs no notifications.
-		_ = s.db.Listen(ctx, channel, func(string) {
-			select {
-			case hint <- struct{}{}:
-			default:
-			}
-		})
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
 		}
 	}
 }

@@ -65,9 +65,7 @@ func (c *Catalog) Watch(ctx context.Context) error {
 	hint := make(chan struct{}, 1)
 	var listening sync.WaitGroup
 	defer listening.Wait()
-	if c.db.Engine() == sqldb.PostgreSQL {
-		listening.Go(func() { c.listen(ctx, hint) })
-	}
+	listening.Go(func() { c.db.Hints(ctx, channel, 5*pollInterval, hint) })
 	var event, job int64
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
@@ -87,27 +85,6 @@ func (c *Catalog) Watch(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		case <-hint:
-		}
-	}
-}
-
-// listen passes on notifications, and connects again after a pause when the
-// connection breaks.
-func (c *Catalog) listen(ctx context.Context, hint chan<- struct{}) {
-	ticker := time.NewTicker(5 * pollInterval)
-	defer ticker.Stop()
-	for {
-		// An error leaves polling, which needs no notifications.
-		_ = c.db.Listen(ctx, channel, func(string) {
-			select {
-			case hint <- struct{}{}:
-			default:
-			}
-		})
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
 		}
 	}
 }
