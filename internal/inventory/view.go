@@ -99,6 +99,40 @@ func (v View) Files(prefix string) iter.Seq2[string, File] {
 	}
 }
 
+// Tally is how much the origin has, and how much of it each holder.
+type Tally struct {
+	Files int
+	Bytes int64
+	// Held are the files of the origin, in its version, that a holder has.
+	Held map[Holder]int
+}
+
+// Tally counts the origin's files.
+func (v View) Tally() Tally {
+	t := Tally{Held: make(map[Holder]int)}
+	sets := make(map[Set]int) // they are few
+	for f := range v.r.below("") {
+		for i := range f.leaves {
+			l := &f.leaves[i]
+			for j := range l.versions {
+				if !l.versions[j].current() {
+					continue
+				}
+				file := l.file(j)
+				t.Files++
+				t.Bytes += max(file.Size, 0)
+				sets[file.Holders]++
+			}
+		}
+	}
+	for set, files := range sets {
+		for h := range set.All() {
+			t.Held[h] += files
+		}
+	}
+	return t
+}
+
 // intersection is what sets have in common.
 type intersection struct {
 	members members

@@ -47,9 +47,7 @@ type Surveyor struct {
 // count is what was counted of a project.
 type count struct {
 	serial uint64
-	files  int
-	bytes  int64
-	holds  map[inventory.Holder]int
+	inventory.Tally
 }
 
 // Survey makes a network of what is known now.
@@ -93,23 +91,11 @@ func (s *Surveyor) count(inv *inventory.Inventory, project string) count {
 	if c, ok := s.counted[project]; ok && c.serial == view.Serial() {
 		return c
 	}
-	c := count{serial: view.Serial(), holds: make(map[inventory.Holder]int)}
-	sets := make(map[inventory.Set]int) // they are few
-	for _, f := range view.Files("") {
-		c.files++
-		c.bytes += max(f.Size, 0)
-		sets[f.Holders]++
-	}
-	for set, files := range sets {
-		for h := range set.All() {
-			c.holds[h] += files
-		}
-	}
-	return c
+	return count{view.Serial(), view.Tally()}
 }
 
 func (from *Sources) project(p *directorapi.Project, c count) Project {
-	shown := Project{Name: p.Name, Path: p.Path, Files: c.files, Bytes: c.bytes}
+	shown := Project{Name: p.Name, Path: p.Path, Files: c.Files, Bytes: c.Bytes}
 	shown.Known = from.Inventory.Project(p.Name).View().Standing(inventory.Origin).Updated
 	if from.Scan != nil {
 		if st, ok := from.Scan("", p.Name); ok && st.Failures > 0 {
@@ -143,7 +129,7 @@ func mirrorOf(m *directorapi.Mirror, site *directorapi.Site) Mirror {
 func (from *Sources) carried(mirror string, c *directorapi.Carried, counts count) Carried {
 	shown := Carried{Project: c.Project, Way: method(c.Inventory.How)}
 	if h, ok := from.Inventory.Lookup(mirror); ok {
-		shown.Known, shown.Holds = from.Inventory.Project(c.Project).View().Standing(h).Updated, counts.holds[h]
+		shown.Known, shown.Holds = from.Inventory.Project(c.Project).View().Standing(h).Updated, counts.Held[h]
 	}
 	if from.Scan != nil {
 		if st, ok := from.Scan(mirror, c.Project); ok && !st.Used && !shown.Known.IsZero() {
