@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"freshet/internal/inventory"
 )
 
 // When clients are about to move between mirrors, the origin is asked first, because one
@@ -49,6 +51,7 @@ func TestTeach(t *testing.T) {
 		one := rpms(1, "a.rpm", "b.rpm")
 		w.origin.publish(one)
 		w.list("", one)
+		listed := w.inv.Project(project).Updated(inventory.Origin)
 		w.Hasten(project, "")
 		soon()
 		w.holds("m", one)
@@ -67,6 +70,9 @@ func TestTeach(t *testing.T) {
 		}
 		if f, _ := view.Find(pointer); f.HasSHA256() {
 			t.Error("a name whose content changes has a hash")
+		}
+		if at := w.inv.Project(project).Updated(inventory.Origin); !at.Equal(listed) {
+			t.Errorf("the origin counts as listed at %v, not at %v", at, listed)
 		}
 		serial := view.Serial()
 		w.Hasten(project, "")

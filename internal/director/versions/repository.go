@@ -64,6 +64,12 @@ type work struct {
 		serial  uint64
 		version sum
 	}
+	// taught is of which version, and to which listing of the origin, the hashes were
+	// last told.
+	taught struct {
+		version sum
+		listed  time.Time
+	}
 	away int // how many times the origin did not answer, one after the other
 }
 

@@ -10,20 +10,28 @@ import (
 // teach lets the inventory know the hashes of files that a version names by them. Most
 // ways to list an origin do not tell them, and without them it could not be seen that
 // a mirror has other bytes. Names whose content changes are left out: which content
-// they have now is for the history to say.
+// they have now is for the history to say. It is done once for each listing of the origin.
 func (v *Versions) teach(r *repository, version version, view inventory.View) {
+	listed := view.Standing(inventory.Origin).Updated
+	if done := &r.work.taught; done.version == version.Sum && done.listed.Equal(listed) {
+		return
+	}
 	news := untaught(readList(v.opt.Dir, listName(r.key), version.Sum), view)
 	some := false
 	for _, err := range news {
 		some = err == nil
 		break
 	}
-	if !some { // a delta without entries would be a change, too
-		return
+	if some { // a delta without entries would be a change, too
+		// Nobody has looked at the origin: when it was listed stays as it is.
+		tree := v.opt.Inventory.Project(r.project)
+		delta := inventory.Delta{At: tree.Updated(inventory.Origin), Entries: news}
+		if _, err := tree.Apply(inventory.Origin, delta); err != nil {
+			v.opt.Log.Warn("the hashes of a repository's files are not taken into the inventory", slog.String("project", r.project), slog.String("repository", r.pointer), slog.Any("error", err))
+			return
+		}
 	}
-	if _, err := v.opt.Inventory.Project(r.project).Apply(inventory.Origin, inventory.Delta{Entries: news}); err != nil {
-		v.opt.Log.Warn("the hashes of a repository's files are not taken into the inventory", slog.String("project", r.project), slog.String("repository", r.pointer), slog.Any("error", err))
-	}
+	r.work.taught.version, r.work.taught.listed = version.Sum, listed
 }
 
 // untaught are the files of a list that the origin has, and of which the hash is news.
