@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,8 @@ type demo struct {
 	Hub         string            `json:"hub"`
 	Admin       string            `json:"admin"`
 	Edge        string            `json:"edge"`
+	Director    string            `json:"director"`
+	Mirrors     string            `json:"mirrors"`
 	Repo        string            `json:"repo"`
 	FlatpakRepo string            `json:"flatpakrepo"`
 	Token       string            `json:"token"`
@@ -35,8 +38,15 @@ func startDemo(t *testing.T, dir string) (*process, demo) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		text := fmt.Sprintf(`{"hub": "http://%s", "edge": "http://%s", "console": "http://%s", "admin": "http://%s"}`, freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t))
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		addresses := make(map[string]string)
+		for _, server := range []string{"hub", "edge", "console", "director", "mirrors", "admin"} {
+			addresses[server] = "http://" + freeAddr(t)
+		}
+		text, err := json.Marshal(addresses)
+		if err == nil {
+			err = os.WriteFile(file, text, 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -137,6 +147,58 @@ func TestDemoWithPackages(t *testing.T) {
 	run(t, "run", "--demo", "--publish-next", "--dir", dir)
 	eventually(t, "the next version arrives", patience, func() error { return version("2") })
 	get(t, d.Admin+"/-/ready", 200)
+}
+
+// What the demonstration prints of its mirrors works when it is pasted: a file is had of
+// the origin and the mirrors that have it, and not of the one that lacks it.
+func TestDemoWithMirrors(t *testing.T) {
+	parallel(t)
+	peertest.Require(t, "curl")
+	dir := filepath.Join(t.TempDir(), "demo")
+	p, d := startDemo(t, dir)
+	var lines []string
+	for _, line := range p.all() {
+		if strings.HasPrefix(line, "  c") && (strings.Contains(line, d.Director) || strings.Contains(line, dir+"/mirrors/")) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	if len(lines) != 5 {
+		t.Fatalf("the lines to paste are %q", lines)
+	}
+	user := newClient(t)
+	paste := func(line int) string { return user.run("bash", "-c", lines[line]) }
+	const download, list, why, give, status = 0, 1, 2, 3, 4
+	if out := paste(download); out != "Hello from Freshet, hello-2.txt\n" {
+		t.Errorf("the file is %q", out)
+	}
+	had := func(from ...string) func() error {
+		return func() error {
+			got := strings.Fields(paste(list))
+			slices.Sort(got)
+			var want []string
+			for _, name := range from {
+				want = append(want, d.Mirrors+"/"+name+"/hello-2.txt")
+			}
+			if !slices.Equal(got, want) {
+				return &unexpected{strings.Join(got, " ") + "\n" + paste(why)}
+			}
+			return nil
+		}
+	}
+	eventually(t, "mirrors are known", 2*patience, had("berlin", "boston", "origin"))
+	if out := paste(why); !strings.Contains(out, "tokyo") {
+		t.Errorf("it is not told why tokyo is not used:\n%s", out)
+	}
+	if out := paste(download); out != "Hello from Freshet, hello-2.txt\n" {
+		t.Errorf("the file is %q from a mirror", out)
+	}
+	if out := paste(status); !strings.Contains(out, `"boston"`) {
+		t.Errorf("the status is\n%s", out)
+	}
+	if out := string(get(t, d.Director+"/-/", 200)); !strings.Contains(out, "<svg") {
+		t.Errorf("there is no map on the page\n%s", out)
+	}
+	paste(give)
 }
 
 // A publish that a hold stops says so, and goes on when it is released.

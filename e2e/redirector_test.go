@@ -351,12 +351,16 @@ func TestRedirectorAria2(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(hotel.dir, "image.iso"), []byte("<html>Room number?</html>"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, url := range []string{f.url + "/image.iso.meta4", f.url + "/image.iso"} { // for the second it says that it takes one
+	for _, args := range [][]string{
+		{"--follow-metalink=mem", f.url + "/image.iso.meta4"},
+		{"--follow-metalink=mem", f.url + "/image.iso"}, // it says that it takes one
+		{f.url + "/image.iso"},                          // and writes it beside the file
+	} {
 		user := newClient(t)
-		out, err := user.try("aria2c", "--check-integrity=true", "--follow-metalink=mem", url)
+		out, err := user.try("aria2c", append([]string{"--check-integrity=true"}, args...)...)
 		got, readErr := os.ReadFile(filepath.Join(user.home, "image.iso"))
 		if err := errors.Join(err, readErr); err != nil || string(got) != string(image) {
-			t.Errorf("%s: %d bytes, %v\n%s", url, len(got), err, out)
+			t.Errorf("%s: %d bytes, %v\n%s", args, len(got), err, out)
 		}
 	}
 }

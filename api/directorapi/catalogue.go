@@ -32,6 +32,10 @@ type Project struct {
 	// Origins are URLs of the whole tree, ending in a slash: the origin, or edges in
 	// front of it, the one to use first first. What no mirror has is had there.
 	Origins []string `json:"origins"`
+	// Hub is the URL of the tree at the Freshet hub that publishes it, ending in a slash,
+	// "https://hub.example/repo/": its event log tells at once of new versions. Empty: the
+	// origin is looked at once a minute.
+	Hub string `json:"hub,omitempty"`
 	// Inventory says how it is found out what the origin has.
 	Inventory Source `json:"inventory"`
 	// Repositories are the folders of the tree that clients read through one

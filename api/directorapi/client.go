@@ -185,10 +185,16 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if header != nil {
 		req.Header = header
 	}
-	req.Header.Set("Accept", "application/json")
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	return c.do(req, out)
+}
+
+// do sends a request and decodes the answer into out (unless nil). It returns the header
+// of the answer.
+func (c *Client) do(req *http.Request, out any) (http.Header, error) {
+	req.Header.Set("Accept", "application/json")
 	if c.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.Token)
 	}

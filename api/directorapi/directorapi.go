@@ -24,6 +24,10 @@ const (
 	// ScansPath is a [ScanList]: GET, with the parameters mirror and project (right
 	// read); POST takes a [ScanRequest] and answers 202 (right write).
 	ScansPath = Prefix + "/scans"
+	// InventoryPath is the inventory, in the form of docs/formats/inventory.md: GET it, with
+	// If-None-Match. With the parameter changes, what has changed since that is enough; with
+	// wait, an answer that there is nothing new waits (right read).
+	InventoryPath = Prefix + "/inventory"
 	// WhyPath is a [Why]: GET, with the parameters path, client, mirror (right read).
 	WhyPath = Prefix + "/why"
 	// ReportsPath takes [Reports] by POST and answers 202 (right report, or the token of

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,12 +38,16 @@ func operations() []operation {
 		{method: "get", path: directorapi.HistoryPath, does: "Changes of the catalogue, newest first.", right: directorapi.RightRead, parameters: []string{"before", "limit", "kind", "name"}, out: directorapi.History{}, status: "200"},
 		{method: "get", path: directorapi.ScansPath, does: "How it was found out what mirrors have.", right: directorapi.RightRead, parameters: []string{"mirror", "project"}, out: directorapi.ScanList{}, status: "200"},
 		{method: "post", path: directorapi.ScansPath, does: "Find out anew what a mirror has.", right: directorapi.RightWrite, in: directorapi.ScanRequest{}, status: "202"},
+		{method: "get", path: directorapi.InventoryPath, does: "Which mirror has which file, as docs/formats/inventory.md says. With changes, what has changed since the one that If-None-Match names is enough; with wait, that one is waited past.", right: directorapi.RightRead, parameters: []string{"changes", "wait"}, out: binary("application/vnd.freshet.inventory"), status: "200"},
 		{method: "get", path: directorapi.WhyPath, does: "Explain the answer to a client.", right: directorapi.RightRead, parameters: []string{"path", "client", "mirror"}, out: directorapi.Why{}, status: "200"},
 		{method: "get", path: directorapi.HealthPath, does: "Whether mirrors work.", right: directorapi.RightRead, parameters: []string{"mirror", "project"}, out: directorapi.HealthList{}, status: "200"},
 		{method: "post", path: directorapi.ReportsPath, does: "Tell what was seen of mirrors, or a mirror's load.", right: directorapi.RightReport, in: directorapi.Reports{}, status: "202"},
-		{method: "put", path: directorapi.ManifestPath("{mirror}", "{project}"), does: "Tell what a mirror has, by a manifest.", right: directorapi.RightPush, text: true, status: "2XX"},
+		{method: "put", path: directorapi.ManifestPath("{mirror}", "{project}"), does: "Tell what a mirror has, by a manifest.", right: directorapi.RightPush, text: true, status: "204"},
 	}
 }
+
+// binary stands for a content that is not JSON, of a media type.
+type binary string
 
 // oneOf stands for a value of one of several types.
 type oneOf []any
@@ -116,6 +121,9 @@ func (s *schemas) operation(o operation) map[string]any {
 			"default": map[string]any{"description": "refused", "content": s.content(directorapi.Error{})},
 		},
 	}
+	if o.method == "get" && slices.Contains(o.parameters, "wait") {
+		described["responses"].(map[string]any)["304"] = map[string]any{"description": "as If-None-Match names it"}
+	}
 	switch {
 	case o.in != nil:
 		described["requestBody"] = map[string]any{"required": true, "content": s.content(o.in)}
@@ -129,6 +137,9 @@ func (s *schemas) operation(o operation) map[string]any {
 type schemas struct{ known map[string]any }
 
 func (s *schemas) content(v any) map[string]any {
+	if kind, ok := v.(binary); ok {
+		return map[string]any{string(kind): map[string]any{}}
+	}
 	var schema any
 	if several, ok := v.(oneOf); ok {
 		var list []any

@@ -94,14 +94,14 @@ func mirrorName(h inventory.Holder) string {
 	return fmt.Sprintf("mirror%02d", h)
 }
 
-// writeInventory writes the file that the redirector begins with, unless it is there.
+// writeInventory writes the file that the redirector begins with, unless a sound one is there.
 func (w *fileWorld) writeInventory(state string) error {
 	dir, err := durable.Open(state)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = dir.Root.Close() }() // nothing is written by it
-	if _, err := dir.Root.Stat("inventory"); err == nil {
+	if _, err := inventory.Load(dir, "inventory"); err == nil {
 		return nil
 	}
 	var v inventory.Inventory
@@ -198,7 +198,8 @@ func (w *world) places(out io.Writer) error {
 type fileList struct {
 	text  []byte
 	asked chan struct{} // a request has come
-	sent  chan struct{} // and been answered
+	open  chan struct{} // closed when it may be answered
+	sent  chan struct{} // it is
 }
 
 func newFileList(w *fileWorld) *fileList {
@@ -211,11 +212,12 @@ func newFileList(w *fileWorld) *fileList {
 		_, _ = fmt.Fprintf(&b, "%d\tf\t%d\t%s\n", e.ModTime.Unix(), e.Size, e.Path)
 	}
 	_, _ = b.WriteString("\n[End]\n")
-	return &fileList{text: b.Bytes(), asked: make(chan struct{}, 100), sent: make(chan struct{}, 100)}
+	return &fileList{text: b.Bytes(), asked: make(chan struct{}, 1), open: make(chan struct{}), sent: make(chan struct{}, 1)}
 }
 
 func (l *fileList) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	l.asked <- struct{}{}
+	<-l.open
 	_, _ = w.Write(l.text) // or the scan fails, which is seen
 	l.sent <- struct{}{}
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -88,12 +87,13 @@ func redirects(ctx context.Context, cfg config, dir, text string, requests [][]b
 	if err := c.run(ctx, cfg, dir, []*server{s}, out); err != nil {
 		return err
 	}
-	bytes, err := measure.Memory(s.cmd.Process.Pid)
-	measure.Most(out, filesCase+"-memory-MB", float64(bytes)/1e6, 300)
+	bytes, err := most(ctx, s)
+	measure.Most(out, filesCase+"-memory-MB", bytes/1e6, 300)
 	return err
 }
 
-// rescans measures what it costs to read a listing that has not changed.
+// rescans measures what it costs to read a listing that has not changed: that of a mirror of
+// which a director that has just begun knows it from its file.
 func rescans(ctx context.Context, cfg config, dir, text string, list *fileList, out io.Writer) error {
 	s, err := startRedirector(ctx, cfg, dir, text)
 	if s != nil {
@@ -102,14 +102,18 @@ func rescans(ctx context.Context, cfg config, dir, text string, list *fileList, 
 	if err != nil {
 		return err
 	}
-	if _, err := list.scan(ctx, s); err != nil {
+	if err := wait(ctx, list.asked); err != nil {
 		return err
 	}
 	before, err := live(ctx, s)
 	if err != nil {
 		return err
 	}
-	took, err := list.scan(ctx, s)
+	took, err := list.send(ctx, s)
+	if err != nil {
+		return err
+	}
+	bytes, err := most(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -123,32 +127,18 @@ func rescans(ctx context.Context, cfg config, dir, text string, list *fileList, 
 	}
 	measure.Most(out, filesCase+"-rescan-cpu-s", took.Seconds(), 5)
 	measure.Most(out, filesCase+"-rescan-growth-MB", (after-before)/1e6, 1)
+	measure.Most(out, filesCase+"-rescan-memory-MB", bytes/1e6, 300)
 	return err
 }
 
-// live is how many bytes a server has in use when all garbage is collected.
-func live(ctx context.Context, s *server) (float64, error) {
-	if _, err := fetch(ctx, "http://"+s.admin+"/debug/pprof/heap?gc=1"); err != nil {
-		return 0, err
-	}
-	text, err := fetch(ctx, "http://"+s.admin+"/metrics")
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(text, "\ngo_memstats_heap_alloc_bytes ")
-	value, _, _ := strings.Cut(rest, "\n")
-	return strconv.ParseFloat(value, 64)
-}
-
-// scan waits for the next scan, and returns the CPU time that it took the server.
-func (l *fileList) scan(ctx context.Context, s *server) (time.Duration, error) {
-	if err := wait(ctx, l.asked); err != nil {
-		return 0, err
-	}
+// send lets the listing be read, and returns the CPU time that it took the server until it
+// was worked in.
+func (l *fileList) send(ctx context.Context, s *server) (time.Duration, error) {
 	begin, err := measure.CPU(s.cmd.Process.Pid)
 	if err != nil {
 		return 0, err
 	}
+	close(l.open)
 	if err := wait(ctx, l.sent); err != nil {
 		return 0, err
 	}
@@ -168,7 +158,7 @@ func (l *fileList) scan(ctx context.Context, s *server) (time.Duration, error) {
 	}
 }
 
-// wait waits for a signal, which comes once a minute.
+// wait waits for a signal.
 func wait(ctx context.Context, signal <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()

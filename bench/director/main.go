@@ -15,9 +15,9 @@
 // during one. The case "mix" is what mirrors of a distribution are asked.
 //
 // The case "files" is a redirector that knows a million files on 60 mirrors: µs and
-// requests/s of redirects, time to load, memory, and what it costs to read the listing
-// of a mirror again that has not changed. It stands beside what mirrorbits was measured
-// to need with a fiftieth of the files.
+// requests/s of redirects, time to load, memory with as much garbage as there may be, and
+// what it costs to read the listing of a mirror again that has not changed. It stands
+// beside what mirrorbits was measured to need with a fiftieth of the files, elsewhere.
 //
 // With -peer the same is asked of another server that has the command line of
 // MirrorManager's mirrorlist-server, such as that itself.
@@ -32,7 +32,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"strings"
 	"time"
 
 	"freshet/bench/measure"
@@ -69,17 +68,7 @@ type config struct {
 	verbose                     bool
 }
 
-func (cfg config) wants(name string) bool {
-	if cfg.only == "" {
-		return true
-	}
-	for prefix := range strings.SplitSeq(cfg.only, ",") {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}
+func (cfg config) wants(name string) bool { return measure.Wanted(cfg.only, name) }
 
 func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "bench-director-")

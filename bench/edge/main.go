@@ -25,7 +25,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"strings"
 	"time"
 
 	"freshet/bench/measure"
@@ -108,9 +107,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 	return nil
 }
 
-func (cfg config) wants(name string) bool {
-	return cfg.only == "" || hasPrefix(name, strings.Split(cfg.only, ","))
-}
+func (cfg config) wants(name string) bool { return measure.Wanted(cfg.only, name) }
 
 // figure is a median of samples.
 type figure struct {

@@ -48,7 +48,7 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 	if err := os.Chmod(dir, 0o755); err != nil { // some servers' workers are another user
 		return nil, err
 	}
-	cert, key, err := writeCertificate(dir)
+	cert, key, err := measure.WriteCertificate(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -95,10 +95,6 @@ func startServers(ctx context.Context, cfg config, dir string) ([]*server, error
 		}
 	}
 	return servers, nil
-}
-
-func hasPrefix(s string, prefixes []string) bool {
-	return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(s, p) })
 }
 
 // profile writes a CPU profile of freshet under the load, if one is wanted.

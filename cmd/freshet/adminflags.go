@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -34,6 +35,21 @@ func (a *adminFlags) register(cmd *cobra.Command) {
 	f.StringVar(&a.certificate, "certificate", "", "file with a certificate to show instead of a token")
 	f.StringVar(&a.key, "key", "", "file with the key of --certificate")
 	cmd.MarkFlagsRequiredTogether("certificate", "key")
+}
+
+// jsonFlag says how answers are printed.
+type jsonFlag struct{ asJSON bool }
+
+func (j *jsonFlag) register(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&j.asJSON, "json", false, "print JSON")
+}
+
+// answer prints v in JSON, or as text does.
+func (j *jsonFlag) answer(cmd *cobra.Command, v any, text func(io.Writer) error) error {
+	if j.asJSON {
+		return printJSON(cmd.OutOrStdout(), v)
+	}
+	return text(cmd.OutOrStdout())
 }
 
 // adminConnection is what the flags say.

@@ -33,6 +33,11 @@ Files that change are read anew while it serves.`,
   curl -LO http://localhost/fedora/releases/42/image.iso
   curl 'http://localhost/fedora/releases/42/image.iso?why'
 
+  # with TLS: certificates from files, which may change while it runs, or got by
+  # ACME for the names (Let's Encrypt, whose terms are agreed to by this)
+  freshet director --state /var/lib/freshet/director --listen :80 --listen-tls :443 \
+      --acme-dir /var/lib/freshet/acme --acme-host download.example.org
+
   # with the files of MirrorManager
   freshet director --snapshot mirrorlist_cache.proto --geoip GeoLite2-Country.mmdb \
       --netblocks global_netblocks.txt --continents country_continent.csv --listen :80
@@ -60,10 +65,13 @@ Files that change are read anew while it serves.`,
 }
 
 // directorSettings are the settings of a director that have flags.
-type directorSettings struct{ director.Config }
+type directorSettings struct {
+	director.Config
+	listeners listenerFlags
+}
 
 func (d *directorSettings) register(f *pflag.FlagSet) {
-	f.StringVar(&d.Listen, "listen", "", `address to serve on (default ":8082")`)
+	d.listeners.register(f, ":8082", "")
 	f.StringVar(&d.Snapshot, "snapshot", "", "`file` that says which mirror has what (mirrorlist_cache.proto)")
 	f.StringVar(&d.State, "state", "", "`folder` for what is known of mirrors: send clients of files to them")
 	f.StringVar(&d.Catalogue, "catalogue", "", "database, `URL` or file of the catalogue of mirrors (default: in the state folder)")
@@ -91,7 +99,12 @@ func (d *directorSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node
 		cfg.Director = new(director.Config)
 	}
 	c := cfg.Director
-	override(&c.Listen, d.Listen)
+	if err := d.listeners.over(cmd, &c.Listeners); err != nil {
+		return cfg, err
+	}
+	if d.listeners.given() && c.ListenTLS == "" {
+		return cfg, usageError(cmd, "a certificate needs a listener: --listen-tls")
+	}
 	override(&c.Snapshot, d.Snapshot)
 	override(&c.State, d.State)
 	override(&c.Catalogue, d.Catalogue)

@@ -27,26 +27,18 @@ const (
 // directorFlags say how to reach the admin listener of a director.
 type directorFlags struct {
 	adminFlags
-	asJSON bool
+	jsonFlag
 }
 
 func (d *directorFlags) register(cmd *cobra.Command) {
 	d.role, d.tokenVariable = "director", directorTokenVariable
 	d.adminFlags.register(cmd)
-	cmd.Flags().BoolVar(&d.asJSON, "json", false, "print JSON")
+	d.jsonFlag.register(cmd)
 }
 
 func (d *directorFlags) client(cmd *cobra.Command) (*directorapi.Client, error) {
 	to, err := d.connect(cmd)
 	return &directorapi.Client{Base: to.base, Token: to.token, HTTP: to.http}, err
-}
-
-// answer prints v in JSON, or as text does.
-func (d *directorFlags) answer(cmd *cobra.Command, v any, text func(io.Writer) error) error {
-	if d.asJSON {
-		return printJSON(cmd.OutOrStdout(), v)
-	}
-	return text(cmd.OutOrStdout())
 }
 
 // catalogueBackend is a director, or a file with a catalogue.

@@ -33,7 +33,7 @@ sites and mirrors become what the import says. What cannot be taken over is told
 
 All of it is one change; with --dry-run it is only printed.`,
 		Example: `  freshet director catalogue import mirrors.json --dry-run
-  for m in $(mirrorbits list -state=false | cut -f1); do mirrorbits show $m; done >shown
+  for m in $(mirrorbits list -state=false | tail -n +2 | cut -d' ' -f1); do mirrorbits show $m; done >shown
   freshet director catalogue import shown --from mirrorbits --project videolan
   freshet director catalogue import postgresql://mirrormanager@db.example.org/mirrormanager2 --from mirrormanager`,
 		RunE: func(cmd *cobra.Command, args []string) error {

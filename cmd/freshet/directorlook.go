@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -25,7 +26,8 @@ func newMirrorScanCommand() *cobra.Command {
 		Long: `Scan has a running director find out soon what a mirror has, of one project or of
 all that it carries, and does not wait for that. With --show, and without a mirror,
 it prints what is known of the scans so far: when the last one that succeeded was,
-and why one failed since.`,
+why one failed since, by one word and in full, and what one that counts could not
+look at.`,
 		Example: `  freshet director mirror scan uni fedora
   freshet director mirror scan --show uni
   freshet director mirror scan`,
@@ -58,17 +60,17 @@ and why one failed since.`,
 
 func printScans(out io.Writer, scans []directorapi.ScanStatus) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "MIRROR\tPROJECT\tHOW\tGOOD\tFILES\tUSED\tFAILED") // Flush tells
+	_, _ = fmt.Fprintln(w, "MIRROR\tPROJECT\tHOW\tGOOD\tFILES\tUSED\tFAILED\tREMARK") // Flush tells
 	for _, s := range scans {
 		used, failed := "no", ""
 		if s.Used {
 			used = "yes"
 		}
 		if s.Error != "" {
-			failed = fmt.Sprintf("%s (%d times): %s", when(s.Failed), s.Failures, printable(s.Error))
+			failed = fmt.Sprintf("%s (%d times): %s: %s", when(s.Failed), s.Failures, cmp.Or(s.Cause, "other"), printable(s.Error))
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", cmp.Or(s.Mirror, "(origin)"), s.Project,
-			cmp.Or(string(s.How), "none"), when(s.Good), s.Files, used, failed)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", cmp.Or(s.Mirror, "(origin)"), s.Project,
+			cmp.Or(string(s.How), "none"), when(s.Good), s.Files, used, failed, printable(s.Remark))
 	}
 	return w.Flush()
 }
@@ -121,22 +123,26 @@ func printWhy(out io.Writer, why directorapi.Why) error {
 	}
 	_, err := fmt.Fprintf(out, "%s for %s (%s): %d %s %s\n\n", printable(why.Path), why.Client.Address, place, why.Status, why.Reason, printable(why.Location))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "MIRROR\tTIER\tSHARE\tKM\tWHY NOT") // Flush tells
+	_, _ = fmt.Fprintln(w, "MIRROR\tTIER\tSHARE\tKM\tWHY") // Flush tells
 	for _, m := range why.Mirrors {
-		share, distance, not := "", "", m.Excluded
+		share, distance := "", ""
+		var because []string
 		if m.Excluded == "" {
 			share = fmt.Sprintf("%.1f%%", 100*m.Score)
 		}
 		if m.Distance >= 0 {
 			distance = fmt.Sprintf("%.0f", m.Distance)
 		}
-		if m.Detail != "" {
-			not += ": " + printable(m.Detail)
+		for _, reason := range [...]string{m.Excluded, printable(m.Detail)} {
+			if reason != "" {
+				because = append(because, reason)
+			}
 		}
+		why := strings.Join(because, ": ")
 		if !m.Since.IsZero() {
-			not += " (since " + when(m.Since) + ")"
+			why += " (since " + when(m.Since) + ")"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.Mirror, m.Tier, share, distance, not)
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.Mirror, m.Tier, share, distance, why)
 	}
 	return errors.Join(err, w.Flush())
 }

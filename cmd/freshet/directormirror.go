@@ -39,9 +39,9 @@ func newDirectorMirrorCommand() *cobra.Command {
 		Long: `Mirror changes the mirrors in the catalogue of a running director, over its admin
 listener, or with --catalogue in a file that directors follow. A mirror belongs to a
 site (freshet director site) and carries projects (freshet director project).`,
-		Example: `  freshet director project add fedora path=/fedora/ origins=https://dl.example.org/fedora/
+		Example: `  freshet director project add fedora path=/fedora/ origins=https://dl.example.org/fedora/ inventory.how=http
   freshet director site add uni country=DE asn=680 organisation='Example University'
-  freshet director mirror add uni site=uni carries.fedora.https=https://mirror.uni.example/fedora/
+  freshet director mirror add uni site=uni carries.fedora.https=https://mirror.uni.example/fedora/ carries.fedora.inventory.how=http
   freshet director mirror disable uni --note 'disk is being replaced'
   freshet director mirror why /fedora/40/os/repodata/repomd.xml --client 192.0.2.7`,
 	}
@@ -74,7 +74,7 @@ coordinates and the autonomous system of a site say whom its mirrors are near.`,
 func newDirectorProjectCommand() *cobra.Command {
 	l := itemList[directorapi.Project]{
 		items: directorapi.Projects, one: "project",
-		example:  "fedora path=/fedora/ origins=https://dl.example.org/fedora/ repositories.40/os/.kind=rpm",
+		example:  "fedora path=/fedora/ origins=https://dl.example.org/fedora/ inventory.how=http repositories.40/os/.kind=rpm",
 		edit:     "fedora origins+=https://dl2.example.org/fedora/",
 		disabled: func(p *directorapi.Project) *bool { return &p.Disabled },
 		head:     "PROJECT\tPATH\tORIGINS\tREPOSITORIES\tSTATE",
@@ -122,10 +122,12 @@ func (l itemList[T]) commands() []*cobra.Command {
 
 // settings explains KEY=VALUE.
 func (l itemList[T]) settings() string {
-	return `KEY=VALUE sets a value, KEY= takes it back, KEY+=VALUE adds to a list and
-KEY-=VALUE takes out of it. The keys are
-
-  ` + strings.Join(catalogue.Keys(new(T))[1:], "\n  ")
+	var b strings.Builder
+	b.WriteString("KEY=VALUE sets a value, KEY= takes it back, KEY+=VALUE adds to a list and\nKEY-=VALUE takes out of it. The keys are\n")
+	for _, key := range catalogue.Keys(new(T))[1:] {
+		fmt.Fprintf(&b, "\n  %-31s %s", key, keyHelp[key])
+	}
+	return b.String()
 }
 
 func (l itemList[T]) newAdd() *cobra.Command {
@@ -282,7 +284,7 @@ func (l itemList[T]) newShow() *cobra.Command {
 	var flags catalogueFlags
 	cmd := &cobra.Command{
 		Use:   "show NAME",
-		Short: "Print a " + l.one + " in JSON",
+		Short: "Print a " + l.one + " in JSON, which add and edit take by --file",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			backend, err := flags.backend(cmd)
 			if err != nil {
@@ -292,7 +294,13 @@ func (l itemList[T]) newShow() *cobra.Command {
 			if _, err := backend.Item(cmd.Context(), l.items, args[0], &item); err != nil {
 				return flags.failed(cmd, err)
 			}
-			return printJSON(cmd.OutOrStdout(), item)
+			if flags.asJSON {
+				return printJSON(cmd.OutOrStdout(), item)
+			}
+			encoder := json.NewEncoder(cmd.OutOrStdout())
+			encoder.SetEscapeHTML(false)
+			encoder.SetIndent("", "  ")
+			return encoder.Encode(item)
 		},
 	}
 	flags.register(cmd)

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"cmp"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"freshet/internal/config"
 	"freshet/internal/edge"
-	"freshet/internal/edge/certs"
 	"freshet/internal/node"
 )
 
@@ -65,19 +62,14 @@ shows within a second. When the origin is away it goes on serving what it has.`,
 // edgeSettings are the settings of an edge that have flags.
 type edgeSettings struct {
 	edge.Config
-	cert, key string
+	listeners listenerFlags
 }
 
 func (e *edgeSettings) register(f *pflag.FlagSet) {
 	f.StringVar(&e.Origin, "origin", "", "URL of the server to cache")
 	f.StringVar(&e.Store, "store", "", "folder in which answers are kept")
-	f.StringVar(&e.Listen, "listen", "", `address to serve on without TLS, or several with commas (default ":8081" if there is no other)`)
-	f.StringVar(&e.ListenTLS, "listen-tls", "", `address to serve on with TLS, for HTTP/1.1 and HTTP/2`)
+	e.listeners.register(f, ":8081", "; default: the hosts of all sites")
 	f.StringVar(&e.ListenH3, "listen-h3", "", `address to serve on by HTTP/3`)
-	f.StringVar(&e.cert, "tls-cert", "", "PEM file with the certificate; read anew when it changes")
-	f.StringVar(&e.key, "tls-key", "", "PEM file with its key")
-	f.StringVar(&e.TLS.ACME.Dir, "acme-dir", "", "folder for certificates that are got by ACME")
-	f.StringSliceVar(&e.TLS.ACME.Hosts, "acme-host", nil, "name to get a certificate for (repeatable; default: the hosts of all sites)")
 	f.TextVar(&e.Size, "size", config.Size(0), "`size` that the store may take on disk (default \"10GB\")")
 	f.StringVar(&e.Rules, "rules", "", `"auto": by the kind of repository; "none": HTTP alone (default "auto")`)
 	f.StringVar(&e.Follow, "follow", "", `hub's event log: "auto", "on", "off" or the hub's URL (default "auto")`)
@@ -89,30 +81,21 @@ func (e *edgeSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node.Con
 	if err := flags.load(cmd, &cfg); err != nil {
 		return cfg, err
 	}
-	if (e.cert == "") != (e.key == "") {
-		return cfg, usageError(cmd, "--tls-cert and --tls-key belong together")
-	}
 	cfg.Hub, cfg.Director = nil, nil
 	if cfg.Edge == nil {
 		cfg.Edge = new(edge.Config)
 	}
+	if err := e.listeners.over(cmd, &cfg.Edge.Listeners); err != nil {
+		return cfg, err
+	}
 	override(&cfg.Edge.Origin, e.Origin)
-	override(&cfg.Edge.Listen, e.Listen)
-	override(&cfg.Edge.ListenTLS, e.ListenTLS)
 	override(&cfg.Edge.ListenH3, e.ListenH3)
-	override(&cfg.Edge.TLS.ACME.Dir, e.TLS.ACME.Dir)
 	override(&cfg.Edge.Store, e.Store)
 	override(&cfg.Edge.Size, e.Size)
 	override(&cfg.Edge.Rules, e.Rules)
 	override(&cfg.Edge.Follow, e.Follow)
-	if len(e.TLS.ACME.Hosts) > 0 {
-		cfg.Edge.TLS.ACME.Hosts = e.TLS.ACME.Hosts
-	}
-	if given := cmp.Or(e.cert, e.TLS.ACME.Dir); given != "" && cfg.Edge.ListenTLS == "" && cfg.Edge.ListenH3 == "" {
+	if e.listeners.given() && cfg.Edge.ListenTLS == "" && cfg.Edge.ListenH3 == "" {
 		return cfg, usageError(cmd, "a certificate needs a listener: --listen-tls or --listen-h3")
-	}
-	if e.cert != "" {
-		cfg.Edge.TLS.Certificates = []certs.Pair{{Cert: e.cert, Key: e.key}}
 	}
 	return cfg, nil
 }

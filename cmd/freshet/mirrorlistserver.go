@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/internal/director"
+	"freshet/internal/doors"
 	"freshet/internal/node"
 )
 
@@ -97,8 +98,8 @@ func (m *mirrorlistServer) run(cmd *cobra.Command) error {
 // director is the configuration that the options say.
 func (m *mirrorlistServer) director(cmd *cobra.Command) *director.Config {
 	cfg := &director.Config{
-		Listen:   net.JoinHostPort(strings.Trim(m.listen, "[]"), strconv.Itoa(m.number(cmd, "port", m.port, 3000))),
-		Snapshot: m.cache, GeoIP: m.geoip, Netblocks: m.netblocks, Continents: m.continents,
+		Listeners: doors.Listeners{Listen: net.JoinHostPort(strings.Trim(m.listen, "[]"), strconv.Itoa(m.number(cmd, "port", m.port, 3000)))},
+		Snapshot:  m.cache, GeoIP: m.geoip, Netblocks: m.netblocks, Continents: m.continents,
 		Minimum: m.number(cmd, "minimum", m.minimum, 5), RequestLog: m.log,
 		Prefer: "first", Strict: m.strict,
 	}

@@ -19,6 +19,7 @@ import (
 	"freshet/internal/archive"
 	"freshet/internal/flatpak"
 	"freshet/internal/peertest"
+	"freshet/internal/rsync/rsynctest"
 )
 
 func TestMain(m *testing.M) {
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: false,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses(t), "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository, "issuer": scriptIssuer(t), "expand": scriptExpand, "network": scriptNetwork(t), "fetch": scriptFetch, "port": scriptPort},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"origin": scriptOrigin, "addresses": scriptAddresses(t), "await": scriptAwait, "fill": scriptFill, "damage": scriptDamage, "repository": scriptRepository, "issuer": scriptIssuer(t), "expand": scriptExpand, "network": scriptNetwork(t), "fetch": scriptFetch, "port": scriptPort, "rsyncd": scriptRsyncd(t)},
 	})
 }
 
@@ -59,6 +60,13 @@ func scriptPort(ts *testscript.TestScript, _ bool, args []string) {
 	_, port, err := net.SplitHostPort(ts.Getenv(args[1]))
 	ts.Check(err)
 	ts.Setenv(args[0], port)
+}
+
+// scriptRsyncd serves a folder by the real rsync, and sets RSYNC to its URL.
+func scriptRsyncd(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		ts.Setenv("RSYNC", rsynctest.Serve(t, ts.MkAbs(args[0])))
+	}
 }
 
 // scriptAwait waits until the URL answers with 200, and reads the whole answer.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"freshet/internal/doors"
 	"freshet/internal/edge"
 	"freshet/internal/role"
 )
@@ -25,7 +26,7 @@ func TestTopScripts(t *testing.T) {
 		addr, ready, ended := make(chan string, 1), make(chan struct{}), make(chan error, 1)
 		go func() {
 			ended <- edge.Run(ctx, edge.Config{
-				Origin: "http://127.0.0.1:1", Store: env.WorkDir + "/store", Listen: "127.0.0.1:0", Size: 16 << 20, Follow: "off",
+				Origin: "http://127.0.0.1:1", Store: env.WorkDir + "/store", Listeners: doors.Listeners{Listen: "127.0.0.1:0"}, Size: 16 << 20, Follow: "off",
 			}, role.Env{Metrics: reg, Ready: func() { close(ready) }, Listen: func(ctx context.Context, at string) (net.Listener, error) {
 				ln, err := role.ListenTCP(ctx, at)
 				if err == nil {

@@ -168,9 +168,10 @@ func TestIndexesMalformed(t *testing.T) {
 func FuzzIndexes(f *testing.F) {
 	f.Add("Package: a\nFilename: ./a\nSize: 1\nSHA256: " + sha256 + "\n\nFilename: b")
 	f.Add(sourcesIndex)
+	f.Add("SHA256-Download:\n " + sha256 + " 1 T-1.gz\n")
 	f.Add("Files: " + md5 + " 1 a\n " + md5 + " 2 b\n\nDirectory: x\r\nFiles:\n")
 	f.Fuzz(func(t *testing.T, in string) {
-		for _, read := range []func(io.Reader) iter.Seq2[apt.IndexEntry, error]{apt.Packages, apt.Sources} {
+		for _, read := range []func(io.Reader) iter.Seq2[apt.IndexEntry, error]{apt.Packages, apt.Sources, apt.Diffs} {
 			all, err := collect(read(strings.NewReader(in)))
 			if err != nil && !errors.Is(err, apt.ErrMalformed) {
 				t.Errorf("error %v", err)

@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Limits of what [ParseRelease] accepts. The Release of Debian's main suites
@@ -55,6 +56,16 @@ type File struct {
 	// MD5, SHA1, SHA256 and SHA512 are checksums in lower-case hex, empty if
 	// not given.
 	MD5, SHA1, SHA256, SHA512 string
+}
+
+// ParseTime reads a time as Release files have it. ok is false for what is none.
+func ParseTime(s string) (t time.Time, ok bool) {
+	for _, format := range [...]string{time.RFC1123, "Mon, _2 Jan 2006 15:04:05 MST", "Mon, 2 Jan 2006 15:04:05 MST", time.RFC1123Z} {
+		if t, err := time.Parse(format, s); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // ParseRelease reads a Release file, or an InRelease file with its signature

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 )
 
 // Entry is a file or a folder of a listing.
@@ -23,6 +24,9 @@ type Entry struct {
 	// was rounded Least and Most are what it may have been; otherwise both are Size. Most
 	// is -1 if nothing is known of it.
 	Size, Least, Most int64
+	// ModTime is when it was changed, if the listing tells that to the second and says of
+	// which zone it is; otherwise zero.
+	ModTime time.Time
 	// Stamp is what the listing tells of time and size: what has changed has another one.
 	// It is empty if nothing is told.
 	Stamp string

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // object is an element of a listing in JSON: that of nginx's autoindex_format, and that
@@ -54,6 +55,18 @@ func asListing(err error) error {
 	return err
 }
 
+// modTime is the time of an element: nginx writes it as HTTP does, Caddy as RFC 3339 says.
+func (o *object) modTime() time.Time {
+	if t, err := time.Parse(time.RFC1123, o.MTime); err == nil {
+		return t.UTC()
+	}
+	t, err := time.Parse(time.RFC3339, o.Time)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Second)
+}
+
 func (c *collector) addObject(o *object) error {
 	name, slash := strings.CutSuffix(o.Name, "/")
 	if !isName(name) {
@@ -61,6 +74,7 @@ func (c *collector) addObject(o *object) error {
 	}
 	e := Entry{Name: name, Folder: slash || o.IsDir || o.Type == "directory", Size: -1, Most: -1}
 	e.Stamp = o.MTime + o.Time
+	e.ModTime = o.modTime()
 	if !e.Folder {
 		if o.Type != "" && o.Type != "file" {
 			return nil

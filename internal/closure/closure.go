@@ -68,6 +68,12 @@ type Repository struct {
 	// a folder "dists" lie the indexes of a flat repository, whose packages are named
 	// relative to Root.
 	Pointer string
+	// Index says of an index of deb, by its path as the Release names it, whether it
+	// belongs to the list, with all that it names. nil: all do.
+	Index func(name string) bool
+	// Strict says of deb that an index of packages which is there in no form is
+	// [ErrInconsistent]; else it is taken for one that the origin does not offer.
+	Strict bool
 }
 
 // File is one of a repository.
@@ -156,7 +162,7 @@ func (w *walker) run(r Repository) error {
 	case RPM:
 		return w.rpm(path.Clean(r.Root), pointer)
 	case Deb:
-		return w.deb(path.Clean(r.Root), pointer)
+		return w.deb(r, pointer)
 	case Arch:
 		return w.arch(pointer)
 	case Alpine:

@@ -26,9 +26,10 @@ type suite struct {
 	flat bool   // only what lies beside the Release belongs to it
 	// byHash: indexes are also found by their checksum.
 	byHash bool
+	strict bool // as in Repository
 }
 
-func (w *walker) deb(root, name string) error {
+func (w *walker) deb(r Repository, name string) error {
 	text, pointer, err := w.readPointer(name, apt.MaxReleaseSize)
 	if err != nil {
 		return err
@@ -37,14 +38,14 @@ func (w *walker) deb(root, name string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	s := suite{name: name, dir: path.Dir(name), root: root, flat: true, byHash: release.ByHash}
+	s := suite{name: name, dir: path.Dir(name), root: path.Clean(r.Root), flat: true, byHash: release.ByHash, strict: r.Strict}
 	if i := strings.LastIndex("/"+s.dir+"/", "/dists/"); i >= 0 {
 		s.root, s.flat = path.Clean(s.dir[:max(i-1, 0)]), false
 	}
 	forms := make(map[string][]apt.File) // by name without compression
 	for _, f := range release.Files {
 		stem, _, index := indexForm(f.Path)
-		if !s.covers(f.Path, index) {
+		if !s.covers(f.Path, index) || r.Index != nil && !r.Index(f.Path) {
 			continue
 		}
 		if index {
@@ -140,6 +141,9 @@ func (w *walker) debPackages(s suite, stem string, forms []apt.File) error {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	}
+	if unreadable == nil && s.strict {
+		return fmt.Errorf("%w: %s names %s, which is there in no form", ErrInconsistent, s.name, stem)
 	}
 	return unreadable
 }

@@ -9,7 +9,9 @@
 // Fields are named by their toml tag. Supported are strings, booleans,
 // integers, floats, [time.Duration] (written "90s", "30d"), [Size] ("10GB"),
 // [slog.Level] ("info"), anything with UnmarshalText (written as a string),
-// structs and pointers to structs (tables), slices, and maps with string keys.
+// structs and pointers to structs (tables), slices, and maps with string keys. The
+// fields of an embedded struct are fields of the table itself; what it checks, the
+// struct around it asks for.
 package config
 
 import (

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -274,4 +275,39 @@ func FuzzDecode(f *testing.F) {
 		var w whole
 		_ = config.Decode("fuzz", data, &w)
 	})
+}
+
+// inner is a part of several tables.
+type inner struct {
+	// Port is a part of the table around it.
+	Port int `toml:"port"`
+}
+
+// outer has a table's own settings beside inner's.
+type outer struct {
+	Name string `toml:"name"`
+	inner
+	Last string `toml:"last"`
+}
+
+// The settings of an embedded struct are the table's own.
+func TestEmbedded(t *testing.T) {
+	var got outer
+	if err := config.Decode("f.toml", []byte("name = \"n\"\nport = 7\nlast = \"l\"\n"), &got); err != nil {
+		t.Fatal(err)
+	}
+	if want := (outer{Name: "n", inner: inner{Port: 7}, Last: "l"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	err := config.Decode("f.toml", []byte("port = \"x\"\npert = 7\n"), &got)
+	if want := "2 problems in f.toml\nf.toml:1: port: want an integer, got a string\nf.toml:2: pert: unknown key (did you mean port?)"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	var keys []string
+	for _, s := range config.Settings(outer{inner: inner{Port: 9}}, config.Docs{"freshet/internal/config_test.inner.Port": "documented"}) {
+		keys = append(keys, s.Key+"="+s.Default+s.Doc)
+	}
+	if want := []string{`name=""`, "port=9documented", `last=""`}; !slices.Equal(keys, want) {
+		t.Errorf("settings %q, want %q", keys, want)
+	}
 }

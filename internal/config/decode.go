@@ -235,10 +235,18 @@ type field struct {
 	index []int
 }
 
+// fieldsOf lists the settings of a table, those of embedded structs among them.
 func fieldsOf(t reflect.Type) []field {
 	var fields []field
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+		if f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct {
+			for _, inner := range fieldsOf(f.Type) {
+				inner.index = slices.Concat(f.Index, inner.index)
+				fields = append(fields, inner)
+			}
+			continue
+		}
 		if name == "" || name == "-" || !f.IsExported() {
 			continue
 		}

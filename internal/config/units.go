@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"freshet/internal/memnet"
+	"freshet/internal/networks"
 )
 
 // What to write, as messages say it.
@@ -180,6 +181,37 @@ func CheckAddress(addr string) error {
 		return fmt.Errorf("want %s with a port from 0 to 65535, got %q", addressForm, addr)
 	}
 	return nil
+}
+
+// Number is the value of a setting that is a number of something.
+type Number struct {
+	Key   string
+	Value int64
+}
+
+// CheckNotNegative reports those of the numbers that are less than 0.
+func CheckNotNegative(numbers ...Number) []Problem {
+	var problems []Problem
+	for _, n := range numbers {
+		if n.Value < 0 {
+			problems = append(problems, Problem{Key: n.Key, Message: "must not be negative"})
+		}
+	}
+	return problems
+}
+
+// CheckNetworks reports the entries of the list at key that are no networks or
+// addresses.
+func CheckNetworks(key string, list []string) []Problem {
+	var problems []Problem
+	for i, s := range list {
+		if _, err := networks.Parse(s); err != nil {
+			problems = append(problems, Problem{
+				Key: fmt.Sprintf("%s[%d]", key, i), Message: fmt.Sprintf(`%q is no network: want "10.1.0.0/16" or "192.0.2.7"`, s),
+			})
+		}
+	}
+	return problems
 }
 
 // CheckReadable reports why the file at path cannot be read, without the path.

@@ -1,7 +1,6 @@
 package director
 
 import (
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -20,10 +19,32 @@ func (r reasons) Behind(mirror, project, repository string) (why string, since t
 	return string(word), since
 }
 
+// listener passes on to versions what listings tell.
+type listener struct{ r *redirector }
+
+// Pointers implements [scan.Listener].
+func (l listener) Pointers(project string) []string { return l.r.versions.Pointers(project) }
+
+// Listed implements [scan.Listener].
+func (l listener) Listed(mirror, project string, all bool, found map[string]inventory.Entry, at time.Time) {
+	l.r.versions.Listed(mirror, project, all, found, at)
+}
+
+// Heard implements [scan.Listener].
+func (l listener) Heard(mirror, project string) {
+	if mirror == "" {
+		l.r.versions.Hasten(project, "")
+		return
+	}
+	l.r.versions.Heard(mirror, project)
+}
+
 // samples is an inventory for those who look at mirrors. It has a few short files of each
 // project at hand.
 type samples struct {
 	inventory *inventory.Inventory
+	// doubt says that a mirror seems not to have a file.
+	doubt func(project string, h inventory.Holder, path string)
 
 	mu sync.Mutex
 	of map[string]*sample // by project
@@ -38,13 +59,13 @@ type sample struct {
 func (s *sample) empty() bool { return len(s.files[0])+len(s.files[1])+len(s.files[2]) == 0 }
 
 const (
-	sampleSize  = 512              // files
+	sampleSize  = 512              // files, and twice as many short ones
 	sampleEvery = 10 * time.Minute // or at once, if there is none
 	shortFile   = 256 << 10        // bytes
 )
 
-func newSamples(v *inventory.Inventory) *samples {
-	return &samples{inventory: v, of: make(map[string]*sample)}
+func newSamples(v *inventory.Inventory, doubt func(project string, h inventory.Holder, path string)) *samples {
+	return &samples{inventory: v, doubt: doubt, of: make(map[string]*sample)}
 }
 
 // Origin implements [probe.Inventory].
@@ -56,7 +77,7 @@ func (s *samples) Origin(project, path string) (probe.File, bool) {
 // Missing implements [probe.Inventory].
 func (s *samples) Missing(mirror, project, path string) {
 	if h, ok := s.inventory.Lookup(mirror); ok {
-		s.inventory.Project(project).Doubt(h, path)
+		s.doubt(project, h, path)
 	}
 }
 
@@ -94,36 +115,15 @@ func (s *samples) sample(project string, view inventory.View) [3][]string {
 // takeSample takes some of the origin's files at random: short ones that never change,
 // other short ones, and the rest. A mirror may have none of the first.
 func takeSample(view inventory.View) [3][]string {
-	var lasting, short, others reservoir
-	for path, f := range view.Files("") {
-		to := &others
-		switch {
-		case f.Size == 0 || f.Size > shortFile:
-		case layout.Tree(path).Mutable():
-			to = &short
-		default:
-			to = &lasting
+	var lasting, mutable []string
+	for _, path := range view.Sample(2*sampleSize, isShort) {
+		if layout.Tree(path).Mutable() {
+			mutable = append(mutable, path)
+		} else {
+			lasting = append(lasting, path)
 		}
-		to.add(path)
 	}
-	return [3][]string{lasting.files, short.files, others.files}
+	return [3][]string{lasting, mutable, view.Sample(sampleSize, func(size int64) bool { return !isShort(size) })}
 }
 
-// reservoir keeps some of all that is added, each with the same chance.
-type reservoir struct {
-	files []string
-	seen  int
-}
-
-func (r *reservoir) add(path string) {
-	r.seen++
-	at := len(r.files)
-	if at == sampleSize {
-		if at = rand.IntN(r.seen); at >= sampleSize {
-			return
-		}
-	} else {
-		r.files = append(r.files, "")
-	}
-	r.files[at] = path
-}
+func isShort(size int64) bool { return 0 < size && size <= shortFile }

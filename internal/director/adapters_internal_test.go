@@ -28,7 +28,7 @@ func TestSampleIsUpToDate(t *testing.T) {
 		file := inventory.Entry{Path: "a.rpm", Size: 10}
 		list(inventory.Origin, file)
 		list(mirror, file)
-		s := newSamples(inv)
+		s := newSamples(inv, func(string, inventory.Holder, string) {})
 		if f, ok := s.Sample("m", "p", 0); !ok || f.HasSHA256 || f.Size != 10 {
 			t.Errorf("the sample is %+v, %t", f, ok)
 		}
@@ -72,7 +72,7 @@ func TestSampleOfWhatThereIs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if f, ok := newSamples(inv).Sample("m", "p", 7); !ok || f.Path != all[has].Path {
+		if f, ok := newSamples(inv, func(string, inventory.Holder, string) {}).Sample("m", "p", 7); !ok || f.Path != all[has].Path {
 			t.Errorf("of a mirror that has %s the sample is %+v, %t", all[has].Path, f, ok)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"freshet/internal/director/orders"
 	"freshet/internal/director/probe"
 	"freshet/internal/director/redirect"
+	"freshet/internal/director/share"
 )
 
 // register adds the API to the admin listener.
@@ -23,6 +24,7 @@ func (r *redirector) register(ctx context.Context, admin func(pattern string, h 
 		probe.NewAPI(r.desk, r.prober).Register(admin)
 	}
 	r.scanner.Register(r.desk, admin)
+	share.NewServer(ctx, r.desk, r.inventory).Register(admin)
 	admin("GET "+directorapi.WhyPath, r.desk.For("why", directorapi.RightRead, 0, r.why))
 }
 

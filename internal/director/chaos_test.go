@@ -25,6 +25,7 @@ import (
 
 	"freshet/api/directorapi"
 	"freshet/internal/director"
+	"freshet/internal/doors"
 	"freshet/internal/memnet"
 	"freshet/internal/role"
 )
@@ -183,7 +184,7 @@ func (c *chaos) direct(ctx context.Context, state string, running *sync.WaitGrou
 	}
 	ready := make(chan struct{})
 	running.Go(func() {
-		err := director.Run(ctx, director.Config{Listen: "mem:director", State: filepath.Join(state, "state"), Catalogue: file}, role.Env{
+		err := director.Run(ctx, director.Config{Listeners: doors.Listeners{Listen: "mem:director"}, State: filepath.Join(state, "state"), Catalogue: file}, role.Env{
 			Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Ready: func() { close(ready) },
 			HTTP:   &http.Client{Transport: &http.Transport{DialContext: c.dial, IdleConnTimeout: time.Minute}},
 			Listen: func(_ context.Context, addr string) (net.Listener, error) { return c.network.Listen(addr) },

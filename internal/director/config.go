@@ -8,6 +8,8 @@ import (
 	"freshet/internal/config"
 	"freshet/internal/director/lists"
 	"freshet/internal/director/orders"
+	"freshet/internal/doors"
+	"freshet/internal/rsync"
 )
 
 // Config is the table [director]. There are two kinds of director, and one may be
@@ -18,9 +20,17 @@ import (
 // at SIGHUP. One that cannot be used is told of in the log, and the one that was
 // read before stays in use.
 type Config struct {
-	// Listen is the public address. There is no TLS on it: an edge or a balancer
-	// in front tells who the client is by X-Forwarded-For. Default ":8082".
-	Listen string `toml:"listen"`
+	doors.Listeners
+
+	// TrustedProxies are networks whose X-Forwarded-For or, without one, Forwarded is
+	// believed, and whose X-Forwarded-Proto: the last address that is not theirs is
+	// the client. It is read anew on SIGHUP. Default: none are named, and whoever
+	// connects is believed, the last address in the first X-Forwarded-For, as
+	// mirrorlist-server does it. With ["127.0.0.1"] this machine alone is.
+	TrustedProxies []string `toml:"trusted-proxies"`
+
+	// Limits bound what clients may take.
+	Limits doors.Limits `toml:"limits"`
 
 	// Snapshot is the file that says which mirror has what, in the format of
 	// MirrorManager ("mirrorlist_cache.proto"). "freshet director snapshot" makes
@@ -41,15 +51,41 @@ type Config struct {
 	// CatalogueToken is the token by which another director's catalogue is read.
 	CatalogueToken string `toml:"catalogue-token"`
 
+	// Inventory says where it is known which mirror has which file, if that is not found
+	// out here: the URL of another director ("https://director.example.org:9600"), or
+	// of a copy of its file inventory, which is followed; or the path of such a file.
+	// Mirrors are probed nevertheless.
+	Inventory string `toml:"inventory"`
+
+	// InventoryToken is the token by which another director's inventory is read.
+	InventoryToken string `toml:"inventory-token"`
+
+	// InventoryOnce takes over Inventory only if State has none, to begin with, and
+	// finds out itself what changes from then on. Default false.
+	InventoryOnce bool `toml:"inventory-once"`
+
 	// Control says who may change the catalogue and tell what mirrors have.
 	Control orders.Config `toml:"control"`
 
-	// NoProbes takes all mirrors to work, instead of looking at them. Default false.
+	// NoProbes takes all mirrors to work, instead of looking at them. Which version of
+	// a repository they have is then known by their manifests and listings alone.
+	// Default false.
 	NoProbes bool `toml:"no-probes"`
 
 	// NoScans reads no listings of mirrors and origins: what they have is known by
 	// what they push, alone. Default false.
 	NoScans bool `toml:"no-scans"`
+
+	// ScansAtOnce is how many mirrors and origins are listed at the same time.
+	// Default 8.
+	ScansAtOnce int `toml:"scans-at-once"`
+
+	// ScanRate is how many requests a second one web server is asked while its folders
+	// are listed. Default 50.
+	ScanRate int `toml:"scan-rate"`
+
+	// Rsync is the program that lists mirrors and origins by rsync.
+	Rsync rsync.Options `toml:"rsync"`
 
 	// ScanAge is for how long what is known of a mirror's files is used after the
 	// last time that they could be listed, or were pushed. Default "24h".
@@ -111,36 +147,52 @@ const (
 	defaultCheckEvery = 5 * time.Second
 	defaultMinimum    = 5
 	defaultScanAge    = 24 * time.Hour
+	defaultScans      = 8
+	defaultScanRate   = 50
 	preferHTTPS       = "https"
 	preferFirst       = "first"
 )
 
 // WithDefaults returns c with every setting left zero replaced by its default.
 func (c Config) WithDefaults() Config {
-	c.Listen = cmp.Or(c.Listen, defaultListen)
+	if c.ListenTLS == "" {
+		c.Listen = cmp.Or(c.Listen, defaultListen)
+	}
+	c.Listeners = c.Listeners.WithDefaults()
+	c.Limits = c.Limits.WithDefaults()
 	c.CheckEvery = cmp.Or(c.CheckEvery, defaultCheckEvery)
 	c.Minimum = cmp.Or(c.Minimum, defaultMinimum)
 	c.Prefer = cmp.Or(c.Prefer, preferHTTPS)
 	c.ScanAge = cmp.Or(c.ScanAge, defaultScanAge)
+	c.ScansAtOnce = cmp.Or(c.ScansAtOnce, defaultScans)
+	c.ScanRate = cmp.Or(c.ScanRate, defaultScanRate)
 	return c
 }
 
 // Validate returns every problem of the table; see [config.Validator].
 func (c Config) Validate() []config.Problem {
-	var problems []config.Problem
+	problems := append(c.Problems("director"), config.CheckNetworks("trusted-proxies", c.TrustedProxies)...)
 	problem := func(key, format string, args ...any) {
 		problems = append(problems, config.Problem{Key: key, Message: fmt.Sprintf(format, args...)})
 	}
-	if c.Listen != "" {
-		if err := config.CheckAddress(c.Listen); err != nil {
-			problem("listen", "%v", err)
-		}
+	problems = append(problems, config.CheckNotNegative(
+		config.Number{Key: "scans-at-once", Value: int64(c.ScansAtOnce)},
+		config.Number{Key: "scan-rate", Value: int64(c.ScanRate)},
+	)...)
+	if c.TLS.ACME.Dir != "" && len(c.TLS.ACME.Hosts) == 0 {
+		problems = append(problems, config.Missing("tls.acme.hosts", "the names to get certificates for"))
 	}
 	if c.Snapshot == "" && c.State == "" {
-		problems = append(problems, config.Missing("snapshot", "the file that says which mirror has what"))
+		problems = append(problems, config.Missing("state", "the folder for what is known of mirrors; or else the snapshot, MirrorManager's file of who has what"))
 	}
 	if c.State == "" {
 		c.checkStateless(problem)
+	}
+	if c.Inventory == "" && c.InventoryToken != "" {
+		problem("inventory-token", "has no effect without inventory, which it is for")
+	}
+	if c.Inventory == "" && c.InventoryOnce {
+		problem("inventory-once", "has no effect without inventory, where it is taken from")
 	}
 	switch {
 	case c.ScanAge < 0:
@@ -173,10 +225,14 @@ func (c Config) checkStateless(problem func(key, format string, args ...any)) {
 	}{
 		{"catalogue", c.Catalogue != ""},
 		{"catalogue-token", c.CatalogueToken != ""},
+		{"inventory", c.Inventory != ""},
 		{"geoip-city", c.GeoIPCity != ""},
 		{"geoip-asn", c.GeoIPASN != ""},
 		{"no-probes", c.NoProbes},
 		{"no-scans", c.NoScans},
+		{"scans-at-once", c.ScansAtOnce != 0},
+		{"scan-rate", c.ScanRate != 0},
+		{"rsync", c.Rsync != rsync.Options{}},
 	} {
 		if s.set {
 			problem(s.key, "has no effect without state, the folder of the redirector")

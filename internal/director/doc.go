@@ -45,6 +45,8 @@
 //	catalogue   who there is, by what operators say     internal/director/catalogue
 //	inventory   who has which file                      internal/inventory
 //	scan        keeps the inventory true                internal/director/scan
+//	share       has it from another director            internal/director/share
+//	hubs        tell at once of new versions            internal/director/hubs
 //	versions    who has all of a repository's version   internal/director/versions
 //	probe       who works                               internal/director/probe
 //

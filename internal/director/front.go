@@ -21,6 +21,7 @@ import (
 // understands, and as [http.Handler] all others, in the same way.
 type front struct {
 	data    *atomic.Pointer[lists.Data]
+	senders *senders
 	access  *role.Access
 	lines   *accesslog.Log
 	metrics *metrics
@@ -31,6 +32,7 @@ type front struct {
 type work struct {
 	answer lists.Answer
 	target string
+	head   []byte
 	line   []byte
 	record accesslog.Record
 	more   [2]slog.Attr
@@ -67,18 +69,19 @@ func (f *front) make(w *work, r *lists.Request) {
 
 // Answer implements [h1.Handler].
 func (f *front) Answer(req *h1.Request, res *h1.Response) bool {
-	r := lists.Request{Target: string(req.Target), Peer: req.Client, Now: req.Begun}
-	for _, field := range req.Fields {
-		if field.Is("x-forwarded-for") {
-			r.Forwarded, r.HasForwarded = string(field.Value), true
-			break
-		}
-	}
+	return f.respond(string(req.Target), req, res)
+}
+
+// respond implements [respondent].
+func (f *front) respond(target string, req *h1.Request, res *h1.Response) bool {
+	from := f.senders.ready(req)
+	r := lists.Request{Target: target, Peer: from.peer, Forwarded: from.forwarded, HasForwarded: from.hasForwarded, Now: req.Begun}
 	w := f.begin()
 	f.make(w, &r)
 	a := &w.answer
 	res.Status, res.Tag = a.Status, w
 	res.Head = appendHead(res.Head, a, req.Begun)
+	w.head = spoken(req, res, w.head)
 	if !req.Head {
 		res.Body = a.Body
 	}
@@ -134,10 +137,8 @@ func (w *work) about() []slog.Attr {
 func (f *front) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	work := f.begin()
 	defer f.end(work)
-	r := lists.Request{Target: targetOf(req), Peer: peerOf(req), Now: time.Now()}
-	if lines := req.Header["X-Forwarded-For"]; len(lines) > 0 {
-		r.Forwarded, r.HasForwarded = lines[0], true
-	}
+	from := f.senders.of(req)
+	r := lists.Request{Target: targetOf(req), Peer: from.peer, Forwarded: from.forwarded, HasForwarded: from.hasForwarded, Now: time.Now()}
 	f.make(work, &r)
 	a := &work.answer
 	h := w.Header()

@@ -1,12 +1,15 @@
 package director
 
 import (
+	"bytes"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
+	"freshet/internal/h1"
+	"freshet/internal/h2"
 	"freshet/internal/role"
 )
 
@@ -31,6 +34,23 @@ func endHead(b []byte, status int, reason string, length int) []byte {
 	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(length), 10)
 	return append(b, "\r\n"...)
+}
+
+// spoken makes of the head of an answer, which is that of HTTP/1.1, one of the protocol
+// of the request. It returns the memory that it used, to be given to it again.
+func spoken(req *h1.Request, res *h1.Response, memory []byte) []byte {
+	if !req.H2 {
+		return memory
+	}
+	memory = append(memory[:0], res.Head...)
+	res.Head = h2.AppendStatus(res.Head[:0], res.Status)
+	_, fields, _ := bytes.Cut(memory, []byte("\r\n"))
+	for line := range bytes.SplitSeq(fields, []byte("\r\n")) {
+		if name, value, ok := bytes.Cut(line, []byte(": ")); ok {
+			res.Head = h2.AppendField(res.Head, strings.ToLower(string(name)), value)
+		}
+	}
+	return memory
 }
 
 // pathOf is the path of a target.

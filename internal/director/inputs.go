@@ -93,7 +93,7 @@ func (in *inputs) readAll(ctx context.Context) error {
 
 // watch follows the files, and what reloads yields, until ctx ends. hangUp is called for
 // each of those.
-func (in *inputs) watch(ctx context.Context, reloads <-chan Config, hangUp func()) {
+func (in *inputs) watch(ctx context.Context, reloads <-chan Config, hangUp func(cfg Config)) {
 	look := time.NewTimer(in.cfg.CheckEvery)
 	defer look.Stop()
 	for {
@@ -101,7 +101,7 @@ func (in *inputs) watch(ctx context.Context, reloads <-chan Config, hangUp func(
 		case <-look.C:
 			in.look(ctx)
 		case cfg := <-reloads:
-			hangUp()
+			hangUp(cfg)
 			in.reload(ctx, cfg.WithDefaults())
 			in.reloaded(cfg)
 		case <-ctx.Done():

@@ -20,11 +20,13 @@ import (
 
 	"freshet/api/directorapi"
 	"freshet/internal/director/catalogue"
+	"freshet/internal/director/hubs"
 	"freshet/internal/director/network"
 	"freshet/internal/director/orders"
 	"freshet/internal/director/probe"
 	"freshet/internal/director/redirect"
 	"freshet/internal/director/scan"
+	"freshet/internal/director/share"
 	"freshet/internal/director/status"
 	"freshet/internal/director/versions"
 	"freshet/internal/durable"
@@ -63,8 +65,11 @@ type redirector struct {
 	catalogue catalogue.Source
 	desk      *orders.Desk
 	inventory *inventory.Inventory
+	written   uint64          // the serial of what was read from the disk
+	follower  *share.Follower // nil: the inventory is kept here
 	scanner   *scan.Scanner
 	versions  *versions.Versions
+	hubs      *hubs.Follower
 	prober    *probe.Prober // nil: nobody looks
 	site      *status.Site
 	working   map[carrier]bool // who could be used when it was last put together
@@ -102,13 +107,18 @@ func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (
 	if err := r.openInventory(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.openFollower(ctx, env); err != nil {
+		return nil, err
+	}
 	r.scanner = scan.New(scan.Options{
 		Catalogue: r.catalogue, Inventory: r.inventory, PushedOnly: cfg.NoScans, Transport: env.HTTP.Transport,
-		MaxAge: cfg.ScanAge, Log: env.Log, Metrics: env.Metrics,
+		Followed: r.follower != nil, Told: listener{r}, Log: env.Log, Metrics: env.Metrics,
+		Rsync: cfg.Rsync, AtOnce: cfg.ScansAtOnce, Rate: cfg.ScanRate, MaxAge: cfg.ScanAge,
 	})
 	if err := r.openVersions(env); err != nil {
 		return nil, err
 	}
+	r.hubs = &hubs.Follower{Catalogue: r.catalogue, Hasten: r.versions.Hasten, HTTP: env.HTTP, Log: env.Log}
 	if err := r.openProber(env); err != nil {
 		return nil, err
 	}
@@ -121,8 +131,8 @@ func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (
 }
 
 // answer returns who answers all requests: those for files, and by others the rest.
-func (r *redirector) answer(others answerer, access *role.Access) answerer {
-	files := &redirects{data: &r.data, page: r.site.Choice, access: access, metrics: r.metrics}
+func (r *redirector) answer(others respondent, from *senders, access *role.Access) answerer {
+	files := &redirects{data: &r.data, page: r.site.Choice, senders: from, access: access, metrics: r.metrics}
 	both := &split{lists: others, files: files, snapshot: &r.in.data, data: &r.data}
 	return &sitePages{answerer: both, base: status.Path, pages: r.site.Handler()}
 }
@@ -139,7 +149,8 @@ func (r *redirector) openState() error {
 		return err
 	}
 	r.open = append(r.open, lock)
-	return nil
+	_, err = r.state.Sweep(".") // what a crash has left: inventories are large
+	return err
 }
 
 // openCatalogue opens the catalogue where the configuration says, and the desk for those
@@ -160,13 +171,13 @@ func (r *redirector) openCatalogue(ctx context.Context, env role.Env) (err error
 	return nil
 }
 
-// collectSooner lets garbage be collected when there is half as much of it as of what is
-// kept, and not as much: a redirector keeps a lot that does not change, and makes little
-// garbage, so that this costs nothing and saves a quarter of its memory. The variable GOGC
+// collectSooner lets garbage be collected when there is a quarter as much of it as of what is
+// kept, and not as much: a redirector keeps a lot that does not change, and makes so little
+// garbage that even then it is collected every few seconds at most. The variable GOGC
 // of the environment decides if it is there.
 func collectSooner() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(25)
 	}
 }
 
@@ -175,7 +186,7 @@ func (r *redirector) openInventory(ctx context.Context) error {
 	known, err := inventory.Load(r.state, inventoryFile)
 	switch {
 	case err == nil:
-		r.inventory = known
+		r.inventory, r.written = known, known.Serial()
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
 	default:
@@ -206,9 +217,13 @@ func (r *redirector) openVersions(env role.Env) error {
 	if err != nil {
 		return err
 	}
-	r.versions, err = versions.Open(versions.Options{
+	options := versions.Options{
 		Inventory: r.inventory, Origin: &versions.HTTPOrigin{Client: env.HTTP, URLs: r.originsOf}, Dir: dir, Hasten: r.hasten, Log: env.Log,
-	})
+	}
+	if r.cfg.NoProbes {
+		options.Trust = r.cfg.ScanAge
+	}
+	r.versions, err = versions.Open(options)
 	if err == nil {
 		r.versions.SetCatalogue(r.catalogue.Current())
 	}
@@ -223,12 +238,12 @@ func (r *redirector) openProber(env role.Env) error {
 		return err
 	}
 	var scans probe.Scans
-	if !r.cfg.NoScans {
+	if !r.cfg.NoScans && r.follower == nil {
 		scans = r.scanner
 	}
 	var err error
 	r.prober, err = probe.New(probe.Options{
-		Catalogue: r.catalogue, Inventory: newSamples(r.inventory), Scans: scans, Versions: r.versions,
+		Catalogue: r.catalogue, Inventory: newSamples(r.inventory, r.doubt), Scans: scans, Versions: r.versions,
 		Folder: filepath.Join(r.cfg.State, healthDir), Dial: dialer(env), Log: env.Log, Metrics: env.Metrics,
 	})
 	return err
@@ -271,6 +286,10 @@ func (r *redirector) run(ctx context.Context) error {
 	group.Go(func() error { return r.catalogue.Run(ctx) })
 	group.Go(func() error { return r.versions.Run(ctx) })
 	group.Go(func() error { return r.scanner.Run(ctx) })
+	if r.follower != nil {
+		group.Go(func() error { r.follower.Run(ctx); return nil })
+	}
+	group.Go(func() error { r.hubs.Run(ctx); return nil })
 	if r.prober != nil {
 		group.Go(func() error { return r.prober.Run(ctx) })
 	}
@@ -385,9 +404,9 @@ func (r *redirector) putTogether(c *directorapi.Catalogue, health *probe.State) 
 
 // keep writes the inventory down now and then, and at the end.
 func (r *redirector) keep(ctx context.Context) error {
-	saved := r.inventory.Serial()
+	saved := r.written
 	for {
-		ended := !pause.For(ctx, saveEvery)
+		ended := !pause.Until(ctx, r.taken(), saveEvery)
 		if serial := r.inventory.Serial(); serial != saved {
 			if err := r.inventory.Save(r.state, inventoryFile); err != nil {
 				r.log.ErrorContext(ctx, "the inventory cannot be written: after a restart it is found out anew", slog.Any("error", err))

@@ -1,13 +1,10 @@
 package director
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +20,7 @@ import (
 type redirects struct {
 	data    *atomic.Pointer[redirect.Data]
 	page    func(w http.ResponseWriter, req *http.Request, why *directorapi.Why)
+	senders *senders
 	access  *role.Access
 	metrics *redirectMetrics
 	pool    sync.Pool // of *errand
@@ -32,6 +30,7 @@ type redirects struct {
 type errand struct {
 	answer redirect.Answer
 	path   string
+	head   []byte
 	record accesslog.Record
 	more   [3]slog.Attr
 }
@@ -65,7 +64,13 @@ func (f *redirects) make(e *errand, r *redirect.Request) {
 
 // Answer implements [h1.Handler].
 func (f *redirects) Answer(req *h1.Request, res *h1.Response) bool {
-	r := redirect.Request{Target: string(req.Target), Client: req.Client, HTTPS: !req.Clear, Now: req.Begun, Part: req.Head}
+	return f.respond(string(req.Target), req, res)
+}
+
+// respond implements [respondent].
+func (f *redirects) respond(target string, req *h1.Request, res *h1.Response) bool {
+	from := f.senders.ready(req)
+	r := redirect.Request{Target: target, Client: from.client(), HTTPS: from.https, Now: req.Begun, Part: req.Head}
 	for _, field := range req.Fields {
 		takeField(&r, field)
 	}
@@ -80,6 +85,7 @@ func (f *redirects) Answer(req *h1.Request, res *h1.Response) bool {
 	res.Head = beginHead(res.Head, a.Status, req.Begun)
 	res.Head = a.Fields.AppendHead(res.Head)
 	res.Head = endHead(res.Head, a.Status, string(a.Reason), len(a.Body))
+	e.head = spoken(req, res, e.head)
 	if !req.Head {
 		res.Body = a.Body
 	}
@@ -90,28 +96,20 @@ func (f *redirects) Answer(req *h1.Request, res *h1.Response) bool {
 func takeField(r *redirect.Request, field h1.Field) {
 	switch {
 	case field.Is("accept"):
-		r.Accept = string(field.Value)
+		if r.Accept = anything; string(field.Value) != anything {
+			r.Accept = string(field.Value)
+		}
 	case field.Is("if-none-match"):
 		r.IfNoneMatch = string(field.Value)
 	case field.Is("if-modified-since"):
 		r.IfModifiedSince = string(field.Value)
 	case field.Is("range"):
 		r.Part = true
-	case field.Is("x-forwarded-for"):
-		r.Client = cmp.Or(forwarded(string(field.Value)), r.Client)
-	case field.Is("x-forwarded-proto"):
-		r.HTTPS = r.HTTPS || strings.EqualFold(string(field.Value), "https")
 	}
 }
 
-// forwarded is the last address of an X-Forwarded-For field, not valid if that is none.
-func forwarded(value string) netip.Addr {
-	addr, err := netip.ParseAddr(strings.TrimSpace(value[strings.LastIndexByte(value, ',')+1:]))
-	if err != nil || addr.Zone() != "" {
-		return netip.Addr{}
-	}
-	return addr.Unmap()
-}
+// anything is what nearly all downloaders accept, and say so.
+const anything = "*/*"
 
 // Sent implements [h1.Handler].
 func (f *redirects) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
@@ -167,15 +165,12 @@ func (f *redirects) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	e := f.begin()
 	defer f.end(e)
+	from := f.senders.of(req)
 	r := redirect.Request{
-		Target: targetOf(req), Client: peerOf(req), HTTPS: req.TLS != nil, Now: time.Now(),
+		Target: targetOf(req), Client: from.client(), HTTPS: from.https, Now: time.Now(),
 		Accept: req.Header.Get("Accept"), IfNoneMatch: req.Header.Get("If-None-Match"), IfModifiedSince: req.Header.Get("If-Modified-Since"),
 	}
 	r.Part = req.Method == http.MethodHead || req.Header.Get("Range") != ""
-	r.HTTPS = r.HTTPS || strings.EqualFold(req.Header.Get("X-Forwarded-Proto"), "https")
-	if lines := req.Header["X-Forwarded-For"]; len(lines) > 0 {
-		r.Client = cmp.Or(forwarded(lines[0]), r.Client)
-	}
 	f.make(e, &r)
 	f.write(w, req, e)
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -79,7 +81,7 @@ func fleetState(t *testing.T, dir string) {
 }
 
 // startFleet starts a director with mirrors of its own, also with lists if lists is true.
-func startFleet(t *testing.T, lists bool) *world {
+func startFleet(t *testing.T, lists bool, more ...func(*director.Config)) *world {
 	t.Helper()
 	return start(t, func(c *director.Config) {
 		dir := t.TempDir()
@@ -87,6 +89,9 @@ func startFleet(t *testing.T, lists bool) *world {
 		c.State, c.Catalogue, c.NoProbes, c.NoScans = filepath.Join(dir, "state"), filepath.Join(dir, "catalogue.json"), true, true
 		if !lists {
 			c.Snapshot = ""
+		}
+		for _, change := range more {
+			change(c)
 		}
 	})
 }
@@ -242,14 +247,17 @@ func TestFileAPI(t *testing.T) {
 	t.Error("the new project is not answered for")
 }
 
-// A damaged inventory is put aside, and found out anew; meanwhile origins have all.
+// A damaged inventory is put aside, and found out anew; meanwhile origins have all. What
+// was being written when the process was killed is removed.
 func TestDamagedInventory(t *testing.T) {
 	var dir string
 	w := start(t, func(c *director.Config) {
 		dir = t.TempDir()
 		fleetState(t, dir)
-		if err := os.WriteFile(filepath.Join(dir, "state/inventory"), []byte("nonsense"), 0o600); err != nil {
-			t.Fatal(err)
+		for _, name := range []string{"inventory", durable.TempPrefix + "left"} {
+			if err := os.WriteFile(filepath.Join(dir, "state", name), []byte("nonsense"), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 		c.Snapshot, c.State, c.Catalogue, c.NoProbes, c.NoScans = "", filepath.Join(dir, "state"), filepath.Join(dir, "catalogue.json"), true, true
 	})
@@ -259,6 +267,9 @@ func TestDamagedInventory(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "state/inventory.damaged")); err != nil {
 		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "state", durable.TempPrefix+"left")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was left of before: %v", err)
 	}
 }
 

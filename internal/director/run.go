@@ -10,6 +10,7 @@ import (
 
 	"freshet/internal/accesslog"
 	"freshet/internal/config"
+	"freshet/internal/doors"
 	"freshet/internal/h1"
 	"freshet/internal/role"
 )
@@ -20,9 +21,9 @@ func Run(ctx context.Context, cfg Config, env role.Env) error {
 }
 
 // RunReloading is [Run] that also takes over settings while it serves: those of the files
-// that are read, and the clients in control; the request log is opened anew. Each Config
-// that reloads yields is the whole configuration; with each of them all files are read
-// anew.
+// that are read, the proxies that are trusted, and the clients in control; the request log
+// is opened anew. Each Config that reloads yields is the whole configuration; with each of
+// them all files are read anew, certificates among them.
 func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan Config) (err error) {
 	env = env.WithDefaults()
 	if err := config.Check(cfg); err != nil {
@@ -40,7 +41,12 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	}
 	defer func() { err = errors.Join(err, lines.Close()) }()
 	access := role.NewAccess("director", env.Log, env.Metrics).To(env.Access)
-	var f answerer = &front{data: &in.data, access: access, lines: lines, metrics: metrics}
+	from := new(senders)
+	if err := from.trust(cfg.TrustedProxies); err != nil {
+		return err
+	}
+	forLists := &front{data: &in.data, senders: from, access: access, lines: lines, metrics: metrics}
+	var f answerer = forLists
 	var files *redirector
 	if cfg.State != "" {
 		if files, err = openRedirector(ctx, cfg, env, in); err != nil {
@@ -48,37 +54,36 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		}
 		defer func() { err = errors.Join(err, files.close()) }()
 		files.register(ctx, env.Admin)
-		f = files.answer(f, access)
+		f = files.answer(forLists, from, access)
 	}
-	return serve(ctx, cfg, env, f, access, func(ctx context.Context) error {
-		group, ctx := errgroup.WithContext(ctx)
-		if files != nil {
-			group.Go(func() error { return files.run(ctx) })
-		}
-		in.watch(ctx, reloads, lines.Reopen)
-		return group.Wait()
-	})
-}
-
-// serve answers on the public listener, while beside does what else there is to do, until
-// ctx ends.
-func serve(ctx context.Context, cfg Config, env role.Env, f answerer, access *role.Access, beside func(context.Context) error) error {
-	ln, err := env.Listen(ctx, cfg.Listen)
+	open, err := cfg.Open(ctx, doors.Options{Role: "director", Env: env, Limits: cfg.Limits})
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", cfg.Listen, err)
+		return err
 	}
-	env.Log.InfoContext(ctx, "listening", slog.String("on", ln.Addr().String()), slog.String("protocol", "http"))
-	srv := h1.Server{
-		Handler: f,
-		HTTP:    role.NewServer(ctx, access.Wrap(f), env.Log),
-		Drain:   role.DrainTimeout, Log: env.Log, Metrics: h1.NewMetrics("director", env.Metrics),
-		Refused: func(r *h1.Refused) { access.Note(context.WithoutCancel(ctx), r.Record()) },
+	if open.Certificates() != nil {
+		f = &challenges{answerer: f, certificates: open.Certificates()}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return beside(ctx) })
+	if files != nil {
+		group.Go(func() error { return files.run(ctx) })
+	}
+	group.Go(func() error {
+		in.watch(ctx, reloads, func(cfg Config) {
+			lines.Reopen()
+			if err := from.trust(cfg.TrustedProxies); err != nil {
+				env.Log.ErrorContext(ctx, "who is believed about clients stays as it was", slog.Any("error", err))
+			}
+			if open.Certificates() != nil {
+				open.Certificates().Reload(ctx)
+			}
+		})
+		return nil
+	})
 	group.Go(func() error {
 		env.Ready()
-		return srv.Serve(ctx, ln)
+		return open.Serve(ctx, doors.Inside{
+			Ready: f, All: access.Wrap(f), Refused: func(r *h1.Refused) { access.Note(context.WithoutCancel(ctx), r.Record()) },
+		})
 	})
 	return group.Wait()
 }

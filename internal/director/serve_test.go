@@ -12,6 +12,7 @@ import (
 
 	"freshet/internal/director"
 	"freshet/internal/director/directortest"
+	"freshet/internal/doors"
 )
 
 // What the loop answers and what the general server answers is the same, for whatever
@@ -169,7 +170,7 @@ func TestStart(t *testing.T) {
 		!strings.Contains(err.Error(), "netblocks: read "+cfg.Netblocks+": it has no netblock of IPv4") {
 		t.Errorf("%v", err)
 	}
-	for _, c := range []director.Config{{}, {Snapshot: "s", Listen: "x"}, {Snapshot: "s", Prefer: "ftp"}, {Snapshot: "s", Minimum: -2}, {Snapshot: "s", CheckEvery: 1}} {
+	for _, c := range []director.Config{{}, {Snapshot: "s", Listeners: doors.Listeners{Listen: "x"}}, {Snapshot: "s", Prefer: "ftp"}, {Snapshot: "s", Minimum: -2}, {Snapshot: "s", CheckEvery: 1}} {
 		if len(c.Validate()) == 0 {
 			t.Errorf("%+v is right", c)
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"freshet/internal/certs"
 	"freshet/internal/director/lists"
 	"freshet/internal/director/redirect"
 	"freshet/internal/h1"
@@ -16,15 +17,22 @@ type answerer interface {
 	http.Handler
 }
 
+// respondent is an answerer of requests whose target has become a string already, which
+// is made once for each.
+type respondent interface {
+	answerer
+	respond(target string, req *h1.Request, res *h1.Response) bool
+}
+
 // split passes each request to who answers it: what is in a project is for files,
 // all else for lists, and so are the two names that MirrorManager's clients ask for.
 type split struct {
-	lists, files answerer
+	lists, files respondent
 	snapshot     *atomic.Pointer[lists.Data] // nil: there are no lists
 	data         *atomic.Pointer[redirect.Data]
 }
 
-func (s *split) of(target string) answerer {
+func (s *split) of(target string) respondent {
 	if s.snapshot.Load() == nil {
 		return s.files
 	}
@@ -37,7 +45,8 @@ func (s *split) of(target string) answerer {
 
 // Answer implements [h1.Handler].
 func (s *split) Answer(req *h1.Request, res *h1.Response) bool {
-	return s.of(string(req.Target)).Answer(req, res)
+	target := string(req.Target)
+	return s.of(target).respond(target, req, res)
 }
 
 // Sent implements [h1.Handler].
@@ -52,6 +61,30 @@ func (s *split) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 // ServeHTTP implements [http.Handler].
 func (s *split) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s.of(targetOf(req)).ServeHTTP(w, req)
+}
+
+// challenges leaves to the certificates what an authority asks for, without TLS, to see
+// that a name is ours (RFC 8555 §8.3).
+type challenges struct {
+	answerer
+	certificates *certs.Store
+}
+
+const challengePath = "/.well-known/acme-challenge/"
+
+// Answer implements [h1.Handler].
+func (c *challenges) Answer(req *h1.Request, res *h1.Response) bool {
+	if req.Clear && len(req.Target) >= len(challengePath) && string(req.Target[:len(challengePath)]) == challengePath {
+		return false
+	}
+	return c.answerer.Answer(req, res)
+}
+
+// ServeHTTP implements [http.Handler].
+func (c *challenges) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.TLS != nil || !c.certificates.Challenge(w, req) {
+		c.answerer.ServeHTTP(w, req)
+	}
 }
 
 // sitePages passes what is below a path to the pages of the site, and all else on. Pages

@@ -20,6 +20,7 @@ import (
 
 	"freshet/internal/director"
 	"freshet/internal/director/directortest"
+	"freshet/internal/doors"
 	"freshet/internal/memnet"
 	"freshet/internal/role"
 )
@@ -30,6 +31,7 @@ type world struct {
 	dir     string
 	cfg     director.Config
 	network memnet.Network
+	addr    string // of a listener of TCP, "" if there is none
 	metrics *prometheus.Registry
 	log     syncBuffer
 	reloads chan director.Config
@@ -40,7 +42,7 @@ type world struct {
 // config is that of a director of the files in a folder.
 func config(dir string) director.Config {
 	return director.Config{
-		Listen: "mem:director", Minimum: 1, Prefer: "first",
+		Listeners: doors.Listeners{Listen: "mem:director"}, Minimum: 1, Prefer: "first",
 		Snapshot: filepath.Join(dir, directortest.Snapshot), GeoIP: filepath.Join(dir, directortest.GeoIP),
 		Netblocks: filepath.Join(dir, directortest.Netblocks), Continents: filepath.Join(dir, directortest.Continents),
 	}
@@ -48,7 +50,10 @@ func config(dir string) director.Config {
 
 // start starts a director, which ends with the test. Its admin listener's handlers go to
 // the first mux, if there is one.
-func start(t *testing.T, change func(*director.Config), admin ...*http.ServeMux) *world {
+func start(t *testing.T, change func(*director.Config), admin ...interface {
+	Handle(pattern string, h http.Handler)
+},
+) *world {
 	t.Helper()
 	w := &world{
 		t: t, dir: t.TempDir(), metrics: prometheus.NewRegistry(),
@@ -64,7 +69,7 @@ func start(t *testing.T, change func(*director.Config), admin ...*http.ServeMux)
 	ready := make(chan struct{})
 	env := role.Env{
 		Log: slog.New(slog.NewTextHandler(&w.log, nil)), Metrics: w.metrics, Ready: func() { close(ready) },
-		Listen: func(_ context.Context, addr string) (net.Listener, error) { return w.network.Listen(addr) },
+		Listen: w.listen,
 	}
 	for _, mux := range admin {
 		env.Admin = mux.Handle
@@ -87,11 +92,30 @@ func (w *world) end() {
 	w.ended <- nil
 }
 
+// listen opens a listener in memory, or one of TCP.
+func (w *world) listen(ctx context.Context, addr string) (net.Listener, error) {
+	if strings.HasPrefix(addr, memnet.Scheme) {
+		return w.network.Listen(addr)
+	}
+	ln, err := role.ListenTCP(ctx, addr)
+	if err == nil {
+		w.addr = ln.Addr().String()
+	}
+	return ln, err
+}
+
+func (w *world) dial() (net.Conn, error) {
+	if w.addr != "" {
+		return new(net.Dialer).DialContext(w.t.Context(), "tcp", w.addr)
+	}
+	return w.network.DialContext(w.t.Context(), "", "director.mem")
+}
+
 // send sends requests as they are over one connection, and returns the answers to as
 // many.
 func (w *world) send(n int, requests string) []*http.Response {
 	w.t.Helper()
-	c, err := w.network.DialContext(w.t.Context(), "", "director.mem")
+	c, err := w.dial()
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -175,14 +199,41 @@ func (w *world) metric(name string, labels ...string) float64 {
 
 // syncBuffer is a buffer for many.
 type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	more chan struct{} // is closed by the next write, nil if nobody waits
 }
 
 func (s *syncBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.more != nil {
+		close(s.more)
+		s.more = nil
+	}
 	return s.b.Write(p)
+}
+
+// await waits until it has a text.
+func (s *syncBuffer) await(text string) {
+	for {
+		s.mu.Lock()
+		if s.more == nil {
+			s.more = make(chan struct{})
+		}
+		there, more := strings.Contains(s.b.String(), text), s.more
+		s.mu.Unlock()
+		if there {
+			return
+		}
+		<-more
+	}
+}
+
+func (s *syncBuffer) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Reset()
 }
 
 func (s *syncBuffer) String() string {

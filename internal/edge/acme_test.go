@@ -18,7 +18,9 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"freshet/internal/edge/certs"
+	"freshet/internal/certs"
+	"freshet/internal/certs/certstest"
+	"freshet/internal/doors"
 	"freshet/internal/edge/gate"
 	"freshet/internal/peertest"
 )
@@ -98,7 +100,7 @@ func startPebble(t *testing.T, httpPort, tlsPort int) (directory, caFile string,
 	t.Helper()
 	bin := pebble(t)
 	dir := t.TempDir()
-	pair, own := newPair(t, dir, 7, "localhost")
+	pair, own := certstest.Pair(t, dir, 7, "localhost")
 	listen, manage := peertest.FreeAddr(t), peertest.FreeAddr(t)
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": listen, "managementListenAddress": manage, "certificate": pair.Cert, "privateKey": pair.Key,
@@ -190,7 +192,7 @@ func TestACME(t *testing.T) {
 				}
 				listeners = append(listeners, ln)
 			}
-			clear, secure := portOf(listeners[0].Addr()), portOf(listeners[1].Addr())
+			clear, secure := listeners[0].Addr().(*net.TCPAddr).Port, listeners[1].Addr().(*net.TCPAddr).Port
 			httpPort, tlsPort := clear, 1 // nothing is there
 			if challenge == "tls-alpn-01" {
 				httpPort, tlsPort = 1, secure
@@ -198,9 +200,11 @@ func TestACME(t *testing.T) {
 			directory, caFile, roots := startPebble(t, httpPort, tlsPort)
 			dir := filepath.Join(t.TempDir(), "acme")
 			cfg := Config{
-				ListenTLS: "127.0.0.1:0",
-				TLS:       certs.Config{ACME: certs.ACME{Dir: dir, Directory: directory, CAFile: caFile, Email: "op@dl.example", Hosts: []string{"dl.example"}}},
-				Gate:      gate.Config{RedirectHTTPS: true},
+				Listeners: doors.Listeners{
+					ListenTLS: "127.0.0.1:0",
+					TLS:       certs.Config{ACME: certs.ACME{Dir: dir, Directory: directory, CAFile: caFile, Email: "op@dl.example", Hosts: []string{"dl.example"}}},
+				},
+				Gate: gate.Config{RedirectHTTPS: true},
 			}
 			f := newFacade(t, cfg, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "hello") }, listeners...)
 			f.roots = roots

@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/roots"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/layout"
 	"freshet/internal/pause"
+	"freshet/internal/roots"
 )
 
 // candidate is the fetch of the root files of a set. If they belong together,

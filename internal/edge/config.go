@@ -15,8 +15,7 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/config"
-	"freshet/internal/edge/certs"
-	"freshet/internal/edge/forwarded"
+	"freshet/internal/doors"
 	"freshet/internal/edge/gate"
 )
 
@@ -40,26 +39,11 @@ type Config struct {
 	// Upstream says how origins are asked, those of all sites.
 	Upstream UpstreamConfig `toml:"upstream"`
 
-	// Listen is the public address without TLS, or several with commas between
-	// them ("192.0.2.1:80, [2001:db8::1]:80"). Default ":8081", and none if
-	// there is ListenTLS or ListenH3.
-	Listen string `toml:"listen"`
-
-	// ListenTLS is the public address with TLS, for HTTP/2 and HTTP/1.1
-	// (":443"), or several with commas between them. It needs a certificate, see
-	// TLS. Default: none.
-	ListenTLS string `toml:"listen-tls"`
+	doors.Listeners
 
 	// ListenH3 is the UDP address for HTTP/3 (":443"), or several with commas
 	// between them. Answers over TLS tell clients of it. Default: none.
 	ListenH3 string `toml:"listen-h3"`
-
-	// TLS says where certificates come from.
-	TLS certs.Config `toml:"tls"`
-
-	// ProxyProtocol says from where connections come with a header of the PROXY
-	// protocol.
-	ProxyProtocol forwarded.Config `toml:"proxy-protocol"`
 
 	// TrustedProxies are networks whose X-Forwarded-For or, without one,
 	// Forwarded is believed: the last address in it that is not theirs is the
@@ -211,8 +195,7 @@ func (c Config) WithDefaults() Config {
 	if c.ListenTLS == "" && c.ListenH3 == "" {
 		c.Listen = cmp.Or(c.Listen, defaultListen)
 	}
-	c.TLS = c.TLS.WithDefaults()
-	c.ProxyProtocol = c.ProxyProtocol.WithDefaults()
+	c.Listeners = c.Listeners.WithDefaults()
 	c.Limits = c.Limits.WithDefaults()
 	c.Gate = c.Gate.WithDefaults()
 	c.Size = cmp.Or(c.Size, defaultSize)
@@ -327,11 +310,7 @@ func (v *validation) site(name string, site SiteConfig, owner map[string]string)
 
 // networks checks a list of networks and addresses.
 func (v *validation) networks(key string, list []string) {
-	for i, s := range list {
-		if _, err := gate.ParseNetwork(s); err != nil {
-			v.problem(fmt.Sprintf("%s[%d]", key, i), `%q is no network: want "10.1.0.0/16" or "192.0.2.7"`, s)
-		}
-	}
+	v.problems = append(v.problems, config.CheckNetworks(key, list)...)
 }
 
 // patterns checks a list of patterns of refs.

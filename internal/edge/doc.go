@@ -4,8 +4,8 @@
 //
 // # The way of a request
 //
-//	doors ─ TCP, with TLS or not, behind proxies or not (forwarded); certificates
-//	   │    from files or by ACME (certs); HTTP/3, which goes straight to gated
+//	internal/doors ─ TCP, with TLS or not, behind proxies or not; HTTP/3, which
+//	   │    goes straight to gated
 //	   ▼
 //	front ─ fresh hits, by the loops of internal/h1 and internal/h2; what
 //	   │    is no hit goes on to gated from there, what they do not understand
@@ -33,11 +33,8 @@
 //
 // # Parts
 //
-//	certs      certificates from files and by ACME
 //	diskcache  the store: answers on disk
-//	forwarded  the client behind proxies: PROXY protocol, X-Forwarded-For
 //	gate       what stands before the cache of a site
-//	roots      which files are replaced together, and what they list
 //	turns      how much is asked of the origins at once, and who is next
 //	upstream   origins: which is asked, by which connection, for how long
 //

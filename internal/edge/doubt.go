@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/roots"
 	"freshet/internal/edge/upstream"
+	"freshet/internal/roots"
 )
 
 const (

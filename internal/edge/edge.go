@@ -16,10 +16,10 @@ import (
 	"freshet/internal/control"
 	"freshet/internal/durable"
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/gate"
 	"freshet/internal/edge/turns"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/layout"
+	"freshet/internal/networks"
 	"freshet/internal/role"
 )
 
@@ -33,7 +33,7 @@ type Edge struct {
 	rest    *site            // for all other host names, may be nil
 	all     []*site
 	named   map[string]*site // by name
-	trusted atomic.Pointer[gate.Networks]
+	trusted atomic.Pointer[networks.Set]
 	portTLS atomic.Int32 // of the listener with TLS, 0 if there is none
 	store   *diskcache.Store
 	metrics *metrics
@@ -254,12 +254,8 @@ func (e *Edge) newSite(name string, cfg SiteConfig) (*site, error) {
 		},
 	}
 	s.fetch = s.ownFields()
-	for _, text := range cfg.PurgeFrom {
-		network, err := gate.ParseNetwork(text)
-		if err != nil {
-			return nil, fmt.Errorf("purge-from: %w", err)
-		}
-		s.purgeFrom = append(s.purgeFrom, network)
+	if s.purgeFrom, err = networks.ParseAll(cfg.PurgeFrom); err != nil {
+		return nil, fmt.Errorf("purge-from: %w", err)
 	}
 	s.prefill = prefill{refs: cfg.Prefill, rate: int64(e.cfg.PrefillRate)}
 	if len(cfg.Prefill) > 0 {

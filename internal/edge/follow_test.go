@@ -206,40 +206,51 @@ func TestHubAway(t *testing.T) {
 // While the edge reads what it missed, page by page, nothing that a later page
 // may change is fresh.
 func TestNotFreshWhileCatchingUp(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		files := newStatic(map[string]string{"/repo/summary": "one"})
-		log := newEventLog("log-a")
-		var slow time.Duration
-		w := newWorld(t, Config{Follow: "auto"}, func(rw http.ResponseWriter, r *http.Request) {
-			if !strings.HasPrefix(r.URL.Path, "/api/") {
-				files.serve(rw, r)
-				return
-			}
-			if strings.Contains(r.URL.Path, "/page/") {
-				time.Sleep(slow)
-			}
-			log.serve(rw, r)
+	for name, path := range map[string]string{"a pointer": "/repo/summary", "a file of which HTTP alone says how long it lasts": "/repo/state.txt"} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) { notFreshWhileCatchingUp(t, path) })
 		})
-		w.following(true)
-		log.setAway(true)
-		w.following(false)
-		slow = 5 * time.Second
-		for range 250 {
-			log.publish("/repo/", "other")
+	}
+}
+
+func notFreshWhileCatchingUp(t *testing.T, path string) {
+	files := newStatic(map[string]string{path: "one"})
+	log := newEventLog("log-a")
+	var slow time.Duration
+	w := newWorld(t, Config{Follow: "auto"}, func(rw http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/api/") {
+			rw.Header().Set("Cache-Control", "max-age=3600")
+			files.serve(rw, r)
+			return
 		}
-		log.publish("/repo/", "summary")
-		log.setAway(false)
-		for w.metric("freshet_edge_events_total", "") == 0 {
-			w.get("/repo/summary") // by its short lifetime only
-			time.Sleep(100 * time.Millisecond)
+		if strings.Contains(r.URL.Path, "/page/") {
+			time.Sleep(slow)
 		}
-		w.want(w.get("/repo/summary"), "one", "fwd=stale; fwd-status=304")
-		for w.metric("freshet_edge_following", "default") == 0 {
-			time.Sleep(100 * time.Millisecond)
-		}
-		w.want(w.get("/repo/summary"), "one", "hit") // confirmed when the event came
-		w.want(w.get("/repo/summary"), "one", "hit")
+		log.serve(rw, r)
 	})
+	w.following(true)
+	log.setAway(true)
+	w.following(false)
+	slow = 5 * time.Second
+	for range 250 {
+		log.publish("/repo/", "other")
+	}
+	log.publish("/repo/", strings.TrimPrefix(path, "/repo/"))
+	log.setAway(false)
+	for w.metric("freshet_edge_events_total", "") == 0 {
+		w.get(path) // by its short lifetime only
+		time.Sleep(100 * time.Millisecond)
+	}
+	w.want(w.get(path), "one", "fwd=stale; fwd-status=304")
+	for w.metric("freshet_edge_following", "default") == 0 {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if path == "/repo/summary" {
+		w.want(w.get(path), "one", "hit") // confirmed when the event came
+	} else {
+		w.want(w.get(path), "one", "fwd=stale; fwd-status=304")
+	}
+	w.want(w.get(path), "one", "hit")
 }
 
 func TestCatchUpAfterRestart(t *testing.T) {

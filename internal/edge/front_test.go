@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"freshet/internal/h1"
+	"freshet/internal/doors"
 	"freshet/internal/memnet"
 	"freshet/internal/role"
 )
@@ -69,7 +69,8 @@ func newTwoWays(t *testing.T, cfg Config, origin http.HandlerFunc) *twoWays {
 		ln := listen(name)
 		if name == "loop" {
 			v.loop = prometheus.NewRegistry()
-			go func() { ended <- w.e.serve(ctx, &doors{tcp: ln}, access, h1.NewMetrics("edge", v.loop)) }()
+			door := doorAt(t, ln, v.loop)
+			go func() { ended <- w.e.serve(ctx, door, access) }()
 		} else {
 			go func() { ended <- role.Serve(ctx, ln, access.Wrap(w.e), w.e.log) }()
 		}
@@ -448,4 +449,16 @@ func TestLoopFollowsTheStore(t *testing.T) {
 		w.e.names.vary(&call{site: w.e.rest, id: keyID("", "/page", "")}, []string{"Accept"}, keyID("", "/page", "x"))
 		ask("/page", "four", false)
 	})
+}
+
+// doorAt is a door that is open already: ln, which may have TLS.
+func doorAt(t *testing.T, ln net.Listener, metrics *prometheus.Registry) *doors.Doors {
+	t.Helper()
+	d, err := doors.Listeners{Listen: ln.Addr().String()}.Open(t.Context(), doors.Options{Role: "edge", Env: role.Env{
+		Metrics: metrics, Listen: func(context.Context, string) (net.Listener, error) { return ln, nil },
+	}.WithDefaults()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }

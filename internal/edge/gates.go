@@ -10,18 +10,19 @@ import (
 	"reflect"
 	"strings"
 
+	"freshet/internal/certs"
 	"freshet/internal/control"
-	"freshet/internal/edge/certs"
-	"freshet/internal/edge/forwarded"
 	"freshet/internal/edge/gate"
+	"freshet/internal/forwarded"
 	"freshet/internal/h1"
+	"freshet/internal/networks"
 	"freshet/internal/role"
 )
 
 // setGates makes the gates of all sites anew, and who is believed about clients.
 // If it fails, nothing is changed.
 func (e *Edge) setGates(cfg Config) error {
-	trusted, err := gate.ParseNetworks(cfg.TrustedProxies)
+	trusted, err := networks.ParseAll(cfg.TrustedProxies)
 	if err != nil {
 		return fmt.Errorf("trusted-proxies: %w", err)
 	}
@@ -91,9 +92,10 @@ func fixed(cfg Config) Config {
 // differ.
 func changed(a, b Config) (keys []string) {
 	left, right := reflect.ValueOf(a), reflect.ValueOf(b)
-	for field, value := range left.Fields() {
-		if !reflect.DeepEqual(value.Interface(), right.FieldByIndex(field.Index).Interface()) {
-			keys = append(keys, "edge."+field.Tag.Get("toml"))
+	for _, field := range reflect.VisibleFields(left.Type()) {
+		key := field.Tag.Get("toml") // none: its fields come after it
+		if key != "" && !reflect.DeepEqual(left.FieldByIndex(field.Index).Interface(), right.FieldByIndex(field.Index).Interface()) {
+			keys = append(keys, "edge."+key)
 		}
 	}
 	return keys
@@ -139,20 +141,11 @@ func (e *Edge) gated(next http.Handler, certificates *certs.Store, altSvc string
 // way here. Where a trusted proxy says who it is, the request and its record
 // are changed to it.
 func (e *Edge) clientOf(r *http.Request) (client netip.Addr, clear bool) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	client, clear = peer.Addr().Unmap(), r.TLS == nil
-	trusted := e.trusted.Load()
-	if err != nil || trusted == nil || !trusted.Has(client) {
-		delete(r.Header, forwarded.Proto) // anybody may write it
-		return client, clear
+	var trusted networks.Set
+	if p := e.trusted.Load(); p != nil {
+		trusted = *p
 	}
-	client = forwarded.Client(client, r.Header, *trusted)
-	clear = clear && !strings.EqualFold(r.Header.Get(forwarded.Proto), "https")
-	r.RemoteAddr = netip.AddrPortFrom(client, 0).String()
-	if rec := role.RecordOf(r); rec != nil {
-		rec.Client = client
-	}
-	return client, clear
+	return forwarded.Resolve(r, trusted)
 }
 
 // gatePath is the path as rules of access see it: what can mean the same file
@@ -171,22 +164,8 @@ func gatePath(p string) string {
 // open reports whether the gate lets a hit through as it is, and puts the client
 // in the place of a trusted proxy. If not, [Edge.gated] decides.
 func (f *front) open(h *hot, req *h1.Request) bool {
-	if trusted := f.e.trusted.Load(); trusted != nil && len(*trusted) > 0 && trusted.Has(req.Client) {
-		fields := make(http.Header)
-		for _, field := range req.Fields {
-			switch {
-			case field.Is("x-forwarded-for"):
-				fields.Add("X-Forwarded-For", string(field.Value))
-			case field.Is("forwarded"):
-				fields.Add("Forwarded", string(field.Value))
-			case field.Is("x-forwarded-proto"):
-				if req.Clear && strings.EqualFold(string(field.Value), "https") {
-					req.Clear = false
-				}
-			}
-		}
-		req.Client = forwarded.Client(req.Client, fields, *trusted)
-		req.Remote = netip.AddrPortFrom(req.Client, 0).String() // as in clientOf: one client's requests are known by it
+	if trusted := f.e.trusted.Load(); trusted != nil && len(*trusted) > 0 {
+		forwarded.ResolveReady(req, *trusted)
 	}
 	g := h.call.site.gate.Load()
 	return g == nil || g.Open(gate.Request{Client: req.Client, Path: h.gate, Clear: req.Clear})

@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/roots"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
+	"freshet/internal/roots"
 	"freshet/internal/sign"
 )
 

@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/netip"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,9 +21,10 @@ import (
 
 	"github.com/quic-go/quic-go/http3"
 
-	"freshet/internal/edge/certs"
+	"freshet/internal/certs"
+	"freshet/internal/certs/certstest"
+	"freshet/internal/doors"
 	"freshet/internal/gvariant"
-	"freshet/internal/h1"
 	"freshet/internal/ostree"
 	"freshet/internal/role"
 )
@@ -37,10 +40,10 @@ func newStreams(t *testing.T, origin http.HandlerFunc) *streams {
 	t.Helper()
 	upstream := httptest.NewServer(origin)
 	t.Cleanup(upstream.Close)
-	pair, roots := newPair(t, t.TempDir(), 1, "localhost")
+	pair, roots := certstest.Pair(t, t.TempDir(), 1, "localhost")
 	e, err := New(t.Context(), Config{
 		Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: followOff,
-		Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", ListenH3: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}},
+		Listeners: doors.Listeners{Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}}}, ListenH3: "127.0.0.1:0",
 	}, role.Env{}.WithDefaults())
 	if err != nil {
 		t.Fatal(err)
@@ -49,17 +52,16 @@ func newStreams(t *testing.T, origin http.HandlerFunc) *streams {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	metrics := h1.NewMetrics("edge", e.env.Metrics)
-	doors, err := e.openDoors(ctx, metrics)
+	open, err := e.openDoors(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp := doors.tcp.(*joined)
+	tcp, udp := open.Addrs()
 	s := &streams{e: e, roots: roots, addr: map[string]string{
-		"h1": "http://" + tcp.all[0].Addr().String(), "h2": "https://localhost:" + portText(tcp.all[1].Addr()), "h3": "https://localhost:" + portText(doors.h3[0].LocalAddr()),
+		"h1": "http://" + tcp[0].String(), "h2": "https://localhost:" + portText(tcp[1]), "h3": "https://localhost:" + portText(udp[0]),
 	}}
 	served := make(chan error, 1)
-	go func() { served <- e.serve(ctx, doors, e.newAccess(), metrics) }()
+	go func() { served <- e.serve(ctx, open, e.newAccess()) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {
@@ -72,7 +74,9 @@ func newStreams(t *testing.T, origin http.HandlerFunc) *streams {
 	return s
 }
 
-func portText(addr net.Addr) string { return fmt.Sprint(portOf(addr)) }
+func portText(addr net.Addr) string {
+	return strconv.Itoa(int(netip.MustParseAddrPort(addr.String()).Port()))
+}
 
 // client speaks the protocol over connections of its own.
 func (s *streams) client(proto string) (client *http.Client, leave func()) {

@@ -18,7 +18,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"freshet/internal/h1"
 	"freshet/internal/role"
 )
 
@@ -60,7 +59,8 @@ func TestHTTP2IsAsNetHTTP(t *testing.T) {
 		if name == "loop" {
 			v.loop = prometheus.NewRegistry()
 			ln = tls.NewListener(ln, &tls.Config{Certificates: donor.TLS.Certificates, NextProtos: []string{"h2"}})
-			go func() { ended <- e.serve(ctx, &doors{tcp: ln}, access, h1.NewMetrics("edge", v.loop)) }()
+			door := doorAt(t, ln, v.loop)
+			go func() { ended <- e.serve(ctx, door, access) }()
 			continue
 		}
 		srv := role.NewServer(ctx, access.Wrap(e), e.log)

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/roots"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
+	"freshet/internal/roots"
 )
 
 const (

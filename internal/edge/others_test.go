@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"freshet/internal/edge/gate"
 	"freshet/internal/h1"
+	"freshet/internal/networks"
 )
 
 // What is missing may be missing for one client only.
@@ -55,7 +55,7 @@ func TestVariantsAreOfWhatTheOriginSaw(t *testing.T) {
 
 // Who is told by a balancer is the same client to hits as to everything else.
 func TestClientsBehindBalancersAreOne(t *testing.T) {
-	trusted := gate.Networks{netip.MustParsePrefix("10.0.0.0/8")}
+	trusted := networks.Set{netip.MustParsePrefix("10.0.0.0/8")}
 	e := new(Edge)
 	e.trusted.Store(&trusted)
 	req := &h1.Request{

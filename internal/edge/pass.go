@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/forwarded"
 	"freshet/internal/edge/upstream"
+	"freshet/internal/forwarded"
 	"freshet/internal/httpcache"
 	"freshet/internal/role"
 )

@@ -14,9 +14,9 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/roots"
 	"freshet/internal/glob"
 	"freshet/internal/ostree"
+	"freshet/internal/roots"
 )
 
 // prefill says what is fetched of a publish before it is shown.

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"freshet/internal/edge/roots"
+	"freshet/internal/roots"
 )
 
 // readers remember in which generation a connection reads a set, so that who

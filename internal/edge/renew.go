@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"freshet/internal/edge/roots"
 	"freshet/internal/layout"
+	"freshet/internal/roots"
 )
 
 // renewWithin is how long clients are shown what they had while what an event

@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"freshet/internal/edge/diskcache"
-	"freshet/internal/edge/roots"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
+	"freshet/internal/roots"
 )
 
 // streamAfter is how long who asks for a root file that is not stored waits for

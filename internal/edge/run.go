@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"freshet/internal/config"
+	"freshet/internal/doors"
 	"freshet/internal/h1"
-	"freshet/internal/h2"
 	"freshet/internal/role"
 )
 
@@ -38,22 +38,18 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	}
 	e.registerAdmin()
 	access := e.newAccess()
-	metrics := h1.NewMetrics("edge", env.Metrics)
-	doors, err := e.openDoors(ctx, metrics)
+	doors, err := e.openDoors(ctx)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.Follow(ctx) })
-	if doors.certificates != nil {
-		group.Go(func() error { return doors.certificates.Run(ctx) })
-	}
 	if reloads != nil {
 		group.Go(func() error {
 			for {
 				select {
 				case cfg := <-reloads:
-					e.reload(ctx, cfg, doors.certificates)
+					e.reload(ctx, cfg, doors.Certificates())
 				case <-ctx.Done():
 					return nil
 				}
@@ -62,7 +58,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	}
 	group.Go(func() error {
 		env.Ready()
-		return e.serve(ctx, doors, access, metrics)
+		return e.serve(ctx, doors, access)
 	})
 	return group.Wait()
 }
@@ -81,12 +77,23 @@ func (e *Edge) newAccess() *role.Access {
 	return access
 }
 
-// serve answers fresh hits by the loops of internal/h1 and internal/h2, and
-// everything else by net/http and by the latter.
-func (e *Edge) serve(ctx context.Context, d *doors, access *role.Access, metrics *h1.Metrics) error {
+// openDoors opens all listeners, or none.
+func (e *Edge) openDoors(ctx context.Context) (*doors.Doors, error) {
 	limits := e.cfg.Limits
-	front := &front{e: e, access: access, hots: newHots(), altSvc: d.altSvc()}
-	all := access.Wrap(e.gated(e, d.certificates, front.altSvc))
+	d, err := e.cfg.Open(ctx, doors.Options{
+		Role: "edge", Env: e.env, Limits: limits.Limits, Hosts: e.cfg.hosts(), H3: e.cfg.ListenH3, Streams: limits.Streams,
+	})
+	if err != nil {
+		return nil, err
+	}
+	e.portTLS.Store(int32(d.PortTLS()))
+	return d, nil
+}
+
+// serve answers fresh hits by the front, and everything else by the way through
+// the gates.
+func (e *Edge) serve(ctx context.Context, d *doors.Doors, access *role.Access) error {
+	front := &front{e: e, access: access, hots: newHots(), altSvc: d.AltSvc()}
 	group, ctx := errgroup.WithContext(ctx)
 	served := make(chan struct{})
 	defer close(served)
@@ -95,26 +102,12 @@ func (e *Edge) serve(ctx context.Context, d *doors, access *role.Access, metrics
 		front.hots.hugePages(ctx)
 		return nil
 	})
-	if d.tcp != nil {
-		refused := func(r *h1.Refused) { noteRefused(access, r) } //nolint:contextcheck // it is of no request
-		srv := h1.Server{
-			Handler: front,
-			HTTP:    role.NewServer(ctx, all, e.log),
-			H2: &h2.Server{
-				Handler: front, HTTP: all, Log: e.log, Metrics: metrics, Refused: refused,
-				HeaderTime: limits.HeaderTime, Idle: limits.IdleTime, Stall: limits.Stall, MinRate: int(limits.MinRate),
-			},
-			Drain: role.DrainTimeout, Stall: limits.Stall, Limits: limits.limits(), Log: e.log, Metrics: metrics,
-			Refused: refused,
-		}
-		srv.HTTP.MaxHeaderBytes = int(limits.HeaderSize)
-		srv.HTTP.ReadHeaderTimeout, srv.HTTP.IdleTimeout = limits.HeaderTime, limits.IdleTime
-		group.Go(func() error { return srv.Serve(ctx, d.tcp) })
-	}
-	for _, conn := range d.h3 {
-		door := &h3Door{conn: conn, handler: all, certificates: d.certificates, limits: limits, metrics: metrics, log: e.log}
-		group.Go(func() error { return door.serve(ctx) })
-	}
+	group.Go(func() error {
+		return d.Serve(ctx, doors.Inside{
+			Ready: front, All: access.Wrap(e.gated(e, d.Certificates(), front.altSvc)),
+			Refused: func(r *h1.Refused) { noteRefused(access, r) }, //nolint:contextcheck // it is of no request
+		})
+	})
 	return group.Wait()
 }
 

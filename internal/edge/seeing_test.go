@@ -25,7 +25,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/accesslog"
-	"freshet/internal/edge/certs"
+	"freshet/internal/certs"
+	"freshet/internal/certs/certstest"
+	"freshet/internal/doors"
 	"freshet/internal/edge/gate"
 	"freshet/internal/peertest"
 	"freshet/internal/role"
@@ -46,7 +48,7 @@ type seeing struct {
 func newSeeing(t *testing.T, format accesslog.Format, origin http.HandlerFunc) *seeing {
 	t.Helper()
 	s := &seeing{t: t, log: filepath.Join(t.TempDir(), "access.log"), reg: prometheus.NewRegistry()}
-	pair, roots := newPair(t, t.TempDir(), 1, "localhost")
+	pair, roots := certstest.Pair(t, t.TempDir(), 1, "localhost")
 	s.roots, s.text = roots, new(lockedBuffer)
 	upstream := httptest.NewServer(origin)
 	lines, err := accesslog.Open(accesslog.Options{Format: format, Path: s.log, Addresses: accesslog.AddressFull})
@@ -58,7 +60,7 @@ func newSeeing(t *testing.T, format accesslog.Format, origin http.HandlerFunc) *
 	go func() {
 		ended <- Run(ctx, Config{
 			Origin: upstream.URL, Store: t.TempDir(), Size: 64 << 20, Follow: "off",
-			Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", ListenH3: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}},
+			Listeners: doors.Listeners{Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}}}, ListenH3: "127.0.0.1:0",
 			Gate: gate.Config{Robots: "disallow", Health: "/health", Rules: []gate.Rule{{Action: "deny", Paths: []string{"/secret/"}}}},
 		}, role.Env{
 			Metrics: s.reg, Access: lines, Log: slog.New(slog.NewTextHandler(s.text, nil)), Ready: func() { close(ready) },

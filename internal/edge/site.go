@@ -3,7 +3,6 @@ package edge
 import (
 	"crypto/sha256"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"path"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"freshet/internal/edge/upstream"
 	"freshet/internal/httpcache"
 	"freshet/internal/layout"
+	"freshet/internal/networks"
 	"freshet/internal/sign"
 )
 
@@ -35,7 +35,7 @@ type site struct {
 	prefill prefill
 	// purgeMethod: PURGE is understood; from purgeFrom without a token.
 	purgeMethod bool
-	purgeFrom   []netip.Prefix
+	purgeFrom   networks.Set
 	// news is how the site stands to the hub's event log.
 	news atomic.Uint32 // newsState
 	lag  atomic.Int64  // events behind, as last known
@@ -202,9 +202,9 @@ func (c *call) freshness(st diskcache.State, f httpcache.Freshness) httpcache.Fr
 				f.Lifetime = p.Followed
 			}
 		case newsCatchingUp:
-			if p.Ruled() {
-				f.Lifetime, f.Revalidate = 0, 0
-			}
+			// What would be fresh without the doubt may be used when nobody answers.
+			f.OnError += max(0, f.Lifetime)
+			f.Lifetime, f.Revalidate = 0, 0
 		case newsNone, newsAway:
 		}
 	}
@@ -222,5 +222,5 @@ func (c *call) personal(h http.Header) bool {
 
 // onStatus reports whether a stale answer may take the place of a 5xx.
 func (c *call) onStatus(st diskcache.State) bool {
-	return c.policy.Ruled() || st.Flags&flagErrorSaid != 0
+	return c.policy.Ruled() || st.Flags&flagErrorSaid != 0 || c.site.newsState() == newsCatchingUp
 }

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"freshet/internal/doors"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/peertest"
 	"freshet/internal/ramtest"
@@ -38,7 +39,7 @@ const (
 func TestMain(m *testing.M) {
 	if store := os.Getenv(childEnv); store != "" {
 		err := Run(context.Background(), Config{
-			Origin: os.Getenv(childOrigin), Store: store, Listen: "127.0.0.1:0", Size: 24 << 20, Follow: "off",
+			Origin: os.Getenv(childOrigin), Store: store, Listeners: doors.Listeners{Listen: "127.0.0.1:0"}, Size: 24 << 20, Follow: "off",
 		}, role.Env{
 			Listen: func(ctx context.Context, addr string) (net.Listener, error) {
 				ln, err := role.ListenTCP(ctx, addr)

@@ -2,21 +2,15 @@ package edge
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -27,9 +21,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quic-go/quic-go/http3"
 
-	"freshet/internal/edge/certs"
-	"freshet/internal/edge/forwarded"
+	"freshet/internal/certs"
+	"freshet/internal/certs/certstest"
+	"freshet/internal/doors"
 	"freshet/internal/edge/gate"
+	"freshet/internal/forwarded"
 	"freshet/internal/role"
 )
 
@@ -104,40 +100,6 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// newPair makes a certificate for the names, and a pool that trusts it.
-func newPair(t *testing.T, dir string, serial int64, names ...string) (certs.Pair, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := x509.Certificate{
-		SerialNumber: big.NewInt(serial), DNSNames: names, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := certs.Pair{Cert: filepath.Join(dir, "edge.pem"), Key: filepath.Join(dir, "edge.key")}
-	for file, block := range map[string]*pem.Block{p.Cert: {Type: "CERTIFICATE", Bytes: der}, p.Key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	pool := x509.NewCertPool()
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool.AddCert(leaf)
-	return p, pool
-}
-
 // client speaks the protocol with whatever the name, at the address addr.
 func (f *facade) client(proto, addr string) *http.Client {
 	config := &tls.Config{RootCAs: f.roots}
@@ -183,10 +145,9 @@ func (f *facade) get(client *http.Client, url string, fields ...string) (*http.R
 // large, with what the gate says.
 func TestEveryProtocol(t *testing.T) {
 	large := pattern(3 << 20)
-	pair, roots := newPair(t, t.TempDir(), 1, "localhost", "dl.example")
+	pair, roots := certstest.Pair(t, t.TempDir(), 1, "localhost", "dl.example")
 	f := newFacade(t, Config{
-		ListenTLS: "127.0.0.1:0", ListenH3: "127.0.0.1:0",
-		TLS:  certs.Config{Certificates: []certs.Pair{pair}},
+		Listeners: doors.Listeners{ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}}}, ListenH3: "127.0.0.1:0",
 		Gate: gate.Config{HSTS: 24 * time.Hour, RedirectHTTPS: true},
 	}, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/large") {
@@ -276,11 +237,13 @@ func (f *facade) eventually(reason string, want float64) {
 // A balancer says who the client is, by TLS and without; that address decides
 // and is what the log and the origin see.
 func TestBehindBalancers(t *testing.T) {
-	pair, roots := newPair(t, t.TempDir(), 1, "dl.example")
+	pair, roots := certstest.Pair(t, t.TempDir(), 1, "dl.example")
 	told := make(chan string, 8)
 	f := newFacade(t, Config{
-		ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}},
-		ProxyProtocol:  forwarded.Config{From: []string{"127.0.0.0/8"}},
+		Listeners: doors.Listeners{
+			ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}},
+			ProxyProtocol: forwarded.Config{From: []string{"127.0.0.0/8"}},
+		},
 		TrustedProxies: []string{"198.51.100.0/24"},
 		Gate:           gate.Config{Rules: []gate.Rule{{Action: "deny", From: []string{"203.0.113.7"}}}},
 	}, func(_ http.ResponseWriter, r *http.Request) { told <- strings.Join(r.Header["X-Forwarded-For"], ",") })
@@ -355,9 +318,9 @@ func TestBehindBalancers(t *testing.T) {
 // ones, new certificates, and no others, are taken over while serving.
 func TestReloadWhileServing(t *testing.T) {
 	dir := t.TempDir()
-	pair, _ := newPair(t, dir, 1, "dl.example")
+	pair, _ := certstest.Pair(t, dir, 1, "dl.example")
 	f := newFacade(t, Config{
-		ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}},
+		Listeners: doors.Listeners{ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}}},
 	}, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "body") })
 	client := f.client("http/1.1", f.clear)
 	status := func(path string) int {
@@ -384,7 +347,7 @@ func TestReloadWhileServing(t *testing.T) {
 		f.reloads <- cfg
 		f.reloads <- cfg
 	}
-	newPair(t, dir, 2, "dl.example")
+	certstest.Pair(t, dir, 2, "dl.example")
 	denied := f.cfg
 	denied.Gate = gate.Config{Rules: []gate.Rule{{Action: "deny", Paths: []string{"/in/"}}}}
 	apply(denied)
@@ -444,10 +407,10 @@ func (f *facade) gauge(name string) float64 {
 
 // Connections of HTTP/3 have the limit of the others, and are counted like them.
 func TestTooManyHTTP3(t *testing.T) {
-	pair, roots := newPair(t, t.TempDir(), 1, "localhost")
+	pair, roots := certstest.Pair(t, t.TempDir(), 1, "localhost")
 	f := newFacade(t, Config{
-		ListenTLS: "127.0.0.1:0", ListenH3: "127.0.0.1:0",
-		TLS: certs.Config{Certificates: []certs.Pair{pair}}, Limits: LimitsConfig{Connections: 1},
+		Listeners: doors.Listeners{ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{pair}}}, ListenH3: "127.0.0.1:0",
+		Limits: LimitsConfig{Limits: doors.Limits{Connections: 1}},
 	}, func(http.ResponseWriter, *http.Request) {})
 	f.roots = roots
 	tcp := f.client("http/1.1", f.secure)
@@ -471,15 +434,15 @@ func TestDoorsThatStayShut(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = taken.Close() })
-	one, _ := newPair(t, t.TempDir(), 1, "localhost")
-	other, _ := newPair(t, t.TempDir(), 2, "localhost")
+	one, _ := certstest.Pair(t, t.TempDir(), 1, "localhost")
+	other, _ := certstest.Pair(t, t.TempDir(), 2, "localhost")
 	for name, test := range map[string]struct {
 		cfg  Config
 		want string
 	}{
-		"clear":    {Config{Listen: "127.0.0.1:0," + taken.Addr().String()}, "listen on " + taken.Addr().String() + ": "},
-		"secure":   {Config{Listen: "127.0.0.1:0", ListenTLS: taken.Addr().String(), TLS: certs.Config{Certificates: []certs.Pair{one}}}, "listen on " + taken.Addr().String() + ": "},
-		"mismatch": {Config{Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{{Cert: one.Cert, Key: other.Key}}}}, "tls: "},
+		"clear":    {Config{Listeners: doors.Listeners{Listen: "127.0.0.1:0," + taken.Addr().String()}}, "listen on " + taken.Addr().String() + ": "},
+		"secure":   {Config{Listeners: doors.Listeners{Listen: "127.0.0.1:0", ListenTLS: taken.Addr().String(), TLS: certs.Config{Certificates: []certs.Pair{one}}}}, "listen on " + taken.Addr().String() + ": "},
+		"mismatch": {Config{Listeners: doors.Listeners{Listen: "127.0.0.1:0", ListenTLS: "127.0.0.1:0", TLS: certs.Config{Certificates: []certs.Pair{{Cert: one.Cert, Key: other.Key}}}}}, "tls: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.cfg.Origin, test.cfg.Store, test.cfg.Follow = "http://127.0.0.1:1", t.TempDir(), "off"

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"freshet/internal/edge/gate"
+	"freshet/internal/networks"
 )
 
 // What a client says of itself, or of another place than it asks for, never
@@ -52,7 +52,7 @@ func TestWhatOriginsAreTold(t *testing.T) {
 
 // Listed proxies are believed about the address and about TLS, nobody else is.
 func TestWhoIsBelieved(t *testing.T) {
-	trusted := gate.Networks{netip.MustParsePrefix("10.0.0.0/8")}
+	trusted := networks.Set{netip.MustParsePrefix("10.0.0.0/8")}
 	e := new(Edge)
 	e.trusted.Store(&trusted)
 	for _, c := range []struct{ remote, client, proto string }{

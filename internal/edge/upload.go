@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"freshet/internal/doors"
 	"freshet/internal/edge/upstream"
 	"freshet/internal/h1"
 	"freshet/internal/role"
@@ -134,7 +135,7 @@ func refuseUnread(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case errors.Is(err, io.EOF):
 		_ = client.SetReadDeadline(time.Time{})
-		dropBody(r)
+		doors.DropBody(r)
 		return false
 	case err == nil && n > maxUnread:
 		refuseBody(w, r, http.StatusRequestEntityTooLarge, "body_size", "a request of this method has no use for such a body")
@@ -142,15 +143,6 @@ func refuseUnread(w http.ResponseWriter, r *http.Request) bool {
 		refuseBody(w, r, http.StatusBadRequest, reasonOfBody(r), "the body of the request is malformed or cut short")
 	}
 	return true
-}
-
-// dropBody makes the request one without a body: an origin that was told of one
-// would wait for it.
-func dropBody(r *http.Request) {
-	r.ContentLength, r.TransferEncoding, r.Body = 0, nil, http.NoBody
-	for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding", "Expect"} {
-		r.Header.Del(name)
-	}
 }
 
 func refuseBody(w http.ResponseWriter, r *http.Request, status int, word, text string) {

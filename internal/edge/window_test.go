@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/internal/config"
+	"freshet/internal/doors"
 	"freshet/internal/role"
 )
 
@@ -359,7 +360,7 @@ func TestOldClientSeesTheCut(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ready, ended := make(chan struct{}), make(chan error, 1)
 		go func() {
-			ended <- Run(ctx, Config{Origin: "http://" + origin.Addr().String(), Store: t.TempDir(), Listen: "127.0.0.1:0", Size: config.Size(size), Follow: "off"}, role.Env{
+			ended <- Run(ctx, Config{Origin: "http://" + origin.Addr().String(), Store: t.TempDir(), Listeners: doors.Listeners{Listen: "127.0.0.1:0"}, Size: config.Size(size), Follow: "off"}, role.Env{
 				Listen: func(ctx context.Context, addr string) (net.Listener, error) {
 					ln, err := role.ListenTCP(ctx, addr)
 					net10 = ln

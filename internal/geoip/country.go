@@ -1,6 +1,7 @@
 package geoip
 
 import (
+	"iter"
 	"math"
 	"slices"
 	"strings"
@@ -60,14 +61,14 @@ func (c Country) Middle() Point { return c.land().middle }
 // place in it usually is at most.
 func (c Country) Radius() float64 { return math.Sqrt(c.land().area * 1000 / math.Pi) }
 
-// Borders reports whether two countries are neighbours: by land, or by a short or much
-// used way across the sea. A country is not its own neighbour.
-func (c Country) Borders(other Country) bool {
-	code, list := other.Code(), c.land().neighbours
-	for ; len(list) >= 2 && code != ""; list = list[min(3, len(list)):] {
-		if list[:2] == code {
-			return true
+// Neighbours yields the countries to which this one is a neighbour, as they are to it: by
+// land, or by a short or much used way across the sea. A country is not its own neighbour.
+func (c Country) Neighbours() iter.Seq[Country] {
+	return func(yield func(Country) bool) {
+		for code := range strings.FieldsSeq(c.land().neighbours) {
+			if !yield(CountryOf(code)) {
+				return
+			}
 		}
 	}
-	return false
 }

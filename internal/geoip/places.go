@@ -3,13 +3,17 @@ package geoip
 import (
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/oschwald/maxminddb-golang/v2"
 )
 
 // Places tells where on the Earth an address is. The zero value knows nothing.
-type Places struct{ db *maxminddb.Reader }
+type Places struct {
+	db      *maxminddb.Reader
+	records sync.Pool // of *record: one that is decoded into would be garbage
+}
 
 // ParsePlaces takes a file in version 2.0 of the MaxMind DB format whose records have
 // location.latitude and location.longitude, such as GeoLite2-City, DBIP-City-Lite and others
@@ -49,8 +53,13 @@ func (p *Places) Place(addr netip.Addr) Place {
 	if p == nil || p.db == nil {
 		return Place{}
 	}
-	var rec record
-	if err := p.db.Lookup(addr).Decode(&rec); err != nil {
+	rec, ok := p.records.Get().(*record)
+	if !ok {
+		rec = new(record)
+	}
+	defer p.records.Put(rec)
+	*rec = record{}
+	if err := p.db.Lookup(addr).Decode(rec); err != nil {
 		return Place{} // the record is damaged
 	}
 	return rec.place()

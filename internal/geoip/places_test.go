@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -208,7 +209,7 @@ func TestWorld(t *testing.T) {
 			if other == 0 || other == c || j > 0 && code <= codes[j-1] {
 				t.Errorf("%s has a neighbour %q", l.code, code)
 			}
-			if !c.Borders(other) || !other.Borders(c) {
+			if !borders(other, c) {
 				t.Errorf("of %s and %s only one is a neighbour", l.code, code)
 			}
 			// Neighbours are not farther away than their sizes allow, and a way by sea.
@@ -222,17 +223,19 @@ func TestWorld(t *testing.T) {
 	}
 	for _, pair := range []string{"DE AT", "JP KR", "GB FR", "US MX", "CL AR"} {
 		a, b, _ := strings.Cut(pair, " ")
-		if !CountryOf(a).Borders(CountryOf(b)) {
+		if !borders(CountryOf(a), CountryOf(b)) {
 			t.Errorf("%s are no neighbours", pair)
 		}
 	}
 	for _, pair := range []string{"DE IT", "KP KR", "DE DE", "CL BR", "XX DE", "DE XX", "XX XX"} {
 		a, b, _ := strings.Cut(pair, " ")
-		if CountryOf(a).Borders(CountryOf(b)) {
+		if borders(CountryOf(a), CountryOf(b)) {
 			t.Errorf("%s are neighbours", pair)
 		}
 	}
 }
+
+func borders(c, other Country) bool { return slices.Contains(slices.Collect(c.Neighbours()), other) }
 
 func FuzzPlaces(f *testing.F) {
 	f.Add(cities(f, "Test-City", map[string]mmdbtype.Map{"192.0.2.0/24": town("DE", 52.5, 13.4, 10), "2001:db8::/32": town("AT", 48, 16, 500)}), []byte{192, 0, 2, 1})
@@ -270,5 +273,16 @@ func BenchmarkLocate(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		l.Locate(addr)
+	}
+}
+
+func TestPlaceMakesNoGarbage(t *testing.T) {
+	places, err := ParsePlaces(cities(t, "Test-City", map[string]mmdbtype.Map{"192.0.2.0/24": town("DE", 52.5, 13.4, 10)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.MustParseAddr("192.0.2.1")
+	if n := testing.AllocsPerRun(1000, func() { places.Place(addr) }); n >= 1 {
+		t.Errorf("%v allocations", n)
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 // Server serves connections. Its fields are not changed once Serve began.
 type Server struct {
-	// Handler answers what is at hand.
+	// Handler answers what is at hand. Nil: nothing is.
 	Handler Handler
 	// HTTP does everything else: its Handler answers, called here for plain
 	// requests and by it for all others. Its ReadHeaderTimeout, IdleTimeout and

@@ -188,7 +188,7 @@ func (c *conn) answer(n int) turn {
 	_, secure := c.rwc.(*tls.Conn)
 	w.req.Clear = !secure
 	w.res = Response{Head: w.head[:0], Closing: w.req.Close || c.s.draining.Load()}
-	if !c.s.Handler.Answer(&w.req, &w.res) {
+	if c.s.Handler == nil || !c.s.Handler.Answer(&w.req, &w.res) {
 		w.header = n
 		return turnHandler
 	}

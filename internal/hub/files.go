@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +28,7 @@ type file interface {
 func serveFile(w http.ResponseWriter, r *http.Request, f file, etag string, modified time.Time) error {
 	defer func() { _ = f.Close() }()
 	h := w.Header()
-	h.Set("Content-Type", contentType(r.URL.Path))
+	h.Set("Content-Type", layout.MediaType(r.URL.Path))
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", cacheControl(layout.PolicyOf(r.URL.Path)))
 	}
@@ -106,39 +105,4 @@ func fileError(w http.ResponseWriter, r *http.Request, err error) error {
 // mean a path to the system and not to us.
 func validPath(name string) bool {
 	return fs.ValidPath(name) && name != "." && !strings.ContainsAny(name, "\x00\\")
-}
-
-// contentType is the media type by which a path is sent.
-func contentType(name string) string {
-	switch path.Ext(name) {
-	case ".flatpakrepo":
-		return "application/vnd.flatpak.repo"
-	case ".flatpakref":
-		return "application/vnd.flatpak.ref"
-	case ".rpm", ".drpm":
-		return "application/x-rpm"
-	case ".deb", ".udeb", ".ddeb":
-		return "application/vnd.debian.binary-package"
-	case ".xml":
-		return "application/xml"
-	case ".json":
-		return "application/json"
-	case ".html":
-		return "text/html; charset=utf-8"
-	case ".txt", ".asc":
-		return "text/plain; charset=utf-8"
-	case ".gz":
-		return "application/gzip"
-	case ".xz":
-		return "application/x-xz"
-	case ".zst":
-		return "application/zstd"
-	case ".bz2":
-		return "application/x-bzip2"
-	case ".png":
-		return "image/png"
-	case ".svg":
-		return "image/svg+xml"
-	}
-	return "application/octet-stream"
 }

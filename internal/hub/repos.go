@@ -13,6 +13,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
 	"freshet/internal/keyfile"
+	"freshet/internal/layout"
 )
 
 // serveRepo serves the files of a published repository.
@@ -81,7 +82,7 @@ func serveConfig(w http.ResponseWriter, r *http.Request, f fs.File) error {
 		return fmt.Errorf("read config: %w", err)
 	}
 	config.Delete("core", "parent")
-	w.Header().Set("Content-Type", contentType("config"))
+	w.Header().Set("Content-Type", layout.MediaType("config"))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(config.Bytes()))
 	return nil

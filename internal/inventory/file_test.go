@@ -117,6 +117,36 @@ func TestSave(t *testing.T) {
 	}
 }
 
+// What was listed by a clock that was ahead counts as listed when it is read.
+func TestLoadFromTheFuture(t *testing.T) {
+	dir, err := durable.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Root.Close()
+	var v inventory.Inventory
+	begin := time.Now()
+	past, future := begin.Add(-time.Hour).Truncate(time.Second), begin.Add(1000*time.Hour)
+	for project, at := range map[string]time.Time{"past": past, "future": future} {
+		if _, err := v.Project(project).Replace(inventory.Origin, inventory.Listing{At: at, Entries: listed(files(3)...)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.Save(dir, "inventory"); err != nil {
+		t.Fatal(err)
+	}
+	read, err := inventory.Load(dir, "inventory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := read.Project("past").Updated(inventory.Origin); !at.Equal(past) {
+		t.Errorf("what was listed at %v is of %v", past, at)
+	}
+	if at := read.Project("future").Updated(inventory.Origin); at.Before(begin.Truncate(time.Second)) || at.After(time.Now()) {
+		t.Errorf("read at %v, it is of %v", begin, at)
+	}
+}
+
 // Of a file that is cut or damaged anywhere nothing is taken.
 func TestDamage(t *testing.T) {
 	sound := bytesOf(t, sample(t, 300))

@@ -18,6 +18,7 @@ const maxHolders = 1<<16 - 1
 // use, by any number of goroutines.
 type Inventory struct {
 	serial  atomic.Uint64
+	waiting atomic.Pointer[chan struct{}] // closed by the next change; nil: nobody waits
 	mu      sync.RWMutex
 	names   []string // of holder i+1
 	holders map[string]Holder
@@ -82,7 +83,7 @@ func (v *Inventory) Project(name string) *Tree {
 		if v.trees == nil {
 			v.trees = make(map[string]*Tree)
 		}
-		t = &Tree{changes: &v.serial}
+		t = &Tree{inventory: v}
 		v.trees[name] = t
 	}
 	return t
@@ -101,10 +102,32 @@ func (v *Inventory) DropProject(name string) {
 	defer v.mu.Unlock()
 	if _, ok := v.trees[name]; ok {
 		delete(v.trees, name)
-		v.serial.Add(1)
+		v.changed()
 	}
 }
 
 // Serial rises with every change of what is known, and is what to compare to know
 // whether it has to be saved again.
 func (v *Inventory) Serial() uint64 { return v.serial.Load() }
+
+// Changed returns a channel that is closed by the next change. Take it before Serial or
+// Edition, then wait.
+func (v *Inventory) Changed() <-chan struct{} {
+	for {
+		if c := v.waiting.Load(); c != nil {
+			return *c
+		}
+		c := make(chan struct{})
+		if v.waiting.CompareAndSwap(nil, &c) {
+			return c
+		}
+	}
+}
+
+// changed notes a change.
+func (v *Inventory) changed() {
+	v.serial.Add(1)
+	if c := v.waiting.Swap(nil); c != nil {
+		close(*c)
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"maps"
 	"math"
 	"strings"
 	"time"
@@ -20,7 +19,7 @@ import (
 var ErrFormat = errors.New("not a sound inventory")
 
 // Load reads a file that Save has written. What was known then is known again, except
-// which listings were refused. Without the file the error is fs.ErrNotExist.
+// which listings were refused; no listing is of a time to come. Without the file the error is fs.ErrNotExist.
 func Load(dir durable.Dir, name string) (*Inventory, error) {
 	f, err := dir.Root.Open(name)
 	if err != nil {
@@ -31,33 +30,36 @@ func Load(dir durable.Dir, name string) (*Inventory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	v.until(time.Now())
 	return v, nil
+}
+
+// until makes listings of times to come, from before a clock was set right, those of now:
+// otherwise nothing newer would be looked for until then. Nobody else uses v yet.
+func (v *Inventory) until(now time.Time) {
+	for _, t := range v.trees {
+		standings := t.load().standings
+		for h, s := range standings {
+			if s.Updated.After(now) {
+				s.Updated = now
+				standings[h] = s
+			}
+		}
+	}
 }
 
 // Read reads what Write has written. Of any other content it takes memory in proportion
 // to what there is to read, and the error wraps ErrFormat.
 func Read(from io.Reader) (*Inventory, error) {
-	r := reader{from: bufio.NewReaderSize(from, 1<<18), v: new(Inventory)}
-	head := make([]byte, len(magic))
-	if _, err := io.ReadFull(r.from, head); err != nil || string(head) != magic {
-		return nil, ended(err, "it does not begin with "+magic)
-	}
-	for !r.ended {
-		kind, content, err := r.next()
-		if err == nil {
-			err = r.block(kind, content)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	switch _, err := r.from.ReadByte(); {
-	case err == nil:
-		return nil, wrong("something follows the end")
-	case !errors.Is(err, io.EOF):
+	v := new(Inventory)
+	r := reader{from: bufio.NewReaderSize(from, 1<<18), names: v, projects: make(map[string]*root)}
+	if err := r.all(); err != nil {
 		return nil, err
 	}
-	return r.v, nil
+	for name, is := range r.projects {
+		v.Project(name).publish(is)
+	}
+	return v, nil
 }
 
 func wrong(format string, args ...any) error {
@@ -72,26 +74,51 @@ func ended(err error, what string) error {
 	return err
 }
 
+// maxProjects bounds those of a file: each takes some kilobytes, and a few bytes there.
+const maxProjects = 1<<16 - 1
+
 // reader reads one file.
 type reader struct {
-	from     *bufio.Reader
-	buffer   []byte
-	v        *Inventory
-	holders  []Holder // by their numbers in the file
-	begun    bool     // the holders are read
+	from   *bufio.Reader
+	buffer []byte
+	names  *Inventory // gives holders their numbers
+	// known are the projects as they are here: what is the same is shared. A file that
+	// tells what has changed since the edition base changes these; base is empty if
+	// there is none that it may start from.
+	known map[string]*root
+	base  string
+
+	since    bool                // it tells what has changed
+	projects map[string]*root    // those that were read
+	holders  []Holder            // by their numbers in the file
+	seen     map[string]struct{} // names of mirrors
 	project  *project
 	versions uint64
 	ended    bool
 }
 
-// project is one while it is read.
-type project struct {
-	tree   *Tree
-	root   *root
-	folder *folder // the last
-	sets   []Set
-	counts []int // of the versions with this set
-	files  int   // of the origin
+// all reads the file.
+func (r *reader) all() error {
+	head := make([]byte, len(magic))
+	if _, err := io.ReadFull(r.from, head); err != nil || string(head) != magic {
+		return ended(err, "it does not begin with "+magic)
+	}
+	for !r.ended {
+		kind, content, err := r.next()
+		if err == nil {
+			err = r.block(kind, content)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch _, err := r.from.ReadByte(); {
+	case err == nil:
+		return wrong("something follows the end")
+	case !errors.Is(err, io.EOF):
+		return err
+	}
+	return nil
 }
 
 // next returns the next block, which is valid until the one after it is read.
@@ -119,19 +146,26 @@ func (r *reader) next() (byte, []byte, error) {
 
 func (r *reader) block(kind byte, content []byte) error {
 	c := cursor{b: content}
+	begun := r.holders != nil
 	switch {
-	case kind == blockHolders && !r.begun:
-		r.begun = true
+	case kind == blockBase && !begun && !r.since:
+		r.since = true
+		if tag := c.string(); c.err == nil && (r.base == "" || tag != r.base) {
+			return fmt.Errorf("it tells what has changed since edition %.80q, known is %.80q: %w", tag, r.base, ErrGap)
+		}
+	case kind == blockHolders && !begun:
 		r.readHolders(&c)
-	case kind == blockProject && r.begun:
-		r.finish()
+	case kind == blockProject && begun:
+		r.finish(&c)
 		r.readProject(&c)
 	case kind == blockSets && r.project != nil:
 		r.readSets(&c)
+	case kind == blockGone && r.project != nil && r.since:
+		r.readGone(&c)
 	case kind == blockFiles && r.project != nil:
 		r.readFiles(&c)
-	case kind == blockEnd && r.begun:
-		r.finish()
+	case kind == blockEnd && begun:
+		r.finish(&c)
 		r.ended = true
 		if n := c.uvarint(); n != r.versions {
 			c.fail("it has %d versions and tells of %d", r.versions, n)
@@ -146,14 +180,15 @@ func (r *reader) block(kind byte, content []byte) error {
 }
 
 func (r *reader) readHolders(c *cursor) {
-	r.holders = []Holder{Origin}
+	r.holders, r.seen = []Holder{Origin}, map[string]struct{}{"": {}}
 	for n := c.uvarint(); n > 0 && c.err == nil; n-- {
 		name := c.string()
-		if _, twice := r.v.Lookup(name); twice {
+		if _, twice := r.seen[name]; twice {
 			c.fail("the mirror %q is there twice", name)
 			return
 		}
-		h, err := r.v.Holder(name)
+		r.seen[name] = struct{}{}
+		h, err := r.names.Holder(name)
 		if err != nil {
 			c.fail("%v", err)
 		}
@@ -172,51 +207,77 @@ func (r *reader) holder(c *cursor) Holder {
 
 func (r *reader) readProject(c *cursor) {
 	name := c.string()
-	if _, twice := r.v.trees[name]; twice {
+	if r.projects[name] != nil {
 		c.fail("the project %q is there twice", name)
 		return
 	}
-	start := emptyRoot
-	start.standings = make(map[Holder]Standing)
-	for n := c.uvarint(); n > 0 && c.err == nil; n-- {
-		h := r.holder(c)
-		start.standings[h] = Standing{Updated: time.UnixMicro(c.varint()).UTC(), Generation: c.string()}
+	if len(r.projects) == maxProjects {
+		c.fail("more than %d projects", maxProjects)
+		return
 	}
-	r.project = &project{tree: r.v.Project(name), root: &start, folder: new(folder), sets: []Set{{}}, counts: []int{0}}
+	p := &project{name: name, root: new(root), known: r.known[name], folder: new(folder), sets: []Set{{}}, most: len(r.holders)}
+	p.counts, p.lost = []int{0}, make(map[Set]int)
+	p.root.standings = make(map[Holder]Standing)
+	for n := c.uvarint(); n > 0 && c.err == nil; n-- {
+		h, at := r.holder(c), time.UnixMicro(c.varint()).UTC()
+		if at.Year() < 1 || at.Year() > 9999 {
+			c.fail("a listing of the year %d", at.Year())
+		}
+		p.root.standings[h] = Standing{Updated: at, Generation: c.string()}
+	}
+	if r.since && p.known != nil && len(p.root.standings) > 0 {
+		p.base = p.known
+		p.root.shards = p.base.shards
+	}
+	r.project, r.projects[name] = p, p.root
 }
 
-// finish makes the project that was read readable.
-func (r *reader) finish() {
+// finish completes the project that was read.
+func (r *reader) finish(c *cursor) {
 	p := r.project
 	if p == nil {
 		return
 	}
+	r.project = nil
 	p.close()
-	files := map[Holder]int{Origin: p.files}
+	files := make(map[Holder]int)
+	if p.base != nil {
+		for h, s := range p.base.standings {
+			files[h] = s.Files
+		}
+	}
+	files[Origin] += p.files
 	for i, s := range p.sets {
 		for h := range s.All() {
 			files[h] += p.counts[i]
 		}
 	}
-	for h := range maps.Keys(p.root.standings) {
-		s := p.root.standings[h]
-		s.Files = files[h]
-		p.root.standings[h] = s
+	for s, n := range p.lost {
+		for h := range s.All() {
+			files[h] -= n
+		}
 	}
-	p.tree.publish(p.root)
-	r.project = nil
+	for h, n := range files {
+		s, ok := p.root.standings[h]
+		if n > 0 && !ok && h != Origin {
+			c.fail("a mirror has files and was never heard of")
+		}
+		if ok {
+			s.Files = n
+			p.root.standings[h] = s
+		}
+	}
 }
 
-// close puts the folder that was read last in its place.
-func (p *project) close() {
-	if len(p.folder.leaves) == 0 {
-		return
+// readGone reads which folders are not there any more.
+func (r *reader) readGone(c *cursor) {
+	p := r.project
+	var last []byte
+	for len(c.b) > 0 && c.err == nil {
+		if last = c.front(nil, last, maxPath); c.err == nil {
+			p.put(string(last), nil)
+		}
 	}
-	shard := &p.root.shards[shardOf(p.folder.path)]
-	if *shard == nil {
-		*shard = make(map[string]*folder)
-	}
-	(*shard)[p.folder.path] = p.folder
 }
 
 func (r *reader) readSets(c *cursor) {
@@ -225,6 +286,9 @@ func (r *reader) readSets(c *cursor) {
 		b := c.bytes()
 		if len(b) > (maxHolders+1)/8 {
 			c.fail("a set of %d bytes", len(b))
+		}
+		if len(b) == 0 {
+			c.fail("a set of nobody")
 		}
 		var m members
 		for h := range members(b).set().All() {
@@ -283,6 +347,7 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 	l, prints := leaf{versions: make([]version, n)}, make([]byte, n)
 	*names = (*names)[:0]
 	var last []byte
+	same := 0 // versions of the last name
 	for i := range l.versions {
 		v := &l.versions[i]
 		flags := c.byte()
@@ -294,9 +359,11 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 			if !cleanName(name) || i > 0 && bytes.Compare(name, last) <= 0 {
 				c.fail("the file %q is not expected here", name)
 			}
-			last = name
-		case i == 0 || v.current():
+			last, same = name, 1
+		case i == 0 || v.current() || same == p.most:
 			c.fail("a version of %q is not expected here", last)
+		default:
+			same++
 		}
 		if len(*names) > math.MaxUint16 {
 			c.fail("a part with too many files")
@@ -321,7 +388,11 @@ func (p *project) readLeaf(c *cursor, names *[]byte) leaf {
 	l.names = string(*names)
 	l.first = l.names[:l.versions[0].end]
 	for i := range prints {
-		prints[i] = printOf(l.name(i))
+		if l.versions[i].again() {
+			prints[i] = prints[i-1]
+		} else {
+			prints[i] = printOf(l.name(i))
+		}
 	}
 	l.prints = string(prints)
 	return l

@@ -92,9 +92,9 @@ var ErrShrunk = errors.New("the listing lacks too much")
 // Tree is what is known of a project's files. The zero value is empty. All methods are
 // safe for concurrent use; updates are made one after the other, reading aside.
 type Tree struct {
-	root    atomic.Pointer[root]
-	changes *atomic.Uint64 // of the inventory; nil: nobody counts
-	mu      sync.Mutex     // held while a new root is made
+	root      atomic.Pointer[root]
+	inventory *Inventory // is told of changes; nil: nobody is
+	mu        sync.Mutex // held while a new root is made
 }
 
 // View returns the state of now.
@@ -179,7 +179,7 @@ func (t *Tree) Updated(h Holder) time.Time { return t.View().Standing(h).Updated
 func (t *Tree) publish(r *root) {
 	r.serial = t.load().serial + 1
 	t.root.Store(r)
-	if t.changes != nil {
-		t.changes.Add(1)
+	if t.inventory != nil {
+		t.inventory.changed()
 	}
 }

@@ -23,6 +23,8 @@ const (
 	blockSets
 	blockFiles
 	blockEnd
+	blockBase
+	blockGone
 )
 
 const (
@@ -42,31 +44,7 @@ func (v *Inventory) Save(dir durable.Dir, name string) error {
 }
 
 // Write writes what Save does. What Read has read is written as the same bytes.
-func (v *Inventory) Write(to io.Writer) error {
-	names, views := v.state()
-	w := writer{to: bufio.NewWriterSize(to, 1<<18)}
-	w.raw([]byte(magic))
-	w.holders(names, views)
-	for _, name := range slices.Sorted(maps.Keys(views)) {
-		w.project(name, views[name])
-	}
-	w.block(blockEnd, binary.AppendUvarint(nil, w.versions))
-	if w.err != nil {
-		return w.err
-	}
-	return w.to.Flush()
-}
-
-func (v *Inventory) state() ([]string, map[string]View) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	views := make(map[string]View, len(v.trees))
-	for name, t := range v.trees {
-		views[name] = t.View()
-	}
-	// The views are older than the names, so that all their holders have one.
-	return slices.Clone(v.names), views
-}
+func (v *Inventory) Write(to io.Writer) error { return v.Edition().Write(to) }
 
 // writer writes the blocks of one file.
 type writer struct {
@@ -76,6 +54,22 @@ type writer struct {
 	sets     map[Set]uint64
 	fresh    []byte // sets that have not been written yet
 	versions uint64
+}
+
+// newWriter begins a file.
+func newWriter(to io.Writer) *writer {
+	w := &writer{to: bufio.NewWriterSize(to, 1<<18)}
+	w.raw([]byte(magic))
+	return w
+}
+
+// end ends it.
+func (w *writer) end() error {
+	w.block(blockEnd, binary.AppendUvarint(nil, w.versions))
+	if w.err != nil {
+		return w.err
+	}
+	return w.to.Flush()
 }
 
 func (w *writer) raw(b []byte) {
@@ -125,11 +119,11 @@ func (w *writer) project(name string, v View) {
 	}
 	w.block(blockProject, b)
 	w.sets = map[Set]uint64{{}: 0}
-	w.files(v.r)
 }
 
-func (w *writer) files(r *root) {
-	folders := slices.SortedFunc(r.all(), func(a, b *folder) int { return cmp.Compare(a.path, b.path) })
+// files writes folders of the project.
+func (w *writer) files(all iter.Seq[*folder]) {
+	folders := slices.SortedFunc(all, func(a, b *folder) int { return cmp.Compare(a.path, b.path) })
 	var b []byte
 	last := ""
 	for _, f := range folders {
@@ -205,6 +199,22 @@ func (w *writer) members(holders iter.Seq[Holder]) members {
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// gone writes which folders of the project are not there any more.
+func (w *writer) gone(folders iter.Seq[*folder]) {
+	var b []byte
+	last := ""
+	for _, f := range slices.SortedFunc(folders, func(a, b *folder) int { return cmp.Compare(a.path, b.path) }) {
+		b = appendFront(b, last, f.path)
+		if last = f.path; len(b) >= blockSize {
+			w.block(blockGone, b)
+			b, last = b[:0], ""
+		}
+	}
+	if len(b) > 0 {
+		w.block(blockGone, b)
+	}
 }
 
 // appendFront appends s without what it begins with like last.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"freshet/api/edgeapi"
+	"freshet/internal/doors"
 	"freshet/internal/edge"
 	"freshet/internal/peertest"
 )
@@ -106,7 +107,7 @@ func TestAdminByCertificate(t *testing.T) {
 	cfg := Config{
 		Admin: AdminConfig{Listen: addr, Cert: ours.file("server.pem"), Key: ours.file("server.key"), ClientCA: ours.file("authority.pem")},
 		Edge: &edge.Config{
-			Origin: origin.URL, Listen: "mem:edge", Store: t.TempDir(), Size: 1 << 24, Follow: "off",
+			Origin: origin.URL, Listeners: doors.Listeners{Listen: "mem:edge"}, Store: t.TempDir(), Size: 1 << 24, Follow: "off",
 			Control: edge.ControlConfig{Clients: map[string]edge.ClientConfig{"ops": {Certificate: "operator"}}},
 		},
 	}

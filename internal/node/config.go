@@ -72,13 +72,13 @@ func (c AdminConfig) Validate() []config.Problem {
 func (c Config) secrets() []string {
 	paths := []string{c.Admin.Key}
 	if c.Edge != nil {
-		paths = append(paths, c.Edge.HubTokenFile, c.Edge.Gate.Passwords, c.Edge.TLS.ACME.Dir)
-		for _, pair := range c.Edge.TLS.Certificates {
-			paths = append(paths, pair.Key)
-		}
+		paths = append(append(paths, c.Edge.HubTokenFile, c.Edge.Gate.Passwords), c.Edge.TLS.Secrets()...)
 		for _, site := range c.Edge.Sites {
 			paths = append(paths, site.Gate.Passwords)
 		}
+	}
+	if c.Director != nil {
+		paths = append(paths, c.Director.TLS.Secrets()...)
 	}
 	return slices.DeleteFunc(paths, func(path string) bool { return path == "" })
 }

@@ -19,6 +19,7 @@ import (
 	"freshet/api/hubapi"
 	"freshet/internal/director"
 	"freshet/internal/director/directortest"
+	"freshet/internal/doors"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/hub/deltaworker"
@@ -84,12 +85,15 @@ func allMetrics(t *testing.T) map[string]metric {
 		return hub.Run(ctx, hub.Config{Dir: t.TempDir(), Listen: "mem:hub"}, env)
 	})
 	metricsOf(t, "edge", all, func(ctx context.Context, env role.Env) error {
-		return edge.Run(ctx, edge.Config{Origin: "http://origin.mem", Store: t.TempDir(), Listen: "mem:edge", Size: 16 << 20, Follow: "off"}, env)
+		return edge.Run(ctx, edge.Config{Origin: "http://origin.mem", Store: t.TempDir(), Listeners: doors.Listeners{Listen: "mem:edge"}, Size: 16 << 20, Follow: "off"}, env)
 	})
 	metricsOf(t, "director", all, func(ctx context.Context, env role.Env) error {
 		dir := t.TempDir()
 		directortest.Network{}.Write(t, dir)
-		return director.Run(ctx, director.Config{Snapshot: filepath.Join(dir, directortest.Snapshot), State: filepath.Join(dir, "state"), Listen: "mem:director"}, env)
+		return director.Run(ctx, director.Config{
+			Snapshot: filepath.Join(dir, directortest.Snapshot), State: filepath.Join(dir, "state"), Listeners: doors.Listeners{Listen: "mem:director"},
+			Inventory: filepath.Join(dir, "none"),
+		}, env)
 	})
 	metricsOf(t, "delta worker", all, func(ctx context.Context, env role.Env) error {
 		return deltaworker.Run(ctx, deltaworker.Config{Client: &hubapi.Client{Base: "http://hub.mem"}, Dir: t.TempDir()}, env)

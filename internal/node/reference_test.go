@@ -24,10 +24,13 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		"freshet/internal/hub":             "../hub",
 		"freshet/internal/edge":            "../edge",
 		"freshet/internal/director/orders": "../director/orders",
-		"freshet/internal/edge/certs":      "../edge/certs",
-		"freshet/internal/edge/forwarded":  "../edge/forwarded",
+		"freshet/internal/certs":           "../certs",
+		"freshet/internal/doors":           "../doors",
+		"freshet/internal/forwarded":       "../forwarded",
 		"freshet/internal/edge/gate":       "../edge/gate",
 		"freshet/internal/director":        "../director",
+		"freshet/internal/rsync":           "../rsync",
+		"freshet/internal/mirror/project":  "../mirror/project",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -110,12 +113,19 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`claims = {}`, `claims = {repository = ["example/app"]}`},
 		{`trees = []`, `trees = ["rpms"]`},
 		{`snapshot = ""`, `snapshot = "/srv/mirrorlist_cache.proto"`},
+		{`directory = ""`, `directory = "/srv/mirror"`},
+		{`state = ""`, `state = "/srv/director"`},
+		{`kind = ""`, `kind = "plain"`},
+		{`upstreams = []`, `upstreams = ["https://example.org/pub"]`},
+		{`token-file = ""`, `token-file = "mirror.token"`},
 		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))
 	}
-	console := bytes.Index(active, []byte("\n[hub.console]")) // another table has the same key
-	active = append(active[:console:console], bytes.Replace(active[console:], []byte("\nurl = \"\""), []byte("\nurl = \"https://console.example.org\""), 1)...)
+	for _, table := range []string{"hub.console", "mirror.directors.name"} { // another has the same key
+		at := bytes.Index(active, []byte("\n["+table+"]"))
+		active = append(active[:at:at], bytes.Replace(active[at:], []byte("\nurl = \"\""), []byte("\nurl = \"https://host.example.org\""), 1)...)
+	}
 	var cfg Config
 	if err := config.Decode("default.toml", active, &cfg); err != nil {
 		t.Errorf("%v\n%s", err, active)

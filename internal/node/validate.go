@@ -5,10 +5,12 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"freshet/internal/config"
 	"freshet/internal/director"
+	"freshet/internal/doors"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/memnet"
@@ -20,17 +22,34 @@ import (
 // followed.
 func (c Config) Validate() []config.Problem {
 	if len(c.roles(reloads{})) == 0 {
-		return []config.Problem{{Message: "no role: the file needs a table [hub], [edge] or [director]"}}
+		return []config.Problem{{Message: "no role: the file needs a table [hub], [edge], [mirror] or [director]"}}
 	}
 	problems := c.sharedAddresses()
-	if c.Hub != nil && c.Edge != nil && c.Hub.Dir != "" && c.Edge.Store != "" {
-		switch store, dir := absolute(c.Edge.Store), absolute(c.Hub.Dir); {
-		case store == dir:
-			problems = append(problems, config.Problem{Key: "edge.store", Message: "is the folder of the hub (hub.dir), want one of its own"})
-		case within(store, dir):
-			problems = append(problems, config.Problem{Key: "edge.store", Message: "lies inside hub.dir, want a folder outside of it"})
-		case within(dir, store):
-			problems = append(problems, config.Problem{Key: "hub.dir", Message: "lies inside edge.store, want a folder outside of it"})
+	return append(problems, c.sharedFolders()...)
+}
+
+// sharedFolders reports folders of roles that are or lie in those of others.
+func (c Config) sharedFolders() []config.Problem {
+	type folder struct{ key, dir, of string }
+	var list []folder
+	if c.Hub != nil {
+		list = append(list, folder{"hub.dir", c.Hub.Dir, "hub"})
+	}
+	if c.Edge != nil {
+		list = append(list, folder{"edge.store", c.Edge.Store, "edge"})
+	}
+	list = slices.DeleteFunc(list, func(f folder) bool { return f.dir == "" })
+	var problems []config.Problem
+	for i, f := range list {
+		for _, earlier := range list[:i] {
+			switch a, b := absolute(f.dir), absolute(earlier.dir); {
+			case a == b:
+				problems = append(problems, config.Problem{Key: f.key, Message: fmt.Sprintf("is the folder of the %s (%s), want one of its own", earlier.of, earlier.key)})
+			case within(a, b):
+				problems = append(problems, config.Problem{Key: f.key, Message: "lies inside " + earlier.key + ", want a folder outside of it"})
+			case within(b, a):
+				problems = append(problems, config.Problem{Key: earlier.key, Message: "lies inside " + f.key + ", want a folder outside of it"})
+			}
 		}
 	}
 	return problems
@@ -40,20 +59,23 @@ func (c Config) Validate() []config.Problem {
 func (c Config) sharedAddresses() []config.Problem {
 	type listener struct{ key, addr string }
 	var list []listener
+	add := func(role string, l doors.Listeners) {
+		for _, addr := range doors.Addresses(l.Listen) {
+			list = append(list, listener{role + ".listen", addr})
+		}
+		for _, addr := range doors.Addresses(l.ListenTLS) {
+			list = append(list, listener{role + ".listen-tls", addr})
+		}
+	}
 	if c.Hub != nil {
 		list = append(list, listener{"hub.listen", hub.Config{Listen: c.Hub.Listen}.WithDefaults().Listen})
 	}
 	if c.Edge != nil {
-		with := edge.Config{Listen: c.Edge.Listen, ListenTLS: c.Edge.ListenTLS, ListenH3: c.Edge.ListenH3}.WithDefaults()
-		for addr := range strings.SplitSeq(with.Listen, ",") {
-			list = append(list, listener{"edge.listen", strings.TrimSpace(addr)})
-		}
-		for addr := range strings.SplitSeq(with.ListenTLS, ",") {
-			list = append(list, listener{"edge.listen-tls", strings.TrimSpace(addr)})
-		}
+		with := edge.Config{Listeners: c.Edge.Listeners, ListenH3: c.Edge.ListenH3}.WithDefaults()
+		add("edge", with.Listeners)
 	}
 	if c.Director != nil {
-		list = append(list, listener{"director.listen", director.Config{Listen: c.Director.Listen}.WithDefaults().Listen})
+		add("director", director.Config{Listeners: c.Director.Listeners}.WithDefaults().Listeners)
 	}
 	if c.Admin.Listen != "" {
 		list = append(list, listener{"admin.listen", c.Admin.Listen})

@@ -11,7 +11,7 @@ import (
 )
 
 func TestValidate(t *testing.T) {
-	const noRole = "f.toml:1: no role: the file needs a table [hub], [edge] or [director]"
+	const noRole = "f.toml:1: no role: the file needs a table [hub], [edge], [mirror] or [director]"
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for _, c := range []struct{ name, file, want string }{

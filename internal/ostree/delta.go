@@ -197,6 +197,12 @@ func (o byteOrder) u64(n uint64) uint64 {
 	return n
 }
 
+// Inline tells whether a part is in the superblock itself, so that there is no file of it.
+func (s *Superblock) Inline(part int) bool {
+	_, ok := s.Metadata.Get(s.Name.PartPath(part))
+	return ok
+}
+
 // VerifyPart reads a part from r to its end and checks that it has the size and
 // checksum of the superblock. What the part does when it is applied is not
 // looked at. An error wraps [ErrMalformed] when the bytes are at fault.

@@ -51,6 +51,8 @@ type Data struct {
 	Checksum Checksum
 	// Size is the file's size in bytes, or -1 if it is not told.
 	Size int64
+	// Timestamp is when the file was made, in seconds since 1970; 0 if it is not told.
+	Timestamp int64
 }
 
 // Checksum is a checksum in hex. Type is createrepo's name of the algorithm:
@@ -159,6 +161,13 @@ func (p *parser) end(e xml.EndElement) (err error) {
 		p.data.Size, err = strconv.ParseInt(text, 10, 64)
 		if err == nil && p.data.Size < 0 {
 			err = fmt.Errorf("size %d", p.data.Size)
+		}
+	case "data/timestamp":
+		// Some writers have fractions of seconds, and clients pass over what they
+		// cannot read.
+		whole, _, _ := strings.Cut(text, ".")
+		if at, err := strconv.ParseInt(whole, 10, 64); err == nil {
+			p.data.Timestamp = at
 		}
 	case "data":
 		if p.data.Href == "" {

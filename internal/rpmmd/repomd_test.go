@@ -40,7 +40,7 @@ func TestParse(t *testing.T) {
 	want := &rpmmd.Repomd{Revision: "1700000000", Data: []rpmmd.Data{
 		{
 			Type: "primary", Base: "http://elsewhere/", Href: "repodata/abcd-primary.xml.gz",
-			Checksum: rpmmd.Checksum{Type: "sha256", Value: "abcd"}, Size: 134,
+			Checksum: rpmmd.Checksum{Type: "sha256", Value: "abcd"}, Size: 134, Timestamp: 1700000000,
 		},
 		{Type: "updateinfo", Href: "repodata/u.xml", Size: -1},
 	}}

@@ -11,7 +11,6 @@ import (
 	"iter"
 	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -26,6 +25,8 @@ type Listing struct {
 	MaxEntries int
 	// Excludes are patterns of rsync, of what is not to be listed.
 	Excludes []string
+	// Dial connects to the server; nil: rsync does it by itself.
+	Dial Dial
 }
 
 const (
@@ -104,23 +105,15 @@ func (p *Program) list(ctx context.Context, l Listing, yield func(Entry, error) 
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var said head
-	cmd := exec.CommandContext(running, p.path, l.arguments()...)
-	cmd.Env, cmd.Dir, cmd.Stderr = environment(), "/", &said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // rsync has a child, which ends with it
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 5 * time.Second
-	out, err := cmd.StdoutPipe()
+	r, err := p.start(running, process{url: l.URL, dial: l.Dial, args: l.arguments(), stderr: &said})
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	n, err := readEntries(out, cmp.Or(l.MaxEntries, defaultEntries), yield)
+	n, err := readEntries(r.out, cmp.Or(l.MaxEntries, defaultEntries), yield)
 	if err != nil && !errors.Is(err, errCut) {
 		cancel()
 	}
-	ended := cmd.Wait()
+	ended := r.wait()
 	switch {
 	case errors.Is(err, errStopped):
 		return err
@@ -147,17 +140,25 @@ func (l Listing) arguments() []string {
 
 // explain is the error of how rsync ended after so many entries.
 func explain(ended error, said string, entries int) error {
-	if ended == nil {
-		return nil
-	}
-	exit, ok := errors.AsType[*exec.ExitError](ended)
+	code, exited := exitCode(ended)
 	switch {
-	case !ok:
+	case ended == nil:
+		return nil
+	case !exited:
 		return ended
-	case entries > 0 && (exit.ExitCode() == 23 || exit.ExitCode() == 24):
-		return &PartialError{Code: exit.ExitCode(), Detail: said}
+	case entries > 0 && (code == 23 || code == 24):
+		return &PartialError{Code: code, Detail: said}
 	}
-	return &ExitError{Code: exit.ExitCode(), Detail: said}
+	return &ExitError{Code: code, Detail: said}
+}
+
+// exitCode is the code by which a program told that it failed, -1 if it was killed.
+func exitCode(ended error) (code int, ok bool) {
+	exit, ok := errors.AsType[*exec.ExitError](ended)
+	if !ok {
+		return 0, false
+	}
+	return exit.ExitCode(), true
 }
 
 // ErrTooMany is wrapped by the error of a listing with more than [Listing.MaxEntries].

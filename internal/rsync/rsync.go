@@ -1,6 +1,13 @@
 // Package rsync runs the system's rsync, which is the client of rsync servers that
 // Freshet knows: no shell is involved, nothing of the caller's environment is handed
 // on, and what comes from a server is bounded.
+//
+//	List    the tree below a folder
+//	Fetch   files by their names, into a folder
+//
+// Where the kernel has Landlock, the process reads what programs need, writes below the
+// one folder that it is given, and, if the caller dials for it, reaches no TCP port but one
+// on loopback, behind which the caller's connection is.
 package rsync
 
 import (
@@ -49,13 +56,15 @@ var (
 	ErrOld    = errors.New("rsync is too old")
 )
 
-// Options say which rsync to use. The zero value is the one in PATH.
+// Options say which rsync to use: the table rsync of a role. The zero value is the one
+// in PATH, of version [Floor] or newer.
 type Options struct {
-	// Path is the program. Empty: "rsync", looked for in PATH.
-	Path string
-	// AnyVersion takes one that is older than [Floor]: for systems that mend old
-	// versions without giving them a new number.
-	AnyVersion bool
+	// Path is the program. Default: "rsync", looked for in PATH.
+	Path string `toml:"path"`
+
+	// AnyVersion takes a program that is older than 3.4.3, of a system that mends old
+	// versions without giving them a new number. Default false.
+	AnyVersion bool `toml:"any-version"`
 }
 
 // Find finds rsync and asks it for its version, which takes a few milliseconds.
@@ -79,7 +88,7 @@ func Find(ctx context.Context, o Options) (*Program, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if v.Before(Floor()) && !o.AnyVersion {
-		return nil, fmt.Errorf("%w: %s is version %v, and servers can attack those before %v: upgrade it", ErrOld, path, v, Floor())
+		return nil, fmt.Errorf("%w: %s is version %v, and servers can attack those before %v: upgrade it, or set any-version if your system mends old versions", ErrOld, path, v, Floor())
 	}
 	return &Program{path: path, version: v}, nil
 }

@@ -122,6 +122,9 @@ func (k *checker) project(c *directorapi.Catalogue, p *directorapi.Project) {
 	for i, origin := range p.Origins {
 		k.url(fmt.Sprintf("origins[%d]", i), origin, true, "http", "https")
 	}
+	if p.Hub != "" {
+		k.url("hub", p.Hub, true, "http", "https")
+	}
 	k.at("inventory", func() {
 		k.source(&p.Inventory)
 		switch from := p.Inventory; {

@@ -25,6 +25,7 @@ func TestCheck(t *testing.T) {
 		`projects.part.path: /fedora/40/ is within /fedora/ of project "fedora"`: func(c *directorapi.Catalogue) {
 			c.Projects = append(c.Projects, directorapi.Project{Name: "part", Path: "/fedora/40/", Origins: []string{"https://a/"}})
 		},
+		`projects.fedora.hub: want the URL of a folder`:                    func(c *directorapi.Catalogue) { c.Projects[0].Hub = "https://hub.example/repo" },
 		`projects.fedora.origins: is required`:                             func(c *directorapi.Catalogue) { c.Projects[0].Origins = nil },
 		`projects.fedora.origins[0]: want a URL with http:// or https://`:  func(c *directorapi.Catalogue) { c.Projects[0].Origins = []string{"ftp://a/"} },
 		`projects.fedora.origins[0]: want a URL without user`:              func(c *directorapi.Catalogue) { c.Projects[0].Origins = []string{"https://a:b@c/"} },

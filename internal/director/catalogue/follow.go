@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"freshet/api/directorapi"
+	"freshet/internal/director/remote"
 	"freshet/internal/durable"
 	"freshet/internal/pause"
 )
@@ -45,7 +45,9 @@ type Follower struct {
 	published
 
 	cfg  FollowConfig
-	from fetcher
+	from *remote.Resource
+	// version is that of what was fetched last.
+	version remote.Version
 	// last is the text that was fetched last, and wrong what is wrong with it.
 	last  [sha256.Size]byte
 	wrong error
@@ -64,13 +66,6 @@ type FollowStatus struct {
 	Err error
 }
 
-// fetcher gets a catalogue from where it is followed.
-type fetcher interface {
-	// fetch returns the text, or nil if it is the one that was fetched last. It may wait
-	// for a change; waited is true if it has.
-	fetch(ctx context.Context) (text []byte, waited bool, err error)
-}
-
 // followEvery is the default of FollowConfig.Every.
 const followEvery = 30 * time.Second
 
@@ -86,7 +81,8 @@ func Follow(ctx context.Context, cfg FollowConfig) (*Follower, error) {
 	f := &Follower{cfg: cfg}
 	f.status.From = cfg.From
 	var err error
-	if f.from, err = newFetcher(cfg); err != nil {
+	f.from, err = remote.New(remote.Options{From: cfg.From, Path: directorapi.CataloguePath, Token: cfg.Token, HTTP: cfg.HTTP})
+	if err != nil {
 		return nil, fmt.Errorf("follow catalogue: %w", err)
 	}
 	kept := f.readKept()
@@ -122,7 +118,7 @@ func (f *Follower) Status() FollowStatus {
 
 // step asks once, and takes over what is new.
 func (f *Follower) step(ctx context.Context) (waited bool, err error) {
-	text, waited, err := f.from.fetch(ctx)
+	text, waited, err := f.fetch(ctx)
 	if ctx.Err() != nil {
 		return waited, ctx.Err()
 	}
@@ -134,6 +130,20 @@ func (f *Follower) step(ctx context.Context) (waited bool, err error) {
 	}
 	f.note(ctx, err)
 	return waited, err
+}
+
+// fetch returns the text, or nil if it is the one that was fetched last. It may wait for
+// a change; waited is true if it has.
+func (f *Follower) fetch(ctx context.Context) (text []byte, waited bool, err error) {
+	answer, err := f.from.Get(ctx, f.version)
+	if err != nil || answer.Body == nil {
+		return nil, answer.Waited, err
+	}
+	defer func() { _ = answer.Body.Close() }() // what is left is not wanted
+	if text, err = bounded(f.cfg.From, answer.Body); err == nil {
+		f.version = answer.Version
+	}
+	return text, answer.Waited && err == nil, err
 }
 
 // note keeps how it went, and tells of a change of that.
@@ -255,115 +265,6 @@ func writeFile(name string, c *directorapi.Catalogue) error {
 	}
 	defer func() { _ = dir.Root.Close() }() // nothing is written through it any more
 	return dir.WriteFile(filepath.Base(name), text, 0o600)
-}
-
-// newFetcher returns what gets the catalogue.
-func newFetcher(cfg FollowConfig) (fetcher, error) {
-	if !strings.Contains(cfg.From, "://") {
-		return &fileFetcher{name: cfg.From}, nil
-	}
-	u, err := url.Parse(cfg.From)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("want a URL with http:// or https://, or the path of a file, got %q", cfg.From)
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = directorapi.CataloguePath
-	}
-	f := &httpFetcher{url: u, token: cfg.Token, client: cfg.HTTP, waits: strings.HasSuffix(u.Path, directorapi.CataloguePath)}
-	if f.client == nil {
-		f.client = http.DefaultClient
-	}
-	return f, nil
-}
-
-// fileFetcher reads a file when it has changed.
-type fileFetcher struct {
-	name string
-	last os.FileInfo
-}
-
-func (f *fileFetcher) fetch(context.Context) ([]byte, bool, error) {
-	info, err := os.Stat(f.name)
-	if err != nil {
-		return nil, false, err
-	}
-	if f.last != nil && os.SameFile(f.last, info) && f.last.Size() == info.Size() && f.last.ModTime().Equal(info.ModTime()) {
-		return nil, false, nil
-	}
-	text, err := readBounded(f.name)
-	if err == nil {
-		f.last = info
-	}
-	return text, false, err
-}
-
-// httpFetcher asks a server.
-type httpFetcher struct {
-	url    *url.URL
-	token  string
-	client *http.Client
-	waits  bool // it is a director, which answers when there is something new
-	etag   string
-}
-
-// Times of requests.
-const (
-	askFor  = time.Minute      // how long a director may wait before it answers
-	askWith = 30 * time.Second // how long everything else may take
-)
-
-func (f *httpFetcher) fetch(ctx context.Context) (text []byte, waited bool, err error) {
-	target, limit := *f.url, askWith
-	if f.waits && f.etag != "" {
-		query := target.Query()
-		query.Set("wait", askFor.String())
-		target.RawQuery = query.Encode()
-		limit += askFor
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	begin := time.Now()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
-	if err != nil {
-		return nil, false, err
-	}
-	req.Header.Set("Accept", "application/json")
-	if f.etag != "" {
-		req.Header.Set("If-None-Match", f.etag)
-	}
-	if f.token != "" {
-		req.Header.Set("Authorization", "Bearer "+f.token)
-	}
-	resp, err := f.client.Do(req)
-	if err != nil {
-		return nil, false, err
-	}
-	defer func() { _ = resp.Body.Close() }() // what is left is not wanted
-	switch resp.StatusCode {
-	case http.StatusNotModified:
-		return nil, f.waits && time.Since(begin) >= askFor, nil
-	case http.StatusOK:
-	default:
-		return nil, false, fmt.Errorf("%s: answered %s%s", f.url.Redacted(), resp.Status, reasonIn(resp))
-	}
-	if text, err = bounded(f.url.Redacted(), resp.Body); err != nil {
-		return nil, false, err
-	}
-	// An answer that nobody asked to be another comes from who knows no ETag.
-	etag := resp.Header.Get("ETag")
-	waited = f.waits && etag != "" && etag != f.etag
-	f.etag = etag
-	return text, waited, nil
-}
-
-// reasonIn is what a director says of a refusal.
-func reasonIn(resp *http.Response) string {
-	var refused directorapi.Error
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil || json.Unmarshal(text, &refused) != nil || refused.Message == "" {
-		return ""
-	}
-	return ": " + refused.Message
 }
 
 // Where says which catalogue a director has.

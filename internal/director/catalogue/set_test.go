@@ -75,7 +75,7 @@ func TestSetRepository(t *testing.T) {
 	if len(p.Repositories) != 2 || p.Repositories[1] != (directorapi.Repository{Kind: "ostree", Pointer: "summary"}) {
 		t.Errorf("%+v", p.Repositories)
 	}
-	if got := strings.Join(catalogue.Keys(&p), " "); got != "name path origins inventory.how inventory.url inventory.every "+
+	if got := strings.Join(catalogue.Keys(&p), " "); got != "name path origins hub inventory.how inventory.url inventory.every "+
 		"repositories.PATH.kind repositories.PATH.pointer canary disabled" {
 		t.Errorf("keys: %s", got)
 	}

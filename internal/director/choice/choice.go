@@ -183,6 +183,7 @@ type known struct {
 	netblocks  *bart.Table[struct{}] // nil: none
 	avoided    *bart.Table[struct{}]
 	countries  countrySet // it is in, or is for
+	neighbours countrySet // of the one it is in
 	notIn      countrySet
 	capacity   float64
 	room       float64 // 1 - Shed
@@ -222,6 +223,9 @@ func know(m *Mirror) known {
 		k.capacity = DefaultCapacity
 	}
 	k.countries.add(m.Place.Country)
+	for c := range m.Place.Country.Neighbours() {
+		k.neighbours.add(c)
+	}
 	for _, code := range r.Countries {
 		k.countries.add(geoip.CountryOf(code))
 	}

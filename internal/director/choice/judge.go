@@ -70,7 +70,7 @@ func tierOf(m *Mirror, k *known, r *Request, bits int) Tier {
 		return TierNetwork
 	case m.Rules.Global || k.countries.has(from.Country):
 		return TierCountry
-	case m.Place.Country.Borders(from.Country):
+	case k.neighbours.has(from.Country):
 		return TierNeighbour
 	case from.Continent != "" && m.Place.Continent == from.Continent:
 		return TierContinent

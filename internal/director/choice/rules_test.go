@@ -51,7 +51,7 @@ func TestRules(t *testing.T) {
 		"no file":       {mirror("m", "DE"), choice.Request{Client: german, Files: files{choice.NoFile}}, choice.NoFile, "It does not have this file, as far as is known."},
 		"other version": {mirror("m", "DE"), choice.Request{Client: german, Files: files{choice.OtherVersion}}, choice.OtherVersion, "It has another file of this name than the origin: an older or a newer one."},
 		"not current":   {mirror("m", "DE"), choice.Request{Client: german, Files: files{choice.NotCurrent}}, choice.NotCurrent, "It does not have all of the current version of the repository yet, and this file would say that it has."},
-		"doubtful":      {mirror("m", "DE"), choice.Request{Client: german, Files: files{choice.Doubtful}}, choice.Doubtful, "It is not certain that it still has this file."},
+		"doubtful":      {mirror("m", "DE"), choice.Request{Client: german, Files: files{choice.Doubtful}}, choice.Doubtful, "It is not known which files it has: there is no list of them, or only one that is too old."},
 
 		"country only": {
 			mirror("m", "AT", rules(directorapi.Rules{CountryOnly: true, Countries: []string{"CH"}})),

@@ -82,7 +82,7 @@ func (m *Mirror) against(p *Pick, r *Request) string {
 	case NotCurrent:
 		return "It does not have all of the current version of the repository yet, and this file would say that it has."
 	case Doubtful:
-		return "It is not certain that it still has this file."
+		return "It is not known which files it has: there is no list of them, or only one that is too old."
 	case CountryOnly:
 		return fmt.Sprintf("It is only for clients in %s; this one is in %s.", m.countries(), r.Client.Country)
 	case ASNOnly:

@@ -72,6 +72,7 @@ type project struct {
 	holders      []inventory.Holder // the same
 	paths        bool               // some have rules about paths
 	covers       covers
+	unlisted     bool // nobody lists the origin, so nobody lists mirrors either
 }
 
 // errand is what one choice needs. It is used again.
@@ -117,6 +118,7 @@ func New(s Sources) (*Network, []redirect.Project) {
 		}
 		n.projects = append(n.projects, project{
 			name: p.Name, path: p.Path, tree: s.Inventory.Project(p.Name), salt: saltOf(p.Name),
+			unlisted: p.Inventory.How == directorapi.HowNone,
 		})
 		n.projects[len(n.projects)-1].fill(&s, p, sites)
 		told = append(told, redirect.Project{Name: p.Name, Path: p.Path, Origins: origins(s.Health, p)})
@@ -320,6 +322,9 @@ func (n *Network) pick(p *project, q *redirect.Query, r *choice.Request, k *choi
 	told.Detail, told.Since = p.chooser.Why(k, r), p.chooser.Since(k)
 	if k.Out != choice.None {
 		told.Tier = ""
+	}
+	if k.Out == choice.Doubtful && p.unlisted {
+		told.Detail = "It is not known which files it has: the catalogue does not say how the files of the project's origin are found out (inventory.how), and without them those of mirrors tell nothing."
 	}
 	if k.Out == choice.NotCurrent {
 		var why string

@@ -43,6 +43,8 @@ type history struct {
 	file    *os.File
 	size    int64 // of the file
 	limit   int64 // at which it is written anew
+	// unwritten is why it could not be written anew at the start, such as a full disk.
+	unwritten error
 }
 
 // record is a line of the file.
@@ -107,7 +109,8 @@ func (h *history) open(now time.Time) error {
 			return err
 		}
 	}
-	return h.rewrite()
+	h.unwritten = h.rewrite() // it is tried again every minute
+	return nil
 }
 
 // read takes the lines of a file. Those that are no records, such as the last one of a
@@ -147,10 +150,10 @@ func (h *history) add(w Way, c Change) error {
 		c.Detail = c.Detail[:maxDetail]
 	}
 	h.keep(w, c)
-	if h.file == nil {
+	switch {
+	case h.dir.Root == nil:
 		return nil
-	}
-	if h.size > h.limit {
+	case h.file == nil || h.size > h.limit:
 		return h.rewrite()
 	}
 	return h.append(h.file, w, c)
@@ -193,8 +196,11 @@ func (h *history) rewrite() error {
 
 // alive gives a sign of life.
 func (h *history) alive(now time.Time) error {
-	if h.file == nil {
+	switch {
+	case h.dir.Root == nil:
 		return nil
+	case h.file == nil:
+		return h.rewrite()
 	}
 	return h.dir.Root.Chtimes(historyFile, now, now)
 }

@@ -2,12 +2,16 @@ package probe
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"freshet/internal/durable"
 )
 
 // After a restart the director goes on with what it knew: what worked may be used at
@@ -131,4 +135,41 @@ func FuzzHistory(f *testing.F) {
 			h.judge(w)
 		}
 	})
+}
+
+// While the disk is full the history is kept in memory, and written when it can be.
+func TestHistoryFullDisk(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	full := true
+	h := &history{changes: make(map[Way][]Change), dir: durable.Dir{Root: root, Fault: func(string, string) error {
+		if full {
+			return syscall.ENOSPC
+		}
+		return nil
+	}}}
+	now, way := time.Now(), Way{Mirror: "m", Project: "p"}
+	if err := h.open(now); err != nil || !errors.Is(h.unwritten, syscall.ENOSPC) {
+		t.Fatalf("at the start: %v, %v", err, h.unwritten)
+	}
+	if err := h.add(way, Change{At: now, Works: true}); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("while it is full: %v", err)
+	}
+	full = false
+	if err := errors.Join(h.alive(now), h.close()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openHistory(folder, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = again.close() }()
+	if n := len(again.changes[way]); n != 1 {
+		t.Errorf("%d changes are known", n)
+	}
 }

@@ -51,6 +51,9 @@ func New(opt Options) (*Prober, error) {
 		shown: make(map[repository]map[Way]sum), learned: make(map[canary]File),
 		suspects: make(map[holding]*suspicion), loads: make(map[string]load), warned: make(map[Way]time.Time),
 	}
+	if history.unwritten != nil {
+		opt.Log.Error("the history of mirrors cannot be written, and is kept in memory until it can", slog.Any("error", history.unwritten))
+	}
 	for w := range plan(opt.Catalogue.Current()) {
 		p.health[w] = history.judge(w).Health
 	}

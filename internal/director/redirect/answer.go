@@ -146,6 +146,7 @@ func (a *Answer) make(r *Request, q *question) {
 		a.cacheFields()
 	case strings.Contains(r.Accept, acceptV4):
 		a.metalink(r, asMetalink4)
+		a.nameMetalink()
 	default:
 		a.redirect()
 	}
@@ -241,11 +242,11 @@ func explain(why Reason) string {
 	case BadAddress:
 		return "The value of ip is no address."
 	case UnknownProject:
-		return "There is no such project here."
+		return "No project has this path. What there is here: /-/"
 	case UnknownFile:
 		return "No such file is known here."
 	case NoHash:
-		return "The file is known, but not its hash."
+		return "The file is known, but not its hash: ask for it without .sha256, or have the origin's files hashed."
 	case NoPlace:
 		return "Neither a mirror nor an origin can be used for this client, by https for instance."
 	}

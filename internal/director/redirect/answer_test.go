@@ -194,6 +194,13 @@ func TestDocuments(t *testing.T) {
 		if err != nil || a.Status != 200 || a.Outcome != redirect.Document {
 			t.Fatalf("%s: %d %v %v\n%s", target, a.Status, a.Outcome, err, a.Body)
 		}
+		name := ""
+		if accept != "" { // or aria2 would keep the metalink under the name of the file
+			name = "attachment; filename*=UTF-8''a.iso.meta4"
+		}
+		if got := a.Fields.Get("Content-Disposition"); got != name {
+			t.Errorf("%s: Content-Disposition %q, want %q", target, got, name)
+		}
 		f := files[0]
 		var urls []string
 		for _, u := range f.URLs {

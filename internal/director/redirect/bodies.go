@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -51,6 +52,14 @@ func (a *Answer) metalink(r *Request, f form) {
 	if len(a.Query.Picks) > 0 {
 		a.Tier = a.Query.Picks[0].Tier
 	}
+}
+
+// nameMetalink names the metalink that is the answer to a request for the file itself: a
+// client that keeps what it gets, as aria2 does, would give it the name of the file, and
+// the file another one.
+func (a *Answer) nameMetalink() {
+	name := url.QueryEscape(path.Base(a.Query.Path) + suffixV4) // of letters, digits, "-._~", "+" and "%"
+	a.Fields.add("Content-Disposition", "attachment; filename*=UTF-8''"+strings.ReplaceAll(name, "+", "%20"))
 }
 
 // document begins an answer with a body about the file.

@@ -45,6 +45,9 @@ func (s *Scanner) postScan(w http.ResponseWriter, r *http.Request, by *orders.Gi
 		return err
 	}
 	o.What = req
+	if s.o.Followed {
+		return followed()
+	}
 	if err := mayTouch(by, req.Mirror); err != nil {
 		return err
 	}
@@ -53,7 +56,7 @@ func (s *Scanner) postScan(w http.ResponseWriter, r *http.Request, by *orders.Gi
 		why = "asked for by " + by.Name
 	}
 	if !s.Hasten(req.Mirror, req.Project, why) {
-		return orders.NotFound("there is nothing to scan of mirror %q and project %q", req.Mirror, req.Project)
+		return orders.NotFound("there is nothing to scan of mirror %q and project %q: the catalogue must say inventory.how of what the mirror carries, and of the project itself", req.Mirror, req.Project)
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
@@ -80,6 +83,9 @@ func (s *Scanner) putManifest(w http.ResponseWriter, r *http.Request, by *orders
 		return err
 	}
 	begun := time.Now()
+	if s.o.Followed {
+		return followed()
+	}
 	if !s.takesManifests(k) {
 		return orders.NotFound(`the catalogue has no mirror %q that pushes manifests of project %q (inventory how="manifest")`, r.PathValue("mirror"), k.project)
 	}
@@ -91,6 +97,11 @@ func (s *Scanner) putManifest(w http.ResponseWriter, r *http.Request, by *orders
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// followed is told whoever gives an order that has no effect here.
+func followed() error {
+	return orders.Refuse(http.StatusConflict, "followed", "this director follows the inventory of another: that is told there")
 }
 
 // takesManifests reports whether the catalogue says that somebody pushes manifests.
@@ -122,7 +133,13 @@ func (s *Scanner) take(k key, r *http.Request, begun time.Time) (inventory.Chang
 	if err != nil {
 		return inventory.Change{}, err
 	}
-	return m.Into(s.o.Inventory.Project(k.project), h)
+	p := s.pointers(k)
+	m.Seen = p.see
+	change, err := m.Into(s.o.Inventory.Project(k.project), h)
+	if err == nil {
+		p.tell(m.Head.Base == "", m.Head.At)
+	}
+	return change, err
 }
 
 // pushed notes how a push went.
@@ -140,6 +157,7 @@ func (s *Scanner) pushed(ctx context.Context, k key, begun time.Time, change inv
 	} else {
 		s.recovered(ctx, t)
 		t.succeed(time.Now(), change.Files)
+		s.told(k)
 	}
 	s.tell(ctx, t, change)
 	s.stir()

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"freshet/internal/autoindex"
 	"freshet/internal/inventory"
@@ -138,7 +137,7 @@ func (c *crawl) listing(ctx context.Context, path string) ([]autoindex.Entry, er
 // sort sorts what a folder has.
 func (c *crawl) sort(ctx context.Context, j job, entries []autoindex.Entry) found {
 	var r found
-	sum := c.sum(entries)
+	sum := autoindex.Sum(c.seed, entries)
 	if slices.Contains(j.above, sum) {
 		return r // a link to a folder that it is in
 	}
@@ -147,7 +146,7 @@ func (c *crawl) sort(ctx context.Context, j job, entries []autoindex.Entry) foun
 	for _, e := range entries {
 		path := j.path + e.Name
 		switch {
-		case isAside(e.Name) || len(path) >= maxPath:
+		case autoindex.IsAside(e.Name) || len(path) >= maxPath:
 		case !e.Folder:
 			files = append(files, e)
 		case len(above) < maxDepth:
@@ -156,31 +155,6 @@ func (c *crawl) sort(ctx context.Context, j job, entries []autoindex.Entry) foun
 	}
 	r.files, r.err = c.checks.look(ctx, j.path, files)
 	return r
-}
-
-// sum is that of a listing, by which it is known again. Two that hold no file are never
-// the same: little is told of folders.
-func (c *crawl) sum(entries []autoindex.Entry) uint64 {
-	var h maphash.Hash
-	h.SetSeed(c.seed)
-	hasFile := false
-	for i := range entries {
-		hasFile = hasFile || !entries[i].Folder
-		_, _ = h.WriteString(entries[i].Name)
-		_ = h.WriteByte(0)
-		_, _ = h.WriteString(entries[i].Stamp)
-		_ = h.WriteByte(0)
-	}
-	if !hasFile {
-		return maphash.String(maphash.MakeSeed(), "")
-	}
-	return h.Sum64()
-}
-
-// isAside reports whether a name is of a folder in which rsync keeps what it copies, or a
-// file system copies of itself.
-func isAside(name string) bool {
-	return strings.HasSuffix(name, ".~tmp~") || name == ".snapshot" || name == ".rsync-partial"
 }
 
 // maxGuesses is how many files are asked for one by one in a folder without a listing.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"freshet/internal/autoindex"
 	"freshet/internal/inventory"
 )
 
@@ -110,7 +111,7 @@ func (w *walk) names(path string) ([]string, error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return isAside(name) || strings.Contains(name, "\n") })
+	names = slices.DeleteFunc(names, func(name string) bool { return autoindex.IsAside(name) || strings.Contains(name, "\n") })
 	slices.Sort(names)
 	return names, nil
 }

@@ -31,6 +31,11 @@ type Options struct {
 	Transport http.RoundTripper
 	// PushedOnly reads nothing: only manifests that are pushed count.
 	PushedOnly bool
+	// Followed says that somebody else keeps the inventory: nothing is read, and no
+	// manifest taken. What is too old is not used, here as well.
+	Followed bool
+	// Told is told of listings and manifests that counted. Nil: nobody is.
+	Told Listener
 	// AtOnce is how many scans run at once; 0: 8.
 	AtOnce int
 	// MaxAge is how long what is known of a mirror is used after the last scan that
@@ -45,6 +50,18 @@ type Options struct {
 	Log *slog.Logger
 	// Metrics is where metrics are registered. Nil: nowhere.
 	Metrics prometheus.Registerer
+}
+
+// Listener is told what listings and manifests have changed. It must not wait.
+type Listener interface {
+	// Pointers returns the paths in a project that Listed is to be told of.
+	Pointers(project string) []string
+	// Listed tells how a mirror's pointers are listed, and when that was begun. If it was
+	// all of the mirror's files, it has none of those that are not found; otherwise these
+	// are as they were.
+	Listed(mirror, project string, all bool, found map[string]inventory.Entry, at time.Time)
+	// Heard tells that a mirror, or the origin, was listed or has told what it has.
+	Heard(mirror, project string)
 }
 
 // Catalogue is what operators say of mirrors.

@@ -36,7 +36,9 @@ func (s *Scanner) adopt(ctx context.Context, c *directorapi.Catalogue) {
 		}
 		delete(s.tasks, k)
 	}
-	s.forget(want)
+	if !s.o.Followed {
+		s.forget(want)
+	}
 	for k, target := range want {
 		if s.tasks[k] != nil {
 			continue
@@ -94,7 +96,7 @@ func (s *Scanner) work(ctx context.Context) time.Time {
 		case t.running():
 			free--
 			busy[t.target.mirror] = true
-		case t.target.pushed() || s.o.PushedOnly:
+		case t.target.pushed() || s.o.PushedOnly || s.o.Followed:
 		case t.due.After(now):
 			later(t.due)
 		default:
@@ -181,8 +183,16 @@ func (s *Scanner) finish(ctx context.Context, t *task, change inventory.Change, 
 	default:
 		s.recovered(ctx, t)
 		t.succeed(now, change.Files)
+		s.told(t.target.key)
 	}
 	s.tell(ctx, t, change)
+}
+
+// told passes on that a listing or a manifest counted.
+func (s *Scanner) told(k key) {
+	if s.o.Told != nil {
+		s.o.Told.Heard(k.mirror, k.project)
+	}
 }
 
 // abandon forgets what a scan may have found that is not wanted any more.

@@ -98,7 +98,7 @@ func (s *Scanner) statusOf(t *task) directorapi.ScanStatus {
 	if st.Good.IsZero() {
 		st.Good = standing.Updated // of the process before
 	}
-	if !t.target.pushed() {
+	if !t.target.pushed() && !s.o.PushedOnly && !s.o.Followed {
 		st.Next = t.due
 	}
 	return st

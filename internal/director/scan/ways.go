@@ -40,15 +40,22 @@ func (s *Scanner) scan(ctx context.Context, t target, m *memo) (inventory.Change
 	}
 	tree := s.o.Inventory.Project(t.project)
 	m.remark = ""
+	p := s.pointers(t.key)
 	var change inventory.Change
 	for range 3 { // a tree whose links change again and again is odd
 		begun := time.Now()
-		change, err = tree.Replace(h, inventory.Listing{At: begun, Entries: s.list(ctx, t, m)})
+		change, err = tree.Replace(h, inventory.Listing{At: begun, Entries: p.watch(s.list(ctx, t, m))})
 		switch {
+		case err == nil:
+			p.tell(true, begun)
 		case errors.Is(err, errLinks):
 			continue
 		case errors.Is(err, errUnchanged):
 			change, err = tree.Apply(h, inventory.Delta{At: begun, Entries: func(func(inventory.Entry, error) bool) {}})
+			if err == nil {
+				p.forget()
+				p.tell(false, begun)
+			}
 		}
 		break
 	}

@@ -23,6 +23,7 @@ import (
 const (
 	defaultEvery = time.Minute
 	leastGap     = 5 * time.Second  // between two looks at an origin's pointer
+	toldGap      = time.Second / 2  // the same, when there is something to see
 	longestWait  = 10 * time.Minute // for an origin that does not answer
 	pollTime     = time.Minute
 	listTime     = 30 * time.Minute
@@ -41,9 +42,33 @@ func (v *Versions) follow(ctx context.Context, r *repository, slots chan struct{
 		}
 		v.look(ctx, r)
 		<-slots
-		if !pause.For(ctx, leastGap) || !pause.Until(ctx, r.kick, v.wait(r)-leastGap) {
+		if !r.rest(ctx, v.wait(r)) {
 			return
 		}
+	}
+}
+
+// rest waits until the next look is due: after d, soon when it was asked for, and now when
+// somebody knows that there is something to see. It is false when ctx ends.
+func (r *repository) rest(ctx context.Context, d time.Duration) bool {
+	if !pause.For(ctx, toldGap) {
+		return false
+	}
+	due, soon := time.NewTimer(d-toldGap), time.NewTimer(leastGap-toldGap)
+	defer due.Stop()
+	defer soon.Stop()
+	var kick <-chan struct{} // nil until it is soon
+	for {
+		select {
+		case <-soon.C:
+			kick = r.kick
+			continue
+		case <-due.C:
+		case <-kick:
+		case <-r.told:
+		case <-ctx.Done():
+		}
+		return ctx.Err() == nil
 	}
 }
 

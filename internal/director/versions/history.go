@@ -103,6 +103,8 @@ type sighting struct {
 	at    time.Time // of the last look
 	// newest is the serial of the newest version that it has shown.
 	newest int64
+	// listed says that it was not seen, but listed.
+	listed bool
 	// back is when it last went back to an older version; zero: it has not.
 	back time.Time
 }
@@ -133,14 +135,14 @@ func (m *sighting) saw(h *history, s sum, at time.Time) (wentBack bool) {
 }
 
 // standing tells whether the mirror shows the current version and has done so for long
-// enough, and if not, why and since when.
-func (m *sighting) standing(h *history, now time.Time) (why Reason, since time.Time) {
+// enough, and if not, why and since when. A look counts for as long as it is fresh.
+func (m *sighting) standing(h *history, now time.Time, fresh time.Duration) (why Reason, since time.Time) {
 	seen, next, known := h.find(m.sum)
 	switch {
 	case m.at.IsZero():
 		return Unseen, time.Time{}
-	case now.Sub(m.at) > hold:
-		return Unseen, m.at.Add(hold)
+	case now.Sub(m.at) > fresh:
+		return Unseen, m.at.Add(fresh)
 	case !known:
 		return Unknown, m.since
 	case next.Serial != 0:

@@ -174,7 +174,7 @@ func FuzzState(f *testing.F) {
 		if err := dir.Root.WriteFile(stateName, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		all, err := loadState(dir)
+		all, err := loadState(dir, time.Now())
 		if err != nil {
 			return
 		}

@@ -18,7 +18,11 @@ type repository struct {
 	spec directorapi.Repository
 	// kick asks for a look before the next is due.
 	kick chan struct{}
-	log  *slog.Logger
+	// told is kick by somebody who knows that there is something to see.
+	told chan struct{}
+	// fresh is for how long it counts what a mirror was seen with.
+	fresh time.Duration
+	log   *slog.Logger
 	// shown is what readers see; never nil.
 	shown atomic.Pointer[shown]
 
@@ -74,7 +78,7 @@ type work struct {
 }
 
 func newRepository(k key, spec directorapi.Repository, log *slog.Logger) *repository {
-	r := &repository{key: k, area: newArea(spec), spec: spec, kick: make(chan struct{}, 1), seen: make(map[string]*sighting)}
+	r := &repository{key: k, area: newArea(spec), spec: spec, kick: make(chan struct{}, 1), told: make(chan struct{}, 1), fresh: hold, seen: make(map[string]*sighting)}
 	r.log = log.With(slog.String("project", k.project), slog.String("repository", k.pointer))
 	r.shown.Store(&shown{})
 	return r
@@ -86,6 +90,29 @@ func (r *repository) hasten() {
 	case r.kick <- struct{}{}:
 	default:
 	}
+}
+
+// tell makes the next look come now.
+func (r *repository) tell() {
+	select {
+	case r.told <- struct{}{}:
+	default:
+	}
+}
+
+// lacks tells whether a mirror shows the current version and is not offered.
+func (r *repository) lacks(inv *inventory.Inventory, mirror string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.seen[mirror]
+	if m == nil {
+		return false
+	}
+	if why, _ := m.standing(&r.history, time.Now(), r.fresh); why != Current {
+		return false
+	}
+	h, ok := inv.Lookup(mirror)
+	return ok && !r.shown.Load().offered.Has(h)
 }
 
 // find returns what readers may use of a name.
@@ -117,7 +144,7 @@ func (r *repository) settle(inv *inventory.Inventory, now time.Time, grow bool) 
 	version := r.history.current()
 	if version.Serial != 0 && r.holds == 0 && r.completeOf == version.Sum && !now.Before(version.NotBefore) {
 		for name, m := range r.seen {
-			if why, _ := m.standing(&r.history, now); why != Current {
+			if why, _ := m.standing(&r.history, now, r.fresh); why != Current {
 				continue
 			}
 			if h, ok := inv.Lookup(name); ok && r.complete.Has(h) {
@@ -153,7 +180,7 @@ func (r *repository) candidates(now time.Time) map[string]time.Time {
 	defer r.mu.Unlock()
 	found := make(map[string]time.Time)
 	for name, m := range r.seen {
-		if why, _ := m.standing(&r.history, now); why == Current || why == WentBack && m.sum == r.history.current().Sum {
+		if why, _ := m.standing(&r.history, now, r.fresh); why == Current || why == WentBack && m.sum == r.history.current().Sum {
 			found[name] = m.since
 		}
 	}
@@ -173,6 +200,12 @@ func (r *repository) saved() savedRepository {
 			}
 			s.WentBack[name] = m.back
 		}
+		if m.listed && m.sum != (sum{}) {
+			if s.Listed == nil {
+				s.Listed = make(map[string]savedListing)
+			}
+			s.Listed[name] = savedListing{m.sum, m.since, m.at}
+		}
 	}
 	return s
 }
@@ -182,6 +215,14 @@ func (r *repository) restore(s savedRepository) {
 	r.history = s.history
 	for name, at := range maps.All(s.WentBack) {
 		r.seen[name] = &sighting{back: at}
+	}
+	for name, l := range s.Listed { // none, unless listings count
+		if r.seen[name] == nil {
+			r.seen[name] = new(sighting)
+		}
+		m := r.seen[name]
+		m.sum, m.since, m.at, m.listed = l.Sum, l.Since, l.At, true
+		m.newest = r.history.serial(l.Sum)
 	}
 	if current := r.history.current(); current.Serial != 0 {
 		r.begin(current.Sum, -1)

@@ -30,6 +30,14 @@ type savedRepository struct {
 	Pointer string `json:"pointer"`
 	history
 	WentBack map[string]time.Time `json:"went_back,omitempty"`
+	// Listed are the pointers of mirrors by their listings, if these are trusted.
+	Listed map[string]savedListing `json:"listed,omitempty"`
+}
+
+type savedListing struct {
+	Sum   sum       `json:"sum"`
+	Since time.Time `json:"since"`
+	At    time.Time `json:"at"`
 }
 
 // MarshalText is the sum in hex.
@@ -44,9 +52,9 @@ func (s *sum) UnmarshalText(text []byte) error {
 	return err
 }
 
-// loadState reads what was saved; nothing if there is no file. What is not of this form
-// is an error.
-func loadState(dir durable.Dir) (map[key]savedRepository, error) {
+// loadState reads what was saved, as of now; nothing if there is no file. What is not of
+// this form is an error.
+func loadState(dir durable.Dir, now time.Time) (map[key]savedRepository, error) {
 	f, err := dir.Root.Open(stateName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -70,9 +78,36 @@ func loadState(dir durable.Dir) (map[key]savedRepository, error) {
 		if err := r.check(); err != nil {
 			return nil, fmt.Errorf("%s: %s of %s: %w", f.Name(), r.Pointer, r.Project, err)
 		}
+		r.until(now)
 		all[key{r.Project, r.Pointer}] = r
 	}
 	return all, nil
+}
+
+// until makes times to come, from before a clock was set right, those of now: otherwise
+// what is to be waited for would take until then.
+func (r *savedRepository) until(now time.Time) {
+	earliest := func(at *time.Time, limit time.Time) {
+		if at.After(limit) {
+			*at = limit
+		}
+	}
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		earliest(&v.Since, now)
+		earliest(&v.Until, now)
+		earliest(&v.NotBefore, now.Add(hold))
+	}
+	earliest(&r.BackSince, now)
+	for mirror, at := range r.WentBack {
+		earliest(&at, now)
+		r.WentBack[mirror] = at
+	}
+	for mirror, l := range r.Listed {
+		earliest(&l.Since, now)
+		earliest(&l.At, now)
+		r.Listed[mirror] = l
+	}
 }
 
 func (r *savedRepository) check() error {

@@ -26,6 +26,9 @@ type Options struct {
 	Origin Origin
 	// Dir is a folder for what is remembered, used by nobody else.
 	Dir durable.Dir
+	// Trust takes the word of listings for what pointers mirrors show, see
+	// [Versions.Listed], and is for how long one counts. 0: only what was seen counts.
+	Trust time.Duration
 	// Every is how often the origin is asked for each pointer; 0: every minute.
 	Every time.Duration
 	// Hasten asks for a scan soon, of a mirror or, by the empty name, of the origin;
@@ -69,7 +72,7 @@ func Open(opt Options) (*Versions, error) {
 	if _, err := opt.Dir.Sweep("."); err != nil {
 		return nil, fmt.Errorf("versions of repositories: %w", err)
 	}
-	saved, err := loadState(opt.Dir)
+	saved, err := loadState(opt.Dir, time.Now())
 	if _, foreign := errors.AsType[*fs.PathError](err); foreign {
 		return nil, fmt.Errorf("versions of repositories: %w", err)
 	}
@@ -125,6 +128,9 @@ func (v *Versions) SetCatalogue(c *directorapi.Catalogue) {
 // newRepository makes one, with what is known of it. The caller holds mu.
 func (v *Versions) newRepository(k key, spec directorapi.Repository) *repository {
 	r := newRepository(k, spec, v.opt.Log)
+	if v.opt.Trust > 0 {
+		r.fresh = v.opt.Trust
+	}
 	if was := v.repos[k]; was != nil { // its kind or folder is another one
 		r.restore(was.saved())
 	} else if was, ok := v.former[k]; ok {
@@ -212,14 +218,26 @@ func (v *Versions) Saw(mirror, project, repository string, sum [32]byte, at time
 	}
 }
 
-// Hasten says that a project has changed at the origin, or what is known of its mirrors:
-// repositories whose folder the path is in are looked at now. Empty: all.
+// Hasten says that a project has changed at the origin: repositories whose folder the path
+// is in are looked at now, within half a second. Empty: all.
 func (v *Versions) Hasten(project, path string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for k, r := range v.repos {
 		if k.project == project && (path == "" || strings.HasPrefix(path, r.spec.Path)) {
-			r.hasten()
+			r.tell()
+		}
+	}
+}
+
+// Heard says that it is known anew which files of a project a mirror has: repositories for
+// which it may be offered by that are looked at now.
+func (v *Versions) Heard(mirror, project string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for k, r := range v.repos {
+		if k.project == project && r.lacks(v.opt.Inventory, mirror) {
+			r.tell()
 		}
 	}
 }
@@ -239,7 +257,7 @@ func (v *Versions) Behind(mirror, project, repository string) (why Reason, since
 		return Unseen, time.Time{}
 	}
 	now, version := time.Now(), r.history.current()
-	if why, since = m.standing(&r.history, now); why != Current {
+	if why, since = m.standing(&r.history, now, r.fresh); why != Current {
 		return why, since
 	}
 	h, ok := v.opt.Inventory.Lookup(mirror)

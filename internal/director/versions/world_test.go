@@ -111,6 +111,7 @@ func (o *origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // world is an origin, an inventory of mirrors, and who follows them.
 type world struct {
+	trust time.Duration // in listings
 	*Versions
 	t      *testing.T
 	origin *origin
@@ -157,7 +158,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) start() {
 	w.t.Helper()
 	v, err := Open(Options{
-		Inventory: w.inv, Dir: w.dir,
+		Inventory: w.inv, Dir: w.dir, Trust: w.trust,
 		Origin: &HTTPOrigin{Client: w.client, URLs: func(string) []string { return []string{"http://origin.mem/"} }},
 		Hasten: func(mirror, project, why string) {
 			w.mu.Lock()

@@ -4,9 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -181,10 +179,8 @@ func (r Rule) check(problem func(key, format string, args ...any)) {
 	default:
 		problem("action", `want "allow", "deny" or "login", got %q`, r.Action)
 	}
-	for i, s := range r.From {
-		if _, err := ParseNetwork(s); err != nil {
-			problem(fmt.Sprintf("from[%d]", i), `%q is no network: want "10.1.0.0/16" or "192.0.2.7"`, s)
-		}
+	for _, p := range config.CheckNetworks("from", r.From) {
+		problem(p.Key, "%s", p.Message)
 	}
 	for i, s := range r.Methods {
 		if s == "" || s != strings.ToUpper(s) || strings.ContainsAny(s, " \t,;/") {
@@ -196,41 +192,6 @@ func (r Rule) check(problem func(key, format string, args ...any)) {
 			problem(fmt.Sprintf("paths[%d]", i), `%q is no path: want one that begins with "/" or "*"`, s)
 		}
 	}
-}
-
-// ParseNetwork reads a network, or an address as the network of it alone.
-func ParseNetwork(s string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(s); err == nil {
-		return addr.Unmap().Prefix(addr.Unmap().BitLen())
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return p, fmt.Errorf("network %q: %w", s, err)
-	}
-	return p.Masked(), nil
-}
-
-// ParseNetworks reads a list of networks that was validated.
-func ParseNetworks(list []string) (Networks, error) {
-	var networks Networks
-	for _, s := range list {
-		p, err := ParseNetwork(s)
-		if err != nil {
-			return nil, err
-		}
-		networks = append(networks, p)
-	}
-	return networks, nil
-}
-
-// Networks is a set of addresses. The zero value is empty.
-type Networks []netip.Prefix
-
-// Has reports whether addr is in one of the networks. An invalid address is in
-// none.
-func (n Networks) Has(addr netip.Addr) bool {
-	addr = addr.Unmap().WithZone("")
-	return slices.ContainsFunc(n, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // tokenHash begins the SHA-256 of a token in the configuration.

@@ -5,19 +5,21 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"freshet/internal/networks"
 )
 
 // rule is a [Rule] ready for use.
 type rule struct {
 	action  string
-	from    Networks
+	from    networks.Set
 	methods []string
 	paths   []string
 }
 
 func newRule(r Rule) (rule, error) {
 	r = r.WithDefaults()
-	from, err := ParseNetworks(r.From)
+	from, err := networks.ParseAll(r.From)
 	if err != nil {
 		return rule{}, err
 	}

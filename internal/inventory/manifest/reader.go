@@ -17,6 +17,8 @@ import (
 // Reader reads one manifest, line by line, in little memory.
 type Reader struct {
 	Head Head
+	// Seen, if not nil, is called with each entry that Entries yields.
+	Seen func(inventory.Entry)
 	from *bufio.Reader
 	line int // that was read last
 }
@@ -89,7 +91,9 @@ func (r *Reader) Entries() iter.Seq2[inventory.Entry, error] {
 			}
 			var e inventory.Entry
 			if err == nil {
-				e, err = r.entry(line)
+				if e, err = r.entry(line); err == nil && r.Seen != nil {
+					r.Seen(e)
+				}
 			}
 			if !yield(e, err) || err != nil {
 				return

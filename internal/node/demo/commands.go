@@ -16,6 +16,7 @@ Freshet is running on this machine.
 
   hub         {{.Hub}}   (publish here)
   edge        {{.Edge}}   (clients ask here)
+  director    {{.Director}}   (sends clients to mirrors)
   repository  {{.Repo}}
   token       {{.Dir}}/{{.PushToken}}
   console     {{.Console}}/console/
@@ -59,6 +60,19 @@ Ask the edge as a client does, and see what its cache says:
   curl -sI {{.Repo}}summary.idx | grep -i cache-status
   curl -s {{.Tree}}index.txt
 
+Be sent to a mirror that has the file, of three samples; see which
+they are, and why one of them is not used:
+
+  curl -sL {{.Download}}
+  curl -s '{{.Download}}?mirrorlist'
+  curl -s '{{.Download}}?why'
+
+Take the file from one of them, or give it to the one that lacks it, and the director
+finds out in about a minute; in a browser {{.Director}}/-/ shows the network and its map:
+
+  cp {{.MirrorsDir}}/berlin/{{.NewRelease}} {{.MirrorsDir}}/tokyo/
+  curl -s {{.Director}}/-/status.json
+
 See live what the edge does:
 
   {{.Exe}} edge top --admin {{.Admin}}
@@ -101,6 +115,7 @@ func printCommands(out io.Writer, dir string, info *Info) error {
 	err = t.Execute(out, map[string]string{
 		"Hub": info.Hub, "Edge": info.Edge, "Repo": info.Repo, "Console": info.Console, "Admin": info.Admin, "FlatpakRepo": info.FlatpakRepo, "Tree": info.Trees[treeName],
 		"MineFiles": hubapi.TreeFilesPath("mine"), "Dir": dir, "PushToken": pushToken, "AdminToken": adminToken, "Exe": exe, "App": appID, "Runtime": runtimeID,
+		"Director": info.Director, "Download": info.Director + "/" + downloads + "/" + newRelease, "MirrorsDir": filepath.Join(dir, mirrorsFolder), "NewRelease": newRelease,
 		"RepoName": repoName, "Clients": filepath.Join(dir, clientsFolder), "Package": packageName, "Sudo": sudo,
 	})
 	if err != nil {

@@ -2,7 +2,8 @@
 // a hub and an edge in one process, a small Flatpak runtime and app that are
 // made without any Flatpak tool and published through the hub's public API, a plain
 // tree of files, and one for each of apt, dnf and pacman, with a small package and
-// signed metadata that are made without their tools.
+// signed metadata that are made without their tools. Beside them a director sends
+// clients to sample mirrors, which are folders that the same process serves.
 //
 // The folder it runs in holds
 //
@@ -15,6 +16,8 @@
 //	            install
 //	hub/        what the hub keeps
 //	edge/       what the edge keeps
+//	director/   what the director keeps
+//	mirrors/    what the sample mirrors and their origin serve, mirrors.json where
 //	content/    the sample content on its way to the hub, with the number of
 //	            the version that was published last in content/version
 //
@@ -40,11 +43,13 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/auth"
+	"freshet/internal/doors"
 	"freshet/internal/durable"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/node"
 	"freshet/internal/push"
+	"freshet/internal/role"
 )
 
 const (
@@ -55,6 +60,9 @@ const (
 	edgeAddr    = "127.0.0.1:8091"
 	consoleAddr = "127.0.0.1:8092"
 	adminAddr   = "127.0.0.1:9600"
+	// directorAddr is where clients are sent to mirrors, mirrorsAddr those mirrors.
+	directorAddr = "127.0.0.1:8093"
+	mirrorsAddr  = "127.0.0.1:8094"
 )
 
 // Info is the file demo.json.
@@ -66,6 +74,10 @@ type Info struct {
 	Console string `json:"console"`
 	// Admin is the URL of the listener for operators, which "freshet edge top" asks.
 	Admin string `json:"admin"`
+	// Director is the URL of the director, Mirrors that of the sample mirrors, each in
+	// a folder, and of their origin.
+	Director string `json:"director"`
+	Mirrors  string `json:"mirrors"`
 	// Repo is the URL of the Flatpak repository through the edge, FlatpakRepo
 	// that of the file that describes it.
 	Repo        string `json:"repo"`
@@ -129,9 +141,18 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 			SuggestedName: "freshet-demo",
 		}},
 	}
-	cfg.Edge = &edge.Config{Origin: info.Hub, Listen: edgeURL, Store: filepath.Join(dir, "edge"), Size: 1e9, Node: "edge", HubTokenFile: filepath.Join(dir, edgeToken)}
+	cfg.Edge = &edge.Config{Origin: info.Hub, Listeners: doors.Listeners{Listen: edgeURL}, Store: filepath.Join(dir, "edge"), Size: 1e9, Node: "edge", HubTokenFile: filepath.Join(dir, edgeToken)}
+	if err := writeMirrors(dir, &info); err != nil {
+		return err
+	}
+	cfg.Director = directorConfig(dir, &info)
+	mirrors, err := role.ListenTCP(ctx, hostOf(info.Mirrors))
+	if err != nil {
+		return fmt.Errorf("sample mirrors: %w", err)
+	}
 
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return serveMirrors(ctx, dir, mirrors, logs.Log) })
 	serving := make(chan struct{})
 	group.Go(func() error {
 		return node.Run(ctx, cfg, node.Options{Log: logs.Log, Access: logs.Access, Ready: func() { close(serving) }})
@@ -224,7 +245,7 @@ func plan(ctx context.Context, dir string) (Info, error) {
 	for _, server := range []struct {
 		url  *string
 		addr string
-	}{{&info.Hub, hubAddr}, {&info.Edge, edgeAddr}, {&info.Console, consoleAddr}} {
+	}{{&info.Hub, hubAddr}, {&info.Edge, edgeAddr}, {&info.Console, consoleAddr}, {&info.Director, directorAddr}, {&info.Mirrors, mirrorsAddr}} {
 		if *server.url == "" {
 			if *server.url, err = choose(ctx, server.addr); err != nil {
 				return info, err

@@ -179,7 +179,7 @@ func goodURL(s string) bool {
 		return false
 	}
 	if u.Scheme == "" {
-		return u.Host == "" && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "#"))
+		return u.Host == "" && slices.ContainsFunc([]string{"/", "#", "?", "./", "../"}, func(begin string) bool { return strings.HasPrefix(s, begin) })
 	}
 	return (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"freshet/internal/peertest"
@@ -22,9 +23,7 @@ func Serve(tb testing.TB, folder string) (url string) {
 		tb.Fatal(err)
 	}
 	if os.Geteuid() == 0 { // it becomes somebody else, who must be able to enter
-		if err := os.Chmod(filepath.Dir(folder), 0o755); err != nil {
-			tb.Fatal(err)
-		}
+		letEnter(tb, filepath.Dir(folder))
 	}
 	conf := filepath.Join(tb.TempDir(), "rsyncd.conf")
 	text := fmt.Sprintf("port = %s\naddress = 127.0.0.1\nuse chroot = no\nmotd file = %s\n[m]\npath = %s\n", port, conf, folder)
@@ -41,4 +40,19 @@ func Serve(tb testing.TB, folder string) (url string) {
 	})
 	peertest.AwaitAddr(tb, addr)
 	return "rsync://" + addr + "/m/"
+}
+
+// letEnter lets everybody into a folder of the test, and into those above it up to that of
+// all temporary files.
+func letEnter(tb testing.TB, folder string) {
+	tb.Helper()
+	for top := os.TempDir(); strings.HasPrefix(folder, top); folder = filepath.Dir(folder) {
+		info, err := os.Stat(folder)
+		if err == nil && info.Mode()&0o005 != 0o005 {
+			err = os.Chmod(folder, 0o755)
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
 }

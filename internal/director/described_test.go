@@ -1,0 +1,286 @@
+package director_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"freshet/api/directorapi"
+	"freshet/internal/control"
+	"freshet/internal/director"
+	"freshet/internal/director/orders"
+)
+
+// document is the description of the API.
+type document struct {
+	Paths      map[string]map[string]operation
+	Components struct{ Schemas map[string]*schema }
+}
+
+type operation struct {
+	Parameters []struct{ In, Name string }
+	Responses  map[string]struct {
+		Content map[string]struct{ Schema *schema }
+	}
+}
+
+// schema is that of a value, as far as the description says something.
+type schema struct {
+	Ref        string `json:"$ref"`
+	Type       string
+	Format     string
+	Properties map[string]*schema
+	Required   []string
+	Items      *schema
+	AnyOf      []*schema
+	Additional *schema `json:"additionalProperties"`
+}
+
+// wrong tells where a value is not what its schema says, "" if it is.
+func (d *document) wrong(s *schema, v any, at string) string {
+	if s == nil || s.Ref == "" && s.Type == "" && s.AnyOf == nil {
+		return ""
+	}
+	if s.Ref != "" {
+		return d.wrong(d.Components.Schemas[strings.TrimPrefix(s.Ref, "#/components/schemas/")], v, at)
+	}
+	if s.AnyOf != nil {
+		var all []string
+		for _, one := range s.AnyOf {
+			if w := d.wrong(one, v, at); w != "" {
+				all = append(all, w)
+				continue
+			}
+			return ""
+		}
+		return strings.Join(all, "; or ")
+	}
+	bad := fmt.Sprintf("%s: %v is no %s %s", at, v, s.Type, s.Format)
+	switch v := v.(type) {
+	case map[string]any:
+		if s.Type != "object" {
+			return bad
+		}
+		return d.wrongObject(s, v, at)
+	case []any:
+		if s.Type != "array" {
+			return bad
+		}
+		for i := range v {
+			if w := d.wrong(s.Items, v[i], fmt.Sprintf("%s[%d]", at, i)); w != "" {
+				return w
+			}
+		}
+	case string:
+		if _, err := time.Parse(time.RFC3339, v); s.Type != "string" || s.Format == "date-time" && err != nil {
+			return bad
+		}
+	case float64:
+		if s.Type != "number" && (s.Type != "integer" || v != float64(int64(v))) {
+			return bad
+		}
+	case bool:
+		if s.Type != "boolean" {
+			return bad
+		}
+	default:
+		return bad
+	}
+	return ""
+}
+
+func (d *document) wrongObject(s *schema, v map[string]any, at string) string {
+	for _, key := range s.Required {
+		if _, ok := v[key]; !ok {
+			return fmt.Sprintf("%s: there is no %s", at, key)
+		}
+	}
+	for key, value := range v {
+		property := s.Properties[key]
+		if property == nil {
+			property = s.Additional
+		}
+		if property == nil {
+			return fmt.Sprintf("%s: %s is not described", at, key)
+		}
+		if w := d.wrong(property, value, at+"."+key); w != "" {
+			return w
+		}
+	}
+	return ""
+}
+
+// listening is a mux that knows what it was given.
+type listening struct {
+	*http.ServeMux
+	patterns []string
+}
+
+func (l *listening) Handle(pattern string, h http.Handler) {
+	l.ServeMux.Handle(pattern, h)
+	if strings.Contains(pattern, directorapi.Prefix) {
+		l.patterns = append(l.patterns, pattern)
+	}
+}
+
+// The description has every route of the API and no other, and what is answered is what
+// it says.
+func TestDescribed(t *testing.T) {
+	text, err := os.ReadFile("../../api/directorapi/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc document
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	token, hash := control.NewToken("fd_")
+	mux := &listening{ServeMux: http.NewServeMux()}
+	start(t, func(c *director.Config) {
+		c.Snapshot, c.State = "", filepath.Join(t.TempDir(), "state")
+		c.Control.Clients = map[string]orders.ClientConfig{"me": {Token: hash}}
+	}, mux)
+	var described []string
+	for path, methods := range doc.Paths {
+		for method := range methods {
+			described = append(described, strings.ToUpper(method)+" "+path)
+		}
+	}
+	slices.Sort(described)
+	slices.Sort(mux.patterns)
+	if !slices.Equal(described, mux.patterns) {
+		t.Errorf("described: %q\nhandled:   %q", described, mux.patterns)
+	}
+	admin := httptest.NewServer(mux)
+	defer admin.Close()
+
+	project := directorapi.Project{
+		Name: "pub", Path: "/pub/", Origins: []string{"http://127.0.0.1:1/"}, Hub: "http://127.0.0.1:1/", Inventory: directorapi.Source{How: directorapi.HowManifest},
+		Repositories: []directorapi.Repository{{Kind: directorapi.KindRPM}},
+	}
+	site := directorapi.Site{Name: "uni", Country: "DE", Latitude: 48.1, ASN: 680}
+	mirror := directorapi.Mirror{Name: "uni", Site: "uni", Rules: directorapi.Rules{Countries: []string{"AT"}}, Carries: []directorapi.Carried{{
+		Project: "pub", HTTP: "http://127.0.0.1:1/", Inventory: directorapi.Source{How: directorapi.HowHTTP, Every: directorapi.Duration(time.Hour)},
+	}}}
+	asked := make(map[string]bool)
+	for _, c := range []struct {
+		pattern, target string
+		body            any
+		status          int
+	}{
+		{"PUT /director/v1/catalogue", "/catalogue", directorapi.Catalogue{Projects: []directorapi.Project{project}}, 200},
+		{"PUT /director/v1/catalogue/{items}/{name}", "/catalogue/sites/uni?note=new", site, 200},
+		{"PUT /director/v1/catalogue/{items}/{name}", "/catalogue/mirrors/uni", mirror, 200},
+		{"PUT /director/v1/catalogue/{items}/{name}", "/catalogue/mirrors/uni?dry-run", directorapi.Mirror{Site: "none"}, 422},
+		{"GET /director/v1/catalogue", "/catalogue", nil, 200},
+		{"GET /director/v1/catalogue/{items}/{name}", "/catalogue/projects/pub", nil, 200},
+		{"GET /director/v1/catalogue/{items}/{name}", "/catalogue/sites/uni", nil, 200},
+		{"GET /director/v1/catalogue/{items}/{name}", "/catalogue/mirrors/uni", nil, 200},
+		{"GET /director/v1/catalogue/{items}/{name}", "/catalogue/mirrors/none", nil, 404},
+		{"PUT /director/v1/manifests/{mirror}/{project}", "/manifests/-/pub", "nonsense", 400},
+		{"PUT /director/v1/manifests/{mirror}/{project}", "/manifests/-/pub", originManifest, 204},
+		{"GET /director/v1/history", "/history?limit=10", nil, 200},
+		{"POST /director/v1/scans", "/scans", directorapi.ScanRequest{Mirror: "uni", Reason: "test"}, 202},
+		{"POST /director/v1/scans", "/scans", directorapi.ScanRequest{Mirror: "none"}, 404},
+		{"GET /director/v1/scans", "/scans", nil, 200},
+		{"GET /director/v1/health", "/health", nil, 200},
+		{"POST /director/v1/reports", "/reports", directorapi.Reports{Reports: []directorapi.Report{{Mirror: "uni", What: "load", Load: 0.5}}}, 202},
+		{"GET /director/v1/why", "/why?path=/pub/a/file&client=192.0.2.7", nil, 200},
+		{"GET /director/v1/inventory", "/inventory", nil, 200},
+		{"DELETE /director/v1/catalogue/{items}/{name}", "/catalogue/mirrors/uni", nil, 200},
+	} {
+		asked[c.pattern] = true
+		method, path, _ := strings.Cut(c.pattern, " ")
+		described := doc.Paths[path][strings.ToLower(method)]
+		for _, token := range []string{"guess", token} {
+			want := c.status
+			if token == "guess" {
+				want = http.StatusUnauthorized
+			}
+			status, kind, body := ask(t, method, admin.URL+directorapi.Prefix+c.target, token, c.body)
+			for range 3000 { // until the catalogue is put together
+				if status == want || c.pattern != "GET "+directorapi.WhyPath {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+				status, kind, body = ask(t, method, admin.URL+directorapi.Prefix+c.target, token, c.body)
+			}
+			if status != want {
+				t.Errorf("%s %s: %d %s, want %d", method, c.target, status, body, want)
+			}
+			response, ok := described.Responses[fmt.Sprint(status)]
+			if !ok && status >= 400 {
+				response, ok = described.Responses["default"]
+			}
+			content, has := response.Content[kind]
+			switch {
+			case !ok:
+				t.Errorf("%s: %d is not described", c.pattern, status)
+			case len(response.Content) == 0 && len(body) == 0:
+			case !has:
+				t.Errorf("%s: %d with a body of %q is not described", c.pattern, status, kind)
+			case kind == "application/json":
+				var v any
+				if err := json.Unmarshal(body, &v); err != nil {
+					t.Fatal(err)
+				}
+				if w := doc.wrong(content.Schema, v, "answer"); w != "" {
+					t.Errorf("%s %s: %s\n%s", method, c.target, w, body)
+				}
+			}
+		}
+	}
+	for _, pattern := range mux.patterns {
+		if !asked[pattern] {
+			t.Errorf("%s is not asked", pattern)
+		}
+	}
+}
+
+const originManifest = `freshet-manifest 1
+project pub
+generation 1
+
+7 1767225600 - a/file
+end 1
+`
+
+// ask makes a request, with a body in JSON, or as it is if it is text.
+func ask(t *testing.T, method, url, token string, body any) (status int, kind string, answer []byte) {
+	t.Helper()
+	var content io.Reader
+	switch body := body.(type) {
+	case nil:
+	case string:
+		content = strings.NewReader(body)
+	default:
+		text, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, url, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if answer, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header.Get("Content-Type"), answer
+}

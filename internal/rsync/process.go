@@ -1,0 +1,159 @@
+package rsync
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"freshet/internal/landlock"
+
+	"golang.org/x/sys/unix"
+)
+
+// process says how an rsync is run.
+type process struct {
+	url    string // of the folder that it speaks of
+	dial   Dial
+	args   []string
+	stdin  io.Reader
+	stderr io.Writer
+	dir    string // the one folder in which it may write; "": none
+	idle   bool   // it gets the disk when nobody else wants it
+}
+
+// running is an rsync that was started. Its end is awaited.
+type running struct {
+	cmd  *exec.Cmd
+	out  io.Reader
+	gate *gate
+	last *time.Timer // set by end; read when that cannot be called any more
+}
+
+// patience is how long rsync has to put away what it has of a file, when it is to end.
+const patience = 10 * time.Second
+
+// start runs rsync until it ends by itself or ctx does. Then it is asked to end, by which
+// it keeps what it has of a file if it was told to, and after a while it is killed. Its
+// children end with it. Where the kernel can, it sees of the system what programs need, its
+// folder, and with a gate no other port.
+func (p *Program) start(ctx context.Context, how process) (*running, error) {
+	r := new(running)
+	r.cmd = exec.CommandContext(ctx, p.path, how.args...)
+	r.cmd.Env, r.cmd.Dir, r.cmd.Stdin, r.cmd.Stderr = environment(), "/", how.stdin, how.stderr
+	if how.dir != "" {
+		r.cmd.Dir = how.dir
+	}
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // rsync has a child, which ends with it
+	r.cmd.Cancel = r.end
+	r.cmd.WaitDelay = 2 * patience
+	if how.dial != nil {
+		var err error
+		if r.gate, err = openGate(ctx, how.url, how.dial); err != nil {
+			return nil, err
+		}
+		r.cmd.Env = append(r.cmd.Env, r.gate.environment())
+	}
+	var err error
+	if r.out, err = r.cmd.StdoutPipe(); err == nil {
+		err = r.startConfined(how.dir)
+	}
+	if err != nil {
+		r.closeGate()
+		return nil, err
+	}
+	if how.idle {
+		r.yieldDisk()
+	}
+	return r, nil
+}
+
+// startConfined starts rsync on a thread that is confined before, and ends after that.
+func (r *running) startConfined(folder string) error {
+	if !landlock.Confines() {
+		return r.cmd.Start()
+	}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if err := r.confine(folder); err != nil {
+			started <- fmt.Errorf("confine rsync: %w", err)
+			return
+		}
+		started <- r.cmd.Start()
+	}()
+	return <-started
+}
+
+// confine leaves this thread what rsync needs.
+func (r *running) confine(folder string) error {
+	rules, err := landlock.New(landlock.Scope{Ports: r.gate != nil, Sockets: true})
+	if err != nil {
+		return err
+	}
+	defer rules.Close()
+	for _, path := range []string{"/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/gnu/store"} {
+		rules.Allow(path, landlock.Read)
+	}
+	program, err := filepath.EvalSymlinks(r.cmd.Path)
+	if err != nil {
+		return err
+	}
+	rules.Allow(filepath.Dir(program), landlock.Read)
+	for _, name := range []string{
+		"ld.so.cache", "nsswitch.conf", "host.conf", "hosts", "resolv.conf", "gai.conf", "services", "protocols", "passwd", "group",
+	} {
+		rules.Allow("/etc/"+name, landlock.Read)
+	}
+	rules.Allow("/dev/null", landlock.Read|landlock.Write)
+	rules.Allow("/dev/urandom", landlock.Read)
+	if r.gate != nil {
+		rules.AllowPort(r.gate.port())
+	} else {
+		rules.Allow("/run/systemd/resolve", landlock.Read)
+	}
+	if folder != "" {
+		rules.Allow(folder, landlock.All)
+	}
+	return rules.Enforce()
+}
+
+// end asks the processes of rsync to end, and makes them if they do not.
+func (r *running) end() error {
+	group := -r.cmd.Process.Pid
+	r.last = time.AfterFunc(patience, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
+	return syscall.Kill(group, syscall.SIGTERM)
+}
+
+// wait returns how rsync ended, when it has. Its output must have been read.
+func (r *running) wait() error {
+	err := r.cmd.Wait()
+	if r.last != nil {
+		r.last.Stop()
+		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) // its child, if that is left
+	}
+	r.closeGate()
+	return err
+}
+
+func (r *running) closeGate() {
+	if r.gate != nil {
+		r.gate.close()
+	}
+}
+
+// Classes and levels of ioprio_set(2), include/uapi/linux/ioprio.h.
+const (
+	ioprioWhoPgrp   = 2
+	ioprioClassIdle = 3 << 13
+)
+
+// yieldDisk lets everybody else come before rsync at the disk, where the system's
+// scheduler can do that.
+func (r *running) yieldDisk() {
+	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoPgrp, uintptr(r.cmd.Process.Pid), ioprioClassIdle)
+}

@@ -1,0 +1,109 @@
+package rsync
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Session is a client that is to be served by rsync as a daemon, which is the child of
+// nobody but this process and ends with the connection (rsync(1), "using rsync-daemon
+// via inetd").
+type Session struct {
+	// Conn is the connection. Nothing else reads or writes it meanwhile.
+	Conn *net.TCPConn
+	// Config is the path of its configuration, see rsyncd.conf(5).
+	Config string
+	// Nice is added to the niceness of this process, from 0 to 19.
+	Nice int
+}
+
+// Served is what became of a session.
+type Served struct {
+	// Module is the one that the client asked for; empty: a list of them, or nothing.
+	Module string
+	// Allowed says that there is such a module, and that the client got at it.
+	Allowed bool
+	// Sent and Received are the bytes that went over the connection.
+	Sent, Received int64
+}
+
+// Serve serves a client until it has what it wants, goes, or ctx ends. What it returns is
+// right with an error too, which is an [ExitError] unless rsync could not be run. The
+// connection is left open.
+func (p *Program) Serve(ctx context.Context, s Session) (served Served, err error) {
+	conn, err := s.Conn.File()
+	if err != nil {
+		return served, fmt.Errorf("hand a connection to rsync: %w", err)
+	}
+	defer conn.Close() //nolint:errcheck // a second name of the connection
+	log, toLog, err := os.Pipe()
+	if err != nil {
+		return served, err
+	}
+	defer log.Close() //nolint:errcheck // read to its end
+	cmd := exec.CommandContext(ctx, p.path, "--daemon", "--no-detach", "--config="+s.Config, "--log-file=/dev/fd/3")
+	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.ExtraFiles = environment(), "/", conn, conn, []*os.File{toLog}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // it keeps nothing
+	err = cmd.Start()
+	_ = toLog.Close() // the child has it
+	if err != nil {
+		return served, fmt.Errorf("run %s: %w", p.path, err)
+	}
+	if s.Nice > 0 {
+		_ = syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, s.Nice) // it is a wish
+	}
+	served.read(log)
+	err = cmd.Wait()
+	served.Sent, served.Received = traffic(conn)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		err = &ExitError{Code: exit.ExitCode(), Detail: "while it served " + served.Module}
+	}
+	return served, err
+}
+
+// maxLog bounds what is read of the log of one session: more of it is thrown away.
+const maxLog = 64 << 10
+
+// read reads the log of a session until rsync ends.
+func (s *Served) read(log io.Reader) {
+	lines := bufio.NewScanner(io.LimitReader(log, maxLog))
+	for lines.Scan() {
+		line := lines.Text()
+		if name, ok := between(line, "rsync allowed access on module ", " from "); ok {
+			s.Module, s.Allowed = name, true
+		} else if name, ok := between(line, "unknown module '", "' tried from "); ok {
+			s.Module = name
+		} else if name, ok := between(line, "rsync denied on module ", " from "); ok {
+			s.Module = name
+		}
+	}
+	_, _ = io.Copy(io.Discard, log) // lest rsync waits
+}
+
+// between is what a line has between two texts.
+func between(line, before, after string) (string, bool) {
+	_, rest, _ := strings.Cut(line, before)
+	text, _, ok := strings.Cut(rest, after)
+	return text, ok
+}
+
+// traffic is what went over a connection, as the kernel has counted it (tcp(7), TCP_INFO):
+// bytes that the other side has acknowledged, and those that came.
+func traffic(conn *os.File) (sent, received int64) {
+	info, err := unix.GetsockoptTCPInfo(int(conn.Fd()), unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, 0 // not of TCP
+	}
+	return int64(info.Bytes_acked), int64(info.Bytes_received)
+}
