@@ -7,6 +7,7 @@
 //	assets/       files that are served as they are
 //	director/     the public pages of a mirror network
 //	hub/          the pages of the hub's console, one file each
+//	mirror/       listings of folders, the list of projects
 //
 // A page's file defines "main". Pages work without scripts, and have none; all
 // style is in the one style sheet, because the policy that is sent with them
@@ -18,7 +19,7 @@ import (
 	"io/fs"
 )
 
-//go:embed *.html assets director hub
+//go:embed *.html assets director hub mirror
 var files embed.FS
 
 // Files returns them.

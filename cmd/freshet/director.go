@@ -94,7 +94,7 @@ func (d *directorSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node
 	if err := flags.load(cmd, &cfg); err != nil {
 		return cfg, err
 	}
-	cfg.Hub, cfg.Edge = nil, nil
+	cfg.Hub, cfg.Edge, cfg.Mirror = nil, nil, nil
 	if cfg.Director == nil {
 		cfg.Director = new(director.Config)
 	}

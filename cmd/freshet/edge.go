@@ -81,7 +81,7 @@ func (e *edgeSettings) over(cmd *cobra.Command, flags *serveFlags) (cfg node.Con
 	if err := flags.load(cmd, &cfg); err != nil {
 		return cfg, err
 	}
-	cfg.Hub, cfg.Director = nil, nil
+	cfg.Hub, cfg.Mirror, cfg.Director = nil, nil, nil
 	if cfg.Edge == nil {
 		cfg.Edge = new(edge.Config)
 	}

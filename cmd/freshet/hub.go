@@ -32,7 +32,7 @@ the configuration file (freshet config default).`,
 			if err := flags.load(cmd, &cfg); err != nil {
 				return err
 			}
-			cfg.Edge, cfg.Director = nil, nil
+			cfg.Edge, cfg.Mirror, cfg.Director = nil, nil, nil
 			if cfg.Hub == nil {
 				cfg.Hub = new(hub.Config)
 			}

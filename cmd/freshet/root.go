@@ -26,6 +26,7 @@ alone, in front of or behind what you run today:
   hub       takes uploads, verifies, signs and publishes OSTree/Flatpak
             repositories and plain trees (rpm, deb, arch or any files)
   edge      caches a hub, or any web server, for its users
+  mirror    holds whole copies of projects, and serves them
   director  tells clients which mirrors to download from
 
 To see all of it work on this machine:
@@ -44,7 +45,7 @@ To see all of it work on this machine:
 		&cobra.Group{ID: "setup", Title: "Setting up:"},
 	)
 	root.AddCommand(
-		newHubCommand(), newEdgeCommand(), newDirectorCommand(), newMirrorlistServerCommand(), newRunCommand(),
+		newHubCommand(), newEdgeCommand(), newMirrorCommand(), newDirectorCommand(), newMirrorlistServerCommand(), newRunCommand(),
 		newPushCommand(), newTokenCommand(),
 		newConfigCommand(), newCompletionCommand(root), newManCommand(root), newVersionCommand(),
 	)

@@ -7,6 +7,7 @@ import (
 	"freshet/internal/director"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
+	"freshet/internal/mirror"
 )
 
 // Config is the configuration file of a process. [Config.Validate] checks what
@@ -21,6 +22,8 @@ type Config struct {
 	Hub *hub.Config `toml:"hub"`
 	// Edge caches what an origin (a hub or any web server) serves.
 	Edge *edge.Config `toml:"edge"`
+	// Mirror holds whole copies of projects, and serves them.
+	Mirror *mirror.Config `toml:"mirror"`
 	// Director tells clients which mirrors to download from.
 	Director *director.Config `toml:"director"`
 }
@@ -75,6 +78,12 @@ func (c Config) secrets() []string {
 		paths = append(append(paths, c.Edge.HubTokenFile, c.Edge.Gate.Passwords), c.Edge.TLS.Secrets()...)
 		for _, site := range c.Edge.Sites {
 			paths = append(paths, site.Gate.Passwords)
+		}
+	}
+	if c.Mirror != nil {
+		paths = append(paths, c.Mirror.TriggerKey)
+		for _, director := range c.Mirror.Directors {
+			paths = append(paths, director.TokenFile)
 		}
 	}
 	if c.Director != nil {

@@ -24,6 +24,7 @@ import (
 	"freshet/internal/hub"
 	"freshet/internal/hub/deltaworker"
 	"freshet/internal/memnet"
+	"freshet/internal/mirror"
 	"freshet/internal/role"
 )
 
@@ -86,6 +87,9 @@ func allMetrics(t *testing.T) map[string]metric {
 	})
 	metricsOf(t, "edge", all, func(ctx context.Context, env role.Env) error {
 		return edge.Run(ctx, edge.Config{Origin: "http://origin.mem", Store: t.TempDir(), Listeners: doors.Listeners{Listen: "mem:edge"}, Size: 16 << 20, Follow: "off"}, env)
+	})
+	metricsOf(t, "mirror", all, func(ctx context.Context, env role.Env) error {
+		return mirror.Run(ctx, mirror.Config{Directory: t.TempDir(), Listeners: doors.Listeners{Listen: "mem:mirror"}}, env)
 	})
 	metricsOf(t, "director", all, func(ctx context.Context, env role.Env) error {
 		dir := t.TempDir()

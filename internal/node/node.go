@@ -28,6 +28,7 @@ import (
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/memnet"
+	"freshet/internal/mirror"
 	"freshet/internal/role"
 )
 
@@ -73,6 +74,9 @@ func (c Config) roles(anew reloads) []namedRole {
 	if c.Edge != nil {
 		list = append(list, namedRole{"edge", func(ctx context.Context, env role.Env) error { return edge.RunReloading(ctx, *c.Edge, env, anew.edge) }})
 	}
+	if c.Mirror != nil {
+		list = append(list, namedRole{"mirror", func(ctx context.Context, env role.Env) error { return mirror.Run(ctx, *c.Mirror, env) }})
+	}
 	if c.Director != nil {
 		list = append(list, namedRole{"director", func(ctx context.Context, env role.Env) error {
 			return director.RunReloading(ctx, *c.Director, env, anew.director)
@@ -88,7 +92,7 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	anew := reloads{edge: make(chan edge.Config), director: make(chan director.Config)}
 	list := cfg.roles(anew)
 	if len(list) == 0 {
-		return errors.New("no role is configured: the file needs a table [hub], [edge] or [director]")
+		return errors.New("no role is configured: the file needs a table [hub], [edge], [mirror] or [director]")
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)

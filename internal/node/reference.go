@@ -9,6 +9,7 @@ import (
 	"freshet/internal/director"
 	"freshet/internal/edge"
 	"freshet/internal/hub"
+	"freshet/internal/mirror"
 )
 
 // settings.json holds the comments of all Config structs. It is generated
@@ -24,5 +25,5 @@ func Settings() ([]config.Setting, error) {
 	if err := json.Unmarshal(settingsJSON, &docs); err != nil {
 		return nil, fmt.Errorf("read settings.json: %w", err)
 	}
-	return config.Settings(Config{Hub: new(hub.Config), Edge: new(edge.Config), Director: new(director.Config)}, docs), nil
+	return config.Settings(Config{Hub: new(hub.Config), Edge: new(edge.Config), Mirror: new(mirror.Config), Director: new(director.Config)}, docs), nil
 }

@@ -29,6 +29,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		"freshet/internal/forwarded":       "../forwarded",
 		"freshet/internal/edge/gate":       "../edge/gate",
 		"freshet/internal/director":        "../director",
+		"freshet/internal/mirror":          "../mirror",
 		"freshet/internal/rsync":           "../rsync",
 		"freshet/internal/mirror/project":  "../mirror/project",
 	})
@@ -88,7 +89,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var commented Config
-	const noRole = "1 problem in default.toml\ndefault.toml:1: no role: the file needs a table [hub], [edge] or [director]"
+	const noRole = "1 problem in default.toml\ndefault.toml:1: no role: the file needs a table [hub], [edge], [mirror] or [director]"
 	if err := config.Decode("default.toml", out.Bytes(), &commented); err == nil || err.Error() != noRole {
 		t.Errorf("the default file itself: %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"freshet/internal/edge"
 	"freshet/internal/hub"
 	"freshet/internal/memnet"
+	"freshet/internal/mirror"
 )
 
 // Validate reports what is wrong between the tables: no role at all, two
@@ -37,6 +38,9 @@ func (c Config) sharedFolders() []config.Problem {
 	}
 	if c.Edge != nil {
 		list = append(list, folder{"edge.store", c.Edge.Store, "edge"})
+	}
+	if c.Mirror != nil {
+		list = append(list, folder{"mirror.directory", c.Mirror.Directory, "mirror"})
 	}
 	list = slices.DeleteFunc(list, func(f folder) bool { return f.dir == "" })
 	var problems []config.Problem
@@ -73,6 +77,12 @@ func (c Config) sharedAddresses() []config.Problem {
 	if c.Edge != nil {
 		with := edge.Config{Listeners: c.Edge.Listeners, ListenH3: c.Edge.ListenH3}.WithDefaults()
 		add("edge", with.Listeners)
+	}
+	if c.Mirror != nil {
+		add("mirror", mirror.Config{Listeners: c.Mirror.Listeners}.WithDefaults().Listeners)
+		if c.Mirror.Rsyncd.Listen != "" {
+			list = append(list, listener{"mirror.rsyncd.listen", c.Mirror.Rsyncd.Listen})
+		}
 	}
 	if c.Director != nil {
 		add("director", director.Config{Listeners: c.Director.Listeners}.WithDefaults().Listeners)

@@ -1,0 +1,202 @@
+package mirrorapi
+
+import "time"
+
+// SyncRequest is an order to sync a project. One that is given while the project is being
+// synced is done after that; several of these become one.
+type SyncRequest struct {
+	// Force, Rollback and Shrink are as in [Order]. The last two need [RightWrite].
+	Force    bool `json:"force,omitempty"`
+	Rollback bool `json:"rollback,omitempty"`
+	Shrink   bool `json:"shrink,omitempty"`
+	// Wait answers with a stream of [SyncEvent] until the sync has ended. Leaving ends
+	// the stream, not the sync.
+	Wait bool `json:"wait,omitempty"`
+}
+
+// SyncAnswer says what became of an order.
+type SyncAnswer struct {
+	// State is that of the project now.
+	State State `json:"state"`
+}
+
+// SyncEvent is a line of the answer to a [SyncRequest] with Wait: either Progress, a few
+// times a second, or Report, which is the last line. A stream without it was cut.
+type SyncEvent struct {
+	// State says whether the sync waits or runs.
+	State    State     `json:"state,omitempty"`
+	Progress *Progress `json:"progress,omitempty"`
+	Report   *Report   `json:"report,omitempty"`
+}
+
+// State is what a project does.
+type State string
+
+// What projects do.
+const (
+	Idle    State = "idle"    // its next sync has its time
+	Waiting State = "waiting" // it is to be synced as soon as others have ended
+	Running State = "running" // it is being synced
+)
+
+// Status is what a mirror does and has.
+type Status struct {
+	// Node is the name that the mirror tells others.
+	Node     string          `json:"node"`
+	Began    time.Time       `json:"began"`
+	Now      time.Time       `json:"now"`
+	Projects []ProjectStatus `json:"projects"`
+	Disk     Disk            `json:"disk"`
+}
+
+// ProjectStatus is what a mirror does with a project, and has of it.
+type ProjectStatus struct {
+	Name     string `json:"name"`
+	Kind     string `json:"kind"`
+	Schedule string `json:"schedule"`
+	State    State  `json:"state"`
+	// Generation is what is served, since Published; empty: nothing yet.
+	Generation string    `json:"generation,omitempty"`
+	Published  time.Time `json:"published,omitzero"`
+	Files      int64     `json:"files"`
+	Bytes      int64     `json:"bytes"`
+	// Checked is when a sync last found this generation to be the newest, or made it.
+	Checked time.Time `json:"checked,omitzero"`
+	// Next is when the next sync begins by itself; zero: none does.
+	Next time.Time `json:"next,omitzero"`
+	// Pending is the sync that waits, Progress that which runs.
+	Pending  *Order    `json:"pending,omitempty"`
+	Progress *Progress `json:"progress,omitempty"`
+	// Failures is how many syncs in a row have not ended well, and Last the last report.
+	Failures int     `json:"failures"`
+	Last     *Report `json:"last,omitempty"`
+}
+
+// Disk is how full the file system of a mirror is.
+type Disk struct {
+	Size      int64 `json:"size"`
+	Free      int64 `json:"free"`
+	Reserve   int64 `json:"reserve"`
+	Inodes    int64 `json:"inodes"` // 0: the file system has as many as it needs
+	InodeFree int64 `json:"inodes_free"`
+}
+
+// Log is the newest reports of a project, newest first.
+type Log struct {
+	Reports []Report `json:"reports"`
+}
+
+// Generations are those of a project that are on the disk, newest first.
+type Generations struct {
+	Project     string       `json:"project"`
+	Generations []Generation `json:"generations"`
+}
+
+// Generation is one complete state of a project.
+type Generation struct {
+	ID   string    `json:"id"`
+	Made time.Time `json:"made"`
+	// Current: it is the one that is served. Retired is since when it is not; files that
+	// the current one has not are served from it until Until.
+	Current bool      `json:"current,omitempty"`
+	Retired time.Time `json:"retired,omitzero"`
+	Until   time.Time `json:"until,omitzero"`
+	Files   int64     `json:"files"`
+	Bytes   int64     `json:"bytes"`
+	// Frees is how much of the disk it takes alone: what is free when it is dropped; 0 of
+	// the current one.
+	Frees int64 `json:"frees"`
+	// Cause is why it was made, in the words of the order.
+	Cause Cause `json:"cause,omitempty"`
+}
+
+// GenerationRequest names a generation of a project.
+type GenerationRequest struct {
+	// ID is that of the generation. Empty, for a rollback: the newest before the current.
+	ID string `json:"id,omitempty"`
+}
+
+// VerifyRequest is an order to read all files of the current generation and compare them
+// with their SHA-256.
+type VerifyRequest struct {
+	// Repair removes files that are not what they should be from all generations, and
+	// has the project synced.
+	Repair bool `json:"repair,omitempty"`
+}
+
+// VerifyProgress is a line of the answer to a [VerifyRequest].
+type VerifyProgress struct {
+	Files      int64 `json:"files"`
+	FilesTotal int64 `json:"files_total"`
+	Bytes      int64 `json:"bytes"`
+	BytesTotal int64 `json:"bytes_total"`
+	// Bad are not what they should be.
+	Bad int64 `json:"bad"`
+	// Found is about one file, if it is set.
+	Found *BadFile `json:"found,omitempty"`
+	// Error is why it ended early. End is true in the last line.
+	Error string `json:"error,omitempty"`
+	End   bool   `json:"end,omitempty"`
+}
+
+// BadFile is a file that is not what it should be. Reason is one word: missing, damaged,
+// unreadable.
+type BadFile struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+// Plan is what a project will take, found out from its metadata alone.
+type Plan struct {
+	Project  string `json:"project"`
+	Upstream string `json:"upstream"`
+	// Files and Bytes of the project as it is configured.
+	Files int64 `json:"files"`
+	Bytes int64 `json:"bytes"`
+	// Of these, Held are here already, in this or in another project, and Fetch is to be
+	// fetched, which takes about Time, in nanoseconds, at Rate bytes a second; 0: too
+	// little was read to tell.
+	Held  Amount        `json:"held"`
+	Fetch Amount        `json:"fetch"`
+	Rate  int64         `json:"rate"`
+	Time  time.Duration `json:"time"`
+	// Metadata is how much was read to find it out.
+	Metadata     Amount           `json:"metadata"`
+	Repositories []PlanRepository `json:"repositories,omitempty"`
+	// Free is what the disk has for it, without the reserve. Fits says whether that is
+	// enough.
+	Free int64 `json:"free"`
+	Fits bool  `json:"fits"`
+	// Notes say what an operator should know: what is left out, what cannot be checked.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// PlanRepository is a repository in a [Plan]. A file that is in several counts in each.
+type PlanRepository struct {
+	Path  string `json:"path"`
+	Files int64  `json:"files"`
+	Bytes int64  `json:"bytes"`
+}
+
+// Diagnosis is what a mirror finds wrong with itself, worst first.
+type Diagnosis struct {
+	Findings []Finding `json:"findings"`
+}
+
+// Finding is one thing that is wrong, or good.
+type Finding struct {
+	// Level is "error", "warning" or "ok".
+	Level string `json:"level"`
+	// About is what it is about: "disk", "clock", "rsync", "project epel".
+	About string `json:"about"`
+	// Message says in plain words what is the matter, Do what to do about it.
+	Message string `json:"message"`
+	Do      string `json:"do,omitempty"`
+}
+
+// Levels of findings.
+const (
+	LevelError   = "error"
+	LevelWarning = "warning"
+	LevelOK      = "ok"
+)

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"freshet/api/mirrorapi"
+)
+
+func newMirrorGenerationsCommand() *cobra.Command {
+	var flags mirrorFlags
+	cmd := &cobra.Command{
+		Use:   "generations PROJECT",
+		Short: "List the versions of a project that are on the disk",
+		Long: `Generations lists the versions of a project that a mirror has, newest first: the
+one that is served, and older ones, whose files are served until their grace
+time is over when the current one has not got them.`,
+		Example: "  freshet mirror generations epel",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Generations, error) {
+				return c.Generations(cmd.Context(), args[0])
+			}, printProjectGenerations)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func printProjectGenerations(out io.Writer, list mirrorapi.Generations) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "GENERATION\tSERVED SINCE\tUNTIL\tFILES\tSIZE\tTAKES ALONE") // Flush tells
+	for _, g := range list.Generations {
+		end, alone := "current", ""
+		if !g.Current {
+			end, alone = when(g.Until)+" at the latest", bytesText(g.Frees)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", g.ID, when(g.Made), end, g.Files, bytesText(g.Bytes), alone)
+	}
+	return w.Flush()
+}
+
+func newMirrorRollbackCommand() *cobra.Command {
+	var flags mirrorFlags
+	cmd := &cobra.Command{
+		Use:   "rollback PROJECT [GENERATION]",
+		Short: "Serve an older version of a project",
+		Long: `Rollback serves an older generation of a project, by default the newest before the
+current one, at once. The next sync goes on from there: it serves what upstream
+has, so stop the mirror's schedule for the project if upstream is at fault.`,
+		Example: `  freshet mirror rollback epel
+  freshet mirror rollback epel 000041`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var req mirrorapi.GenerationRequest
+			if len(args) > 1 {
+				req.ID = args[1]
+			}
+			return ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Generations, error) {
+				return c.Rollback(cmd.Context(), args[0], req)
+			}, printProjectGenerations)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func newMirrorDropCommand() *cobra.Command {
+	var flags mirrorFlags
+	cmd := &cobra.Command{
+		Use:   "drop PROJECT GENERATION",
+		Short: "Remove an older version of a project before its time",
+		Long: `Drop removes a generation that is not the current one, and frees what it alone
+takes. Clients that have read its index may miss files then.`,
+		Example: "  freshet mirror drop epel 000041",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Generations, error) {
+				return c.Drop(cmd.Context(), args[0], mirrorapi.GenerationRequest{ID: args[1]})
+			}, printProjectGenerations)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func newMirrorVerifyCommand() *cobra.Command {
+	var (
+		flags mirrorFlags
+		req   mirrorapi.VerifyRequest
+	)
+	cmd := &cobra.Command{
+		Use:   "verify PROJECT",
+		Short: "Read all files of a project, and compare them with their checksums",
+		Long: `Verify has a mirror read what it serves of a project and compare it with the
+SHA-256 of each file, no faster than its limit for the disk. It prints what is
+not as it should be, and fails if anything is. With --repair such files are taken
+out of service, and a sync fetches them again.`,
+		Example: `  freshet mirror verify epel
+  freshet mirror verify epel --repair`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := flags.client(cmd)
+			if err != nil {
+				return err
+			}
+			begun := time.Now()
+			var last mirrorapi.VerifyProgress
+			show := newCheckProgress(cmd, 1)
+			defer show.clear()
+			for p, err := range client.Verify(cmd.Context(), args[0], req) {
+				if err != nil {
+					return flags.failed(cmd, err)
+				}
+				show.total = max(p.BytesTotal, 1)
+				if show.bar != nil {
+					show.bar.ChangeMax64(show.total)
+				}
+				show.step(p.Bytes - last.Bytes)
+				if last = p; p.Found != nil && !flags.asJSON {
+					show.clear()
+					_, _ = fmt.Fprintf(cmd.OutOrStdout(), "%s: %q\n", p.Found.Reason, p.Found.Path)
+				}
+				if flags.asJSON {
+					if err := printJSON(cmd.OutOrStdout(), p); err != nil {
+						return err
+					}
+				}
+			}
+			show.clear()
+			if !flags.asJSON {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d files, %s read in %s: %d bad\n", last.Files, bytesText(last.Bytes), tookText(time.Since(begun)), last.Bad)
+			}
+			switch {
+			case last.Error != "":
+				return fmt.Errorf("mirror verify: %s", printable(last.Error))
+			case last.Bad > 0:
+				return fmt.Errorf("mirror verify: %d files of %s are not what they should be", last.Bad, args[0])
+			}
+			return err
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&req.Repair, "repair", false, "take bad files out of service, and fetch them again")
+	return cmd
+}

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"freshet/api/mirrorapi"
+)
+
+func newMirrorStatusCommand() *cobra.Command {
+	var flags mirrorFlags
+	cmd := &cobra.Command{
+		Use:   "status [PROJECT]",
+		Short: "Show what a mirror does and has",
+		Long: `Status shows each project of a running mirror: what is served since when, when it
+was last known to be up to date, what is being done, and what went wrong.`,
+		Example: `  freshet mirror status
+  freshet mirror status epel
+  freshet mirror status --json | jq '.projects[] | select(.failures > 0).name'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Status, error) { return c.Status(cmd.Context()) }, printStatus)
+			}
+			return ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.ProjectStatus, error) {
+				return c.Project(cmd.Context(), args[0])
+			}, printProject)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func printStatus(out io.Writer, st mirrorapi.Status) error {
+	_, err := fmt.Fprintf(out, "%s: %s of %s free (reserve %s)\n", printable(st.Node), bytesText(st.Disk.Free), bytesText(st.Disk.Size), bytesText(st.Disk.Reserve))
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "PROJECT\tSTATE\tUP TO DATE\tNEXT\tFILES\tSIZE\tTROUBLE") // Flush tells
+	for _, p := range st.Projects {
+		trouble := ""
+		if p.Failures > 0 && p.Last != nil {
+			trouble = fmt.Sprintf("%s, %d times", p.Last.Reason, p.Failures)
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.Name, stateText(p), ago(st.Now, p.Checked), until(st.Now, p.Next), p.Files, bytesText(p.Bytes), trouble)
+	}
+	return errors.Join(err, w.Flush())
+}
+
+// stateText is what is done with a project.
+func stateText(p mirrorapi.ProjectStatus) string {
+	if p.Progress != nil {
+		return string(p.Progress.Step)
+	}
+	return string(p.State)
+}
+
+// ago is how long ago a time was.
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return ageText(int64(now.Sub(t).Seconds())) + " ago"
+}
+
+// until is how long it is until a time.
+func until(now, t time.Time) string {
+	switch {
+	case t.IsZero():
+		return "-"
+	case !t.After(now):
+		return "now"
+	}
+	return "in " + ageText(int64(t.Sub(now).Seconds()))
+}
+
+func printProject(out io.Writer, p mirrorapi.ProjectStatus) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...)) // Flush tells
+	}
+	line("project", "%s (%s)", p.Name, p.Kind)
+	line("state", "%s", stateText(p))
+	if p.Progress != nil {
+		line("progress", "%s", progressText(*p.Progress, 0))
+	}
+	if p.Generation != "" {
+		line("serves", "%s since %s: %d files, %s", p.Generation, when(p.Published), p.Files, bytesText(p.Bytes))
+	}
+	line("up to date", "%s", when(p.Checked))
+	line("schedule", "%s; next at %s", p.Schedule, when(p.Next))
+	if p.Pending != nil {
+		line("waits", "%s by %s since %s", p.Pending.Cause, cmp.Or(printable(p.Pending.By), "the mirror"), when(p.Pending.Given))
+	}
+	if p.Failures > 0 {
+		line("failures", "%d in a row", p.Failures)
+	}
+	err := w.Flush()
+	if p.Last != nil {
+		_, lerr := fmt.Fprintln(out, "\nThe last sync:")
+		err = errors.Join(err, lerr, printSyncReport(out, *p.Last))
+	}
+	return err
+}
+
+func newMirrorLogCommand() *cobra.Command {
+	var (
+		flags mirrorFlags
+		limit int
+		whole bool
+	)
+	cmd := &cobra.Command{
+		Use:   "log PROJECT",
+		Short: "Show what came of the syncs of a project",
+		Long: `Log prints the reports of the newest syncs of a project, newest first: a line for
+each, or with --whole all that is known: durations, bytes, repositories, warnings.`,
+		Example: `  freshet mirror log epel
+  freshet mirror log epel --whole --limit 1`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Log, error) {
+				return c.Log(cmd.Context(), args[0], limit)
+			}, func(out io.Writer, l mirrorapi.Log) error {
+				if !whole {
+					return printSyncs(out, l.Reports)
+				}
+				var failed error
+				for _, r := range l.Reports {
+					failed = errors.Join(failed, printSyncReport(out, r))
+				}
+				return failed
+			})
+		},
+	}
+	flags.register(cmd)
+	f := cmd.Flags()
+	f.IntVarP(&limit, "limit", "n", 0, "how many at most (default 20)")
+	f.BoolVar(&whole, "whole", false, "print the whole reports")
+	return cmd
+}
+
+func printSyncs(out io.Writer, reports []mirrorapi.Report) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "NO\tBEGAN\tTOOK\tCAUSE\tRESULT\tFETCHED\tWHY") // Flush tells
+	for _, r := range reports {
+		fetched := total(r.Fetched)
+		why := string(r.Reason)
+		if r.Message != "" {
+			why += ": " + printable(r.Message)
+		}
+		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s in %d files\t%s\n", r.Serial, when(r.Began), tookText(r.Ended.Sub(r.Began)),
+			r.Order.Cause, r.Result, bytesText(fetched.Bytes), fetched.Files, why)
+	}
+	return w.Flush()
+}
+
+// total is what was fetched from everywhere.
+func total(fetched map[string]mirrorapi.Amount) (sum mirrorapi.Amount) {
+	for _, a := range fetched {
+		sum.Files += a.Files
+		sum.Bytes += a.Bytes
+	}
+	return sum
+}
+
+// tookText is a duration as people want it.
+func tookText(d time.Duration) string {
+	if d < 10*time.Second {
+		return d.Round(time.Millisecond).String()
+	}
+	return ageText(int64(d.Seconds()))
+}
+
+// printReport prints all of a report.
+func printSyncReport(out io.Writer, r mirrorapi.Report) error {
+	o := &lineWriter{w: out}
+	by := ""
+	if r.Order.By != "" {
+		by = " by " + printable(r.Order.By)
+	}
+	o.printf("%s #%d (%s%s) at %s: %s in %s\n", r.Project, r.Serial, r.Order.Cause, by, when(r.Began), r.Result, tookText(r.Ended.Sub(r.Began)))
+	if r.Reason != "" {
+		o.printf("  %s: %s\n", r.Reason, printable(r.Message))
+	}
+	if r.Path != "" {
+		o.printf("  about %q\n", r.Path)
+	}
+	if r.Generation != "" {
+		o.printf("  serves %s: %d files, %s", r.Generation, r.Files, bytesText(r.Bytes))
+		if r.Previous != "" && r.Previous != r.Generation {
+			o.printf(" (before: %s)", r.Previous)
+		}
+		o.printf("\n")
+	}
+	for _, source := range slices.Sorted(maps.Keys(r.Fetched)) {
+		if a := r.Fetched[source]; a.Files > 0 {
+			o.printf("  fetched from %s: %d files, %s\n", source, a.Files, bytesText(a.Bytes))
+		}
+	}
+	if r.Linked.Files > 0 {
+		o.printf("  were here: %d files, %s\n", r.Linked.Files, bytesText(r.Linked.Bytes))
+	}
+	if r.Removed.Files > 0 {
+		o.printf("  gone: %d files, %s\n", r.Removed.Files, bytesText(r.Removed.Bytes))
+	}
+	var steps []string
+	for _, s := range r.Steps {
+		steps = append(steps, fmt.Sprintf("%s %s", s.Step, tookText(s.Took)))
+	}
+	if len(steps) > 0 {
+		o.printf("  %s\n", strings.Join(steps, ", "))
+	}
+	for _, repo := range r.Repositories {
+		if repo.Held {
+			o.printf("  held back: %q: %s: %s\n", cmp.Or(repo.Path, "."), repo.Reason, printable(repo.Message))
+		}
+	}
+	for _, warning := range r.Warnings {
+		o.printf("  note: %s\n", printable(warning))
+	}
+	return o.err
+}
+
+func newMirrorDoctorCommand() *cobra.Command {
+	var flags mirrorFlags
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Have a mirror say in plain words what is wrong with it",
+		Long: `Doctor asks a running mirror for what is wrong with its disk, its programs and
+each project, worst first, and what to do about it. It fails if anything is.`,
+		Example: "  freshet mirror doctor",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			sick := 0
+			err := ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Diagnosis, error) {
+				d, err := c.Doctor(cmd.Context())
+				for _, f := range d.Findings {
+					if f.Level == mirrorapi.LevelError {
+						sick++
+					}
+				}
+				return d, err
+			}, printDiagnosis)
+			if err == nil && sick > 0 {
+				err = fmt.Errorf("mirror doctor: %d things are wrong", sick)
+			}
+			return err
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func printDiagnosis(out io.Writer, d mirrorapi.Diagnosis) error {
+	o := &lineWriter{w: out}
+	for _, f := range d.Findings {
+		o.printf("%-7s  %s: %s\n", f.Level, f.About, printable(f.Message))
+		if f.Do != "" {
+			o.printf("         do: %s\n", f.Do)
+		}
+	}
+	return o.err
+}

@@ -1,0 +1,99 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"freshet/api/mirrorapi"
+	"freshet/internal/mirror/generation"
+)
+
+// held is the project of a visit in the store.
+func (m *mirror) held(v *visit) (*generation.Project, error) {
+	if err := m.known(v); err != nil {
+		return nil, err
+	}
+	return m.store.Project(v.project, nil)
+}
+
+func (m *mirror) answerGenerations(w http.ResponseWriter, r *http.Request, v *visit) error {
+	p, err := m.held(v)
+	if err != nil {
+		return err
+	}
+	return m.tellGenerations(r.Context(), w, p)
+}
+
+// tellGenerations answers with those of a project.
+func (m *mirror) tellGenerations(ctx context.Context, w http.ResponseWriter, p *generation.Project) error {
+	grace, current := m.cfg.Projects[p.Name()].Grace, p.Current()
+	list := mirrorapi.Generations{Project: p.Name(), Generations: []mirrorapi.Generation{}}
+	for _, g := range p.Generations() {
+		info := g.Info()
+		told := mirrorapi.Generation{
+			ID: info.ID, Made: info.Switched, Current: g == current, Retired: info.Superseded,
+			Files: info.Files, Bytes: info.Bytes, Cause: mirrorapi.Cause(info.Reason),
+		}
+		if !info.Superseded.IsZero() {
+			told.Until = info.Superseded.Add(grace)
+			freed, err := p.Freed(ctx, info.ID)
+			if err != nil && !errors.Is(err, generation.ErrUnknown) { // dropped meanwhile
+				return err
+			}
+			told.Frees = freed.Bytes
+		}
+		list.Generations = append(list.Generations, told)
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
+func (m *mirror) orderRollback(w http.ResponseWriter, r *http.Request, v *visit) error {
+	p, req, err := m.generationOrder(r, v)
+	if err != nil {
+		return err
+	}
+	if req.ID == "" {
+		before := p.Generations()
+		if len(before) < 2 {
+			return refuse(http.StatusConflict, "conflict", "there is no generation of %q before the current one", v.project)
+		}
+		req.ID = before[1].ID()
+	}
+	if _, err := p.Rollback(r.Context(), req.ID); err != nil {
+		return err
+	}
+	return m.tellGenerations(r.Context(), w, p)
+}
+
+func (m *mirror) orderDrop(w http.ResponseWriter, r *http.Request, v *visit) error {
+	p, req, err := m.generationOrder(r, v)
+	if err != nil {
+		return err
+	}
+	if req.ID == "" {
+		return refuse(http.StatusBadRequest, "bad_request", "id: which generation?")
+	}
+	// It is out of service at once; what it alone has may take a while to remove, and the
+	// client need not stay for that.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), dropTime)
+	defer cancel()
+	if err := p.Drop(ctx, req.ID); err != nil {
+		return err
+	}
+	return m.tellGenerations(r.Context(), w, p)
+}
+
+// dropTime bounds how long a request removes files; what is left is removed by the next sync.
+const dropTime = 10 * time.Minute
+
+func (m *mirror) generationOrder(r *http.Request, v *visit) (p *generation.Project, req mirrorapi.GenerationRequest, err error) {
+	if p, err = m.held(v); err != nil {
+		return nil, req, err
+	}
+	err = readJSON(r, &req)
+	v.order.What = map[string]string{"project": v.project, "generation": req.ID}
+	return p, req, err
+}

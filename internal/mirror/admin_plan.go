@@ -1,0 +1,76 @@
+package mirror
+
+import (
+	"cmp"
+	"hash/maphash"
+	"net/http"
+	"path/filepath"
+
+	"freshet/internal/mirror/generation"
+	"freshet/internal/mirror/kind"
+	"freshet/internal/mirror/plan"
+)
+
+// answerPlan finds out what a project will take.
+func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) error {
+	p, err := m.held(v)
+	if err != nil {
+		return err
+	}
+	if !m.planning.TryLock() {
+		return refuse(http.StatusConflict, "conflict", "another plan is being made: try again soon")
+	}
+	defer m.planning.Unlock()
+	cfg, synced := m.cfg.Projects[v.project], m.projects[v.project]
+	held, err := heldFiles(m.store, p)
+	if err != nil {
+		return err
+	}
+	made, err := plan.Make(r.Context(), plan.Options{
+		Kind: synced.Kind, Upstream: &synced.Upstream, Folder: filepath.Join(m.cfg.Directory, "state", "plan"),
+		Held: held, Rate: int64(cmp.Or(cfg.Limit, m.cfg.Limits.Bandwidth)),
+	})
+	if err != nil {
+		return refuse(http.StatusBadGateway, "unavailable", "the metadata cannot be read: %v", err)
+	}
+	disk, err := m.disk()
+	if err != nil {
+		return err
+	}
+	made.Project, made.Free = v.project, max(disk.Free-disk.Reserve, 0)
+	made.Fits = made.Fetch.Bytes <= made.Free
+	if len(cfg.Keys) == 0 {
+		made.Notes = append(made.Notes, "signatures will not be checked: there are no keys")
+	}
+	writeJSON(w, http.StatusOK, made)
+	return nil
+}
+
+// heldFiles says of which files a project needs nothing from upstream: its current
+// generation has them, or any project does under their hash.
+func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File) bool, error) {
+	seed, sizes := maphash.MakeSeed(), make(map[uint64]int64)
+	if now := p.Current(); now != nil {
+		for f, err := range now.Files() {
+			if err != nil {
+				return nil, err
+			}
+			sizes[maphash.String(seed, f.Path)] = f.Size
+		}
+	}
+	return func(f kind.File) bool {
+		if size, ok := sizes[maphash.String(seed, f.Path)]; ok && size == f.Size {
+			return true
+		}
+		sum, ok := f.Sum.SHA256()
+		if !ok {
+			return false
+		}
+		object, err := store.Object(sum)
+		if err != nil {
+			return false
+		}
+		_ = object.Close() // read only
+		return true
+	}, nil
+}

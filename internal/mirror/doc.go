@@ -1,0 +1,32 @@
+// Package mirror is the role that holds whole copies of projects, keeps them up to date,
+// and serves them.
+//
+//	project, presets   what a project is: a table of the configuration
+//	schedule           when a project is synced
+//	   ▼
+//	engine             one sync, step by step
+//	   ├─► kind        what there must be, by the project's own metadata
+//	   ├─► fetch       brings it, within a budget
+//	   └─► generation  keeps it: versions that switch as a whole
+//	   ▼
+//	tell, reports      directors, mirrors downstream, operators
+//	serve, rsyncd      clients
+//	plan               what a project will take, before
+//
+// What a project consists of is taken from its own metadata, is fetched beside what is
+// served, checked, and served in one step. Nothing is served that is not whole.
+//
+// # On the disk
+//
+//	DIR/projects/NAME/          generations and staging of a project               generation
+//	DIR/objects/                each file once more, by its SHA-256                generation
+//	DIR/state/schedule.json     when projects were synced, what waits, triggers    schedule
+//	DIR/state/reports/          what came of syncs                                 reports
+//	DIR/state/told-*.json       what directors know                                tell
+//	DIR/lock                    one mirror at a time
+//
+// # The listeners
+//
+// Orders come in on the admin listener (admin*.go), from clients that desk.go lets through;
+// triggers on the public one (trigger.go), beside what serve answers.
+package mirror

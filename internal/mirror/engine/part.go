@@ -1,0 +1,210 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"freshet/api/mirrorapi"
+	"freshet/internal/mirror/generation"
+	"freshet/internal/mirror/kind"
+)
+
+// part is what is listed and published as a whole: a repository, or what lies in the tree
+// beside the repositories.
+type part struct {
+	number uint16
+	repo   kind.Repository
+	rest   bool
+	// served is what the generation that is served says of it, nil if it is not there.
+	served *generation.Repository
+
+	version kind.Version
+	left    kind.Left
+	files   int64 // with those that several indexes name counted several times
+	bytes   int64
+	listed  bool
+	// failed is why it is not ready; it may be tried again if final is false.
+	failed *failure
+	final  bool
+	// held says that it stays as it is served.
+	held bool
+}
+
+// name is how it is called in reports and logs.
+func (p *part) name() string {
+	if p.rest {
+		return "(beside the repositories)"
+	}
+	return p.repo.Pointer
+}
+
+// folder is the folder of the repository, "" for the root.
+func (p *part) folder() string { return strings.TrimPrefix(path.Clean(p.repo.Root), ".") }
+
+// isNew reports whether it is another version than the one that is served, and not held.
+func (p *part) isNew() bool {
+	return !p.held && (p.rest || p.served == nil || p.served.Held || p.served.SHA256 != p.version.SHA256)
+}
+
+// maxParts is how many a project may have.
+const maxParts = 1 << 16
+
+// find finds the parts of the project at the upstream.
+func (r *run) find(ctx context.Context) error {
+	list, err := r.p.Kind.Repositories(ctx, r.live.tree())
+	if err != nil {
+		return err
+	}
+	if len(list) >= maxParts {
+		return fmt.Errorf("%d repositories, which are too many", len(list))
+	}
+	r.parts = r.parts[:0]
+	for _, repo := range list {
+		r.parts = append(r.parts, &part{number: uint16(len(r.parts)), repo: repo, served: r.servedAt(repo.Pointer)})
+	}
+	r.parts = append(r.parts, &part{number: uint16(len(r.parts)), rest: true, served: r.servedAt("")})
+	r.repositories = list
+	if r.base != nil {
+		const room = 1000 // for what is new; more costs a copy
+		r.wants.Grow(int(r.base.Info().Files) + room)
+	}
+	return nil
+}
+
+// servedAt is what the generation that is served has of a repository; that without a
+// pointer is the rest.
+func (r *run) servedAt(pointer string) *generation.Repository {
+	if r.base == nil {
+		return nil
+	}
+	list := r.base.Info().Repositories
+	i := slices.IndexFunc(list, func(g generation.Repository) bool { return g.Pointer == pointer })
+	if i < 0 {
+		return nil
+	}
+	return &list[i]
+}
+
+// list lists a part as the upstream has it.
+func (r *run) listPart(ctx context.Context, p *part) error {
+	p.files, p.bytes, p.left, p.listed = 0, 0, kind.Left{}, false
+	r.live.expected = nil
+	files := r.p.Kind.Rest(ctx, r.live.tree(), r.repositories, &p.left)
+	if !p.rest {
+		r.progress.say(p.repo.Pointer)
+		version, err := r.p.Kind.Version(ctx, r.live.open, p.repo)
+		if err != nil {
+			return err
+		}
+		p.version = version
+		if err := version.Valid(time.Now()); err != nil {
+			return err
+		}
+		if err := r.follows(ctx, p); err != nil {
+			return err
+		}
+		files = r.p.Kind.Files(ctx, r.live.tree(), p.repo, &p.left)
+	}
+	for f, err := range files {
+		if err != nil {
+			return err
+		}
+		r.live.expect(f)
+		r.want(p, f)
+	}
+	p.listed = true
+	return r.guardPart(p)
+}
+
+// want puts a file of a part on the list.
+func (r *run) want(p *part, f kind.File) {
+	if slices.Contains(r.stamps, f.Path) {
+		return
+	}
+	if generation.CheckPath(f.Path) != nil || f.Link != "" && len(f.Link) >= maxName {
+		r.warn("left out: %.200q is no path that a file can have", f.Path)
+		return
+	}
+	r.wants.Add(want{
+		Path: f.Path, Size: f.Size, Sum: f.Sum, ModTime: f.ModTime, Class: f.Class,
+		Optional: f.Optional, Link: f.Link, Part: p.number,
+	})
+	p.files++
+	p.bytes += max(f.Size, 0)
+}
+
+// follows refuses a version that is older than the one that is served.
+func (r *run) follows(ctx context.Context, p *part) error {
+	if p.served == nil || r.order.Rollback {
+		return nil
+	}
+	before, err := r.p.Kind.Version(ctx, r.baseTree().Open, p.repo)
+	if err != nil {
+		// Keys may have changed since it was published. It is not for this to judge.
+		r.log.InfoContext(ctx, "the version that is served cannot be compared with", slog.String("repository", p.name()), slog.Any("error", err))
+		return nil
+	}
+	return p.version.Follows(before)
+}
+
+// guardPart refuses a version that lacks too much of what is served.
+func (r *run) guardPart(p *part) error {
+	if p.served == nil || !r.guards() {
+		return nil
+	}
+	return r.shrunk(p.name(), p.files, p.bytes, p.served.Files, p.served.Bytes)
+}
+
+// guards reports whether what is gone counts: an operator can say that it does not, and
+// what is not wanted any more is not lost.
+func (r *run) guards() bool {
+	return !r.order.Shrink && r.base != nil && r.base.Info().Selection == r.p.Selection
+}
+
+// shrunk is an error if too much of what there was is gone.
+func (r *run) shrunk(what string, files, bytes, filesBefore, bytesBefore int64) error {
+	most := r.p.maxShrink()
+	gone := func(now, before int64) int64 {
+		if before <= 0 {
+			return 0
+		}
+		return int64(float64(before-now) / float64(before) * 100)
+	}
+	lost := max(gone(files, filesBefore), gone(bytes, bytesBefore))
+	if lost <= most {
+		return nil
+	}
+	return fail(mirrorapi.ReasonShrink, "", fmt.Errorf(
+		"%s has lost %d%% (%d files with %d bytes, before %d with %d), more than %d%%: if that is right, sync it once with --shrink",
+		what, lost, files, bytes, filesBefore, bytesBefore, most))
+}
+
+// baseTree is the tree of the generation that is served.
+func (r *run) baseTree() kind.Tree {
+	return kind.Tree{Open: func(_ context.Context, name string) (fs.File, error) { return r.base.Open(name) }}
+}
+
+// hold keeps a part as it is served: the files of that version take the place of those of
+// the new one. One that is not served is left out.
+func (r *run) hold(ctx context.Context, p *part) error {
+	p.held = true
+	p.files, p.bytes = 0, 0
+	if p.served == nil || p.rest {
+		// Files beside the repositories stay by not being removed: see run.link.
+		r.keepOthers = r.keepOthers || p.rest
+		return nil
+	}
+	for f, err := range r.p.Kind.Files(ctx, r.baseTree(), p.repo, nil) {
+		if err != nil {
+			return fmt.Errorf("%s, as it is served: %w", p.name(), err)
+		}
+		r.want(p, f)
+	}
+	return nil
+}

@@ -1,0 +1,291 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"freshet/api/mirrorapi"
+	"freshet/internal/mirror/fetch"
+	"freshet/internal/mirror/generation"
+)
+
+// publish makes what is staged the generation that is served.
+func (r *run) publish(ctx context.Context) error {
+	if err := r.adopt(ctx); err != nil {
+		return err
+	}
+	r.step(mirrorapi.StepCheck, -1, -1)
+	if err := r.prune(ctx); err != nil {
+		return err
+	}
+	if err := r.judge(); err != nil {
+		return err
+	}
+	if err := r.stillThere(ctx); err != nil {
+		return err
+	}
+	r.step(mirrorapi.StepSwitch, -1, -1)
+	g, err := r.st.Commit(ctx, r.meta())
+	if g == nil {
+		return err
+	}
+	if err != nil {
+		r.warn("after the switch: %v", err)
+	}
+	r.made = g
+	r.step(mirrorapi.StepTell, -1, -1)
+	r.stamp()
+	if r.p.Done != nil {
+		r.p.Done(ctx, g)
+	}
+	return nil
+}
+
+// adopt puts on the list what stays because it could not be found out what else there is.
+func (r *run) adopt(ctx context.Context) error {
+	if !r.keepOthers || r.base == nil {
+		return nil
+	}
+	rest := r.parts[len(r.parts)-1]
+	var others wants
+	for pair, err := range r.join() {
+		if err != nil {
+			return err
+		}
+		if f := pair.Left; f != nil && pair.Right == nil {
+			w := want{Path: f.Path, Size: f.Size, ModTime: f.ModTime, Link: f.Link, Part: rest.number}
+			if !f.IsLink() {
+				w.Sum = sumOf(f.SHA256)
+			}
+			others.Add(w)
+		}
+	}
+	for g := range others.All() {
+		r.wants.Add(g.want)
+	}
+	return r.link(ctx)
+}
+
+// nothing says why there is nothing to publish.
+func (r *run) nothing() error {
+	for _, p := range r.parts {
+		if p.failed != nil {
+			return p.failed
+		}
+	}
+	return errUnchanged
+}
+
+// prune takes out of the staging tree what was staged and is not on the list any more:
+// the new version of a repository that is held. It also drops from the list what is
+// optional and was not to be had.
+func (r *run) prune(ctx context.Context) error {
+	var gone []string
+	joined := generation.Join(r.st.Files(), func(yield func(*group, error) bool) {
+		for g := range r.wants.All() {
+			if !yield(g, nil) {
+				return
+			}
+		}
+	}, func(f *generation.File) string { return f.Path }, func(g **group) string { return (*g).Path })
+	for pair, err := range joined {
+		if err == nil {
+			err = ctx.Err()
+		}
+		switch {
+		case err != nil:
+			return err
+		case pair.Right == nil || (*pair.Right).State()&staged == 0:
+			gone = append(gone, pair.Path)
+		}
+	}
+	for _, path := range gone {
+		if err := r.st.Remove(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge compares what is staged with what is served: there must be something new, and not
+// too little left.
+func (r *run) judge() error {
+	var files, bytes, added int64
+	for pair, err := range generation.Join(r.base.Files(), r.st.Files(), generation.PathOf, generation.PathOf) {
+		if err != nil {
+			return err
+		}
+		if pair.Right == nil {
+			r.removed.add(pair.Left.Size)
+			continue
+		}
+		files++
+		bytes += pair.Right.Size
+		if pair.Left == nil || *pair.Left != *pair.Right {
+			added++
+		}
+	}
+	if added == 0 && r.removed.Files == 0 {
+		return r.nothing()
+	}
+	if !r.guards() {
+		return nil
+	}
+	before := r.base.Info()
+	return r.shrunk("the project", files, bytes, before.Files+before.Links, before.Bytes)
+}
+
+// stillThere looks whether the upstream has changed meanwhile. What was read is complete
+// and belongs together all the same, as its own metadata tell; but of files of which
+// nothing is told, nobody knows.
+func (r *run) stillThere(ctx context.Context) error {
+	for _, p := range r.parts {
+		if p.rest || p.held {
+			continue
+		}
+		f, err := r.st.Open(p.repo.Pointer)
+		if err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		if err == nil {
+			var now fetch.File
+			now, _, err = r.p.Upstream.read(ctx, p.repo.Pointer, fetch.Validator{Size: info.Size(), ModTime: info.ModTime()})
+			if err == nil && !now.Same && !hasContent(f, now.Data) {
+				r.warn("the upstream has published a new %s meanwhile: sync again", p.repo.Pointer)
+			}
+		}
+		_ = f.Close()
+		if err != nil {
+			r.warn("%s could not be read again: %v", p.repo.Pointer, err)
+		}
+	}
+	return ctx.Err()
+}
+
+// meta describes the generation.
+func (r *run) meta() generation.Meta {
+	m := generation.Meta{Reason: string(r.order.Cause), Selection: r.p.Selection}
+	if r.order.By != "" {
+		m.Reason += " by " + r.order.By
+	}
+	for _, p := range r.parts {
+		switch {
+		case p.held && p.served == nil:
+			continue
+		case p.held:
+			g := *p.served
+			g.Held = true
+			m.Repositories = append(m.Repositories, g)
+		default:
+			m.Repositories = append(m.Repositories, generation.Repository{
+				Path: p.folder(), Pointer: p.repo.Pointer, SHA256: p.version.SHA256, Version: p.version.Name,
+				Time: markTime(p.version.Mark, p.version.MarkOf), Files: p.files, Bytes: p.bytes,
+			})
+		}
+	}
+	m.Notes = r.report.Warnings
+	return m
+}
+
+// markTime is the time of a mark, if it is one.
+func markTime(mark int64, of string) time.Time {
+	if mark <= 0 || of == "revision" {
+		return time.Time{}
+	}
+	return time.Unix(mark, 0).UTC()
+}
+
+// stamp writes the files that tell how fresh the mirror is. Nothing depends on them.
+func (r *run) stamp() {
+	for _, name := range r.stamps {
+		if data, ok := r.stamped[name]; ok {
+			r.writeStamp(name, data)
+		}
+	}
+	if r.p.Trace.Host == "" {
+		return
+	}
+	t := r.p.Trace
+	t.Began, t.Ended, t.Bytes = r.report.Began, time.Now().UTC(), r.progress.received.Load()
+	if name, content := r.p.Kind.Trace(t); name != "" {
+		r.writeStamp(name, content)
+	}
+}
+
+func (r *run) writeStamp(name string, data []byte) {
+	if err := r.p.Store.Stamp(name, data); err != nil {
+		r.warn("%v", err)
+	}
+}
+
+// finish completes the report.
+func (r *run) finish(ctx context.Context, err error) {
+	r.endStep()
+	r.report.Ended = time.Now().UTC()
+	r.counts.tell(&r.report)
+	r.report.Removed = mirrorapi.Amount(r.removed)
+	r.tellParts()
+	served := r.base
+	if r.made != nil {
+		served = r.made
+		if r.base != nil {
+			r.report.Previous = r.base.ID()
+		}
+	}
+	if served != nil {
+		info := served.Info()
+		r.report.Generation, r.report.Files, r.report.Bytes = info.ID, info.Files+info.Links, info.Bytes
+	}
+	r.outcome(ctx, err)
+}
+
+func (r *run) outcome(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		r.report.Result = mirrorapi.Published
+		return
+	case errors.Is(err, errUnchanged):
+		r.report.Result = mirrorapi.Unchanged
+		r.stamp()
+		return
+	}
+	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	failed := asFailure(err)
+	r.report.Result = mirrorapi.Failed
+	switch {
+	case failed.reason == mirrorapi.ReasonCanceled:
+		r.report.Result = mirrorapi.Canceled
+	case isRefusal(failed.reason):
+		r.report.Result = mirrorapi.Refused
+	}
+	r.report.Reason, r.report.Message, r.report.Path = failed.reason, failed.Error(), failed.path
+}
+
+// tellParts puts the repositories into the report.
+func (r *run) tellParts() {
+	for _, p := range r.parts {
+		if p.rest && p.failed == nil {
+			continue
+		}
+		told := mirrorapi.Repository{Path: p.folder(), Pointer: p.repo.Pointer, SHA256: p.version.SHA256, Held: p.held}
+		if p.rest {
+			told.Path = p.name()
+		}
+		if p.version.Mark != 0 {
+			told.Mark = strconv.FormatInt(p.version.Mark, 10)
+		}
+		if p.held && p.served != nil {
+			told.SHA256, told.Mark = p.served.SHA256, ""
+		}
+		if p.failed != nil {
+			told.Reason, told.Message = p.failed.reason, p.failed.Error()
+		}
+		r.report.Repositories = append(r.report.Repositories, told)
+	}
+}

@@ -1,0 +1,233 @@
+package engine_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"freshet/api/mirrorapi"
+	"freshet/internal/closure"
+	"freshet/internal/mirror/kind"
+)
+
+func rpmWorld(t *testing.T) *world {
+	needs(t, "rpmbuild", "createrepo_c")
+	w := newWorld(t, kind.Config{Format: kind.RPM, Repositories: []string{"a", "b"}})
+	for _, repo := range []string{"a", "b"} {
+		for _, name := range []string{"one", "two", "three"} {
+			w.rpm(repo, name+repo, "1")
+		}
+		w.createrepo(repo, 10)
+	}
+	return w
+}
+
+var (
+	repoA = closure.Repository{Root: "a"}
+	repoB = closure.Repository{Root: "b"}
+)
+
+func TestRPM(t *testing.T) {
+	w := rpmWorld(t)
+	r := w.sync(mirrorapi.Order{Cause: mirrorapi.CauseSchedule})
+	w.want(r, mirrorapi.Published, "")
+	w.check(repoA)
+	w.check(repoB)
+	if r.Fetched[mirrorapi.FromUpstream].Files != r.Files || r.Linked.Files != 0 || len(r.Repositories) != 2 {
+		t.Errorf("the report: %+v", r)
+	}
+
+	// Nothing is new: two small files tell.
+	w.requests()
+	r = w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Unchanged, "")
+	if asked := w.requests(); !slices.Equal(asked, []string{"a/repodata/repomd.xml", "b/repodata/repomd.xml"}) {
+		t.Errorf("the probe asks for %q", asked)
+	}
+	// The same is found by looking at everything.
+	w.want(w.sync(mirrorapi.Order{Force: true}), mirrorapi.Unchanged, "")
+	if n := len(w.project.Store.Generations()); n != 1 {
+		t.Errorf("there are %d generations, want 1", n)
+	}
+
+	// One package more, and one less.
+	w.rpm("a", "four", "1")
+	w.remove("a/Packages/onea-1.rpm")
+	w.createrepo("a", 11)
+	w.requests()
+	r = w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Published, "")
+	w.check(repoA)
+	w.check(repoB)
+	if n := count(w.requests(), ".rpm"); n != 1 {
+		t.Errorf("%d packages were fetched, want 1", n)
+	}
+	if !w.has("a/Packages/onea-1.rpm") {
+		t.Error("what the index before names is gone at once")
+	}
+	if r.Removed.Files == 0 || r.Linked.Files < 5 || r.Previous != "000001" {
+		t.Errorf("the report: %+v", r)
+	}
+}
+
+func count(asked []string, part string) int {
+	n := 0
+	for _, name := range asked {
+		if strings.Contains(name, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// A repository whose files do not agree stays as it is; the others go on.
+func TestMissingPackage(t *testing.T) {
+	w := rpmWorld(t)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	for _, repo := range []string{"a", "b"} {
+		w.rpm(repo, "new"+repo, "1")
+		w.createrepo(repo, 11)
+	}
+	w.remove("a/Packages/newa-1.rpm")
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Published, "")
+	a, b := r.Repositories[0], r.Repositories[1]
+	if !a.Held || a.Reason != mirrorapi.ReasonInconsistent || !strings.Contains(a.Message, "a/Packages/newa-1.rpm") || b.Held || b.Reason != "" {
+		t.Errorf("the repositories: %+v, %+v", a, b)
+	}
+	w.check(repoA)
+	w.check(repoB)
+	if w.has("a/Packages/newa-1.rpm") || !w.has("b/Packages/newb-1.rpm") {
+		t.Error("the package that is there is not served, or the other one is")
+	}
+
+	// It is tried again, though nothing is new; and without anything new nothing is done.
+	r = w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Failed, mirrorapi.ReasonInconsistent)
+	if r.Path != "a/Packages/newa-1.rpm" || r.Generation != "000002" {
+		t.Errorf("the report: %+v", r)
+	}
+
+	w.rpm("a", "newa", "1")
+	w.createrepo("a", 12)
+	r = w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Published, "")
+	if w.check(repoA); !w.has("a/Packages/newa-1.rpm") || r.Repositories[0].Held {
+		t.Errorf("the report: %+v", r)
+	}
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Unchanged, "")
+}
+
+// A package with a wrong byte, of the same size and time, is not served; and as soon as
+// it is right, it is.
+func TestFlippedByte(t *testing.T) {
+	w := rpmWorld(t)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	w.rpm("a", "new", "1")
+	w.createrepo("a", 11)
+	name := w.path("a/Packages/new-1.rpm")
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := slices.Clone(good)
+	bad[len(bad)/2] ^= 1
+	put := func(data []byte) {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(name, info.ModTime(), info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(bad)
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Failed, mirrorapi.ReasonInconsistent)
+	if !strings.Contains(r.Message, "a/Packages/new-1.rpm") || w.has("a/Packages/new-1.rpm") {
+		t.Errorf("the report: %+v", r)
+	}
+	w.check(repoA)
+
+	// The second time that it is asked for, it is right: in the same sync.
+	asked := 0
+	w.onRequest(func(name string) {
+		if strings.HasSuffix(name, "new-1.rpm") {
+			if asked++; asked == 2 {
+				put(good)
+			}
+		}
+	})
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	if asked < 2 {
+		t.Errorf("it was asked for %d times", asked)
+	}
+	w.check(repoA)
+}
+
+// The upstream publishes while it is read: what is published here is the old or the new
+// version, and never something between.
+func TestUpstreamPublishes(t *testing.T) {
+	w := rpmWorld(t)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	w.rpm("a", "two", "2")
+	w.createrepo("a", 11)
+	// When its first index is read, the upstream has published again, and has removed what
+	// the version before had.
+	done := false
+	w.onRequest(func(name string) {
+		if strings.Contains(name, "-primary.xml") && !done {
+			done = true
+			w.remove("a/Packages/two-2.rpm")
+			w.rpm("a", "two", "3")
+			w.remove("a/repodata")
+			w.createrepo("a", 12)
+		}
+	})
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Published, "")
+	w.check(repoA)
+	if !done || !w.has("a/Packages/two-3.rpm") || w.has("a/Packages/two-2.rpm") {
+		t.Error("it is not the new version that is served")
+	}
+	if !slices.ContainsFunc(r.Warnings, func(s string) bool { return strings.Contains(s, "upstream_inconsistent") }) {
+		t.Errorf("it is not said that the upstream did not agree with itself: %q", r.Warnings)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	w := rpmWorld(t)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	// Backwards.
+	w.rpm("a", "four", "1")
+	w.createrepo("a", 9)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Refused, mirrorapi.ReasonRollback)
+	if w.check(repoA); w.has("a/Packages/four-1.rpm") {
+		t.Error("an older version was taken over")
+	}
+	w.want(w.sync(mirrorapi.Order{Rollback: true}), mirrorapi.Published, "")
+	if w.check(repoA); !w.has("a/Packages/four-1.rpm") {
+		t.Error("the operator's word does not count")
+	}
+	// More than two fifths are gone.
+	files, err := filepath.Glob(w.path("b/Packages/t*.rpm"))
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.createrepo("b", 12)
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Refused, mirrorapi.ReasonShrink)
+	w.check(repoB)
+	w.want(w.sync(mirrorapi.Order{Shrink: true}), mirrorapi.Published, "")
+	w.check(repoB)
+}

@@ -1,0 +1,325 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"time"
+
+	"freshet/api/mirrorapi"
+	"freshet/internal/layout"
+	"freshet/internal/mirror/fetch"
+	"freshet/internal/mirror/generation"
+	"freshet/internal/mirror/kind"
+	"freshet/internal/pause"
+)
+
+// run is one sync of one project.
+type run struct {
+	log      *slog.Logger
+	p        *Project
+	order    mirrorapi.Order
+	report   mirrorapi.Report
+	progress progress
+	counts   counts
+	stepped  time.Time // when the step that is under way began
+
+	st   *generation.Staging
+	base *generation.Generation // that is served
+	live live
+
+	stamps       []string // the paths of Kind.Stamps
+	stamped      map[string][]byte
+	repositories []kind.Repository
+	parts        []*part
+	wants        wants
+	// keepOthers: files that are served and not on the list stay.
+	keepOthers bool
+	removed    amount
+	made       *generation.Generation
+}
+
+func newRun(log *slog.Logger, p *Project, order mirrorapi.Order) *run {
+	now := time.Now().UTC()
+	r := &run{log: log, p: p, order: order, stamps: p.Kind.Stamps()}
+	r.report = mirrorapi.Report{Project: p.Name, Order: order, Began: now}
+	r.progress.project, r.progress.began = p.Name, now
+	return r
+}
+
+// step begins a step; those before it in the same sync count together.
+func (r *run) step(step mirrorapi.Step, files, bytes int64) {
+	r.endStep()
+	if !slices.ContainsFunc(r.report.Steps, func(s mirrorapi.StepTime) bool { return s.Step == step }) {
+		r.report.Steps = append(r.report.Steps, mirrorapi.StepTime{Step: step})
+	}
+	r.progress.begin(step, files, bytes)
+}
+
+func (r *run) endStep() {
+	now := time.Now()
+	step := r.progress.now().Step
+	for i := range r.report.Steps {
+		if r.report.Steps[i].Step == step {
+			r.report.Steps[i].Took += now.Sub(r.stepped)
+		}
+	}
+	r.stepped = now
+}
+
+// maxWarnings bounds those of one report.
+const maxWarnings = 50
+
+func (r *run) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if len(r.report.Warnings) < maxWarnings && !slices.Contains(r.report.Warnings, text) {
+		r.report.Warnings = append(r.report.Warnings, text)
+	}
+}
+
+// errUnchanged ends a sync that finds nothing new.
+var errUnchanged = errors.New("nothing new")
+
+// sync does all steps. Without an error a generation was published.
+func (r *run) sync(ctx context.Context) error {
+	st, err := r.p.Store.Stage(ctx)
+	if err != nil {
+		return err
+	}
+	r.st, r.base = st, st.Base()
+	err = r.steps(ctx)
+	end := st.Close
+	if errors.Is(err, errUnchanged) {
+		// Nothing that was fetched, by this sync or an interrupted one, is of use any more.
+		end = func() error { return st.Abandon(ctx) }
+	}
+	if failed := end(); failed != nil {
+		r.log.WarnContext(ctx, "end the staging", slog.Any("error", failed))
+	}
+	return err
+}
+
+func (r *run) steps(ctx context.Context) error {
+	r.live = live{up: &r.p.Upstream, st: r.st, base: r.base, progress: &r.progress, counts: &r.counts, popular: r.p.Popular}
+	r.live.reset()
+	r.step(mirrorapi.StepProbe, -1, -1)
+	if err := r.readStamps(ctx); err != nil {
+		return err
+	}
+	if same, err := r.probe(ctx); err != nil {
+		return err
+	} else if same && !r.order.Force {
+		return errUnchanged
+	}
+	r.step(mirrorapi.StepList, -1, -1)
+	if err := r.find(ctx); err != nil {
+		return err
+	}
+	if err := r.rounds(ctx); err != nil {
+		return err
+	}
+	return r.publish(ctx)
+}
+
+// readStamps reads the files that tell of when the upstream was, before all others:
+// what is told by them is true of what is read after them.
+func (r *run) readStamps(ctx context.Context) error {
+	r.stamped = make(map[string][]byte)
+	for _, name := range r.stamps {
+		f, _, err := r.p.Upstream.read(ctx, name, fetch.Validator{})
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		r.stamped[name] = f.Data
+	}
+	return nil
+}
+
+// probe reports whether the upstream has nothing new, as far as a few small files tell.
+func (r *run) probe(ctx context.Context) (same bool, err error) {
+	if r.base == nil || r.base.Info().Selection != r.p.Selection {
+		return false, nil
+	}
+	var served []kind.Repository
+	for _, g := range r.base.Info().Repositories {
+		if g.Pointer != "" {
+			served = append(served, kind.Repository{Format: r.p.Kind.Format(), Root: g.Path, Pointer: g.Pointer})
+		}
+		if g.Held {
+			return false, nil
+		}
+	}
+	names, complete := r.p.Kind.Probe(served)
+	same = complete && len(names) > 0
+	for _, name := range names {
+		changed, err := r.live.refresh(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		if changed {
+			return false, nil
+		}
+	}
+	return same, nil
+}
+
+// rounds lists the parts and gets their files, until each of them is complete or held.
+func (r *run) rounds(ctx context.Context) error {
+	most := r.p.Rounds
+	if most == 0 {
+		most = 3
+	}
+	wait := r.p.Pause
+	if wait == 0 {
+		wait = 10 * time.Second
+	}
+	for round := 1; ; round++ {
+		if err := r.round(ctx, round == most); err != nil {
+			return err
+		}
+		pending := r.pending()
+		if len(pending) == 0 {
+			return nil
+		}
+		r.warn("%s: %s", pending[0].failed.reason, pending[0].failed)
+		if round == most {
+			break
+		}
+		if !pause.For(ctx, wait) {
+			return context.Cause(ctx)
+		}
+		wait *= 2
+		r.live.reset()
+	}
+	for _, p := range r.pending() {
+		p.final = true
+	}
+	if err := r.holdFailed(ctx); err != nil {
+		return err
+	}
+	return r.obtain(ctx)
+}
+
+// pending are the parts that are worth another round.
+func (r *run) pending() []*part {
+	var list []*part
+	for _, p := range r.parts {
+		if p.failed != nil && !p.final {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// round lists the parts that are not ready, and gets what they lack.
+func (r *run) round(ctx context.Context, last bool) error {
+	r.step(mirrorapi.StepList, -1, -1)
+	again := r.pending()
+	r.drop(again)
+	for _, p := range r.parts {
+		if p.listed && !slices.Contains(again, p) || p.held {
+			continue
+		}
+		p.failed = nil
+		if err := r.listPart(ctx, p); err != nil {
+			failed := asFailure(err)
+			if isAll(failed.reason) {
+				return err
+			}
+			p.failed, p.final = failed, !isPassing(failed.reason)
+			r.drop([]*part{p})
+		}
+	}
+	if err := r.holdFailed(ctx); err != nil {
+		return err
+	}
+	r.markRead()
+	if err := r.obtain(ctx); err != nil {
+		return err
+	}
+	r.settle(last)
+	return nil
+}
+
+// markRead marks the files that came when the metadata was read, or did not.
+func (r *run) markRead() {
+	for g := range r.wants.All() {
+		if g.State() != 0 || g.Class == layout.Payload || !r.isOpen(g) {
+			continue
+		}
+		switch there, asked := r.live.asked[g.Path]; {
+		case !asked:
+		case r.live.faults[g.Path] != nil:
+			g.Mark(wrong)
+		case there:
+			g.Mark(staged)
+		default:
+			g.Mark(absent)
+		}
+	}
+}
+
+// isOpen reports whether a file is that of a part as the upstream has it.
+func (r *run) isOpen(g *group) bool {
+	return slices.ContainsFunc(g.Parts, func(n uint16) bool { return !r.parts[n].held })
+}
+
+// drop takes the files of parts off the list.
+func (r *run) drop(parts []*part) {
+	if len(parts) == 0 {
+		return
+	}
+	gone := make(map[uint16]bool)
+	for _, p := range parts {
+		gone[p.number] = true
+	}
+	r.wants.Drop(func(n uint16) bool { return gone[n] })
+}
+
+// holdFailed holds the parts for which there is no hope in this sync.
+func (r *run) holdFailed(ctx context.Context) error {
+	for _, p := range r.parts {
+		if p.failed == nil || !p.final || p.held {
+			continue
+		}
+		r.drop([]*part{p})
+		if err := r.hold(ctx, p); err != nil {
+			return err
+		}
+		r.log.WarnContext(ctx, "a repository stays as it is", slog.String("repository", p.name()),
+			slog.String("reason", string(p.failed.reason)), slog.Any("error", p.failed))
+	}
+	return nil
+}
+
+// settle finds the parts that lack something. What is optional and is there, but not as
+// it should be, is a sign of an upstream that is being written to; at last it is left out.
+func (r *run) settle(last bool) {
+	for g := range r.wants.All() {
+		state := g.State()
+		if state&staged != 0 || g.Optional && (last || state&wrong == 0 && !g.Conflict) {
+			continue
+		}
+		for _, n := range g.Parts {
+			if p := r.parts[n]; p.failed == nil && !p.held {
+				p.failed = fail(mirrorapi.ReasonInconsistent, g.Path, fmt.Errorf("%s names %s, which the upstream %s", p.name(), g.Path, lacks(g)))
+			}
+		}
+	}
+}
+
+func lacks(g *group) string {
+	switch {
+	case g.Conflict:
+		return "describes in two ways"
+	case g.State()&wrong != 0:
+		return "has with another size or checksum"
+	}
+	return "does not have"
+}

@@ -1,0 +1,267 @@
+package fetch
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	defaultConnections = 6
+	defaultAgent       = "freshet-mirror"
+	maxRedirects       = 5
+	bufferSize         = 64 << 10
+	idleTime           = time.Minute // of a connection that nobody uses
+	headerLimit        = 64 << 10
+	maxRetryAfter      = time.Minute
+	siblingSilence     = 10 * time.Second
+)
+
+// webSource is a server of HTTP.
+type webSource struct {
+	url    string
+	root   *url.URL
+	o      Options
+	client *http.Client
+	slots  chan struct{} // one for each request that is under way
+	byHash bool          // files have the names of their hashes: it is a sibling
+}
+
+func openWeb(u *url.URL, text string, o Options) *webSource {
+	n := cmp.Or(o.Connections, defaultConnections)
+	root := *u
+	root.Path = strings.TrimRight(root.Path, "/") + "/"
+	root.RawPath = strings.TrimRight(u.EscapedPath(), "/") + "/"
+	s := &webSource{url: text, root: &root, o: o, slots: make(chan struct{}, n)}
+	s.client = &http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return s.o.dial(ctx, network, addr)
+			},
+			TLSClientConfig: o.TLS, TLSHandshakeTimeout: dialLimit, ForceAttemptHTTP2: false,
+			MaxIdleConnsPerHost: n, IdleConnTimeout: idleTime, DisableCompression: true,
+			MaxResponseHeaderBytes: headerLimit, ReadBufferSize: bufferSize,
+		},
+		CheckRedirect: mayRedirect,
+	}
+	return s
+}
+
+// OpenSibling opens the mirror at a base URL as a source of files by their SHA-256, which
+// it has whatever project they are of.
+func OpenSibling(base string, o Options) (Source, error) {
+	if err := Check(base); err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "rsync" {
+		return nil, fmt.Errorf("%s: siblings speak http or https", base)
+	}
+	o.Silence = cmp.Or(o.Silence, siblingSilence)
+	s := openWeb(u, base, o)
+	s.byHash = true
+	return s, nil
+}
+
+var errRedirect = errors.New("it redirects to where nobody wants to go")
+
+// mayRedirect follows redirects a few times, and never from https to http.
+func mayRedirect(r *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) > maxRedirects:
+		return fmt.Errorf("%w: more than %d times", errRedirect, maxRedirects)
+	case r.URL.Scheme != "http" && r.URL.Scheme != "https",
+		via[len(via)-1].URL.Scheme == "https" && r.URL.Scheme != "https":
+		return fmt.Errorf("%w: %s", errRedirect, r.URL.Redacted())
+	}
+	return nil
+}
+
+func (s *webSource) URL() string { return s.url }
+
+// ByHashPath is where a mirror has a file of this SHA-256, below its base URL.
+func ByHashPath(sum [32]byte) string { return ".freshet/by-hash/sha256/" + hex.EncodeToString(sum[:]) }
+
+// of is the URL of a file.
+func (s *webSource) of(w Want) *url.URL {
+	if sum, ok := w.Sum.SHA256(); ok && s.byHash {
+		return s.below(ByHashPath(sum))
+	}
+	return s.below(w.Path)
+}
+
+// below is the URL of a path of the tree, whose names are bytes.
+func (s *webSource) below(path string) *url.URL {
+	u := *s.root
+	names := strings.Split(path, "/")
+	for i, name := range names {
+		names[i] = url.PathEscape(name)
+	}
+	u.RawPath = s.root.RawPath + strings.Join(names, "/")
+	u.Path = s.root.Path + path
+	return &u
+}
+
+// Read reads a file by a conditional request.
+func (s *webSource) Read(ctx context.Context, name string, limit int64, v Validator) (File, error) {
+	header := make(http.Header)
+	switch {
+	case v.ETag != "":
+		header.Set("If-None-Match", v.ETag)
+	case !v.ModTime.IsZero():
+		header.Set("If-Modified-Since", v.ModTime.UTC().Format(http.TimeFormat))
+	}
+	a, err := s.ask(ctx, http.MethodGet, s.below(name), header)
+	if err != nil {
+		return File{}, err
+	}
+	defer a.close()
+	if a.StatusCode == http.StatusNotModified {
+		return File{Same: true, Validator: v}, nil
+	}
+	if a.StatusCode != http.StatusOK {
+		return File{}, a.unexpected()
+	}
+	var b bytes.Buffer
+	n, err := io.Copy(&b, io.LimitReader(a, limit+1))
+	switch {
+	case err != nil:
+		return File{}, fmt.Errorf("%w: read %s: %w", ErrUnreachable, a.url, err)
+	case n > limit:
+		return File{}, fmt.Errorf("%s has more than %d bytes", a.url, limit)
+	}
+	return File{Data: b.Bytes(), Validator: Validator{ETag: a.Header.Get("ETag"), ModTime: a.modTime(), Size: n}}, nil
+}
+
+// errSilent ends a request to a server that says nothing.
+var errSilent = errors.New("the server was silent for too long")
+
+// answer is what a server answered; it is to be closed.
+type answer struct {
+	*http.Response
+	url     string
+	silence time.Duration
+	ctx     context.Context //nolint:containedctx // it is that of the request, which ends with the answer
+	cancel  context.CancelCauseFunc
+	guard   *time.Timer
+	release func()
+}
+
+// ask sends a request when one of the connections is free. The error is [ErrUnreachable],
+// or [fs.ErrNotExist] or [fs.ErrPermission] if the server says so; then there is no answer.
+func (s *webSource) ask(ctx context.Context, method string, u *url.URL, header http.Header) (*answer, error) {
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	release := func() { <-s.slots }
+	outer := ctx
+	ctx, cancel := context.WithCancelCause(ctx)
+	silence := s.o.silence()
+	guard := time.AfterFunc(silence, func() { cancel(errSilent) })
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err == nil {
+		req.Header = header
+		req.Header.Set("User-Agent", cmp.Or(s.o.UserAgent, defaultAgent))
+		req.Header.Set("Accept-Encoding", "identity")
+		var res *http.Response
+		if res, err = s.client.Do(req); err == nil { //nolint:bodyclose // the answer closes it
+			a := &answer{Response: res, url: u.Redacted(), silence: silence, ctx: ctx, cancel: cancel, guard: guard, release: release}
+			if err = a.refusal(); err == nil {
+				return a, nil
+			}
+			a.close()
+			return nil, err
+		}
+	}
+	guard.Stop()
+	release()
+	silent := errors.Is(context.Cause(ctx), errSilent)
+	cancel(nil)
+	switch {
+	case silent:
+		err = fmt.Errorf("%s: %w", u.Redacted(), errSilent)
+	case outer.Err() != nil:
+		return nil, context.Cause(outer)
+	case errors.Is(err, errRedirect):
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+}
+
+// Read reads the body, which must not stop flowing.
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.Body.Read(p)
+	a.guard.Reset(a.silence)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = cmp.Or(context.Cause(a.ctx), err)
+	}
+	return n, err
+}
+
+func (a *answer) close() {
+	a.guard.Stop()
+	_ = a.Body.Close() // it was only read
+	a.cancel(nil)
+	a.release()
+}
+
+// refusal is the error of an answer that is neither a success nor one to a condition.
+func (a *answer) refusal() error {
+	said := fmt.Errorf("%s answers %s", a.url, a.Status)
+	switch code := a.StatusCode; {
+	case code == http.StatusNotFound, code == http.StatusGone:
+		return fmt.Errorf("%w: %w", said, fs.ErrNotExist)
+	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusUnavailableForLegalReasons:
+		return fmt.Errorf("%w: %w", said, fs.ErrPermission)
+	case code == http.StatusTooManyRequests, code >= 500:
+		return &busyError{said: said, after: retryAfter(a.Header)}
+	case code == http.StatusRequestedRangeNotSatisfiable, code == http.StatusNotModified, code >= 200 && code < 300:
+		return nil
+	}
+	return said
+}
+
+func (a *answer) unexpected() error { return fmt.Errorf("%s answers %s", a.url, a.Status) }
+
+// modTime is the time of the file, zero if it is not told.
+func (a *answer) modTime() time.Time {
+	t, err := http.ParseTime(a.Header.Get("Last-Modified"))
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// busyError is an answer that may be another one later.
+type busyError struct {
+	said  error
+	after time.Duration
+}
+
+func (e *busyError) Error() string   { return e.said.Error() }
+func (e *busyError) Unwrap() []error { return []error{e.said, ErrUnreachable} }
+
+// retryAfter is how long a server asks to wait, within limits (RFC 9110 §10.2.3).
+func retryAfter(h http.Header) time.Duration {
+	seconds, err := strconv.Atoi(strings.TrimSpace(h.Get("Retry-After")))
+	if err != nil {
+		return 0 // a date, or nothing
+	}
+	return min(max(0, time.Duration(seconds)*time.Second), maxRetryAfter)
+}

@@ -1,0 +1,250 @@
+package generation
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"iter"
+	"strconv"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// A manifest is text, compressed with zstd: a line for each file, sorted by the bytes
+// of their paths. docs/formats/mirror-store.md describes it.
+const (
+	manifestMagic = "freshet-generation 1"
+	linkMark      = "->"
+	// maxManifestLine is the longest line: two paths with all bytes escaped, and
+	// room for the rest.
+	maxManifestLine = 2*4*maxPath + 256
+	manifestWindow  = 1 << 20
+)
+
+// ErrManifest is wrapped by errors of what is not a manifest, or not a whole one.
+var ErrManifest = errors.New("not a sound manifest of a generation")
+
+// manifestWriter writes a manifest.
+type manifestWriter struct {
+	out   *zstd.Encoder
+	to    *bufio.Writer
+	sum   hash.Hash
+	lines int64
+	last  string
+	line  []byte
+}
+
+func newManifestWriter(to io.Writer, project, id string) (*manifestWriter, error) {
+	out, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithWindowSize(manifestWindow), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, err
+	}
+	w := &manifestWriter{out: out, sum: sha256.New()}
+	w.to = bufio.NewWriterSize(io.MultiWriter(out, w.sum), 1<<16)
+	_, err = fmt.Fprintf(w.to, "%s\nproject %s\ngeneration %s\n\n", manifestMagic, project, id)
+	return w, err
+}
+
+// add writes a file, whose path sorts behind that of the one before.
+func (w *manifestWriter) add(f File) error {
+	if f.Path <= w.last {
+		return fmt.Errorf("%q behind %q: %w", f.Path, w.last, ErrManifest)
+	}
+	w.last = f.Path
+	w.lines++
+	w.line = append(appendLine(w.line[:0], f), '\n')
+	_, err := w.to.Write(w.line)
+	return err
+}
+
+// close writes the end and returns the hash of the text.
+func (w *manifestWriter) close() (sum []byte, err error) {
+	if _, err := fmt.Fprintf(w.to, "end %d\n", w.lines); err != nil {
+		return nil, err
+	}
+	if err := w.to.Flush(); err != nil {
+		return nil, err
+	}
+	return w.sum.Sum(nil), w.out.Close()
+}
+
+// appendLine appends the line of a file without its end.
+func appendLine(b []byte, f File) []byte {
+	if f.IsLink() {
+		b = append(b, linkMark+" "...)
+		b = append(appendEscaped(b, f.Link, true), ' ')
+		return appendEscaped(b, f.Path, false)
+	}
+	b = append(strconv.AppendInt(b, f.Size, 10), ' ')
+	b = append(strconv.AppendInt(b, f.ModTime.Unix(), 10), ' ')
+	b = append(hex.AppendEncode(b, f.SHA256[:]), ' ')
+	return appendEscaped(b, f.Path, false)
+}
+
+// appendEscaped writes control characters and backslashes, and spaces if asked, as a
+// backslash and three octal digits.
+func appendEscaped(b []byte, s string, spaces bool) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == 0x7f || c == '\\' || c == ' ' && spaces {
+			b = append(b, '\\', '0'+c>>6, '0'+c>>3&7, '0'+c&7)
+		} else {
+			b = append(b, c)
+		}
+	}
+	return b
+}
+
+func unescape(b []byte) (string, bool) {
+	at := bytes.IndexByte(b, '\\')
+	if at < 0 {
+		return string(b), true
+	}
+	out := append(make([]byte, 0, len(b)), b[:at]...)
+	for i := at; i < len(b); i++ {
+		if b[i] != '\\' {
+			out = append(out, b[i])
+			continue
+		}
+		if i+3 >= len(b) {
+			return "", false
+		}
+		n, err := strconv.ParseUint(string(b[i+1:i+4]), 8, 8)
+		if err != nil {
+			return "", false
+		}
+		out = append(out, byte(n))
+		i += 3
+	}
+	return string(out), true
+}
+
+// parseLine reads the line of a file.
+func parseLine(line []byte) (File, error) {
+	first, rest, _ := bytes.Cut(line, []byte(" "))
+	second, rest, ok := bytes.Cut(rest, []byte(" "))
+	if !ok {
+		return File{}, errLine
+	}
+	var f File
+	var pathOK bool
+	if string(first) == linkMark {
+		f.Link, ok = unescape(second)
+		f.Path, pathOK = unescape(rest)
+		if !ok || !pathOK || f.Link == "" || f.check() != nil {
+			return File{}, errLine
+		}
+		return f, nil
+	}
+	sum, path, ok := bytes.Cut(rest, []byte(" "))
+	if !ok || len(sum) != hex.EncodedLen(len(f.SHA256)) {
+		return File{}, errLine
+	}
+	size, err1 := strconv.ParseInt(string(first), 10, 64)
+	seconds, err2 := strconv.ParseInt(string(second), 10, 64)
+	_, err3 := hex.Decode(f.SHA256[:], sum)
+	f.Path, pathOK = unescape(path)
+	f.Size, f.ModTime = size, time.Unix(seconds, 0).UTC()
+	if err1 != nil || err2 != nil || err3 != nil || !pathOK || f.check() != nil {
+		return File{}, errLine
+	}
+	return f, nil
+}
+
+var errLine = fmt.Errorf("a line of no file: %w", ErrManifest)
+
+// readManifest yields the files of a manifest, and an error if it is not sound, at
+// which it ends. Its memory does not depend on how long the manifest is.
+func readManifest(from io.Reader) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
+		in, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(manifestWindow), zstd.WithDecoderMaxMemory(1<<62))
+		if err != nil {
+			yield(File{}, err)
+			return
+		}
+		defer in.Close()
+		r := manifestReader{lines: bufio.NewReaderSize(in, maxManifestLine)}
+		if err := r.head(); err != nil {
+			yield(File{}, err)
+			return
+		}
+		for {
+			f, err := r.next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if !yield(f, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+type manifestReader struct {
+	lines *bufio.Reader
+	n     int64 // files
+	last  string
+}
+
+func (r *manifestReader) head() error {
+	for first := true; ; first = false {
+		line, err := r.line()
+		if err != nil {
+			return err
+		}
+		if first && string(line) != manifestMagic {
+			return fmt.Errorf("it does not begin with %q: %w", manifestMagic, ErrManifest)
+		}
+		if len(line) == 0 {
+			return nil
+		}
+	}
+}
+
+// next returns the next file; io.EOF at the end of a whole manifest.
+func (r *manifestReader) next() (File, error) {
+	line, err := r.line()
+	if err != nil {
+		return File{}, err
+	}
+	if told, ok := bytes.CutPrefix(line, []byte("end ")); ok {
+		if string(told) != strconv.FormatInt(r.n, 10) {
+			return File{}, fmt.Errorf("it tells of %.20q files and has %d: %w", told, r.n, ErrManifest)
+		}
+		if _, err := r.lines.ReadByte(); !errors.Is(err, io.EOF) {
+			return File{}, fmt.Errorf("something follows the end: %w", errors.Join(ErrManifest, err))
+		}
+		return File{}, io.EOF
+	}
+	f, err := parseLine(line)
+	if err == nil && f.Path <= r.last {
+		err = fmt.Errorf("%q behind %q: %w", f.Path, r.last, ErrManifest)
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("file %d: %w", r.n+1, err)
+	}
+	r.n++
+	r.last = f.Path
+	return f, nil
+}
+
+// line returns the next line without its end. It is valid until the one after it.
+func (r *manifestReader) line() ([]byte, error) {
+	line, err := r.lines.ReadSlice('\n')
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("it ends without its last line: %w", ErrManifest)
+	case errors.Is(err, bufio.ErrBufferFull):
+		return nil, fmt.Errorf("a line of more than %d bytes: %w", maxManifestLine, ErrManifest)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrManifest, err)
+	}
+	return line[:len(line)-1], nil
+}

@@ -1,0 +1,194 @@
+package kind
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"path"
+	"slices"
+
+	"freshet/internal/checksums"
+	"freshet/internal/closure"
+	"freshet/internal/glob"
+	"freshet/internal/layout"
+	"freshet/internal/roots"
+)
+
+// maxSumList is the longest list of checksums that is read.
+const maxSumList = 64 << 20
+
+// isSumList tells whether a name is that of a list of checksums.
+func isSumList(base string) bool {
+	_, _, ok := checksums.IsList(base)
+	return ok
+}
+
+// sumSignatures are the ends of the names of signatures beside a list.
+func sumSignatures() [4]string { return [...]string{".asc", ".gpg", ".sig", ".sign"} }
+
+// images are the files that a list of checksums names.
+func (k *Kind) images(ctx context.Context, tree Tree, r Repository, left *Left) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
+		pointer, err := k.imageFiles(ctx, tree, r, func(f File) bool {
+			if !k.wantsImage(f.Path) {
+				left.add(f.Size)
+				return true
+			}
+			return yield(f, nil)
+		})
+		if errors.Is(err, errStopped) {
+			return
+		}
+		if err != nil {
+			yield(File{}, err)
+			return
+		}
+		for _, end := range sumSignatures() {
+			f, ok, err := companion(ctx, tree.Open, r.Pointer+end)
+			if err != nil {
+				yield(File{}, err)
+				return
+			}
+			if ok && !yield(f, nil) {
+				return
+			}
+		}
+		yield(pointer, nil)
+	}
+}
+
+// errStopped ends a walk for whose files nobody waits any more.
+var errStopped = errors.New("stopped")
+
+// imageFiles passes on the files of a list, and returns the list itself.
+func (k *Kind) imageFiles(ctx context.Context, tree Tree, r Repository, found func(File) bool) (File, error) {
+	c, err := openContent(ctx, tree.Open, r.Pointer, maxSumList)
+	if err != nil {
+		return File{}, err
+	}
+	defer c.Close() //nolint:errcheck // nothing was written
+	stem, _, _ := checksums.IsList(path.Base(r.Pointer))
+	sum := sha256.New()
+	for e, err := range checksums.Read(io.TeeReader(c.reader(), sum)) {
+		if err != nil {
+			return File{}, fmt.Errorf("%s: %w", r.Pointer, err)
+		}
+		if e.Name == "" {
+			e.Name = stem
+		}
+		// Some lists have themselves in it, of which they can say nothing true.
+		name := path.Join(r.Root, e.Name)
+		if e.Name == "" || name == r.Pointer {
+			continue
+		}
+		f := File{File: closure.File{Path: name, Size: e.Size, Sum: closure.Sum{Hash: e.Hash, Value: e.Sum}, Class: layout.Payload}}
+		if layout.PolicyOf("/"+name).Class == layout.Pointer {
+			f.Class = layout.Index // "latest.iso"
+		}
+		if !found(f) {
+			return File{}, errStopped
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return File{}, err
+	}
+	return pointerFile(r.Pointer, c.size, sum.Sum(nil)), nil
+}
+
+func pointerFile(name string, size int64, sum []byte) File {
+	return File{File: closure.File{
+		Path: name, Size: size, Sum: closure.Sum{Hash: crypto.SHA256, Value: string(sum)}, Class: layout.Pointer,
+	}}
+}
+
+// companion is a file beside the pointer that changes with it; ok is false if there is
+// none.
+func companion(ctx context.Context, open Open, name string) (f File, ok bool, err error) {
+	c, err := openContent(ctx, open, name, roots.MaxSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, false, nil
+	}
+	if err != nil {
+		return f, false, err
+	}
+	defer c.Close() //nolint:errcheck // nothing was written
+	sum := sha256.New()
+	if _, err := io.Copy(sum, c.reader()); err != nil {
+		return f, false, fmt.Errorf("%s: %w", name, err)
+	}
+	f = pointerFile(name, c.size, sum.Sum(nil))
+	f.Optional = true
+	return f, true, nil
+}
+
+// wantsImage tells whether a file of a list is wanted.
+func (k *Kind) wantsImage(name string) bool {
+	if glob.MatchAny(k.config.Exclude, name) || len(k.config.Include) > 0 && !glob.MatchAny(k.config.Include, name) {
+		return false
+	}
+	return k.arches.hasNamed(path.Base(name))
+}
+
+// sums checks the signature of a list: one beside it, or around it.
+func (p *pointer) sums(main *content) (roots.Proof, error) {
+	for _, err := range checksums.Read(main.reader()) {
+		if err != nil {
+			return roots.Unproven, fmt.Errorf("%s: %w", p.repository.Pointer, err)
+		}
+	}
+	keys := p.kind.config.Keys.OpenPGP
+	var failed error
+	for _, end := range sumSignatures() {
+		sig, err := p.get(p.repository.Pointer+end, true)
+		if err != nil {
+			return roots.Unproven, err
+		}
+		if sig == nil {
+			continue
+		}
+		proof, err := roots.CheckFile(main, sig, keys)
+		if err == nil {
+			return proof, nil
+		}
+		failed = fmt.Errorf("%s: %w", p.repository.Pointer+end, err)
+	}
+	if failed != nil {
+		return roots.Unproven, failed
+	}
+	proof, err := roots.CheckFile(main, nil, keys)
+	if err != nil {
+		return proof, fmt.Errorf("%s: %w", p.repository.Pointer, err)
+	}
+	return proof, nil
+}
+
+// bestLists leaves one list of those that differ in the hash alone: of SHA-256 if there is
+// one.
+func bestLists(found map[string]Repository) {
+	rank := func(h crypto.Hash) int {
+		return slices.Index([]crypto.Hash{crypto.SHA256, crypto.SHA512, crypto.SHA384, crypto.SHA1, crypto.MD5}, h)
+	}
+	best := make(map[string]string) // by folder and stem
+	for name := range found {
+		stem, hash, _ := checksums.IsList(path.Base(name))
+		if hash == 0 {
+			continue
+		}
+		key := path.Join(path.Dir(name), stem)
+		other, ok := best[key]
+		if !ok {
+			best[key] = name
+			continue
+		}
+		_, otherHash, _ := checksums.IsList(path.Base(other))
+		if a, b := rank(hash), rank(otherHash); a < b || a == b && name < other {
+			best[key], name = name, other
+		}
+		delete(found, name)
+	}
+}

@@ -1,0 +1,172 @@
+package kind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"freshet/internal/closure"
+)
+
+// Format is the format of a project's repositories.
+type Format string
+
+// The formats. Images are folders with lists of checksums; in a plain tree nothing is
+// known of a file but what a listing says.
+const (
+	RPM    Format = "rpm"
+	Deb    Format = "deb"
+	Arch   Format = "arch"
+	Alpine Format = "alpine"
+	Images Format = "images"
+	OSTree Format = "ostree"
+	Plain  Format = "plain"
+)
+
+// Formats lists all formats.
+func Formats() []Format { return []Format{RPM, Deb, Arch, Alpine, Images, OSTree, Plain} }
+
+// Config says what is wanted of a project. Only Format is required. A [Kind] keeps it:
+// it must not be changed afterwards.
+type Config struct {
+	Format Format
+	// Repositories are patterns of paths below the upstream's root: of the folder that a
+	// repository is in, or of its pointer. {release}, {arch} and {component} stand for
+	// each of the values below, "*" for any characters. Of arch a pattern names the
+	// pointer: "{component}/os/{arch}/{component}.db". Empty: what a listing of the tree
+	// shows, and with it all that lies beside the repositories.
+	Repositories []string
+	// Releases, Architectures and Components are the wanted ones; none means all.
+	// Architectures may have the name that any distribution uses: amd64 is x86_64.
+	Releases, Architectures, Components []string
+	// Debug, Source and ISO say that debug information, sources and images of disks are
+	// wanted in trees of packages.
+	Debug, Source, ISO bool
+	// Include are patterns of paths, in which "*" stands for any characters, slashes too.
+	// In a tree of images or a plain one only these are wanted; else they name what is
+	// wanted beside the Repositories, which by default is nothing. Exclude is never
+	// wanted, except what an index cannot be read without.
+	Include, Exclude []string
+	// Refs are patterns of the refs of OSTree that are wanted; none means all.
+	Refs []string
+	// HotSet is how many bytes of an OSTree repository's content are kept, those most
+	// asked for; 0: all.
+	HotSet int64
+	// Keys are those that pointers must be signed with. Without any, it is only looked
+	// whether signatures and files can belong together.
+	Keys Keys
+	// Probe names files besides the pointers that change when anything in the tree does,
+	// and Stamps those that upstreams write anew with the time (lastsync).
+	Probe, Stamps []string
+}
+
+// File is one of a project.
+type File struct {
+	// File has path, size, checksum, class and whether it may be missing.
+	closure.File
+	// ModTime is when it was changed, in whole seconds; zero if that is not told.
+	ModTime time.Time
+	// Link is the target of a symbolic link, as it is written; "" for a file.
+	Link string
+}
+
+// Open opens a file of the tree. A file that is not there is [fs.ErrNotExist]. Names are
+// relative to the root of the tree, clean, and stay inside it. What Stat says of size and
+// time counts.
+type Open func(ctx context.Context, name string) (fs.File, error)
+
+// Tree is where a project is read: an upstream, a staging tree, a generation.
+type Tree struct {
+	Open Open
+	// List lists the files and links of the whole tree, in any order. nil: that is not
+	// possible.
+	List func(ctx context.Context) iter.Seq2[File, error]
+	// Prefetch is told of files that will be opened next, so that they can be got at
+	// once; it may do nothing, and an error of it ends the walk. nil: nobody is told.
+	Prefetch func(ctx context.Context, files []File) error
+	// Popular are refs of OSTree, the one that is most asked for first; for hot sets.
+	Popular []string
+}
+
+// Repository is one in the tree: what is checked and published as a whole. It is
+// comparable.
+type Repository struct {
+	Format Format
+	// Root is the folder that names of its files are relative to; "." is that of the
+	// tree.
+	Root string
+	// Pointer is the path of the file in which readers begin, relative to the tree. It
+	// names the repository.
+	Pointer string
+}
+
+// Left counts what indexes name and the filters leave out.
+type Left struct {
+	Files int
+	Bytes int64 // without files whose size is not told
+}
+
+func (l *Left) add(size int64) {
+	if l == nil {
+		return
+	}
+	l.Files++
+	l.Bytes += max(size, 0)
+}
+
+// Kind is a project's format together with what is wanted of it. It may be used by
+// several goroutines at once.
+type Kind struct {
+	config Config
+	arches archSet
+}
+
+// New checks the configuration. The error has all problems in it.
+func New(c Config) (*Kind, error) {
+	var problems []error
+	if !slices.Contains(Formats(), c.Format) {
+		problems = append(problems, fmt.Errorf("kind %q is none of %v", c.Format, Formats()))
+	}
+	for _, p := range c.Repositories {
+		if err := checkPattern(c.Format, p); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if c.Format == Plain && len(c.Repositories) > 0 {
+		problems = append(problems, errors.New("repositories: a plain tree has none: say with include what is wanted of it"))
+	}
+	for _, name := range slices.Concat(c.Probe, c.Stamps) {
+		if !fs.ValidPath(name) || name == "." {
+			problems = append(problems, fmt.Errorf("%q is no path below the project's root: write it without a slash at either end", name))
+		}
+	}
+	if c.HotSet < 0 || c.HotSet > 0 && c.Format != OSTree {
+		problems = append(problems, errors.New("a hot set is a positive number of bytes, of a project of kind ostree"))
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return &Kind{config: c, arches: newArchSet(c.Architectures)}, nil
+}
+
+func checkPattern(format Format, p string) error {
+	plain := strings.NewReplacer("{release}", "r", "{arch}", "a", "{component}", "c").Replace(p)
+	switch {
+	case strings.ContainsAny(plain, "{}"):
+		return fmt.Errorf("repositories: %q: only {release}, {arch} and {component} stand for something", p)
+	case !fs.ValidPath(plain):
+		return fmt.Errorf("repositories: %q is no path below the project's root: write it without a slash at either end, and . for the root", p)
+	case format == Arch && !strings.Contains(path.Base(plain), ".db"):
+		return fmt.Errorf("repositories: %q: of a project of kind arch, name the database: core/os/x86_64/core.db", p)
+	}
+	return nil
+}
+
+// Format is the one of the configuration.
+func (k *Kind) Format() Format { return k.config.Format }

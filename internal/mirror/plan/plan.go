@@ -1,0 +1,205 @@
+// Package plan finds out what a project will take before anything of it is mirrored: it
+// reads the project's metadata, as a sync does, and counts what they name.
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"slices"
+	"time"
+
+	"freshet/api/mirrorapi"
+	"freshet/internal/mirror/engine"
+	"freshet/internal/mirror/fetch"
+	"freshet/internal/mirror/kind"
+)
+
+// Options are what a plan is made of.
+type Options struct {
+	Kind     *kind.Kind
+	Upstream *engine.Upstream
+	// Folder is an absolute path, of a folder for metadata that nobody else uses. It is
+	// made, and removed afterwards.
+	Folder string
+	// Held reports whether a file is here already; nil: none is.
+	Held func(f kind.File) bool
+	// Rate bounds the bytes a second that will be received; 0: nothing does.
+	Rate int64
+}
+
+// minSample is how much must have come in, in bytes, and minTime for how long, for the rate
+// to say anything of that of a sync.
+const (
+	minSample = 1 << 20
+	minTime   = time.Second
+)
+
+// Make makes a plan: all of it but the project's name, and what there is on the disk.
+func Make(ctx context.Context, o Options) (plan mirrorapi.Plan, err error) {
+	if err := os.RemoveAll(o.Folder); err != nil {
+		return plan, err
+	}
+	if err := os.MkdirAll(o.Folder, 0o700); err != nil {
+		return plan, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(o.Folder)) }()
+	root, err := os.OpenRoot(o.Folder)
+	if err != nil {
+		return plan, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	m := &maker{o: &o, root: root, seen: make(map[uint64]struct{}), seed: maphash.MakeSeed(), plan: &plan}
+	if err := m.count(ctx); err != nil {
+		return plan, err
+	}
+	m.conclude()
+	return plan, nil
+}
+
+// maker makes a plan.
+type maker struct {
+	o        *Options
+	root     *os.Root
+	plan     *mirrorapi.Plan
+	progress fetch.Progress
+	fetching time.Duration
+	left     kind.Left
+	unsized  int64 // files whose size nobody tells
+
+	seed maphash.Seed
+	seen map[uint64]struct{} // paths that were counted
+}
+
+// count counts the files of all repositories, and what lies beside them.
+func (m *maker) count(ctx context.Context) error {
+	k, tree := m.o.Kind, m.tree()
+	repositories, err := k.Repositories(ctx, tree)
+	if err != nil {
+		return err
+	}
+	for _, r := range repositories {
+		sum := mirrorapi.PlanRepository{Path: path.Dir(r.Pointer)}
+		if err := m.add(k.Files(ctx, tree, r, &m.left), &sum); err != nil {
+			return fmt.Errorf("%s: %w", r.Pointer, err)
+		}
+		m.plan.Repositories = append(m.plan.Repositories, sum)
+	}
+	return m.add(k.Rest(ctx, tree, repositories, &m.left), new(mirrorapi.PlanRepository))
+}
+
+// add counts files.
+func (m *maker) add(files iter.Seq2[kind.File, error], sum *mirrorapi.PlanRepository) error {
+	for f, err := range files {
+		if err != nil {
+			return err
+		}
+		size := max(f.Size, 0)
+		sum.Files++
+		sum.Bytes += size
+		id := maphash.String(m.seed, f.Path)
+		if _, counted := m.seen[id]; counted {
+			continue
+		}
+		m.seen[id] = struct{}{}
+		m.plan.Files++
+		m.plan.Bytes += size
+		to := &m.plan.Fetch
+		if m.o.Held != nil && m.o.Held(f) {
+			to = &m.plan.Held
+		}
+		to.Files++
+		to.Bytes += size
+		if f.Size < 0 {
+			m.unsized++
+		}
+	}
+	return nil
+}
+
+// conclude says how long it takes, and what else there is to say.
+func (m *maker) conclude() {
+	p := m.plan
+	p.Metadata = mirrorapi.Amount{Files: m.progress.Files.Load(), Bytes: m.progress.Bytes.Load()}
+	received := m.progress.Received.Load()
+	if received >= minSample && m.fetching >= minTime {
+		p.Rate = int64(float64(received) / m.fetching.Seconds())
+	}
+	if limit := m.o.Rate; limit > 0 && (p.Rate == 0 || limit < p.Rate) {
+		p.Rate = limit
+	}
+	if p.Rate > 0 {
+		p.Time = time.Duration(float64(p.Fetch.Bytes) / float64(p.Rate) * float64(time.Second))
+	}
+	if m.left.Files > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("indexes name %d more files with %d bytes that are left out", m.left.Files, m.left.Bytes))
+	}
+	if m.unsized > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("of %d files nobody tells the size: the project is larger than this", m.unsized))
+	}
+}
+
+// tree is the upstream, of which what is opened comes into the folder first.
+func (m *maker) tree() kind.Tree {
+	return kind.Tree{Open: m.open, List: m.o.Upstream.List, Prefetch: m.prefetch}
+}
+
+func (m *maker) open(ctx context.Context, name string) (fs.File, error) {
+	f, err := m.root.Open(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	w := kind.File{}
+	w.Path, w.Size = name, -1
+	if err := m.fetch(ctx, []kind.File{w}); err != nil {
+		return nil, err
+	}
+	return m.root.Open(name)
+}
+
+// prefetch gets files that will be opened next. Those that cannot be had are asked for again
+// when they are opened, and told of then.
+func (m *maker) prefetch(ctx context.Context, files []kind.File) error {
+	files = slices.DeleteFunc(slices.Clone(files), func(f kind.File) bool {
+		_, err := m.root.Lstat(f.Path)
+		return err == nil
+	})
+	if len(files) < 2 {
+		return nil
+	}
+	if err := m.fetch(ctx, files); err != nil && ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
+// fetch gets files. The error is [fs.ErrNotExist] if the upstream has one of them not.
+func (m *maker) fetch(ctx context.Context, files []kind.File) error {
+	begun := time.Now()
+	defer func() { m.fetching += time.Since(begun) }()
+	wants := func(yield func(fetch.Want, error) bool) {
+		for _, f := range files {
+			if !yield(fetch.Want{Path: f.Path, Size: f.Size, Sum: f.Sum, ModTime: f.ModTime}, nil) {
+				return
+			}
+		}
+	}
+	var failed error
+	job := fetch.Job{Folder: m.o.Folder, Sources: m.o.Upstream.Sources, Progress: &m.progress}
+	err := job.Fetch(ctx, wants, func(r fetch.Result) {
+		switch r.Outcome {
+		case fetch.Fetched:
+			m.plan.Upstream = r.From
+		case fetch.Absent:
+			failed = errors.Join(failed, &fs.PathError{Op: "fetch", Path: r.Want.Path, Err: fs.ErrNotExist})
+		default:
+			failed = errors.Join(failed, fmt.Errorf("%s: %s: %w", r.Want.Path, r.Outcome, r.Err))
+		}
+	})
+	return errors.Join(err, failed)
+}

@@ -1,0 +1,218 @@
+package rsyncd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"freshet/internal/accesslog"
+	"freshet/internal/durable"
+	"freshet/internal/h1"
+	"freshet/internal/role"
+	"freshet/internal/rsync"
+)
+
+// Reasons why a client is not served.
+const (
+	reasonConns      = "conns"           // too many are served
+	reasonConnsPerIP = "conns_per_ip"    // too many from there
+	reasonNoProject  = "no-project"      // there is no such module
+	reasonEnded      = "rsync-failed"    // rsync ended with an error: most often the client went
+	reasonRun        = "rsync-not-found" // rsync could not be run
+)
+
+// Server serves modules by rsync.
+type Server struct {
+	cfg     Config
+	program *rsync.Program
+	path    string // of its configuration
+	log     *slog.Logger
+	lines   *accesslog.Log // nil: records go to log
+	metrics metrics
+
+	mu      sync.Mutex
+	clients map[netip.Prefix]int // connections that are served
+	all     int
+}
+
+// metrics are what is counted.
+type metrics struct {
+	sessions *prometheus.CounterVec
+	bytes    *prometheus.CounterVec
+	active   prometheus.Gauge
+}
+
+// The names of the files in the folder of the server.
+const (
+	configName  = "rsyncd.conf"
+	messageName = "rsyncd.motd"
+)
+
+// New prepares a server of modules, whose names are those of projects. Its configuration
+// is written into dir, an absolute path.
+func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, env role.Env) (*Server, error) {
+	cfg = cfg.WithDefaults()
+	message := ""
+	if cfg.Message != "" {
+		message = dir.Root.Name() + "/" + messageName
+		if err := dir.WriteFile(messageName, []byte(cfg.Message+"\n"), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	text, err := render(cfg, modules, message, os.Geteuid() == 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := dir.WriteFile(configName, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		cfg: cfg, program: program, path: dir.Root.Name() + "/" + configName, log: env.Log, lines: env.Access, clients: make(map[netip.Prefix]int),
+		metrics: metrics{
+			sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "freshet_mirror_rsync_sessions_total", Help: "Clients of the rsync server, by project and, for failures, the reason.",
+			}, []string{"project", "reason"}),
+			bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "freshet_mirror_rsync_bytes_total", Help: "Bytes that went over connections of rsync, sent and received.",
+			}, []string{"project", "direction"}),
+			active: prometheus.NewGauge(prometheus.GaugeOpts{
+				Name: "freshet_mirror_rsync_clients", Help: "Clients that rsync serves now.",
+			}),
+		},
+	}
+	env.Metrics.MustRegister(s.metrics.sessions, s.metrics.bytes, s.metrics.active)
+	return s, nil
+}
+
+// drain is how long clients may take to end when the server does.
+const drain = role.DrainTimeout
+
+// Serve serves until ctx ends; then clients have a while to end, and are cut. It closes
+// ln. A clean stop returns nil.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	serving, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var clients sync.WaitGroup
+	defer context.AfterFunc(ctx, func() {
+		_ = ln.Close() // which ends the loop
+		time.AfterFunc(drain, cut)
+	})()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			clients.Wait()
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return fmt.Errorf("rsync: %w", err)
+		}
+		clients.Go(func() {
+			defer conn.Close() //nolint:errcheck // it has ended
+			s.serve(serving, conn)
+		})
+	}
+}
+
+// serve serves one client.
+func (s *Server) serve(ctx context.Context, conn net.Conn) {
+	rec := accesslog.Record{Begun: time.Now(), Client: h1.AddressOf(conn.RemoteAddr()), Method: "RSYNC", Path: "/", Proto: "rsync", Status: 200}
+	from := h1.Source(rec.Client)
+	tcp, ok := conn.(*net.TCPConn)
+	switch {
+	case !ok:
+		s.log.ErrorContext(ctx, "rsync is served over TCP only")
+		return
+	case !s.enter(&rec, from):
+		refuse(conn, fmt.Sprintf("max connections (%d, %d from one address) reached -- try again later", s.cfg.Connections, s.cfg.ConnectionsPerAddress))
+		rec.Status = 503
+		s.note(ctx, &rec, rsync.Served{})
+		return
+	}
+	defer s.leave(from)
+	served, err := s.program.Serve(ctx, rsync.Session{Conn: tcp, Config: s.path, Nice: 5})
+	if _, ended := errors.AsType[*rsync.ExitError](err); served.Module != "" || err != nil {
+		rec.Path, rec.Site = "/"+served.Module, served.Module
+		switch {
+		case err != nil && !ended:
+			rec.Status, rec.Reason, rec.Detail = 500, reasonRun, err.Error()
+		case served.Module != "" && !served.Allowed:
+			rec.Status, rec.Reason = 404, reasonNoProject
+		case err != nil && served.Module != "":
+			rec.Reason, rec.Detail = reasonEnded, err.Error()
+		}
+	}
+	s.note(ctx, &rec, served)
+}
+
+// enter counts a client, unless there are too many.
+func (s *Server) enter(rec *accesslog.Record, from netip.Prefix) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.all >= s.cfg.Connections:
+		rec.Reason = reasonConns
+	case from.IsValid() && s.clients[from] >= s.cfg.ConnectionsPerAddress:
+		rec.Reason = reasonConnsPerIP
+	default:
+		s.all++
+		if from.IsValid() {
+			s.clients[from]++
+		}
+		s.metrics.active.Set(float64(s.all))
+		return true
+	}
+	return false
+}
+
+func (s *Server) leave(from netip.Prefix) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	s.metrics.active.Set(float64(s.all))
+	if s.clients[from]--; s.clients[from] <= 0 {
+		delete(s.clients, from)
+	}
+}
+
+// note records a session.
+func (s *Server) note(ctx context.Context, rec *accesslog.Record, served rsync.Served) {
+	rec.Took, rec.Bytes = time.Since(rec.Begun), served.Sent
+	project := ""
+	if served.Allowed {
+		project = served.Module // any other name is the client's, and no label
+	}
+	s.metrics.sessions.WithLabelValues(project, rec.Reason).Inc()
+	s.metrics.bytes.WithLabelValues(project, "sent").Add(float64(served.Sent))
+	s.metrics.bytes.WithLabelValues(project, "received").Add(float64(served.Received))
+	if s.lines != nil {
+		s.lines.Write(rec)
+		return
+	}
+	accesslog.Slog(ctx, s.log, rec)
+}
+
+// refuse tells a client of rsync why it is not served, in its protocol: it shows that to
+// whoever runs it.
+func refuse(conn net.Conn, why string) {
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return
+	}
+	_, _ = io.WriteString(conn, "@RSYNCD: 31.0\n")
+	in := bufio.NewReaderSize(conn, 512)
+	for range 2 { // its version, and the module
+		if _, err := in.ReadSlice('\n'); err != nil {
+			return
+		}
+	}
+	_, _ = io.WriteString(conn, "@ERROR: "+why+"\n") // it has gone
+}

@@ -1,0 +1,295 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"freshet/api/mirrorapi"
+)
+
+// Project is what a scheduler knows of a project.
+type Project struct {
+	Name  string
+	Times Times
+	// Jitter is the time within which a mirror has its own offset to Times.
+	Jitter time.Duration
+	// Priority says who is first of those that wait: the highest.
+	Priority int
+	// Timeout ends a sync; 0: nothing does.
+	Timeout time.Duration
+}
+
+// Options are those of a [Scheduler].
+type Options struct {
+	Projects []Project
+	// Parallel is how many syncs run at once, at least 1.
+	Parallel int
+	// Run runs one sync and returns what came of it. When ctx ends, it returns soon.
+	Run func(ctx context.Context, order mirrorapi.Order) mirrorapi.Report
+	// Store keeps the state over restarts.
+	Store interface {
+		Load() (State, error)
+		Save(state State) error
+	}
+	// Log takes what goes wrong with the state; nil: nothing.
+	Log *slog.Logger
+}
+
+// Scheduler decides when what is synced. Safe for concurrent use.
+type Scheduler struct {
+	opt Options
+
+	mu       sync.Mutex
+	seed     uint64
+	projects map[string]*entry
+	other    map[string]Record // of projects that are not configured now
+	running  int
+	saved    error // of the last change of the state
+	wake     chan struct{}
+}
+
+// Sync is a sync that waits, runs or has ended.
+type Sync struct {
+	order    mirrorapi.Order
+	due      time.Time
+	cancel   context.CancelCauseFunc // while it runs
+	canceled bool                    // by an operator, perhaps before it had a context
+	done     chan struct{}
+	report   mirrorapi.Report
+}
+
+// Done is closed when the sync has ended, or was taken back before it began.
+func (s *Sync) Done() <-chan struct{} { return s.done }
+
+// Report is what came of the sync. It is called after Done.
+func (s *Sync) Report() mirrorapi.Report { return s.report }
+
+// New returns a scheduler that remembers what the store has.
+func New(opt Options) (*Scheduler, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	opt.Parallel = max(opt.Parallel, 1)
+	state, err := opt.Store.Load()
+	if err != nil {
+		return nil, err
+	}
+	s := &Scheduler{opt: opt, seed: state.Seed, projects: make(map[string]*entry), other: make(map[string]Record), wake: make(chan struct{}, 1)}
+	if s.seed == 0 {
+		s.seed = 1 | rand.Uint64()
+	}
+	maps.Copy(s.other, state.Projects)
+	now := time.Now()
+	for _, p := range opt.Projects {
+		s.projects[p.Name] = newEntry(p, s.other[p.Name], s.seed, now)
+		delete(s.other, p.Name)
+	}
+	return s, s.save()
+}
+
+// ErrUnknown says that there is no such project.
+var ErrUnknown = errors.New("no such project")
+
+// Submit has a project synced. It becomes part of the sync that waits, if one does. Within
+// is the time in which it may begin, at a moment of the mirror's own. The order is kept
+// over restarts when Submit returns without an error.
+func (s *Scheduler) Submit(order mirrorapi.Order, within time.Duration) (*Sync, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.projects[order.Project]
+	if e == nil {
+		return nil, fmt.Errorf("%w: %q", ErrUnknown, order.Project)
+	}
+	return s.submit(e, order, within)
+}
+
+func (s *Scheduler) submit(e *entry, order mirrorapi.Order, within time.Duration) (*Sync, error) {
+	waits := e.add(order, time.Now(), within)
+	s.poke()
+	return waits, s.save()
+}
+
+// Trigger has a project synced because of a trigger, made at sent by whoever has the key
+// of this name, unless one of this key that is as new came before: then the result is nil.
+func (s *Scheduler) Trigger(order mirrorapi.Order, key string, sent time.Time, within time.Duration) (*Sync, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.projects[order.Project]
+	if e == nil {
+		return nil, fmt.Errorf("%w: %q", ErrUnknown, order.Project)
+	}
+	before := e.triggers[key]
+	if !sent.After(before) {
+		return nil, nil //nolint:nilnil // as documented
+	}
+	e.triggers[key] = sent
+	waits, err := s.submit(e, order, within)
+	if err != nil {
+		e.triggers[key] = before // whoever sends it again is not told that it is known
+	}
+	return waits, err
+}
+
+// Cancel ends the sync of a project that runs, and takes back one that waits. It reports
+// whether there was any.
+func (s *Scheduler) Cancel(project string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.projects[project]
+	if e == nil {
+		return false, fmt.Errorf("%w: %q", ErrUnknown, project)
+	}
+	any := e.running != nil || e.pending != nil
+	if e.running != nil {
+		e.running.canceled = true
+		if e.running.cancel != nil {
+			e.running.cancel(errCanceled)
+		}
+	}
+	if e.pending != nil {
+		now := time.Now()
+		e.pending.report = mirrorapi.Report{
+			Project: project, Order: e.pending.order, Began: now, Ended: now,
+			Result: mirrorapi.Canceled, Reason: mirrorapi.ReasonCanceled, Message: "taken back before it began",
+		}
+		close(e.pending.done)
+		e.pending = nil
+		e.next = e.times.After(now)
+	}
+	return any, s.save()
+}
+
+var errCanceled = errors.New("canceled by an operator")
+
+// Status is what a scheduler does with a project.
+type Status struct {
+	State    mirrorapi.State
+	Next     time.Time // zero: never by itself
+	Pending  *mirrorapi.Order
+	Good     time.Time
+	Failures int
+}
+
+// Status tells what is done with a project; the zero value for one that is not known.
+func (s *Scheduler) Status(project string) Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.projects[project]
+	if e == nil {
+		return Status{}
+	}
+	return e.status()
+}
+
+// Run begins syncs when it is time until ctx ends; then it ends those that run, and
+// returns when they have. They go on after the next start.
+func (s *Scheduler) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.wake:
+		}
+		begin, wait := s.choose(time.Now())
+		for _, e := range begin {
+			running.Go(func() { s.run(ctx, e) })
+		}
+		timer.Reset(wait)
+	}
+}
+
+// maxWait bounds how long it is not looked at the clock, which may be set meanwhile.
+const maxWait = time.Minute
+
+// choose returns those that begin now, marked as running, and for how long there is
+// nothing to do afterwards.
+func (s *Scheduler) choose(now time.Time) (begin []*entry, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ready []*entry
+	wait = maxWait
+	for _, e := range s.projects {
+		switch at := e.due(now); {
+		case at.IsZero():
+		case at.After(now):
+			wait = min(wait, at.Sub(now))
+		default:
+			ready = append(ready, e)
+		}
+	}
+	slices.SortFunc(ready, compareEntries)
+	begin = ready[:min(len(ready), s.opt.Parallel-s.running)]
+	for _, e := range begin {
+		e.begin(now)
+	}
+	s.running += len(begin)
+	if len(ready) > 0 {
+		s.note(s.save())
+	}
+	return begin, wait
+}
+
+// run runs the sync of e that was marked as running.
+func (s *Scheduler) run(ctx context.Context, e *entry) {
+	sync := e.running
+	within, cancel := context.WithCancelCause(ctx)
+	s.mu.Lock()
+	if sync.cancel = cancel; sync.canceled {
+		cancel(errCanceled)
+	}
+	s.mu.Unlock()
+	defer cancel(nil)
+	if e.Timeout > 0 {
+		var stop context.CancelFunc
+		within, stop = context.WithTimeoutCause(within, e.Timeout, fmt.Errorf("took longer than %v: %w", e.Timeout, context.DeadlineExceeded))
+		defer stop()
+	}
+	report := s.opt.Run(within, sync.order)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.end(report, time.Now(), ctx.Err() != nil)
+	s.running--
+	s.note(s.save())
+	s.poke()
+}
+
+// note tells of a state that could not be saved.
+func (s *Scheduler) note(err error) {
+	if (err == nil) != (s.saved == nil) {
+		if err == nil {
+			s.opt.Log.Info("the state of the schedule is saved again")
+		} else {
+			s.opt.Log.Error("the state of the schedule is not saved: a restart would forget what waits", slog.Any("error", err))
+		}
+	}
+	s.saved = err
+}
+
+// poke has Run look again.
+func (s *Scheduler) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// save saves the state.
+func (s *Scheduler) save() error {
+	state := State{Seed: s.seed, Projects: maps.Clone(s.other)}
+	for name, e := range s.projects {
+		state.Projects[name] = e.record()
+	}
+	return s.opt.Store.Save(state)
+}

@@ -1,0 +1,267 @@
+package serve
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"freshet/internal/layout"
+	"freshet/internal/mirror/generation"
+	"freshet/internal/role"
+)
+
+// robots keeps search engines from what they have no use for, and of which there are
+// terabytes.
+const robots = "User-agent: *\nDisallow: /\n"
+
+// ServeHTTP answers any request.
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		s.fail(w, r, http.StatusMethodNotAllowed, BadMethod, "Files are only read here.")
+		return
+	}
+	name := clean(r.URL.Path)
+	switch {
+	case name == "/":
+		s.home(w, r)
+		return
+	case name == "/robots.txt":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(robots))
+		return
+	case strings.HasPrefix(name, Base+"/"):
+		s.own(w, r, strings.TrimPrefix(name, Base))
+		return
+	}
+	head, rest, slash := strings.Cut(name[1:], "/")
+	p := (*s.projects.Load())[head]
+	switch {
+	case p == nil:
+		s.fail(w, r, http.StatusNotFound, NoProject, "This mirror has no project of that name.")
+	case p.Current() == nil:
+		s.fail(w, r, http.StatusServiceUnavailable, NotSynced, "The project is being fetched for the first time.")
+	case !slash:
+		s.toFolder(w, r, name)
+	case rest == "" || strings.HasSuffix(rest, "/"):
+		s.list(w, r, p, strings.TrimSuffix(rest, "/"))
+	default:
+		if s.opts.Asked != nil {
+			s.opts.Asked(head, rest)
+		}
+		s.serveFile(w, r, p, name, rest)
+	}
+}
+
+// clean makes a path of a URL one without empty, "." and ".." elements, and keeps the
+// slash at its end.
+func clean(name string) string {
+	cleaned := path.Clean("/" + name)
+	if strings.HasSuffix(name, "/") && cleaned != "/" {
+		cleaned += "/"
+	}
+	return cleaned
+}
+
+// own answers for what the mirror has below Base.
+func (s *Site) own(w http.ResponseWriter, r *http.Request, name string) {
+	if hash, ok := strings.CutPrefix(name, "/by-hash/sha256/"); ok {
+		s.byHash(w, r, hash)
+		return
+	}
+	if asset, ok := strings.CutPrefix(name, "/assets/"); ok && s.pages.ServeAsset(w, asset) {
+		return
+	}
+	switch name {
+	case "/":
+		s.home(w, r)
+		return
+	case "/status.json":
+		s.status(w, r)
+		return
+	}
+	s.fail(w, r, http.StatusNotFound, NotFound, "There is nothing here.")
+}
+
+// byHash answers with the file of a content.
+func (s *Site) byHash(w http.ResponseWriter, r *http.Request, text string) {
+	var sum [32]byte
+	if n, err := hex.Decode(sum[:], []byte(text)); len(text) != 64 || n != len(sum) || err != nil || strings.ToLower(text) != text {
+		s.fail(w, r, http.StatusBadRequest, BadHash, "A SHA-256 has 64 digits from 0 to 9 and a to f.")
+		return
+	}
+	if s.opts.Object == nil {
+		s.failOpen(w, r, fs.ErrNotExist)
+		return
+	}
+	f, err := s.opts.Object(sum)
+	if err != nil {
+		s.failOpen(w, r, err)
+		return
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	info, err := f.Stat()
+	if err != nil {
+		s.failOpen(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Etag", `"`+text+`"`)
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("X-Content-Type-Options", "nosniff")
+	http.ServeContent(w, r, "", info.ModTime(), f) // siblings keep the upstream's time
+}
+
+// toFolder sends the client to the path with a slash. Only the last element is named, so
+// that it works behind a proxy that serves the mirror below a path.
+func (s *Site) toFolder(w http.ResponseWriter, r *http.Request, name string) {
+	to := "./" + url.PathEscape(path.Base(name)) + "/"
+	if r.URL.RawQuery != "" {
+		to += "?" + r.URL.RawQuery
+	}
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusMovedPermanently)
+}
+
+// serveFile answers with a file of a project: name is the path of the URL, rest that in
+// the project.
+func (s *Site) serveFile(w http.ResponseWriter, r *http.Request, p *generation.Project, name, rest string) {
+	if rec := role.RecordOf(r); rec != nil {
+		rec.Site = p.Name()
+	}
+	f, from, err := s.openFor(r, p, name, rest)
+	if errors.Is(err, fs.ErrNotExist) && s.passOn(w, r, p.Name(), name) {
+		return
+	}
+	if err != nil {
+		s.failOpen(w, r, err)
+		return
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		s.failOpen(w, r, err)
+		return
+	case info.IsDir():
+		s.toFolder(w, r, name)
+		return
+	case !info.Mode().IsRegular():
+		s.failOpen(w, r, fs.ErrNotExist)
+		return
+	}
+	maps.Copy(w.Header(), headerOf(name, info))
+	http.ServeContent(w, r, "", info.ModTime(), f)
+	if from == p.Current() && !settles(p, name, rest) && !slices.Contains(from.Info().Stamps, rest) {
+		s.keepOpen(p, from, name, rest)
+	}
+}
+
+// settles says whether a path is one of those that go together with others of the same
+// generation.
+func settles(p *generation.Project, name, rest string) bool {
+	return p.Mutable(rest) && layout.PolicyOf(name).Ruled()
+}
+
+// openFor opens what a client is to get at a path, and tells of which generation it is.
+func (s *Site) openFor(r *http.Request, p *generation.Project, name, rest string) (*os.File, *generation.Generation, error) {
+	if settles(p, name, rest) {
+		at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: what is current
+		if client := s.opts.Client(r); client.IsValid() {
+			at = netip.AddrPortFrom(client, at.Port())
+		}
+		pointer := layout.PolicyOf(name).Class == layout.Pointer
+		if g := s.settled.choose(at, p, rest, pointer, s.opts.Now()); g != p.Current() {
+			if f, err := g.Open(rest); err == nil {
+				return f, g, nil
+			}
+		}
+	}
+	f, _, from, err := p.Open(rest)
+	return f, from, err
+}
+
+// keepOpen has a file at hand for the next request. It is opened a second time, since a
+// file that is sent to several clients at once has no position of its own.
+func (s *Site) keepOpen(p *generation.Project, from *generation.Generation, name, rest string) {
+	target := (&url.URL{Path: name}).EscapedPath()
+	if s.open.has(target) {
+		return
+	}
+	f, err := from.Open(rest)
+	if err != nil {
+		return
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		_ = f.Close() // opened for reading
+		return
+	}
+	o := &openFile{project: p, current: from, file: f, size: info.Size(), path: name}
+	o.render(headerOf(name, info))
+	o.uses.Store(1)
+	s.open.put(target, o)
+}
+
+// headerOf is what is told of a file.
+func headerOf(name string, info fs.FileInfo) http.Header {
+	h := http.Header{
+		"Content-Type":           {layout.MediaType(name)},
+		"Last-Modified":          {info.ModTime().UTC().Format(http.TimeFormat)},
+		"Etag":                   {tagOf(info.Size(), info.ModTime())},
+		"Accept-Ranges":          {"bytes"},
+		"X-Content-Type-Options": {"nosniff"},
+	}
+	if caching := cachingOf(name); caching != "" {
+		h["Cache-Control"] = []string{caching}
+	}
+	return h
+}
+
+// cachingOf is the Cache-Control of a path. What may be another file after the next
+// switch is asked for anew: that costs a 304.
+func cachingOf(name string) string {
+	switch p := layout.PolicyOf(name); {
+	case !p.Ruled():
+		return ""
+	case p.Immutable:
+		return p.ClientCacheControl()
+	default:
+		return "no-cache"
+	}
+}
+
+// tagOf is a strong validator: size and time are the upstream's, so that all generations
+// and all mirrors that keep the times tell the same. A file is never written in place.
+func tagOf(size int64, modified time.Time) string {
+	b := append(make([]byte, 0, 40), '"')
+	b = strconv.AppendInt(b, modified.Unix(), 16)
+	b = strconv.AppendInt(append(b, '-'), size, 16)
+	return string(append(b, '"'))
+}
+
+// status tells what the mirror has, for programs.
+func (s *Site) status(w http.ResponseWriter, r *http.Request) {
+	body, err := s.statusJSON()
+	if err != nil {
+		s.failOpen(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Access-Control-Allow-Origin", "*") // it is for everybody
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}

@@ -1,0 +1,320 @@
+package serve
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"freshet/internal/mirror/generation"
+	"freshet/internal/page"
+)
+
+// entry is a line of a listing.
+type entry struct {
+	// Name is as the file system has it. In JSON, what is no UTF-8 is replaced in it:
+	// Href is exact.
+	Name string `json:"name"`
+	// Type is "file" or "directory", as nginx has it.
+	Type string `json:"type"`
+	Size int64  `json:"size,omitempty"`
+	// ModTime is in the form of HTTP, as nginx has it.
+	ModTime string `json:"mtime"`
+	// Href leads from the folder to it.
+	Href string `json:"href"`
+
+	modified time.Time
+}
+
+// Folder says whether it is one.
+func (e *entry) Folder() bool { return e.Type == typeFolder }
+
+// Modified is when it was changed, for people.
+func (e *entry) Modified() string { return e.modified.UTC().Format("2006-01-02 15:04") }
+
+// Bytes is the size for people.
+func (e *entry) Bytes() string {
+	if e.Size == 0 {
+		return "0 B"
+	}
+	return page.Bytes(uint64(max(e.Size, 0)))
+}
+
+const (
+	typeFile   = "file"
+	typeFolder = "directory"
+)
+
+// list answers with the listing of a folder of the current generation.
+func (s *Site) list(w http.ResponseWriter, r *http.Request, p *generation.Project, rest string) {
+	select {
+	case s.listings <- struct{}{}:
+		defer func() { <-s.listings }()
+	case <-r.Context().Done():
+		return
+	}
+	g := p.Current()
+	order := orderOf(r.URL.Query())
+	asJSON := wantsJSON(r)
+	entries, changed, err := read(g, cmp.Or(rest, "."))
+	if err != nil {
+		s.failOpen(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Vary", "Accept")
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Etag", fmt.Sprintf(`"%s-%x-%s%s-%t"`, g.ID(), changed.UnixNano(), order.key, order.way, asJSON))
+	order.sort(entries)
+	if asJSON {
+		s.listJSON(w, r, entries)
+		return
+	}
+	data := listing{Crumbs: crumbs(p.Name(), rest), Entries: entries, Order: order, Project: p.Name(), Switched: g.Info().Switched}
+	data.Title = "/" + p.Name() + "/" + rest
+	for i := range entries {
+		if !entries[i].Folder() {
+			data.Files++
+			data.Size += entries[i].Size
+		}
+	}
+	s.render(w, r, "listing", data.Title, data)
+}
+
+// listing is the page of a folder.
+type listing struct {
+	Title    string
+	Crumbs   []page.Link
+	Entries  []entry
+	Order    order
+	Project  string
+	Switched time.Time
+	Files    int
+	Size     int64
+}
+
+// read lists a folder: files, and folders, by what links lead to. Links that lead
+// nowhere, and what is neither, are left out. It returns when the folder was changed
+// last: stamps are written into a generation.
+func read(g *generation.Generation, folder string) (entries []entry, changed time.Time, err error) {
+	dir, err := g.Open(folder)
+	if err != nil {
+		return nil, changed, err
+	}
+	defer dir.Close() //nolint:errcheck // opened for reading
+	info, err := dir.Stat()
+	if err != nil {
+		return nil, changed, err
+	}
+	if !info.IsDir() {
+		return nil, changed, fs.ErrNotExist
+	}
+	entries = []entry{}
+	for {
+		names, err := dir.Readdirnames(512)
+		for _, name := range names {
+			e, err := look(dir, name)
+			if errors.Is(err, errLink) {
+				e, err = follow(g, folder, name)
+			}
+			if err == nil {
+				entries = append(entries, e)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return entries, info.ModTime(), nil
+		}
+		if err != nil {
+			return nil, changed, err
+		}
+	}
+}
+
+// errLink says that an entry of a folder is a symbolic link.
+var errLink = errors.New("it is a link")
+
+// look tells of what is in an open folder. It does not go by a path: the folder is that of
+// one generation, whatever its path leads to by now.
+func look(dir *os.File, name string) (e entry, err error) {
+	conn, err := dir.SyscallConn()
+	if err != nil {
+		return e, err
+	}
+	var st unix.Stat_t
+	if failed := conn.Control(func(fd uintptr) { err = unix.Fstatat(int(fd), name, &st, unix.AT_SYMLINK_NOFOLLOW) }); failed != nil {
+		return e, failed
+	}
+	if err != nil {
+		return e, err
+	}
+	modified := time.Unix(st.Mtim.Unix())
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return newEntry(name, false, st.Size, modified), nil
+	case unix.S_IFDIR:
+		return newEntry(name, true, 0, modified), nil
+	case unix.S_IFLNK:
+		return e, errLink
+	}
+	return e, fs.ErrNotExist
+}
+
+// follow tells of what a link leads to, within the tree.
+func follow(g *generation.Generation, folder, name string) (e entry, err error) {
+	f, err := g.Open(path.Join(folder, name))
+	if err != nil {
+		return e, err
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	info, err := f.Stat()
+	if err != nil {
+		return e, err
+	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return e, fs.ErrNotExist
+	}
+	return newEntry(name, info.IsDir(), info.Size(), info.ModTime()), nil
+}
+
+func newEntry(name string, folder bool, size int64, modified time.Time) entry {
+	e := entry{
+		Name: name, Type: typeFile, Size: size, modified: modified,
+		ModTime: modified.UTC().Format(http.TimeFormat),
+		// "./" keeps a colon in the name from making a scheme of what is before it.
+		Href: "./" + url.PathEscape(name),
+	}
+	if folder {
+		e.Type, e.Size, e.Href = typeFolder, 0, e.Href+"/"
+	}
+	return e
+}
+
+// crumbs are the folders above one, and itself.
+func crumbs(project, rest string) []page.Link {
+	names := []string{project}
+	if rest != "" {
+		names = append(names, strings.Split(rest, "/")...)
+	}
+	links := make([]page.Link, len(names))
+	for i, name := range names {
+		links[i] = page.Link{Text: name, Href: strings.Repeat("../", len(names)-1-i)}
+		if links[i].Href == "" {
+			links[i].Href = "./"
+		}
+	}
+	return links
+}
+
+// wantsJSON says whether a program asks.
+func wantsJSON(r *http.Request) bool {
+	if r.URL.Query().Get("format") == "json" {
+		return true
+	}
+	return strings.HasPrefix(r.Header.Get("Accept"), "application/json")
+}
+
+func (s *Site) listJSON(w http.ResponseWriter, r *http.Request, entries []entry) {
+	body, err := json.Marshal(entries)
+	if err != nil {
+		s.failOpen(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(append(body, '\n')))
+}
+
+// render answers with a page, or 304.
+func (s *Site) render(w http.ResponseWriter, r *http.Request, name, title string, data any) {
+	if tag := w.Header().Get("Etag"); tag != "" && r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	frame := page.Frame{Title: title, Footer: "Times are UTC."}
+	if err := s.pages.Render(w, http.StatusOK, name, frame, data); err != nil {
+		s.opts.Log.ErrorContext(r.Context(), "page was not made", slog.Any("error", err))
+		http.Error(w, "the page could not be made", http.StatusInternalServerError)
+	}
+}
+
+// order is how a listing is sorted; the parameters are those of Apache.
+type order struct{ key, way string }
+
+// Keys and ways of an order.
+const (
+	byName, byTime, bySize = "N", "M", "S"
+	ascending, descending  = "A", "D"
+)
+
+func orderOf(q url.Values) order {
+	o := order{byName, ascending}
+	if key := q.Get("C"); key == byTime || key == bySize {
+		o.key = key
+	}
+	if q.Get("O") == descending {
+		o.way = descending
+	}
+	return o
+}
+
+// sort puts folders first.
+func (o order) sort(entries []entry) {
+	slices.SortFunc(entries, func(a, b entry) int {
+		if c := cmp.Compare(a.Type, b.Type); c != 0 {
+			return c // "directory" is before "file"
+		}
+		c := 0
+		switch o.key {
+		case byTime:
+			c = a.modified.Compare(b.modified)
+		case bySize:
+			c = cmp.Compare(a.Size, b.Size)
+		}
+		if c == 0 {
+			c = cmp.Compare(a.Name, b.Name)
+		}
+		if o.way == descending {
+			return -c
+		}
+		return c
+	})
+}
+
+// Column is the head of a column that sorts by it.
+type Column struct {
+	Href, Text string
+	// Sorted is "ascending" or "descending" if the listing is sorted by it.
+	Sorted string
+	Number bool
+}
+
+// Columns are those of a listing.
+func (o order) Columns() []Column {
+	list := []Column{{Text: "Name", Href: byName}, {Text: "Changed", Href: byTime}, {Text: "Size", Href: bySize, Number: true}}
+	for i := range list {
+		c := &list[i]
+		way := ascending
+		if c.Href == o.key {
+			c.Sorted = "ascending"
+			if o.way == descending {
+				c.Sorted = "descending"
+			} else {
+				way = descending
+			}
+		}
+		c.Href = "?C=" + c.Href + "&O=" + way
+	}
+	return list
+}

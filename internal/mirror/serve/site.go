@@ -1,0 +1,115 @@
+package serve
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"freshet/internal/h1"
+	"freshet/internal/mirror/generation"
+	"freshet/internal/page"
+	"freshet/internal/role"
+	"freshet/web"
+)
+
+// Base is the path below which a mirror serves what is of its own. No project can have
+// this name.
+const Base = "/.freshet"
+
+// Options are what a site is told.
+type Options struct {
+	// Object opens a file by its SHA-256, see [generation.Store.Object]. Nil: no file is
+	// served by its hash.
+	Object func(sum [32]byte) (*os.File, error)
+	// Asked is told of each request for a file of a project, by its path in the project,
+	// whether there is such a file or not. It is called by many goroutines, and returns at
+	// once. Nil: nobody is told.
+	Asked func(project, path string)
+	// Client tells who asks, for what is settled by client. Nil: the peer of the
+	// connection.
+	Client func(*http.Request) netip.Addr
+	// Through are the URLs by which the files of a project, by its name, are had that it
+	// does not hold: payload of a hot set. HTTP asks there; nil: the default transport.
+	Through map[string]*url.URL
+	HTTP    http.RoundTripper
+	// MaxOpen is how many files are kept open; 0: 4,096.
+	MaxOpen int
+	// Access records the requests that are answered at once. It must also be wrapped
+	// around [Site.ServeHTTP], by whoever serves.
+	Access *role.Access
+	// Log is told of what is wrong on this side. Nil: nothing.
+	Log *slog.Logger
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+// Site serves the projects of a mirror. It is an [http.Handler] and, for requests whose
+// answer is at hand, an [h1.Handler].
+type Site struct {
+	opts     Options
+	projects atomic.Pointer[map[string]*generation.Project]
+	open     *openFiles
+	settled  settlement
+	listings chan struct{} // one for each that is being made
+	pages    *page.Set
+	through  map[string]http.Handler
+	date     date
+	records  sync.Pool // of *accesslog.Record
+}
+
+var (
+	_ http.Handler = (*Site)(nil)
+	_ h1.Handler   = (*Site)(nil)
+)
+
+// maxListings is how many listings are made at once. A folder may have a hundred
+// thousand files.
+const maxListings = 4
+
+// New prepares a site without projects.
+func New(opts Options) (*Site, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Client == nil {
+		opts.Client = peer
+	}
+	pages, err := page.Open(web.Files(), "mirror", Base, opts.Now)
+	if err != nil {
+		return nil, fmt.Errorf("mirror's pages: %w", err)
+	}
+	s := &Site{opts: opts, open: newOpenFiles(opts.MaxOpen), listings: make(chan struct{}, maxListings), pages: pages}
+	s.through = make(map[string]http.Handler, len(opts.Through))
+	for project, to := range opts.Through {
+		s.through[project] = s.newThrough(project, to, opts.HTTP)
+	}
+	s.Show(nil)
+	return s, nil
+}
+
+// Show serves these projects from now on, each below its name.
+func (s *Site) Show(projects []*generation.Project) {
+	byName := make(map[string]*generation.Project, len(projects))
+	for _, p := range projects {
+		byName[p.Name()] = p
+	}
+	s.projects.Store(&byName)
+	s.open.clear() // of a project that is gone
+}
+
+// Close closes the files that are kept open. Nothing is served any more.
+func (s *Site) Close() { s.open.clear() }
+
+func peer(r *http.Request) netip.Addr {
+	at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: nobody in particular
+	return at.Addr().Unmap()
+}

@@ -1,0 +1,64 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+
+	"freshet/internal/layout"
+	"freshet/internal/role"
+)
+
+// UpstreamFailed is the reason when a file that is not held could not be passed on.
+const UpstreamFailed Reason = "upstream-failed"
+
+// newThrough passes requests on to where a project is whole, such as an edge, for files
+// that this mirror does not hold. Nothing is kept of them here: that is the work of the
+// cache that is asked.
+func (s *Site) newThrough(project string, to *url.URL, rt http.RoundTripper) http.Handler {
+	return &httputil.ReverseProxy{
+		Transport: rt,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			rest := r.In.URL.Path[len("/"+project):]
+			r.Out.URL = to.JoinPath(rest)
+			r.Out.Host = to.Host
+			// What is passed on is a file that is the same for everybody.
+			kept := make(http.Header)
+			for _, name := range []string{"Accept", "Range", "If-Range", "If-None-Match", "If-Modified-Since", "User-Agent"} {
+				if values := r.In.Header.Values(name); values != nil {
+					kept[name] = values
+				}
+			}
+			r.Out.Header = kept
+			r.Out.Body = nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if errors.Is(err, context.Canceled) {
+				role.SetReason(w, r, string(ClientGone), err.Error())
+				w.WriteHeader(role.StatusClientGone)
+				return
+			}
+			s.opts.Log.WarnContext(r.Context(), "a file that is not held could not be passed on", slog.String("path", r.URL.Path), slog.Any("error", err))
+			s.fail(w, r, http.StatusBadGateway, UpstreamFailed, "The mirror does not hold the file, and where it asks for it nobody answers.")
+		},
+	}
+}
+
+// passOn answers for a file that is not held by one that is whole, if the project has such
+// a place and the file is one that never changes. It reports whether it did.
+func (s *Site) passOn(w http.ResponseWriter, r *http.Request, project, name string) bool {
+	through := s.through[project]
+	if through == nil {
+		return false
+	}
+	if p := layout.PolicyOf(name); !p.Ruled() || p.Class != layout.Payload {
+		return false // pointers and indexes are those that were checked here
+	}
+	r = r.Clone(r.Context())
+	r.URL.Path, r.URL.RawPath = name, ""
+	through.ServeHTTP(w, r)
+	return true
+}

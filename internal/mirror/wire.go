@@ -1,0 +1,263 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"freshet/api/directorapi"
+	"freshet/internal/inventory"
+	"freshet/internal/layout"
+	"freshet/internal/mirror/budget"
+	"freshet/internal/mirror/engine"
+	"freshet/internal/mirror/fetch"
+	"freshet/internal/mirror/generation"
+	"freshet/internal/mirror/kind"
+	"freshet/internal/mirror/project"
+	"freshet/internal/mirror/tell"
+	"freshet/internal/role"
+	"freshet/internal/rsync"
+)
+
+// newEngine makes the engine of all projects, and who tells directors of them.
+func newEngine(ctx context.Context, m *mirror, env role.Env) (Engine, error) {
+	w := wiring{m: m, network: budget.New(int64(m.cfg.Limits.Bandwidth)), disk: m.disks}
+	var err error
+	if m.needsRsync() {
+		if w.rsync, err = rsync.Find(ctx, m.cfg.Rsync); err != nil {
+			w.noRsync = err
+			// What is here is served all the same, and what comes by other ways is synced.
+			m.log.ErrorContext(ctx, "nothing can be synced by rsync", slog.Any("error", err))
+		}
+	}
+	if m.crier, err = w.newCrier(env); err != nil {
+		return nil, err
+	}
+	var projects []*engine.Project
+	m.projects, m.hotSets = make(map[string]*engine.Project), make(map[string]*hotSet)
+	for _, name := range slices.Sorted(maps.Keys(m.cfg.Projects)) {
+		p, err := w.project(ctx, name, m.cfg.Projects[name])
+		if err != nil {
+			return nil, fmt.Errorf("project %s: %w", name, err)
+		}
+		projects = append(projects, p)
+		m.projects[name] = p
+	}
+	return engine.New(env.Log, projects), nil
+}
+
+// wiring is what the projects share.
+type wiring struct {
+	m             *mirror
+	rsync         *rsync.Program // nil: nobody needs it, or
+	noRsync       error          // why it cannot be used
+	network, disk *budget.Budget
+}
+
+func (w *wiring) project(ctx context.Context, name string, c project.Config) (*engine.Project, error) {
+	keys, err := kind.LoadKeys(kind.Format(c.Kind), c.Keys)
+	if err != nil {
+		return nil, err
+	}
+	k, err := kind.New(c.Meaning(keys))
+	if err != nil {
+		return nil, err
+	}
+	store, err := w.m.store.Project(name, classifier(k.Format()))
+	if err != nil {
+		return nil, err
+	}
+	p := &engine.Project{
+		Name: name, Kind: k, Store: store, Selection: selection(c), MaxShrink: c.MaxShrink, Room: w.room,
+		Trace: kind.Trace{Host: w.m.cfg.Node, Upstream: hostOf(c.Upstreams[0]), Software: "freshet"},
+		Done:  func(context.Context, *generation.Generation) { w.m.published(name) },
+	}
+	if c.HotSet > 0 {
+		hot, err := w.newHotSet(ctx, k, store)
+		if err != nil {
+			return nil, err
+		}
+		w.m.hotSets[name] = hot
+		p.Popular = hot.ranked
+		p.Done = func(ctx context.Context, _ *generation.Generation) {
+			hot.learn(ctx)
+			w.m.published(name)
+		}
+	}
+	options := w.options(c)
+	for _, u := range c.Upstreams {
+		s, err := fetch.Open(u, options)
+		if errors.Is(err, rsync.ErrAbsent) {
+			p.Upstream.Unusable = fmt.Errorf("%s: %w", u, w.noRsync)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.Upstream.Sources = append(p.Upstream.Sources, s)
+	}
+	var siblings []fetch.Source
+	for _, u := range c.Siblings {
+		s, err := fetch.OpenSibling(u, options)
+		if err != nil {
+			return nil, err
+		}
+		siblings = append(siblings, s)
+	}
+	p.Upstream.Siblings = fetch.NewFleet(w.m.cfg.URL, siblings...)
+	return p, nil
+}
+
+func (w *wiring) options(c project.Config) fetch.Options {
+	network, disk := w.network.Share(c.Priority), w.disk.Share(c.Priority)
+	network.Limit(int64(c.Limit))
+	return fetch.Options{
+		Rsync: w.rsync, Network: network, Disk: disk, DSCP: int(w.m.cfg.Limits.DSCP),
+		Connections: w.m.cfg.Limits.Connections, IdleDisk: true,
+	}
+}
+
+// classifier says what the paths of a project are.
+func classifier(format kind.Format) func(string) layout.Kind {
+	if format == kind.OSTree {
+		return layout.OSTree
+	}
+	return layout.Tree
+}
+
+// hostOf is the host of a URL.
+func hostOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// needsRsync reports whether any upstream speaks rsync.
+func (m *mirror) needsRsync() bool {
+	for _, p := range m.cfg.Projects {
+		if slices.ContainsFunc(p.Upstreams, func(u string) bool { return strings.HasPrefix(u, "rsync:") }) {
+			return true
+		}
+	}
+	return false
+}
+
+// selection describes what is wanted of a project: another one is not comparable.
+func selection(c project.Config) string {
+	wanted := c.Meaning(kind.Keys{})
+	wanted.Probe, wanted.Stamps = nil, nil
+	text, _ := json.Marshal(wanted) // strings, numbers and lists of them
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// room makes room on the disk for so many bytes, if it must by dropping generations that
+// are not served any more, and returns how many there is room for.
+func (w *wiring) room(ctx context.Context, need int64) (int64, error) {
+	space, err := w.m.store.Space()
+	if err != nil {
+		return 0, err
+	}
+	left := func(s generation.Space) int64 {
+		return int64(s.FreeBytes) - w.m.cfg.Limits.Reserve.Of(int64(s.Bytes))
+	}
+	if left(space) >= need {
+		return left(space), nil
+	}
+	_, err = w.m.store.Reclaim(ctx, w.m.drain(), func(s generation.Space) bool { return left(s) >= need })
+	if err != nil {
+		return 0, err
+	}
+	space, err = w.m.store.Space()
+	return left(space), err
+}
+
+// drain are the projects, those first whose old generations are missed least.
+func (m *mirror) drain() []*generation.Project {
+	names := slices.SortedFunc(maps.Keys(m.cfg.Projects), func(a, b string) int {
+		return cmp.Or(cmp.Compare(m.cfg.Projects[a].Priority, m.cfg.Projects[b].Priority), cmp.Compare(a, b))
+	})
+	var list []*generation.Project
+	for _, name := range names {
+		if p, err := m.store.Project(name, nil); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// newCrier makes who tells directors.
+func (w *wiring) newCrier(env role.Env) (*tell.Crier, error) {
+	o := tell.Options{Current: w.current, Older: w.older, State: w.m.state, Log: env.Log}
+	for _, name := range slices.Sorted(maps.Keys(w.m.cfg.Directors)) {
+		c := w.m.cfg.Directors[name]
+		token, err := os.ReadFile(c.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("directors.%s: %w", name, err)
+		}
+		d := tell.Director{
+			Name: name, Mirror: cmp.Or(c.Mirror, w.m.cfg.Node), Projects: make(map[string]string),
+			API: &directorapi.Client{Base: c.URL, Token: strings.TrimSpace(string(token)), HTTP: env.HTTP},
+		}
+		for projectName, p := range w.m.cfg.Projects {
+			if p.Directors == nil || slices.Contains(p.Directors, name) {
+				d.Projects[projectName] = ""
+			}
+		}
+		o.Directors = append(o.Directors, d)
+	}
+	return tell.New(o), nil
+}
+
+func (w *wiring) current(name string) tell.Generation {
+	if p, err := w.m.store.Project(name, nil); err == nil {
+		if g := p.Current(); g != nil {
+			return told{g}
+		}
+	}
+	return nil
+}
+
+func (w *wiring) older(name, generationName string) tell.Generation {
+	p, err := w.m.store.Project(name, nil)
+	if err != nil {
+		return nil
+	}
+	for _, g := range p.Generations() {
+		if g.Info().Name() == generationName {
+			return told{g}
+		}
+	}
+	return nil
+}
+
+// told is a generation as directors are told of it.
+type told struct{ *generation.Generation }
+
+func (t told) Name() string { return t.Info().Name() }
+
+func (t told) Entries() iter.Seq2[inventory.Entry, error] {
+	return func(yield func(inventory.Entry, error) bool) {
+		for f, err := range t.Files() {
+			if err == nil && f.IsLink() {
+				continue // clients are sent to files
+			}
+			if !yield(inventory.Entry{Path: f.Path, Size: f.Size, ModTime: f.ModTime, SHA256: f.SHA256}, err) {
+				return
+			}
+		}
+	}
+}
