@@ -116,6 +116,10 @@ bench-edge: build ## hits, misses, idle connections beside nginx, Varnish and Tr
 bench-director: build ## metalinks and mirrorlists of a network like Fedora's beside nginx, memory, reloads (QUICK=1: under a minute, once bin/bench-director is there)
 	$(GO) run ./bench/director $(if $(QUICK),-world bin/bench-director -rounds 3 -sample 200ms -reloads 2 -foreign 0.5)
 
+.PHONY: bench-mirror
+bench-mirror: build ## copies, syncs without news, serving and a fleet beside rsync and nginx (QUICK=1: under a minute)
+	$(GO) run ./bench/mirror $(if $(QUICK),-rounds 1 -files 4000 -small 20000 -mirrors 6 -sample 200ms -foreign 0.5)
+
 .PHONY: man
 man: build ## manual pages into bin/man
 	$(BIN) man bin/man

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"freshet/bench/measure"
+)
+
+const (
+	meanPackage = 26_250 // bytes: 20,000 of them are 525 MB
+	meanSmall   = 60
+)
+
+// measureCopies copies a tree of packages.
+func measureCopies(ctx context.Context, cfg config, dir string, out io.Writer) error {
+	return withTree(ctx, dir, "packages", cfg.files, meanPackage, func(u *upstream) error {
+		return fullCopies(ctx, cfg, dir, u, fmt.Sprintf("copy-%d-s", cfg.files), out)
+	})
+}
+
+// measureSmall copies a tree of small files, and looks again when nothing is new.
+func measureSmall(ctx context.Context, cfg config, dir string, out io.Writer) error {
+	return withTree(ctx, dir, "small", cfg.small, meanSmall, func(u *upstream) error {
+		if err := fullCopies(ctx, cfg, dir, u, fmt.Sprintf("small-copy-%d-s", cfg.small), out); err != nil {
+			return err
+		}
+		return nothingNew(ctx, cfg, dir, u, out)
+	})
+}
+
+func withTree(ctx context.Context, dir, name string, files int, mean float64, measured func(*upstream) error) (err error) {
+	tree := filepath.Join(dir, name)
+	if _, err := writeTree(tree, files, mean); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tree)) }()
+	u, err := startUpstream(ctx, dir, tree)
+	if err != nil {
+		return err
+	}
+	defer measure.Stop(u.cmd)
+	return measured(u)
+}
+
+// fullCopies compares first copies, in turns.
+func fullCopies(ctx context.Context, cfg config, dir string, u *upstream, name string, out io.Writer) error {
+	var mine, plain []float64
+	for round := range cfg.rounds {
+		turns := []func() error{
+			func() error {
+				took, err := plainCopy(ctx, filepath.Join(dir, "plain"), u)
+				plain = append(plain, took.Seconds())
+				return errors.Join(err, os.RemoveAll(filepath.Join(dir, "plain")))
+			},
+			func() error {
+				n, err := startNode(ctx, cfg, filepath.Join(dir, "node"), plainOf(u.url), "", "")
+				if err == nil {
+					var took time.Duration
+					took, err = n.sync(ctx, false)
+					mine = append(mine, took.Seconds())
+				}
+				return errors.Join(err, n.stop())
+			},
+		}
+		for i := range turns {
+			if err := turns[(i+round)%len(turns)](); err != nil {
+				return err
+			}
+		}
+	}
+	measure.Line(out, name+":rsync", measure.Median(mine), measure.Median(plain), 1.3)
+	return nil
+}
+
+func plainCopy(ctx context.Context, to string, u *upstream) (time.Duration, error) {
+	begun := time.Now()
+	said, err := exec.CommandContext(ctx, "rsync", "-aH", "--delete-delay", "--delay-updates", u.url, to).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("rsync: %w\n%s", err, said)
+	}
+	return time.Since(begun), nil
+}
+
+// nothingNew looks again at a tree in which nothing has changed: by what tells of changes,
+// and, when it is ordered, by all that there is.
+func nothingNew(ctx context.Context, cfg config, dir string, u *upstream, out io.Writer) (err error) {
+	n, err := startNode(ctx, cfg, filepath.Join(dir, "node"), plainOf(u.url), "", "")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.stop()) }()
+	if _, err := n.sync(ctx, false); err != nil {
+		return err
+	}
+	to := filepath.Join(dir, "plain")
+	if _, err := plainCopy(ctx, to, u); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(to)) }()
+	var probed, forced, plain []float64
+	var most int64
+	for range cfg.rounds {
+		took, err := n.sync(ctx, false)
+		if err != nil {
+			return err
+		}
+		probed = append(probed, took.Seconds())
+		watched, stop := context.WithCancel(ctx)
+		peak := make(chan int64, 1)
+		go func() { peak <- highest(watched, n.cmd.Process.Pid) }()
+		took, err = n.sync(ctx, true)
+		stop()
+		most = max(most, <-peak)
+		if err != nil {
+			return err
+		}
+		forced = append(forced, took.Seconds())
+		if took, err = plainCopy(ctx, to, u); err != nil {
+			return err
+		}
+		plain = append(plain, took.Seconds())
+	}
+	measure.Most(out, "small-nothing-new-s", measure.Median(probed), 1)
+	measure.Most(out, "small-nothing-new-forced-s", measure.Median(forced), 10)
+	measure.Line(out, "small-nothing-new-forced-s:rsync", measure.Median(forced), measure.Median(plain), 0)
+	measure.Most(out, "small-nothing-new-forced-MB", float64(most)/1e6, 100)
+	return nil
+}
+
+// highest is the most memory that a process and its children have, as far as looking ten
+// times a second tells.
+func highest(ctx context.Context, pid int) (most int64) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return most
+		case <-tick.C:
+			if now, err := measure.Memory(pid); err == nil {
+				most = max(most, now)
+			}
+		}
+	}
+}
