@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"freshet/internal/pause"
+
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -18,6 +20,10 @@ import (
 // busyTimeout is how long SQLite waits for the lock of another process, in
 // milliseconds, before a statement fails.
 const busyTimeout = "5000"
+
+// openAttempts bounds how often a database is opened that others are just opening or
+// closing: about five seconds.
+const openAttempts = 11
 
 // sqliteFile is the path of a SQLite database.
 type sqliteFile string
@@ -50,7 +56,16 @@ func (f sqliteFile) open(ctx context.Context, cfg Config) (*DB, error) {
 	db.writer.SetMaxOpenConns(1)
 	// Opening the writer first puts the file into WAL mode, which readers can
 	// not do.
-	if err := db.writer.PingContext(ctx); err != nil {
+	// For that SQLite wants the file for itself, and does not wait.
+	for attempt := range openAttempts {
+		if attempt > 0 && !pause.For(ctx, backoff(attempt)) {
+			break
+		}
+		if err = db.writer.PingContext(ctx); err == nil || !retryableSQLite(err) {
+			break
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(err, db.writer.Close())
 	}
 	if db.reader, err = sql.Open("sqlite", uri+"?"+reading.Encode()); err != nil {
