@@ -18,7 +18,7 @@ SHARE   := $(DESTDIR)$(PREFIX)/share
 
 .PHONY: help
 help: ## print this
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/freshet, static and reproducible
@@ -88,7 +88,11 @@ cache-tests: build ## the public HTTP cache test suite against an edge, three ti
 
 .PHONY: edge-acceptance
 edge-acceptance: build ## what an edge must be able to do, check by check (QUICK=1: in minutes; CHECKS="8 15": these; SUITE=folder)
-	$(GO) run -trimpath ./e2e/acceptance $(if $(QUICK),-quick) $(if $(SUITE),-suite $(SUITE)) $(CHECKS)
+	$(GO) run -trimpath ./e2e/acceptance/edge $(if $(QUICK),-quick) $(if $(SUITE),-suite $(SUITE)) $(CHECKS)
+
+.PHONY: mirror-acceptance
+mirror-acceptance: ## what a mirror must be able to do, check by check (QUICK=1: smaller; CHECKS="1 4": these)
+	$(GO) run -trimpath ./e2e/acceptance/mirror $(if $(QUICK),-quick) $(CHECKS)
 
 .PHONY: hub-faults
 hub-faults: build ## a hub through 100 kills, and a publish in which each system call on files fails in turn (an hour)

@@ -1,9 +1,8 @@
-package main
+package acceptance
 
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,56 +13,61 @@ import (
 	"time"
 )
 
-// full are the sizes of the tests that can be run with any; what the
-// environment says goes before.
-func full() []string {
-	return []string{
-		"FRESHET_PURGE_OBJECTS=1000000",
-		"FRESHET_SCALE_OBJECTS=10000000",
-		"FRESHET_SCALE_BODY=1000000000",
+// Tests runs Go tests: it is the folder of their package, below that in which the command
+// runs. They are run with FRESHET_FIGURES=1, so that they compare times with what is
+// promised, and with -short if it is to be quick. What they tell by testing.T.Attr is
+// printed as measured.
+type Tests string
+
+// Has are the proofs by tests of the package; a name may be that of a subtest.
+func (s Tests) Has(names ...string) []Proof {
+	var list []Proof
+	for _, name := range names {
+		list = append(list, Proof{s, name})
 	}
+	return list
 }
 
 // event is a line of go test -json.
 type event struct {
-	Action, Test, Output string
-	Elapsed              float64
+	Action, Test, Output, Key, Value string
+	Elapsed                          float64
 }
 
 // seen is what is known of a test with those inside it.
 type seen struct {
-	action string
-	took   time.Duration
-	skips  []string
-	said   []string
+	action   string
+	took     time.Duration
+	skips    []string
+	measured []string
+	said     []string
 }
 
-// runTests runs the tests of a package that the proofs name.
-func runTests(ctx context.Context, cfg config, where string, proofs []proof) (map[proof]outcome, error) {
-	proofs = slices.Compact(slices.SortedFunc(slices.Values(proofs), func(a, b proof) int { return cmp.Compare(a.name, b.name) }))
-	var names []string
-	for _, p := range proofs {
-		if name, _, _ := strings.Cut(p.name, "/"); !slices.Contains(names, name) {
-			names = append(names, name)
+// Run implements [Step].
+func (s Tests) Run(ctx context.Context, o Options, names []string, tell func(string, Outcome)) error {
+	var tops []string
+	for _, name := range names {
+		if top, _, _ := strings.Cut(name, "/"); !slices.Contains(tops, top) {
+			tops = append(tops, top)
 		}
 	}
-	args := []string{"test", "-trimpath", "-count=1", "-json", "-timeout=90m", "-run=^(" + strings.Join(names, "|") + ")$"}
-	if cfg.quick {
+	args := []string{"test", "-trimpath", "-count=1", "-json", "-timeout=90m", "-run=^(" + strings.Join(tops, "|") + ")$"}
+	if o.Quick {
 		args = append(args, "-short")
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./"+where)...)
-	cmd.Env = append(os.Environ(), "FRESHET_FIGURES=1") // times are compared with what is promised
-	if !cfg.quick {
-		cmd.Env = append(full(), cmd.Env...)
+	cmd := exec.CommandContext(ctx, "go", append(args, "./"+string(s))...)
+	cmd.Env = append(os.Environ(), "FRESHET_FIGURES=1")
+	if !o.Quick {
+		cmd.Env = append(slices.Clone(o.Env), cmd.Env...)
 	}
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	tests := make(map[string]*seen)
 	lines := bufio.NewScanner(stdout)
@@ -79,30 +83,35 @@ func runTests(ctx context.Context, cfg config, where string, proofs []proof) (ma
 			}
 			continue
 		}
-		for _, p := range proofs { // the test itself and what is inside of it
-			inside, ok := strings.CutPrefix(e.Test, p.name)
+		for _, name := range names { // the test itself and what is inside of it
+			inside, ok := strings.CutPrefix(e.Test, name)
 			if !ok || inside != "" && inside[0] != '/' {
 				continue
 			}
-			if tests[p.name] == nil {
-				tests[p.name] = new(seen)
+			if tests[name] == nil {
+				tests[name] = new(seen)
 			}
-			tests[p.name].see(e, strings.TrimPrefix(inside, "/"))
+			if tests[name].see(e, strings.TrimPrefix(inside, "/")); tests[name].action != "" {
+				tell(name, tests[name].outcome(name, ""))
+			}
 		}
 	}
 	_ = cmd.Wait() // the tests tell themselves
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return err
 	}
-	outcomes := make(map[proof]outcome)
-	for _, p := range proofs {
-		outcomes[p] = tests[p.name].outcome(p.name, stderr.String())
+	for _, name := range names {
+		if tests[name] == nil || tests[name].action == "" {
+			tell(name, tests[name].outcome(name, stderr.String()))
+		}
 	}
-	return outcomes, nil
+	return nil
 }
 
 func (s *seen) see(e event, inside string) {
 	switch e.Action {
+	case "attr":
+		s.measured = append(s.measured, strings.TrimPrefix(inside+" ", " ")+e.Key+": "+e.Value)
 	case "output":
 		text := strings.TrimRight(e.Output, "\n")
 		if trimmed := strings.TrimSpace(text); !strings.HasPrefix(trimmed, "=== ") && !strings.HasPrefix(trimmed, "--- PASS") {
@@ -124,41 +133,20 @@ func (s *seen) see(e event, inside string) {
 }
 
 // outcome of a test; s is nil if it did not run.
-func (s *seen) outcome(name, stderr string) outcome {
+func (s *seen) outcome(name, stderr string) Outcome {
 	if s == nil || s.action == "" {
-		said := fmt.Sprintf("%s: %v\n%s", name, errNothingRan, lastLines(strings.Split(stderr, "\n")))
-		return outcome{failed: true, said: said}
+		said := fmt.Sprintf("%s: %v\n%s", name, errNothingRan, LastLines(stderr))
+		return Outcome{Failed: true, Said: said}
 	}
-	o := outcome{took: s.took, failed: s.action == "fail", said: lastLines(s.said)}
+	o := Outcome{Took: s.took, Failed: s.action == "fail", Measured: s.measured, Said: LastLines(strings.Join(s.said, "\n"))}
 	if len(s.skips) > 0 {
-		o.skipped = name + ": " + strings.Join(s.skips, ", ")
+		o.Skipped = name + ": " + strings.Join(s.skips, ", ")
 	}
 	return o
 }
 
-func lastLines(lines []string) string {
+// LastLines is what a program said last, where its failures are.
+func LastLines(text string) string {
+	lines := strings.Split(text, "\n")
 	return strings.Join(lines[max(0, len(lines)-40):], "\n")
-}
-
-// runSuite runs the public test suite.
-func runSuite(ctx context.Context, cfg config) (map[proof]outcome, error) {
-	args := []string{"scripts/cache-tests"}
-	if cfg.suite != "" {
-		args = append(args, cfg.suite)
-	}
-	cmd := exec.CommandContext(ctx, "sh", args...)
-	cmd.Env = os.Environ()
-	if cfg.quick {
-		cmd.Env = append(cmd.Env, "RUNS="+cmp.Or(os.Getenv("RUNS"), "1"))
-	}
-	begun := time.Now()
-	out, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	o := outcome{took: time.Since(begun), failed: err != nil, said: lastLines(strings.Split(string(out), "\n"))}
-	if _, lookErr := exec.LookPath("node"); lookErr != nil {
-		o.failed, o.skipped = false, "node is missing"
-	}
-	return map[proof]outcome{{kind: suite}: o}, nil
 }

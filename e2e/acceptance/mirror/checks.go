@@ -1,0 +1,40 @@
+package main
+
+import (
+	"slices"
+
+	"freshet/e2e/acceptance"
+)
+
+const (
+	end        acceptance.Tests = "e2e"
+	engine     acceptance.Tests = "internal/mirror/engine"
+	generation acceptance.Tests = "internal/mirror/generation"
+	fetch      acceptance.Tests = "internal/mirror/fetch"
+	budget     acceptance.Tests = "internal/mirror/budget"
+	schedule   acceptance.Tests = "internal/mirror/schedule"
+	serve      acceptance.Tests = "internal/mirror/serve"
+	rsyncd     acceptance.Tests = "internal/mirror/rsyncd"
+)
+
+// checks are all. docs/mirror-acceptance.md has a row for each.
+func checks() []acceptance.Check {
+	return []acceptance.Check{
+		acceptance.Row(1, "killed at any moment, nothing is missing", slices.Concat(engine.Has("TestKill"), generation.Has("TestKilled"))),
+		acceptance.Row(2, "upstream changes while it is synced", engine.Has("TestUpstreamPublishes")),
+		acceptance.Row(3, "an index names what is not there", slices.Concat(engine.Has("TestMissingPackage"), end.Has("TestMirrorRefuses"))),
+		acceptance.Row(4, "a flipped byte is found", engine.Has("TestFlippedByte")),
+		acceptance.Row(5, "what goes back, shrinks or is not signed", slices.Concat(engine.Has("TestRefusals"), end.Has("TestMirrorRefuses"))),
+		acceptance.Row(6, "the index of yesterday", slices.Concat(generation.Has("TestRetireAndReclaim"), end.Has("TestMirrorRefuses"))),
+		acceptance.Row(7, "downloads over a switch", serve.Has("TestSwitch", "TestSwitchUnderDownloads")),
+		acceptance.Row(8, "many files without news", engine.Has("TestMany")),
+		acceptance.Row(9, "generations cost little", nil),
+		acceptance.Row(10, "rsync clients", rsyncd.Has("TestClients", "TestTooMany")),
+		acceptance.Row(11, "one limit for ten projects", budget.Has("TestTenShares", "TestTCP")),
+		acceptance.Row(12, "lost triggers, fleets at once", schedule.Has("TestFleetIsSpread", "TestLooksWithoutTriggers")),
+		acceptance.Row(13, "a full disk", fetch.Has("TestFull")),
+		acceptance.Row(14, "odd names", slices.Concat(serve.Has("TestFiles", "TestNothingElseIsReachable", "TestListings"), rsyncd.Has("TestClients"))),
+		acceptance.Row(15, "what serving costs", nil),
+		acceptance.Row(16, "what is told arrives", nil),
+	}
+}

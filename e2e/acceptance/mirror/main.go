@@ -1,0 +1,21 @@
+// Command mirror runs what a mirror must be able to do; docs/mirror-acceptance.md says
+// what each check is.
+package main
+
+import (
+	"os"
+
+	"freshet/e2e/acceptance"
+)
+
+func main() {
+	os.Exit(acceptance.Main(acceptance.Options{Env: full()}, checks)) //nolint:forbidigo // this is main
+}
+
+// full are the sizes of the tests that can be run with any.
+func full() []string {
+	return []string{
+		"FRESHET_ENGINE_FILES=300000",
+		"FRESHET_ENGINE_KILLS=50",
+	}
+}
