@@ -132,7 +132,7 @@ func BenchmarkRetire(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
-		if _, err := p.Retire(b.Context(), -1); err != nil {
+		if _, err := p.Retire(b.Context(), -time.Hour); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -165,7 +165,7 @@ func BenchmarkServeWhileRetiring(b *testing.B) {
 		ctx, cancel := context.WithCancel(b.Context())
 		done := make(chan error)
 		go func() {
-			_, err := p.Retire(ctx, -1)
+			_, err := p.Retire(ctx, -time.Hour)
 			done <- err
 		}()
 		busy := measure()

@@ -66,6 +66,12 @@ func (st *Staging) commit(ctx context.Context, meta Meta) (*Generation, error) {
 	if err := p.dir.Syncfs(); err != nil {
 		return nil, err
 	}
+	if _, drained := p.Drained(); drained {
+		// Or a loss of power could leave the note and the generation, which would go then.
+		if err := errors.Join(p.dir.Remove(drainedName), p.dir.SyncDir(".")); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.dir.Rename(st.dir, generationsName+"/"+id); err != nil {
 		return nil, err
 	}

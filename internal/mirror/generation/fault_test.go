@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"freshet/internal/mirror/generation"
 )
@@ -107,7 +108,7 @@ func wholeRelease(t testing.TB, p *generation.Project) int {
 // tidy checks that nothing is left over when only the current generation is kept.
 func tidy(t testing.TB, dir string, p *generation.Project) {
 	t.Helper()
-	if _, err := p.Retire(t.Context(), -1); err != nil {
+	if _, err := p.Retire(t.Context(), -time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	names, had := objectNames(t, dir), make(map[string]bool)
@@ -180,7 +181,7 @@ func faultAt(t *testing.T, n int, dead bool) bool {
 	count = true
 	err = syncTo(ctx, p, release(3))
 	if err == nil {
-		_, err = p.Retire(ctx, -1)
+		_, err = p.Retire(ctx, -time.Hour)
 	}
 	count = false
 	if err == nil && steps >= n {
@@ -296,7 +297,7 @@ func syncForever(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		if n%3 == 0 {
-			if _, err := p.Retire(t.Context(), -1); err != nil {
+			if _, err := p.Retire(t.Context(), -time.Hour); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -365,7 +366,7 @@ func TestReadersWhileRetiring(t *testing.T) {
 	defer close(done)
 	for n := range 100 {
 		publish(t, p, map[string]string{"a": fmt.Sprint(n)})
-		if _, err := p.Retire(t.Context(), -1); err != nil {
+		if _, err := p.Retire(t.Context(), -time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -63,7 +63,17 @@ const (
 // openJournal reads a journal. Lines that are not whole, such as the last one of a
 // program that was killed, or any after a loss of power, are passed over.
 func openJournal(f *os.File) (*journal, error) {
-	j := &journal{file: f, seed: maphash.MakeSeed(), sums: make(map[uint64]int64), gone: make(map[goneKey]int64)}
+	j, cut, err := readJournal(f)
+	if err == nil && cut {
+		err = j.write("\n") // ends a line that was cut
+	}
+	return j, err
+}
+
+// readJournal is openJournal for who writes nothing. It reports whether the last line is
+// cut.
+func readJournal(f *os.File) (j *journal, cut bool, err error) {
+	j = &journal{file: f, seed: maphash.MakeSeed(), sums: make(map[uint64]int64), gone: make(map[goneKey]int64)}
 	lines := bufio.NewReaderSize(io.NewSectionReader(f, 0, 1<<62), maxManifestLine)
 	for {
 		line, err := lines.ReadSlice('\n')
@@ -74,13 +84,10 @@ func openJournal(f *os.File) (*journal, error) {
 		switch {
 		case err == nil, errors.Is(err, bufio.ErrBufferFull):
 		case !errors.Is(err, io.EOF):
-			return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+			return nil, false, fmt.Errorf("read %s: %w", f.Name(), err)
 		default:
 			j.sort()
-			if len(line) == 0 {
-				return j, nil
-			}
-			return j, j.write("\n") // ends a line that was cut
+			return j, len(line) > 0, nil
 		}
 	}
 }

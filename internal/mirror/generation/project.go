@@ -21,10 +21,11 @@ import (
 // The names in the folder of a project.
 const (
 	currentName     = "current"
+	drainedName     = "drained" // what current was when all generations were taken off the disk
 	generationsName = "generations"
 	stagingName     = "staging"
 	trashName       = "trash"
-	serialName      = "serial" // the highest ID of a generation that has ended
+	serialName      = "serial" // the highest ID of a generation that has ended and is gone
 )
 
 var (
@@ -161,9 +162,12 @@ func (p *Project) close() error {
 
 // load reads what is on the disk, and completes what a crash has interrupted.
 func (p *Project) load() error {
-	for _, name := range []string{".", generationsName} {
+	for _, name := range []string{".", generationsName, trashName} { // which is there before the disk is full
 		if err := p.dir.MkdirAll(name, 0o755); err != nil {
 			return err
+		}
+		if name == trashName {
+			break
 		}
 		if _, err := p.dir.Sweep(name); err != nil {
 			return err
@@ -174,9 +178,16 @@ func (p *Project) load() error {
 		return err
 	}
 	var kept []*Generation
+	_, drained := p.Drained()
 	for _, id := range ids {
 		if number(id) == 0 {
 			continue // not ours
+		}
+		if drained {
+			if err := p.discard(id); err != nil {
+				return err
+			}
+			continue
 		}
 		if _, err := p.dir.Sweep(generationsName + "/" + id); err != nil {
 			return err
@@ -184,7 +195,8 @@ func (p *Project) load() error {
 		g, err := openGeneration(p, id)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errBroken) {
 			// They come whole: somebody, or a disk, has taken a part away.
-			err = errors.Join(p.noteSerial(id), p.discard(id))
+			p.store.repaired(fmt.Sprintf("generation %s of %s is damaged, and is removed: %v", id, p.name, err))
+			err = p.discard(id)
 		}
 		if err != nil {
 			return err
@@ -212,11 +224,11 @@ func newestFirst(a, b *Generation) int {
 }
 
 // settleCurrent makes the link and the times say what the order of the generations
-// says.
+// says. On a full disk that is left to the next start: readers of the store do not need it.
 func (p *Project) settleCurrent(kept []*Generation) error {
 	target := generationsName + "/" + kept[0].info.ID
 	if got, err := p.dir.Root.Readlink(currentName); err != nil || got != target {
-		if err := p.point(kept[0].info.ID); err != nil {
+		if err := p.point(kept[0].info.ID); err != nil && !durable.IsNoSpace(err) {
 			return err
 		}
 	}
@@ -233,7 +245,7 @@ func (p *Project) settleCurrent(kept []*Generation) error {
 		}
 		info := g.info
 		info.Superseded = superseded
-		if err := p.writeInfo(info); err != nil {
+		if err := p.writeInfo(info); err != nil && !durable.IsNoSpace(err) {
 			return err
 		}
 		kept[i] = g.with(info)
@@ -279,6 +291,13 @@ func (p *Project) nextID() (string, error) {
 	for _, g := range *p.kept.Load() {
 		last = max(last, number(g.info.ID))
 	}
+	trashed, err := list(p.dir, trashName)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range trashed {
+		last = max(last, trashedID(name))
+	}
 	serial, err := p.serial()
 	return formatID(max(last, serial) + 1), err
 }
@@ -292,13 +311,13 @@ func (p *Project) serial() (int, error) {
 	return number(strings.TrimSpace(string(text))), err
 }
 
-// noteSerial notes that a generation ends.
-func (p *Project) noteSerial(id string) error {
+// noteSerial notes that a generation has ended, and nothing else tells of its ID any more.
+func (p *Project) noteSerial(id int) error {
 	last, err := p.serial()
-	if err != nil || last >= number(id) {
+	if err != nil || last >= id {
 		return err
 	}
-	return p.dir.WriteFile(serialName, []byte(id+"\n"), 0o644)
+	return p.dir.WriteFile(serialName, []byte(formatID(id)+"\n"), 0o644)
 }
 
 // Rollback makes an older generation the current one, at once for all readers, and

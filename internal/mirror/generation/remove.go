@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+	"time"
 )
 
 // Remove removes a project with all its generations, at once for readers and at the
@@ -16,8 +21,11 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	if p == nil {
 		return nil
 	}
-	if err := p.endAll(ctx); err != nil {
+	if _, err := p.endAll(); err != nil {
 		return fmt.Errorf("remove project %s: %w", name, err)
+	}
+	if err := p.EmptyTrash(ctx); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -28,26 +36,104 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	return s.dir.RemoveAll(projectsName + "/" + name)
 }
 
-// endAll ends all generations and what was staged.
-func (p *Project) endAll(ctx context.Context) error {
-	st, err := p.Stage(ctx) // nobody else can stage any more
+// Drain takes a project off the disk, at once for readers and at the pace of the store on
+// the disk, and notes that: [Project.Drained]. It needs no room on the disk, and is
+// completed after a crash. It returns the generations that there were. A project with an
+// open staging is [ErrBusy].
+func (p *Project) Drain(ctx context.Context) ([]Info, error) {
+	ended, err := p.endAll()
+	if err == nil {
+		err = p.EmptyTrash(ctx)
+	}
 	if err != nil {
-		return err
+		err = fmt.Errorf("drain project %s: %w", p.name, err)
 	}
-	if err := p.dir.Remove(currentName); err != nil {
-		return err
+	return ended, err
+}
+
+// Drained says whether the project was taken off the disk, and since when. It ends with
+// the next generation.
+func (p *Project) Drained() (since time.Time, drained bool) {
+	info, err := p.dir.Root.Lstat(drainedName)
+	if err != nil {
+		return time.Time{}, false
 	}
+	return changed(info), true
+}
+
+// changed is when the inode was changed last, by a rename for instance.
+func changed(info os.FileInfo) time.Time {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(stat.Ctim.Unix()).UTC()
+	}
+	return info.ModTime().UTC()
+}
+
+// endAll ends all generations and what was staged. From its first step on it will happen:
+// the link to the current generation becomes the note that there is none.
+func (p *Project) endAll() (ended []Info, err error) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.staged.Load() != nil {
+		return nil, fmt.Errorf("project %s: %w", p.name, ErrBusy)
+	}
+	if err := p.dir.Rename(currentName, drainedName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := p.dir.SyncDir("."); err != nil {
+		return nil, err
+	}
 	all := p.kept.Swap(new([]*Generation))
-	for _, g := range *all {
+	for _, g := range slices.Backward(*all) {
+		ended = append(ended, g.info)
 		err = errors.Join(err, p.discard(g.info.ID), g.tree.Close(), g.dir.Close())
 	}
-	p.mu.Unlock()
+	if _, staged := p.dir.Root.Lstat(stagingName); staged == nil {
+		err = errors.Join(err, p.throwAway(stagingName, stagingName))
+	}
+	return ended, err
+}
+
+// DropStaged removes what an interrupted sync has fetched and the next one would use, and
+// reports whether there was anything. A staging that is open is left alone.
+func (p *Project) DropStaged(ctx context.Context) (bool, error) {
+	dropped, err := p.throwAwayStaged()
+	if err == nil && dropped {
+		err = p.EmptyTrash(ctx)
+	}
+	return dropped, err
+}
+
+func (p *Project) throwAwayStaged() (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.staged.Load() != nil {
+		return false, nil
+	}
+	names, err := list(p.dir, stagingName)
+	if err != nil || !slices.ContainsFunc(names, func(n string) bool { return n != placedName }) {
+		return false, err
+	}
+	last, err := p.lastSession()
+	if err != nil || last.number > 0 && !slices.Contains(names, fmt.Sprint(last.number)) {
+		return false, err // it was committed, and the next staging tidies up behind it
+	}
+	return true, p.throwAway(stagingName, stagingName)
+}
+
+// lastSession reads which session was begun last.
+func (p *Project) lastSession() (session, error) {
+	f, err := p.dir.Root.Open(staged(placedName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return session{}, nil
+	}
 	if err != nil {
-		return err
+		return session{}, err
 	}
-	if err := p.EmptyTrash(ctx); err != nil {
-		return err
+	defer f.Close() //nolint:errcheck // opened for reading
+	j, _, err := readJournal(f)
+	if err != nil {
+		return session{}, err
 	}
-	return st.Abandon(ctx)
+	return j.last(), nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -55,9 +56,6 @@ func (p *Project) end(id string) error {
 	if g == p.Current() {
 		return fmt.Errorf("generation %s of %s: %w", id, p.name, ErrCurrent)
 	}
-	if err := p.noteSerial(id); err != nil {
-		return err
-	}
 	if err := p.discard(id); err != nil {
 		return err
 	}
@@ -68,13 +66,25 @@ func (p *Project) end(id string) error {
 	return errors.Join(g.tree.Close(), g.dir.Close())
 }
 
-// discard moves the folder of a generation to the trash.
+// discard moves the folder of a generation to the trash. A rename needs no room: it
+// works when the disk is full, which is when it is needed most.
 func (p *Project) discard(id string) error {
+	return p.throwAway(generationsName+"/"+id, id)
+}
+
+// throwAway moves a folder to the trash, under a name that begins with prefix.
+func (p *Project) throwAway(folder, prefix string) error {
 	if err := p.dir.MkdirAll(trashName, 0o700); err != nil {
 		return err
 	}
-	name := trashName + "/" + id + "-" + strings.TrimPrefix(durable.TempName(), durable.TempPrefix)
-	return p.dir.Rename(generationsName+"/"+id, name)
+	return p.dir.Rename(folder, trashName+"/"+prefix+"-"+strings.TrimPrefix(durable.TempName(), durable.TempPrefix))
+}
+
+// trashedID is the number of the generation whose folder in the trash has this name; 0 if
+// it was none.
+func trashedID(name string) int {
+	id, _, _ := strings.Cut(name, "-")
+	return number(id)
 }
 
 // EmptyTrash removes what generations that have ended leave, at the pace of the
@@ -108,6 +118,13 @@ func (p *Project) remove(ctx context.Context, dir string) error {
 	}
 	if err := p.dir.RemoveAll(dir + "/" + treeName); err != nil {
 		return err
+	}
+	// Until here the folder's name tells of the ID. To note it needs room on the disk, which
+	// there is now.
+	if id := trashedID(path.Base(dir)); id > 0 {
+		if err := p.noteSerial(id); err != nil {
+			return err
+		}
 	}
 	return p.dir.RemoveAll(dir)
 }

@@ -470,7 +470,7 @@ func TestRetireAndReclaim(t *testing.T) {
 	// What is interrupted goes on.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if ended, err := p.Retire(ctx, -1); len(ended) != 2 || !errors.Is(err, context.Canceled) {
+	if ended, err := p.Retire(ctx, -time.Hour); len(ended) != 2 || !errors.Is(err, context.Canceled) {
 		t.Error(ended, err)
 	}
 	if err := p.EmptyTrash(t.Context()); err != nil {

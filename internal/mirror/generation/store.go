@@ -45,6 +45,7 @@ type Store struct {
 
 	mu       sync.Mutex
 	projects map[string]*Project
+	repairs  []string
 }
 
 // Open opens the store in the folder dir, which is created if it is not there, and
@@ -145,6 +146,17 @@ func (s *Store) Project(name string, classify func(path string) layout.Kind) (*P
 	}
 	return p, nil
 }
+
+// Repairs says, in a line each, what [Open] found damaged and has mended or removed. What
+// a crash or a loss of power leaves is no damage.
+func (s *Store) Repairs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.repairs)
+}
+
+// repaired is called while the store is opened, or with mu.
+func (s *Store) repaired(what string) { s.repairs = append(s.repairs, what) }
 
 // Names returns the names of the projects on the disk, sorted.
 func (s *Store) Names() []string {

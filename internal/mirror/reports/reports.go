@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"freshet/api/mirrorapi"
@@ -24,18 +25,20 @@ const maxFile = 4 << 20
 type Log struct {
 	dir durable.Dir
 
-	mu   sync.Mutex
-	last map[string]mirrorapi.Report
+	mu      sync.Mutex
+	last    map[string]mirrorapi.Report
+	unsaved map[string][]byte // lines by project, while the disk does not take them
 }
 
 // New returns the log in a folder, which is there.
 func New(dir durable.Dir) *Log {
-	return &Log{dir: dir, last: make(map[string]mirrorapi.Report)}
+	return &Log{dir: dir, last: make(map[string]mirrorapi.Report), unsaved: make(map[string][]byte)}
 }
 
 func name(project string) string { return project + ".jsonl" }
 
-// Append numbers a report and adds it. It survives a crash when Append returns.
+// Append numbers a report and adds it. It survives a crash when Append returns without an
+// error; after one it is kept in memory, and is written with the next.
 func (l *Log) Append(report mirrorapi.Report) (mirrorapi.Report, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,12 +55,61 @@ func (l *Log) Append(report mirrorapi.Report) (mirrorapi.Report, error) {
 		return report, fmt.Errorf("report of %s: %w", report.Project, err)
 	}
 	// The file is small and written seldom: to write it anew leaves no half a line.
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		text = append(text, '\n') // of a line that is damaged
+	}
 	text = append(append(cut(text, maxFile-len(line)), line...), '\n')
+	l.last[report.Project] = report
 	if err := l.dir.WriteFile(name(report.Project), text, 0o644); err != nil {
+		l.keep(report.Project, line)
 		return report, fmt.Errorf("report of %s: %w", report.Project, err)
 	}
-	l.last[report.Project] = report
+	delete(l.unsaved, report.Project)
 	return report, nil
+}
+
+// maxUnsaved bounds the reports of a project that wait for room on the disk, in bytes.
+const maxUnsaved = 256 << 10
+
+// keep keeps a line for the next file.
+func (l *Log) keep(project string, line []byte) {
+	l.unsaved[project] = cut(append(append(l.unsaved[project], line...), '\n'), maxUnsaved)
+}
+
+// Mend removes the lines of all files that are no reports, as a loss of power or a disk
+// leaves them, and returns how many it removed, by project. Numbers go on behind the
+// newest report that is left.
+func (l *Log) Mend() (map[string]int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names, err := fs.Glob(l.dir.Root.FS(), name("*"))
+	if err != nil {
+		return nil, err
+	}
+	removed := make(map[string]int)
+	for _, file := range names {
+		project := strings.TrimSuffix(file, name(""))
+		text, err := l.read(project)
+		if err != nil {
+			return removed, err
+		}
+		var sound []byte
+		for line := range bytes.Lines(text) {
+			var r mirrorapi.Report
+			if json.Unmarshal(line, &r) != nil {
+				removed[project]++
+				continue
+			}
+			sound = append(append(sound, bytes.TrimSuffix(line, []byte("\n"))...), '\n')
+		}
+		if bytes.Equal(sound, text) {
+			continue
+		}
+		if err := l.dir.WriteFile(file, sound, 0o644); err != nil {
+			return removed, fmt.Errorf("reports of %s: %w", project, err)
+		}
+	}
+	return removed, nil
 }
 
 // cut returns text, or when it is longer than limit, its newest lines of half of that.
@@ -133,7 +185,7 @@ func backwards(text []byte) func(func([]byte) bool) {
 func (l *Log) read(project string) ([]byte, error) {
 	f, err := l.dir.Root.Open(name(project))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return slices.Clone(l.unsaved[project]), nil
 	}
 	if err != nil {
 		return nil, err
@@ -143,6 +195,12 @@ func (l *Log) read(project string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(bufio.NewReader(f), 2*maxFile))
 	if err != nil {
 		return nil, fmt.Errorf("read reports: %w", err)
+	}
+	if more := l.unsaved[project]; len(more) > 0 {
+		if len(text) > 0 && text[len(text)-1] != '\n' {
+			text = append(text, '\n')
+		}
+		text = append(text, more...)
 	}
 	return slices.Clip(text), nil
 }

@@ -33,7 +33,8 @@ type Options struct {
 	Parallel int
 	// Run runs one sync and returns what came of it. When ctx ends, it returns soon.
 	Run func(ctx context.Context, order mirrorapi.Order) mirrorapi.Report
-	// Store keeps the state over restarts.
+	// Store keeps the state over restarts. A state that is [ErrDamaged] is told in the log,
+	// and is as none; one that cannot be saved is told, and not needed.
 	Store interface {
 		Load() (State, error)
 		Save(state State) error
@@ -78,7 +79,9 @@ func New(opt Options) (*Scheduler, error) {
 	}
 	opt.Parallel = max(opt.Parallel, 1)
 	state, err := opt.Store.Load()
-	if err != nil {
+	if errors.Is(err, ErrDamaged) {
+		opt.Log.Error("the state of the schedule is lost", slog.Any("error", err))
+	} else if err != nil {
 		return nil, err
 	}
 	s := &Scheduler{opt: opt, seed: state.Seed, projects: make(map[string]*entry), other: make(map[string]Record), wake: make(chan struct{}, 1)}
@@ -91,7 +94,16 @@ func New(opt Options) (*Scheduler, error) {
 		s.projects[p.Name] = newEntry(p, s.other[p.Name], s.seed, now)
 		delete(s.other, p.Name)
 	}
-	return s, s.save()
+	// A mirror whose disk is full, or cannot be written, serves all the same.
+	s.note(s.save())
+	return s, nil
+}
+
+// Unsaved is why the state was not saved when that was tried last; nil if it was.
+func (s *Scheduler) Unsaved() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saved
 }
 
 // ErrUnknown says that there is no such project.

@@ -40,17 +40,24 @@ type File struct {
 	Name string
 }
 
-// Load returns what was saved last, the zero value if nothing was.
-func (f File) Load() (state State, err error) {
+// ErrDamaged says that what was saved cannot be read, and was put aside.
+var ErrDamaged = errors.New("it is damaged, and was put aside: every project is looked at once")
+
+// Load returns what was saved last, the zero value if nothing was. A file that is
+// damaged is renamed, to NAME.damaged, and the error is [ErrDamaged].
+func (f File) Load() (State, error) {
 	data, err := fs.ReadFile(f.Dir.Root.FS(), f.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return state, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &state)
+		return State{}, nil
 	}
 	if err != nil {
-		return state, fmt.Errorf("schedule file %s: %w; without the file, every project is synced at once", f.Name, err)
+		return State{}, fmt.Errorf("schedule file: %w", err)
+	}
+	var state State
+	if err := json.Unmarshal(data, &state); err != nil {
+		// A rename needs no room on the disk. If it fails, the next save replaces the file.
+		_ = f.Dir.Rename(f.Name, f.Name+".damaged")
+		return State{}, fmt.Errorf("schedule file %s: %w (%w)", f.Name, ErrDamaged, err)
 	}
 	return state, nil
 }
