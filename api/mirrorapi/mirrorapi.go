@@ -90,6 +90,7 @@ const (
 	CauseSchedule Cause = "schedule" // it is time
 	CauseRetry    Cause = "retry"    // the one before failed
 	CauseResume   Cause = "resume"   // the process ended during the one before
+	CauseConfig   Cause = "config"   // the configuration says something else of the project
 	CauseEvent    Cause = "event"    // the upstream's event log tells of something new
 	CauseTrigger  Cause = "trigger"  // a signed trigger tells of something new
 	CauseOrder    Cause = "order"    // an operator wants it

@@ -52,7 +52,7 @@ below talk to a running mirror by its admin listener.`,
 			if err != nil {
 				return err
 			}
-			return flags.serve(cmd, cfg, nil)
+			return flags.serve(cmd, cfg, func(again *serveFlags) (node.Config, error) { return set.over(cmd, again) })
 		},
 	}
 	flags.register(cmd)

@@ -33,19 +33,19 @@ func (m *mirror) register(admin func(pattern string, h http.Handler)) {
 
 // known is an error if a visit is about no project of the configuration.
 func (m *mirror) known(v *visit) error {
-	if _, ok := m.cfg.Projects[v.project]; !ok {
+	if _, ok := m.cfg().Projects[v.project]; !ok {
 		return refuse(http.StatusNotFound, "not_found", "there is no project %q in [mirror.projects]", v.project)
 	}
 	return nil
 }
 
 func (m *mirror) answerStatus(w http.ResponseWriter, _ *http.Request, v *visit) error {
-	st := mirrorapi.Status{Node: m.cfg.Node, Began: m.began, Now: time.Now().UTC(), Projects: []mirrorapi.ProjectStatus{}}
+	st := mirrorapi.Status{Node: m.cfg().Node, Began: m.began, Now: time.Now().UTC(), Projects: []mirrorapi.ProjectStatus{}}
 	var err error
 	if st.Disk, err = m.disk(); err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.cfg.Projects)) {
+	for _, name := range slices.Sorted(maps.Keys(m.cfg().Projects)) {
 		if !v.client.MayTouch(name) {
 			continue
 		}
@@ -77,14 +77,14 @@ func (m *mirror) disk() (mirrorapi.Disk, error) {
 		return mirrorapi.Disk{}, err
 	}
 	return mirrorapi.Disk{
-		Size: int64(space.Bytes), Free: int64(space.FreeBytes), Reserve: m.cfg.Limits.Reserve.Of(int64(space.Bytes)),
+		Size: int64(space.Bytes), Free: int64(space.FreeBytes), Reserve: m.cfg().Limits.Reserve.Of(int64(space.Bytes)),
 		Inodes: int64(space.Inodes), InodeFree: int64(space.FreeInodes),
 	}, nil
 }
 
 // projectStatus tells what is done with a project of the configuration.
 func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
-	cfg, st := m.cfg.Projects[name], m.scheduler.Status(name)
+	cfg, st := m.cfg().Projects[name], m.scheduler.Status(name)
 	p := mirrorapi.ProjectStatus{
 		Name: name, Kind: cfg.Kind, Schedule: cfg.Schedule, State: st.State,
 		Checked: st.Good, Next: st.Next, Pending: st.Pending, Failures: st.Failures,

@@ -28,7 +28,7 @@ func (m *mirror) answerGenerations(w http.ResponseWriter, r *http.Request, v *vi
 
 // tellGenerations answers with those of a project.
 func (m *mirror) tellGenerations(ctx context.Context, w http.ResponseWriter, p *generation.Project) error {
-	grace, current := m.cfg.Projects[p.Name()].Grace, p.Current()
+	grace, current := m.cfg().Projects[p.Name()].Grace, p.Current()
 	list := mirrorapi.Generations{Project: p.Name(), Generations: []mirrorapi.Generation{}}
 	for _, g := range p.Generations() {
 		info := g.Info()

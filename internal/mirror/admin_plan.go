@@ -21,14 +21,18 @@ func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) er
 		return refuse(http.StatusConflict, "conflict", "another plan is being made: try again soon")
 	}
 	defer m.planning.Unlock()
-	cfg, synced := m.cfg.Projects[v.project], m.projects[v.project]
+	now := m.now.Load()
+	cfg, synced := now.cfg.Projects[v.project], now.projects[v.project]
+	if synced == nil {
+		return m.known(v) // it is not any more
+	}
 	held, err := heldFiles(m.store, p)
 	if err != nil {
 		return err
 	}
 	made, err := plan.Make(r.Context(), plan.Options{
-		Kind: synced.Kind, Upstream: &synced.Upstream, Folder: filepath.Join(m.cfg.Directory, "state", "plan"),
-		Held: held, Rate: int64(cmp.Or(cfg.Limit, m.cfg.Limits.Bandwidth)),
+		Kind: synced.Kind, Upstream: &synced.Upstream, Folder: filepath.Join(now.cfg.Directory, "state", "plan"),
+		Held: held, Rate: int64(cmp.Or(cfg.Limit, now.cfg.Limits.Bandwidth)),
 	})
 	if err != nil {
 		return refuse(http.StatusBadGateway, "unavailable", "the metadata cannot be read: %v", err)

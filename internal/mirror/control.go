@@ -44,6 +44,11 @@ func (c ControlConfig) Validate() []config.Problem {
 	return control.Check(c.entries(), mirrorapi.RightRead, mirrorapi.RightSync, mirrorapi.RightWrite)
 }
 
+// clients are those who may give orders.
+func (c ControlConfig) clients() (*control.Clients, error) {
+	return control.NewClients("those who may give orders stand in [mirror.control.clients], with what freshet mirror token prints", c.entries())
+}
+
 func (c ControlConfig) entries() map[string]control.Entry {
 	entries := make(map[string]control.Entry, len(c.Clients))
 	for name, client := range c.Clients {

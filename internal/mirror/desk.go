@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/control"
@@ -20,13 +21,13 @@ import (
 // desk lets those through to the API on the admin listener who may be, and notes what they
 // order.
 type desk struct {
-	clients *control.Clients
+	clients atomic.Pointer[control.Clients]
 	audit   *control.Audit
 	log     *slog.Logger
 }
 
 func openDesk(cfg ControlConfig, log *slog.Logger) (*desk, error) {
-	clients, err := control.NewClients("those who may give orders stand in [mirror.control.clients], with what freshet mirror token prints", cfg.entries())
+	clients, err := cfg.clients()
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +35,9 @@ func openDesk(cfg ControlConfig, log *slog.Logger) (*desk, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &desk{clients: clients, audit: audit, log: log}, nil
+	d := &desk{audit: audit, log: log}
+	d.clients.Store(clients)
+	return d, nil
 }
 
 // visit is a request of a client that may make it.
@@ -81,7 +84,7 @@ func (d *desk) handle(action string, right control.Right, carryOut handler) http
 
 // admit finds out who gives an order, and whether they may.
 func (d *desk) admit(r *http.Request, right control.Right, v *visit) (err error) {
-	if v.client, err = d.clients.Of(r); err != nil {
+	if v.client, err = d.clients.Load().Of(r); err != nil {
 		return err
 	}
 	v.order.Client = v.client.Name

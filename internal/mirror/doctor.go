@@ -20,12 +20,12 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 	}
 	found := diskFindings(disk)
 	found = append(found, m.programFindings(r.Context())...)
-	for _, name := range slices.Sorted(maps.Keys(m.cfg.Projects)) {
+	for _, name := range slices.Sorted(maps.Keys(m.cfg().Projects)) {
 		st, err := m.projectStatus(name)
 		if err != nil {
 			return err
 		}
-		found = append(found, projectFindings(st, len(m.cfg.Projects[name].Keys), time.Now())...)
+		found = append(found, projectFindings(st, len(m.cfg().Projects[name].Keys), time.Now())...)
 	}
 	level := []string{mirrorapi.LevelError, mirrorapi.LevelWarning, mirrorapi.LevelOK}
 	slices.SortStableFunc(found, func(a, b mirrorapi.Finding) int {

@@ -58,11 +58,12 @@ func (h *herald) nudge() {
 	}
 }
 
-// cry tells the mirrors downstream of all projects until ctx ends.
-func (m *mirror) cry(ctx context.Context) {
+// cry tells directors and the mirrors downstream of all projects until ctx ends.
+func (s *settings) cry(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	for _, list := range m.heralds {
+	all.Go(func() { s.crier.Run(ctx) })
+	for _, list := range s.heralds {
 		for _, h := range list {
 			all.Go(func() { h.run(ctx) })
 		}

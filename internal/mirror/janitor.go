@@ -30,7 +30,7 @@ func (m *mirror) clean(ctx context.Context) {
 
 // retire ends what is older than the grace time of its project.
 func (m *mirror) retire(ctx context.Context) {
-	for name, cfg := range m.cfg.Projects {
+	for name, cfg := range m.cfg().Projects {
 		p, err := m.store.Project(name, nil)
 		if err == nil {
 			var ended []generation.Info
@@ -47,7 +47,7 @@ func (m *mirror) retire(ctx context.Context) {
 // projects with the lowest priority first.
 func (m *mirror) reclaim(ctx context.Context) {
 	dropped, err := m.store.Reclaim(ctx, m.drain(), func(s generation.Space) bool {
-		return int64(s.FreeBytes) >= m.cfg.Limits.Reserve.Of(int64(s.Bytes))
+		return int64(s.FreeBytes) >= m.cfg().Limits.Reserve.Of(int64(s.Bytes))
 	})
 	m.tellEnded(ctx, "a generation is dropped before its grace time is over, because the disk is full", dropped)
 	if err != nil && ctx.Err() == nil {
@@ -63,8 +63,9 @@ func (m *mirror) tellEnded(ctx context.Context, message string, ended []generati
 
 // published takes note of a new generation of a project.
 func (m *mirror) published(project string) {
-	m.crier.Nudge(project)
-	for _, h := range m.heralds[project] {
+	now := m.now.Load()
+	now.crier.Nudge(project)
+	for _, h := range now.heralds[project] {
 		h.nudge()
 	}
 	select {

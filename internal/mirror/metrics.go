@@ -67,7 +67,7 @@ func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
-	for name := range c.m.cfg.Projects {
+	for name := range c.m.cfg().Projects {
 		gauge := func(d *prometheus.Desc, v float64) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, name)
 		}

@@ -44,6 +44,7 @@ type world struct {
 	metrics *prometheus.Registry
 	client  *mirrorapi.Client
 	public  *mirrorapi.Client
+	reloads chan mirror.Config
 	stop    func()
 }
 
@@ -83,7 +84,8 @@ func (w *world) start() {
 		Metrics: w.metrics, Ready: func() { close(ready) }, Admin: mux.Handle,
 		Listen: func(_ context.Context, addr string) (net.Listener, error) { return w.network.Listen(addr) },
 	}
-	go func() { ended <- mirror.Run(ctx, w.cfg, env) }()
+	w.reloads = make(chan mirror.Config)
+	go func() { ended <- mirror.RunReloading(ctx, w.cfg, env, w.reloads) }()
 	select {
 	case <-ready:
 	case err := <-ended:

@@ -49,6 +49,14 @@ func (w *wiring) newHotSet(ctx context.Context, k *kind.Kind, store *generation.
 	return h, nil
 }
 
+// hotSet is that of a project: the one that there is, if what it counts is the same.
+func (w *wiring) hotSet(ctx context.Context, name string, k *kind.Kind, store *generation.Project) (*hotSet, error) {
+	if before := w.m.now.Load(); before != nil && before.digests[name] == w.digests[name] {
+		return before.hotSets[name], nil
+	}
+	return w.newHotSet(ctx, k, store)
+}
+
 // learn reads which refs the version has that is served.
 func (h *hotSet) learn(ctx context.Context) {
 	g := h.store.Current()
@@ -74,6 +82,12 @@ func (h *hotSet) asked(name string) {
 
 // ranked returns what is most asked for, and keeps the counts over a restart.
 func (h *hotSet) ranked() []string {
+	h.keep()
+	return h.counts.Ranked()
+}
+
+// keep writes the counts down.
+func (h *hotSet) keep() {
 	data, err := json.Marshal(&h.counts)
 	if err == nil {
 		err = h.state.WriteFile(h.file, data, 0o600)
@@ -81,12 +95,11 @@ func (h *hotSet) ranked() []string {
 	if err != nil {
 		h.log.Warn("what clients ask for is not kept over a restart", slog.Any("error", err))
 	}
-	return h.counts.Ranked()
 }
 
 // asked counts a request for a file of a project.
 func (m *mirror) asked(project, name string) {
-	if h := m.hotSets[project]; h != nil {
+	if h := m.now.Load().hotSets[project]; h != nil {
 		h.asked(name)
 	}
 }

@@ -43,7 +43,8 @@ func TestHotSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = state.Root.Close() })
-	m := &mirror{log: slog.New(slog.DiscardHandler), state: state, hotSets: make(map[string]*hotSet)}
+	m := &mirror{log: slog.New(slog.DiscardHandler), state: state}
+	m.now.Store(&settings{hotSets: make(map[string]*hotSet)})
 	k, err := kind.New(kind.Config{Format: kind.OSTree, HotSet: 1, Repositories: []string{"repo"}})
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +55,7 @@ func TestHotSet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.hotSets["flathub"] = h
+		m.now.Load().hotSets["flathub"] = h
 		return h
 	}
 	commit := "repo/objects/" + two[:2] + "/" + two[2:] + ".commit"

@@ -9,11 +9,11 @@ import (
 
 // programFindings judges the programs that the mirror starts.
 func (m *mirror) programFindings(ctx context.Context) []mirrorapi.Finding {
-	if !m.needsRsync() {
+	if !m.cfg().needsRsync() {
 		return nil
 	}
 	f := mirrorapi.Finding{Level: mirrorapi.LevelOK, About: "rsync"}
-	program, err := rsync.Find(ctx, m.cfg.Rsync)
+	program, err := rsync.Find(ctx, m.cfg().Rsync)
 	if err != nil {
 		f.Level, f.Message = mirrorapi.LevelError, err.Error()
 		f.Do = "install rsync " + rsync.Floor().String() + " or newer, or use upstreams by https"

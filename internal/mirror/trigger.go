@@ -72,7 +72,7 @@ func (m *mirror) openTrigger(w http.ResponseWriter, r *http.Request) (t mirrorap
 	if json.Unmarshal([]byte(signed.Text), &claimed) != nil {
 		return t, refuse(http.StatusBadRequest, "bad_request", "text: want a trigger in JSON")
 	}
-	t, err = signed.Open(m.triggerKeys[claimed.Project])
+	t, err = signed.Open(m.now.Load().triggerKeys[claimed.Project])
 	switch {
 	case errors.Is(err, mirrorapi.ErrTriggerSignature):
 		return t, refuse(http.StatusForbidden, "forbidden", "project %.80q: %v", claimed.Project, err)

@@ -26,43 +26,37 @@ import (
 	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/project"
 	"freshet/internal/mirror/tell"
-	"freshet/internal/role"
 	"freshet/internal/rsync"
 )
 
-// newEngine makes the engine of all projects, and who tells directors of them.
-func newEngine(ctx context.Context, m *mirror, env role.Env) (Engine, error) {
-	w := wiring{m: m, network: budget.New(int64(m.cfg.Limits.Bandwidth)), disk: m.disks}
-	var err error
-	if m.needsRsync() {
-		if w.rsync, err = rsync.Find(ctx, m.cfg.Rsync); err != nil {
+// wire makes what syncs the projects, and who tells directors of them.
+func (s *settings) wire(ctx context.Context, m *mirror) (err error) {
+	w := wiring{m: m, settings: s}
+	if s.cfg.needsRsync() {
+		if w.rsync, err = rsync.Find(ctx, s.cfg.Rsync); err != nil {
 			w.noRsync = err
 			// What is here is served all the same, and what comes by other ways is synced.
 			m.log.ErrorContext(ctx, "nothing can be synced by rsync", slog.Any("error", err))
 		}
 	}
-	if m.crier, err = w.newCrier(env); err != nil {
-		return nil, err
+	if s.crier, err = w.newCrier(); err != nil {
+		return err
 	}
-	var projects []*engine.Project
-	m.projects, m.hotSets = make(map[string]*engine.Project), make(map[string]*hotSet)
-	for _, name := range slices.Sorted(maps.Keys(m.cfg.Projects)) {
-		p, err := w.project(ctx, name, m.cfg.Projects[name])
-		if err != nil {
-			return nil, fmt.Errorf("project %s: %w", name, err)
+	s.projects, s.hotSets, s.shares = make(map[string]*engine.Project), make(map[string]*hotSet), make(map[string]*budget.Share)
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Projects)) {
+		if s.projects[name], err = w.project(ctx, name, s.cfg.Projects[name]); err != nil {
+			return fmt.Errorf("project %s: %w", name, err)
 		}
-		projects = append(projects, p)
-		m.projects[name] = p
 	}
-	return engine.New(env.Log, projects), nil
+	return nil
 }
 
-// wiring is what the projects share.
+// wiring is what the projects of settings share while these are made.
 type wiring struct {
-	m             *mirror
-	rsync         *rsync.Program // nil: nobody needs it, or
-	noRsync       error          // why it cannot be used
-	network, disk *budget.Budget
+	*settings
+	m       *mirror
+	rsync   *rsync.Program // nil: nobody needs it, or
+	noRsync error          // why it cannot be used
 }
 
 func (w *wiring) project(ctx context.Context, name string, c project.Config) (*engine.Project, error) {
@@ -80,15 +74,15 @@ func (w *wiring) project(ctx context.Context, name string, c project.Config) (*e
 	}
 	p := &engine.Project{
 		Name: name, Kind: k, Store: store, Selection: selection(c), MaxShrink: c.MaxShrink, Room: w.room,
-		Trace: kind.Trace{Host: w.m.cfg.Node, Upstream: hostOf(c.Upstreams[0]), Software: "freshet"},
+		Trace: kind.Trace{Host: w.cfg.Node, Upstream: hostOf(c.Upstreams[0]), Software: "freshet"},
 		Done:  func(context.Context, *generation.Generation) { w.m.published(name) },
 	}
 	if c.HotSet > 0 {
-		hot, err := w.newHotSet(ctx, k, store)
+		hot, err := w.hotSet(ctx, name, k, store)
 		if err != nil {
 			return nil, err
 		}
-		w.m.hotSets[name] = hot
+		w.hotSets[name] = hot
 		p.Popular = hot.ranked
 		p.Done = func(ctx context.Context, _ *generation.Generation) {
 			hot.learn(ctx)
@@ -96,6 +90,7 @@ func (w *wiring) project(ctx context.Context, name string, c project.Config) (*e
 		}
 	}
 	options := w.options(c)
+	w.shares[name] = options.Network
 	for _, u := range c.Upstreams {
 		s, err := fetch.Open(u, options)
 		if errors.Is(err, rsync.ErrAbsent) {
@@ -115,16 +110,16 @@ func (w *wiring) project(ctx context.Context, name string, c project.Config) (*e
 		}
 		siblings = append(siblings, s)
 	}
-	p.Upstream.Siblings = fetch.NewFleet(w.m.cfg.URL, siblings...)
+	p.Upstream.Siblings = fetch.NewFleet(w.cfg.URL, siblings...)
 	return p, nil
 }
 
 func (w *wiring) options(c project.Config) fetch.Options {
-	network, disk := w.network.Share(c.Priority), w.disk.Share(c.Priority)
+	network, disk := w.m.network.Share(c.Priority), w.m.disks.Share(c.Priority)
 	network.Limit(int64(c.Limit))
 	return fetch.Options{
-		Rsync: w.rsync, Network: network, Disk: disk, DSCP: int(w.m.cfg.Limits.DSCP),
-		Connections: w.m.cfg.Limits.Connections, IdleDisk: true,
+		Rsync: w.rsync, Network: network, Disk: disk, DSCP: int(w.cfg.Limits.DSCP),
+		Connections: w.cfg.Limits.Connections, IdleDisk: true,
 	}
 }
 
@@ -146,8 +141,8 @@ func hostOf(text string) string {
 }
 
 // needsRsync reports whether any upstream speaks rsync.
-func (m *mirror) needsRsync() bool {
-	for _, p := range m.cfg.Projects {
+func (c *Config) needsRsync() bool {
+	for _, p := range c.Projects {
 		if slices.ContainsFunc(p.Upstreams, func(u string) bool { return strings.HasPrefix(u, "rsync:") }) {
 			return true
 		}
@@ -172,7 +167,7 @@ func (w *wiring) room(ctx context.Context, need int64) (int64, error) {
 		return 0, err
 	}
 	left := func(s generation.Space) int64 {
-		return int64(s.FreeBytes) - w.m.cfg.Limits.Reserve.Of(int64(s.Bytes))
+		return int64(s.FreeBytes) - w.m.cfg().Limits.Reserve.Of(int64(s.Bytes))
 	}
 	if left(space) >= need {
 		return left(space), nil
@@ -187,8 +182,9 @@ func (w *wiring) room(ctx context.Context, need int64) (int64, error) {
 
 // drain are the projects, those first whose old generations are missed least.
 func (m *mirror) drain() []*generation.Project {
-	names := slices.SortedFunc(maps.Keys(m.cfg.Projects), func(a, b string) int {
-		return cmp.Or(cmp.Compare(m.cfg.Projects[a].Priority, m.cfg.Projects[b].Priority), cmp.Compare(a, b))
+	projects := m.cfg().Projects
+	names := slices.SortedFunc(maps.Keys(projects), func(a, b string) int {
+		return cmp.Or(cmp.Compare(projects[a].Priority, projects[b].Priority), cmp.Compare(a, b))
 	})
 	var list []*generation.Project
 	for _, name := range names {
@@ -200,19 +196,19 @@ func (m *mirror) drain() []*generation.Project {
 }
 
 // newCrier makes who tells directors.
-func (w *wiring) newCrier(env role.Env) (*tell.Crier, error) {
-	o := tell.Options{Current: w.current, Older: w.older, State: w.m.state, Log: env.Log}
-	for _, name := range slices.Sorted(maps.Keys(w.m.cfg.Directors)) {
-		c := w.m.cfg.Directors[name]
+func (w *wiring) newCrier() (*tell.Crier, error) {
+	o := tell.Options{Current: w.current, Older: w.older, State: w.m.state, Log: w.m.log}
+	for _, name := range slices.Sorted(maps.Keys(w.cfg.Directors)) {
+		c := w.cfg.Directors[name]
 		token, err := os.ReadFile(c.TokenFile)
 		if err != nil {
 			return nil, fmt.Errorf("directors.%s: %w", name, err)
 		}
 		d := tell.Director{
-			Name: name, Mirror: cmp.Or(c.Mirror, w.m.cfg.Node), Projects: make(map[string]string),
-			API: &directorapi.Client{Base: c.URL, Token: strings.TrimSpace(string(token)), HTTP: env.HTTP},
+			Name: name, Mirror: cmp.Or(c.Mirror, w.cfg.Node), Projects: make(map[string]string),
+			API: &directorapi.Client{Base: c.URL, Token: strings.TrimSpace(string(token)), HTTP: w.m.env.HTTP},
 		}
-		for projectName, p := range w.m.cfg.Projects {
+		for projectName, p := range w.cfg.Projects {
 			if p.Directors == nil || slices.Contains(p.Directors, name) {
 				d.Projects[projectName] = ""
 			}

@@ -61,6 +61,7 @@ type namedRole struct {
 // can of it while they serve.
 type reloads struct {
 	edge     chan edge.Config
+	mirror   chan mirror.Config
 	director chan director.Config
 }
 
@@ -75,7 +76,9 @@ func (c Config) roles(anew reloads) []namedRole {
 		list = append(list, namedRole{"edge", func(ctx context.Context, env role.Env) error { return edge.RunReloading(ctx, *c.Edge, env, anew.edge) }})
 	}
 	if c.Mirror != nil {
-		list = append(list, namedRole{"mirror", func(ctx context.Context, env role.Env) error { return mirror.Run(ctx, *c.Mirror, env) }})
+		list = append(list, namedRole{"mirror", func(ctx context.Context, env role.Env) error {
+			return mirror.RunReloading(ctx, *c.Mirror, env, anew.mirror)
+		}})
 	}
 	if c.Director != nil {
 		list = append(list, namedRole{"director", func(ctx context.Context, env role.Env) error {
@@ -89,7 +92,7 @@ func (c Config) roles(anew reloads) []namedRole {
 // returns nil. The first role that fails stops the others, and its error is
 // returned with the role's name.
 func Run(ctx context.Context, cfg Config, opt Options) error {
-	anew := reloads{edge: make(chan edge.Config), director: make(chan director.Config)}
+	anew := reloads{edge: make(chan edge.Config), mirror: make(chan mirror.Config), director: make(chan director.Config)}
 	list := cfg.roles(anew)
 	if len(list) == 0 {
 		return errors.New("no role is configured: the file needs a table [hub], [edge], [mirror] or [director]")
@@ -185,6 +188,7 @@ func (r reloads) handOn(ctx context.Context, configs <-chan Config, running Conf
 		select {
 		case cfg := <-configs:
 			give(ctx, r.edge, cfg.Edge, running.Edge)
+			give(ctx, r.mirror, cfg.Mirror, running.Mirror)
 			give(ctx, r.director, cfg.Director, running.Director)
 		case <-ctx.Done():
 			return

@@ -52,11 +52,11 @@ func (p *Project) maxShrink() int64 { return int64(cmp.Or(p.MaxShrink, 40)) }
 // Engine syncs projects. It is made by [New]; its methods may be called by several
 // goroutines at once, but each project is synced by one at a time.
 type Engine struct {
-	log      *slog.Logger
-	projects map[string]*Project
+	log *slog.Logger
 
-	mu      sync.Mutex
-	running map[string]*progress
+	mu       sync.Mutex
+	projects map[string]*Project
+	running  map[string]*progress
 }
 
 // New returns the engine of these projects, which must not be changed any more. A nil log
@@ -65,11 +65,27 @@ func New(log *slog.Logger, projects []*Project) *Engine {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	e := &Engine{log: log, projects: make(map[string]*Project), running: make(map[string]*progress)}
-	for _, p := range projects {
-		e.projects[p.Name] = p
-	}
+	e := &Engine{log: log, running: make(map[string]*progress)}
+	e.Set(projects)
 	return e
+}
+
+// Set exchanges the projects. A sync that runs goes on with the project that it began with.
+func (e *Engine) Set(projects []*Project) {
+	byName := make(map[string]*Project, len(projects))
+	for _, p := range projects {
+		byName[p.Name] = p
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.projects = byName
+}
+
+// project is the one of that name, or nil.
+func (e *Engine) project(name string) *Project {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.projects[name]
 }
 
 // Sync brings a project to what its upstream has. The report is complete but for its
@@ -77,7 +93,7 @@ func New(log *slog.Logger, projects []*Project) *Engine {
 // and is nil with [mirrorapi.Published] and [mirrorapi.Unchanged]. When ctx ends it
 // returns soon, and keeps what it has fetched for the next sync.
 func (e *Engine) Sync(ctx context.Context, order mirrorapi.Order) (mirrorapi.Report, error) {
-	p := e.projects[order.Project]
+	p := e.project(order.Project)
 	if p == nil {
 		err := fmt.Errorf("there is no project %q", order.Project)
 		now := time.Now().UTC()

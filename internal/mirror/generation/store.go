@@ -122,8 +122,8 @@ func (s *Store) Close() error {
 
 // Project returns the project with this name, which is made on first use. Names are
 // of ASCII letters, digits, ".", "_" and "-", up to 64, and begin with a letter or
-// digit. classify says what the paths of the project are; nil: [layout.Tree]. The
-// first call for a project decides on it.
+// digit. classify says what the paths of the project are, until another call says
+// otherwise; nil: what the last one said, or [layout.Tree].
 func (s *Store) Project(name string, classify func(path string) layout.Kind) (*Project, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (s *Store) Project(name string, classify func(path string) layout.Kind) (*P
 		s.projects[name] = p
 	}
 	if classify != nil {
-		p.classify.CompareAndSwap(nil, &classify)
+		p.classify.Store(&classify)
 	}
 	return p, nil
 }

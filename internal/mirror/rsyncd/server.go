@@ -35,7 +35,8 @@ const (
 type Server struct {
 	cfg     Config
 	program *rsync.Program
-	path    string // of its configuration
+	dir     durable.Dir // with its configuration
+	message string      // the path of what is said to clients, or empty
 	log     *slog.Logger
 	lines   *accesslog.Log // nil: records go to log
 	metrics metrics
@@ -69,15 +70,8 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 			return nil, err
 		}
 	}
-	text, err := render(cfg, modules, message, os.Geteuid() == 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := dir.WriteFile(configName, []byte(text), 0o644); err != nil {
-		return nil, err
-	}
 	s := &Server{
-		cfg: cfg, program: program, path: dir.Root.Name() + "/" + configName, log: env.Log, lines: env.Access, clients: make(map[netip.Prefix]int),
+		cfg: cfg, program: program, dir: dir, message: message, log: env.Log, lines: env.Access, clients: make(map[netip.Prefix]int),
 		metrics: metrics{
 			sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
 				Name: "freshet_mirror_rsync_sessions_total", Help: "Clients of the rsync server, by project and, for failures, the reason.",
@@ -90,9 +84,24 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 			}),
 		},
 	}
+	if err := s.Show(modules); err != nil {
+		return nil, err
+	}
 	env.Metrics.MustRegister(s.metrics.sessions, s.metrics.bytes, s.metrics.active)
 	return s, nil
 }
+
+// Show serves these modules to clients that come from now on.
+func (s *Server) Show(modules []Module) error {
+	text, err := render(s.cfg, modules, s.message, os.Geteuid() == 0)
+	if err != nil {
+		return err
+	}
+	return s.dir.WriteFile(configName, []byte(text), 0o644)
+}
+
+// path is that of the configuration.
+func (s *Server) path() string { return s.dir.Root.Name() + "/" + configName }
 
 // drain is how long clients may take to end when the server does.
 const drain = role.DrainTimeout
@@ -139,7 +148,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer s.leave(from)
-	served, err := s.program.Serve(ctx, rsync.Session{Conn: tcp, Config: s.path, Nice: 5})
+	served, err := s.program.Serve(ctx, rsync.Session{Conn: tcp, Config: s.path(), Nice: 5})
 	if _, ended := errors.AsType[*rsync.ExitError](err); served.Module != "" || err != nil {
 		rec.Path, rec.Site = "/"+served.Module, served.Module
 		switch {

@@ -24,6 +24,7 @@ type entry struct {
 	triggers map[string]time.Time
 	running  *Sync
 	pending  *Sync
+	gone     bool // from the configuration: it is forgotten when its sync has ended
 }
 
 // newEntry makes an entry of what is remembered.
@@ -36,14 +37,9 @@ func newEntry(p Project, rec Record, seed uint64, now time.Time) *entry {
 	if e.triggers == nil {
 		e.triggers = make(map[string]time.Time)
 	}
-	switch {
-	case e.times.Never():
-	case rec.Began.IsZero():
-		e.next = now
-	case !rec.Retry.IsZero():
-		e.next = e.caughtUp(rec.Retry, now)
-	default:
-		e.next = e.caughtUp(e.times.After(earlier(rec.Began, now)), now)
+	e.plan(rec.Retry, now)
+	if rec.Settings != "" && rec.Settings != p.Settings && !e.times.Never() {
+		e.add(mirrorapi.Order{Project: p.Name, Cause: mirrorapi.CauseConfig}, now, 0)
 	}
 	if rec.Pending != nil {
 		e.add(*rec.Pending, now, 0)
@@ -55,6 +51,53 @@ func newEntry(p Project, rec Record, seed uint64, now time.Time) *entry {
 		e.add(order, now, 0)
 	}
 	return e
+}
+
+// plan says when e is synced next by itself: at retry, unless that is zero.
+func (e *entry) plan(retry, now time.Time) {
+	switch {
+	case e.times.Never():
+		e.next = time.Time{}
+	case e.began.IsZero():
+		e.next = now
+	case !retry.IsZero():
+		e.next = e.caughtUp(retry, now)
+	default:
+		e.next = e.caughtUp(e.times.After(earlier(e.began, now)), now)
+	}
+}
+
+// set has e follow other settings.
+func (e *entry) set(p Project, now time.Time) {
+	before := e.Project
+	e.Project = p
+	if p.Times != before.Times || p.Jitter != before.Jitter {
+		e.times = p.Times.Moved(p.Jitter, e.part)
+		var retry time.Time
+		if e.failures > 0 {
+			retry = e.next
+		}
+		e.plan(retry, now)
+	}
+	again := mirrorapi.Order{Project: p.Name, Cause: mirrorapi.CauseConfig}
+	switch comesBack := e.gone; {
+	case e.running != nil && (comesBack || p.Settings != before.Settings):
+		e.running.end(errChanged)
+		e.add(merge(again, e.running.order), now, 0)
+	case p.Settings != before.Settings && !e.times.Never():
+		e.add(again, now, 0)
+	}
+	e.gone = false
+}
+
+// takeBack takes back the sync that waits.
+func (e *entry) takeBack(now time.Time) {
+	e.pending.report = mirrorapi.Report{
+		Project: e.Name, Order: e.pending.order, Began: now, Ended: now,
+		Result: mirrorapi.Canceled, Reason: mirrorapi.ReasonCanceled, Message: "taken back before it began",
+	}
+	close(e.pending.done)
+	e.pending = nil
 }
 
 // caughtUp is when a sync begins that was to begin at: when that is past, because the
@@ -119,7 +162,7 @@ func merge(a, b mirrorapi.Order) mirrorapi.Order {
 // rank says how much a cause says, from 0.
 func rank(c mirrorapi.Cause) int {
 	return slices.Index([]mirrorapi.Cause{
-		mirrorapi.CauseSchedule, mirrorapi.CauseRetry, mirrorapi.CauseResume, mirrorapi.CauseEvent, mirrorapi.CauseTrigger, mirrorapi.CauseOrder,
+		mirrorapi.CauseSchedule, mirrorapi.CauseRetry, mirrorapi.CauseResume, mirrorapi.CauseConfig, mirrorapi.CauseEvent, mirrorapi.CauseTrigger, mirrorapi.CauseOrder,
 	}, c)
 }
 
@@ -127,7 +170,7 @@ func rank(c mirrorapi.Cause) int {
 // one. What is to begin by itself begins to wait when its time has come.
 func (e *entry) due(now time.Time) time.Time {
 	if e.running != nil {
-		return time.Time{}
+		return time.Time{} // one that is gone has nothing else
 	}
 	if limit := now.Add(max(e.times.every, maxBackOff) + time.Minute); e.next.After(limit) {
 		e.next = e.times.After(now) // the clock was set back
@@ -229,7 +272,7 @@ func (e *entry) status() Status {
 
 // record is what is remembered of e.
 func (e *entry) record() Record {
-	rec := Record{Began: e.began, Good: e.good, Failures: e.failures, Triggers: e.triggers}
+	rec := Record{Began: e.began, Good: e.good, Failures: e.failures, Triggers: e.triggers, Settings: e.Settings}
 	if e.failures > 0 {
 		rec.Retry = e.next
 	}

@@ -24,6 +24,9 @@ type Project struct {
 	Priority int
 	// Timeout ends a sync; 0: nothing does.
 	Timeout time.Duration
+	// Settings stand for all that decides what a sync brings. With others a sync that runs
+	// begins anew, and a project that is synced by itself is synced soon.
+	Settings string
 }
 
 // Options are those of a [Scheduler].
@@ -58,12 +61,20 @@ type Scheduler struct {
 
 // Sync is a sync that waits, runs or has ended.
 type Sync struct {
-	order    mirrorapi.Order
-	due      time.Time
-	cancel   context.CancelCauseFunc // while it runs
-	canceled bool                    // by an operator, perhaps before it had a context
-	done     chan struct{}
-	report   mirrorapi.Report
+	order  mirrorapi.Order
+	due    time.Time
+	cancel context.CancelCauseFunc // while it runs
+	ended  error                   // why it was, perhaps before it had a context
+	done   chan struct{}
+	report mirrorapi.Report
+}
+
+// end ends a sync that runs.
+func (s *Sync) end(why error) {
+	s.ended = why
+	if s.cancel != nil {
+		s.cancel(why)
+	}
 }
 
 // Done is closed when the sync has ended, or was taken back before it began.
@@ -115,7 +126,7 @@ var ErrUnknown = errors.New("no such project")
 func (s *Scheduler) Submit(order mirrorapi.Order, within time.Duration) (*Sync, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.projects[order.Project]
+	e := s.entry(order.Project)
 	if e == nil {
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, order.Project)
 	}
@@ -133,7 +144,7 @@ func (s *Scheduler) submit(e *entry, order mirrorapi.Order, within time.Duration
 func (s *Scheduler) Trigger(order mirrorapi.Order, key string, sent time.Time, within time.Duration) (*Sync, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.projects[order.Project]
+	e := s.entry(order.Project)
 	if e == nil {
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, order.Project)
 	}
@@ -154,31 +165,84 @@ func (s *Scheduler) Trigger(order mirrorapi.Order, key string, sent time.Time, w
 func (s *Scheduler) Cancel(project string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.projects[project]
+	e := s.entry(project)
 	if e == nil {
 		return false, fmt.Errorf("%w: %q", ErrUnknown, project)
 	}
 	any := e.running != nil || e.pending != nil
 	if e.running != nil {
-		e.running.canceled = true
-		if e.running.cancel != nil {
-			e.running.cancel(errCanceled)
-		}
+		e.running.end(errCanceled)
 	}
 	if e.pending != nil {
 		now := time.Now()
-		e.pending.report = mirrorapi.Report{
-			Project: project, Order: e.pending.order, Began: now, Ended: now,
-			Result: mirrorapi.Canceled, Reason: mirrorapi.ReasonCanceled, Message: "taken back before it began",
-		}
-		close(e.pending.done)
-		e.pending = nil
+		e.takeBack(now)
 		e.next = e.times.After(now)
 	}
 	return any, s.save()
 }
 
-var errCanceled = errors.New("canceled by an operator")
+// Why syncs are ended.
+var (
+	errCanceled = errors.New("canceled by an operator")
+	errRemoved  = errors.New("the project is not in the configuration any more")
+	errChanged  = errors.New("the settings of the project have changed: it begins anew")
+)
+
+// Set has s work with these projects from now on, and with so many syncs at once. Syncs of
+// projects that are not among them any more are ended, and those that wait are taken back;
+// what is remembered of the projects is kept until they come again. The state is what was set also
+// if it could not be saved, which is the error.
+func (s *Scheduler) Set(projects []Project, parallel int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.opt.Parallel = max(parallel, 1)
+	wanted := make(map[string]bool, len(projects))
+	for _, p := range projects {
+		wanted[p.Name] = true
+		if e := s.projects[p.Name]; e != nil {
+			e.set(p, now)
+			continue
+		}
+		s.projects[p.Name] = newEntry(p, s.other[p.Name], s.seed, now)
+		delete(s.other, p.Name)
+	}
+	for name, e := range s.projects {
+		if !wanted[name] {
+			s.remove(e, now)
+		}
+	}
+	s.poke()
+	return s.save()
+}
+
+// remove ends what is done with e, which is forgotten at the end of a sync that runs.
+func (s *Scheduler) remove(e *entry, now time.Time) {
+	e.gone = true
+	if e.pending != nil {
+		e.takeBack(now)
+	}
+	if e.running != nil {
+		e.running.end(errRemoved)
+		return
+	}
+	delete(s.projects, e.Name)
+	rec := e.record()
+	rec.Settings = settingsGone
+	s.other[e.Name] = rec
+}
+
+// settingsGone are the settings of a project that is not configured: when it comes back, it
+// has others.
+const settingsGone = "-"
+
+// entry is a project that is configured, or nil.
+func (s *Scheduler) entry(project string) *entry {
+	if e := s.projects[project]; e != nil && !e.gone {
+		return e
+	}
+	return nil
+}
 
 // Status is what a scheduler does with a project.
 type Status struct {
@@ -193,7 +257,7 @@ type Status struct {
 func (s *Scheduler) Status(project string) Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.projects[project]
+	e := s.entry(project)
 	if e == nil {
 		return Status{}
 	}
@@ -242,7 +306,7 @@ func (s *Scheduler) choose(now time.Time) (begin []*entry, wait time.Duration) {
 		}
 	}
 	slices.SortFunc(ready, compareEntries)
-	begin = ready[:min(len(ready), s.opt.Parallel-s.running)]
+	begin = ready[:max(0, min(len(ready), s.opt.Parallel-s.running))] // fewer than run may be allowed now
 	for _, e := range begin {
 		e.begin(now)
 	}
@@ -258,14 +322,15 @@ func (s *Scheduler) run(ctx context.Context, e *entry) {
 	sync := e.running
 	within, cancel := context.WithCancelCause(ctx)
 	s.mu.Lock()
-	if sync.cancel = cancel; sync.canceled {
-		cancel(errCanceled)
+	timeout := e.Timeout
+	if sync.cancel = cancel; sync.ended != nil {
+		cancel(sync.ended)
 	}
 	s.mu.Unlock()
 	defer cancel(nil)
-	if e.Timeout > 0 {
+	if timeout > 0 {
 		var stop context.CancelFunc
-		within, stop = context.WithTimeoutCause(within, e.Timeout, fmt.Errorf("took longer than %v: %w", e.Timeout, context.DeadlineExceeded))
+		within, stop = context.WithTimeoutCause(within, timeout, fmt.Errorf("took longer than %v: %w", timeout, context.DeadlineExceeded))
 		defer stop()
 	}
 	report := s.opt.Run(within, sync.order)
@@ -273,6 +338,9 @@ func (s *Scheduler) run(ctx context.Context, e *entry) {
 	defer s.mu.Unlock()
 	e.end(report, time.Now(), ctx.Err() != nil)
 	s.running--
+	if e.gone {
+		s.remove(e, time.Now())
+	}
 	s.note(s.save())
 	s.poke()
 }

@@ -60,6 +60,7 @@ type box struct {
 	began  []time.Time
 	most   int // at once
 	now    int
+	busy   map[string]bool // projects of which a sync runs
 }
 
 // start begins the scheduler; stop ends it as the end of the process does.
@@ -79,6 +80,13 @@ func (b *box) run(ctx context.Context, order mirrorapi.Order) mirrorapi.Report {
 	b.mu.Lock()
 	b.orders, b.began = append(b.orders, order), append(b.began, time.Now())
 	b.now++
+	if b.busy[order.Project] {
+		b.t.Errorf("%s is synced twice at once", order.Project)
+	}
+	if b.busy == nil {
+		b.busy = make(map[string]bool)
+	}
+	b.busy[order.Project] = true
 	b.most = max(b.most, b.now)
 	b.mu.Unlock()
 	report := mirrorapi.Report{Project: order.Project, Order: order, Result: mirrorapi.Published}
@@ -94,6 +102,7 @@ func (b *box) run(ctx context.Context, order mirrorapi.Order) mirrorapi.Report {
 		}
 	}
 	b.mu.Lock()
+	delete(b.busy, order.Project)
 	b.now--
 	b.mu.Unlock()
 	return report

@@ -32,6 +32,8 @@ type Record struct {
 	Due     time.Time        `json:"due,omitzero"`
 	// Triggers are when the newest trigger of each key was made that was acted on.
 	Triggers map[string]time.Time `json:"triggers,omitempty"`
+	// Settings are those that the project had last.
+	Settings string `json:"settings,omitempty"`
 }
 
 // File keeps a [State] in a file, as JSON. It is not for concurrent use.

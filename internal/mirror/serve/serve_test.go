@@ -70,7 +70,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	site.Show([]*generation.Project{epel, empty})
+	site.Show([]*generation.Project{epel, empty}, nil)
 	t.Cleanup(site.Close)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -473,7 +473,7 @@ func TestManyFiles(t *testing.T) {
 					return
 				}
 				if n == 0 {
-					w.site.Show([]*generation.Project{w.epel}) // closes all
+					w.site.Show([]*generation.Project{w.epel}, nil) // closes all
 				}
 			}
 			errs <- ""

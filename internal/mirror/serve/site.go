@@ -34,10 +34,8 @@ type Options struct {
 	// Client tells who asks, for what is settled by client. Nil: the peer of the
 	// connection.
 	Client func(*http.Request) netip.Addr
-	// Through are the URLs by which the files of a project, by its name, are had that it
-	// does not hold: payload of a hot set. HTTP asks there; nil: the default transport.
-	Through map[string]*url.URL
-	HTTP    http.RoundTripper
+	// HTTP asks for files that are passed on, see [Site.Show]; nil: the default transport.
+	HTTP http.RoundTripper
 	// MaxOpen is how many files are kept open; 0: 4,096.
 	MaxOpen int
 	// Access records the requests that are answered at once. It must also be wrapped
@@ -58,7 +56,7 @@ type Site struct {
 	settled  settlement
 	listings chan struct{} // one for each that is being made
 	pages    *page.Set
-	through  map[string]http.Handler
+	through  atomic.Pointer[map[string]http.Handler]
 	date     date
 	records  sync.Pool // of *accesslog.Record
 }
@@ -88,16 +86,19 @@ func New(opts Options) (*Site, error) {
 		return nil, fmt.Errorf("mirror's pages: %w", err)
 	}
 	s := &Site{opts: opts, open: newOpenFiles(opts.MaxOpen), listings: make(chan struct{}, maxListings), pages: pages}
-	s.through = make(map[string]http.Handler, len(opts.Through))
-	for project, to := range opts.Through {
-		s.through[project] = s.newThrough(project, to, opts.HTTP)
-	}
-	s.Show(nil)
+	s.Show(nil, nil)
 	return s, nil
 }
 
-// Show serves these projects from now on, each below its name.
-func (s *Site) Show(projects []*generation.Project) {
+// Show serves these projects from now on, each below its name. Through are the URLs by
+// which the files of a project, by its name, are had that it does not hold: payload of a
+// hot set.
+func (s *Site) Show(projects []*generation.Project, through map[string]*url.URL) {
+	handlers := make(map[string]http.Handler, len(through))
+	for project, to := range through {
+		handlers[project] = s.newThrough(project, to, s.opts.HTTP)
+	}
+	s.through.Store(&handlers)
 	byName := make(map[string]*generation.Project, len(projects))
 	for _, p := range projects {
 		byName[p.Name()] = p

@@ -50,7 +50,7 @@ func (s *Site) newThrough(project string, to *url.URL, rt http.RoundTripper) htt
 // passOn answers for a file that is not held by one that is whole, if the project has such
 // a place and the file is one that never changes. It reports whether it did.
 func (s *Site) passOn(w http.ResponseWriter, r *http.Request, project, name string) bool {
-	through := s.through[project]
+	through := (*s.through.Load())[project]
 	if through == nil {
 		return false
 	}

@@ -37,11 +37,11 @@ func TestThrough(t *testing.T) {
 		t.Fatal(err)
 	}
 	access := role.NewAccess("mirror", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	site, err := serve.New(serve.Options{Through: map[string]*url.URL{"epel": to}, Access: access})
+	site, err := serve.New(serve.Options{Access: access})
 	if err != nil {
 		t.Fatal(err)
 	}
-	site.Show([]*generation.Project{w.epel})
+	site.Show([]*generation.Project{w.epel}, map[string]*url.URL{"epel": to})
 	defer site.Close()
 	front := httptest.NewServer(access.Wrap(site))
 	defer front.Close()
