@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"freshet/api/mirrorapi"
 	"freshet/internal/durable"
 	"freshet/internal/peertest"
 )
@@ -22,6 +24,7 @@ type demo struct {
 	Edge        string            `json:"edge"`
 	Director    string            `json:"director"`
 	Mirrors     string            `json:"mirrors"`
+	Mirror      string            `json:"mirror"`
 	Repo        string            `json:"repo"`
 	FlatpakRepo string            `json:"flatpakrepo"`
 	Token       string            `json:"token"`
@@ -39,7 +42,7 @@ func startDemo(t *testing.T, dir string) (*process, demo) {
 			t.Fatal(err)
 		}
 		addresses := make(map[string]string)
-		for _, server := range []string{"hub", "edge", "console", "director", "mirrors", "admin"} {
+		for _, server := range []string{"hub", "edge", "console", "director", "mirrors", "mirror", "admin"} {
 			addresses[server] = "http://" + freeAddr(t)
 		}
 		text, err := json.Marshal(addresses)
@@ -199,6 +202,49 @@ func TestDemoWithMirrors(t *testing.T) {
 		t.Errorf("there is no map on the page\n%s", out)
 	}
 	paste(give)
+}
+
+// The demonstration's mirror holds all that is published, and what is published next.
+func TestDemoWithMirror(t *testing.T) {
+	parallel(t)
+	peertest.Require(t, "curl")
+	dir := filepath.Join(t.TempDir(), "demo")
+	p, d := startDemo(t, dir)
+	var lines []string
+	for _, line := range p.all() {
+		if strings.HasPrefix(line, "  ") && (strings.Contains(line, dir+"/mirror-token") || strings.Contains(line, d.Mirror+"/demo-dnf/")) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	if len(lines) != 5 {
+		t.Fatalf("the lines to paste are %q", lines)
+	}
+	user := newClient(t)
+	eventually(t, "all is mirrored", 2*patience, func() error {
+		out, err := user.try("bash", "-c", lines[0]+" --json")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		var status mirrorapi.Status
+		if err := json.Unmarshal([]byte(out), &status); err != nil {
+			return err
+		}
+		for _, one := range status.Projects {
+			if one.Generation == "" {
+				return &unexpected{out}
+			}
+		}
+		return nil
+	})
+	for _, line := range lines {
+		user.run("bash", "-c", line)
+	}
+	before := get(t, d.Mirror+"/demo-dnf/repodata/repomd.xml", 200)
+	run(t, "run", "--demo", "--publish-next", "--dir", dir)
+	user.run("bash", "-c", lines[1]) // has it look for something new
+	if after := get(t, d.Mirror+"/demo-dnf/repodata/repomd.xml", 200); bytes.Equal(after, before) {
+		t.Errorf("the mirror still has the first version:\n%s", after)
+	}
 }
 
 // A publish that a hold stops says so, and goes on when it is released.

@@ -24,6 +24,8 @@ const (
 	// packageName is the sample package, pacmanRepo what pacman calls its repository.
 	packageName = "freshet-hello"
 	pacmanRepo  = "freshet-demo"
+	// publicKey is the file there with the key that signs packages' metadata.
+	publicKey = "key.asc"
 	// clientsFolder is where the settings of package managers are.
 	clientsFolder = "clients"
 )
@@ -105,7 +107,7 @@ func writeClients(dir string, info *Info, signer *packages.Signer) error {
 		return err
 	}
 	// Of keys in this file GnuPG needs no other word.
-	files := map[string][]byte{"key.gpg": key, "key.asc": armored, "pacman/gnupg/pubring.gpg": key}
+	files := map[string][]byte{"key.gpg": key, publicKey: armored, "pacman/gnupg/pubring.gpg": key}
 	facts := map[string]string{"Dir": dir, "Apt": info.Trees[aptTree], "DNF": info.Trees[dnfTree], "Pacman": strings.TrimSuffix(info.Trees[pacmanTree], "/")}
 	for name, text := range clientFiles() {
 		t, err := template.New(name).Parse(text)

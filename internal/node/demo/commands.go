@@ -16,6 +16,7 @@ Freshet is running on this machine.
 
   hub         {{.Hub}}   (publish here)
   edge        {{.Edge}}   (clients ask here)
+  mirror      {{.Mirror}}   (a whole copy, checked before it is served)
   director    {{.Director}}   (sends clients to mirrors)
   repository  {{.Repo}}
   token       {{.Dir}}/{{.PushToken}}
@@ -59,6 +60,15 @@ Ask the edge as a client does, and see what its cache says:
 
   curl -sI {{.Repo}}summary.idx | grep -i cache-status
   curl -s {{.Tree}}index.txt
+
+See what the mirror holds, by when and why, and what it would have you mend; have it look
+for something new; browse it at {{.Mirror}}/ or install from it:
+
+  {{.Exe}} mirror status --admin {{.Admin}} --token-file {{.Dir}}/{{.MirrorToken}}
+  {{.Exe}} mirror sync {{.DNF}} --admin {{.Admin}} --token-file {{.Dir}}/{{.MirrorToken}}
+  {{.Exe}} mirror log {{.DNF}} --admin {{.Admin}} --token-file {{.Dir}}/{{.MirrorToken}}
+  {{.Exe}} mirror doctor --admin {{.Admin}} --token-file {{.Dir}}/{{.MirrorToken}}
+  curl -s {{.Mirror}}/{{.DNF}}/repodata/repomd.xml
 
 Be sent to a mirror that has the file, of three samples; see which
 they are, and why one of them is not used:
@@ -115,7 +125,7 @@ func printCommands(out io.Writer, dir string, info *Info) error {
 	err = t.Execute(out, map[string]string{
 		"Hub": info.Hub, "Edge": info.Edge, "Repo": info.Repo, "Console": info.Console, "Admin": info.Admin, "FlatpakRepo": info.FlatpakRepo, "Tree": info.Trees[treeName],
 		"MineFiles": hubapi.TreeFilesPath("mine"), "Dir": dir, "PushToken": pushToken, "AdminToken": adminToken, "Exe": exe, "App": appID, "Runtime": runtimeID,
-		"Director": info.Director, "Download": info.Director + "/" + downloads + "/" + newRelease, "MirrorsDir": filepath.Join(dir, mirrorsFolder), "NewRelease": newRelease,
+		"Mirror": info.Mirror, "MirrorToken": mirrorToken, "DNF": dnfTree, "Director": info.Director, "Download": info.Director + "/" + downloads + "/" + newRelease, "MirrorsDir": filepath.Join(dir, mirrorsFolder), "NewRelease": newRelease,
 		"RepoName": repoName, "Clients": filepath.Join(dir, clientsFolder), "Package": packageName, "Sudo": sudo,
 	})
 	if err != nil {

@@ -2,8 +2,9 @@
 // a hub and an edge in one process, a small Flatpak runtime and app that are
 // made without any Flatpak tool and published through the hub's public API, a plain
 // tree of files, and one for each of apt, dnf and pacman, with a small package and
-// signed metadata that are made without their tools. Beside them a director sends
-// clients to sample mirrors, which are folders that the same process serves.
+// signed metadata that are made without their tools. A mirror holds a verified copy of
+// all that. Beside them a director sends clients to sample mirrors, which are folders
+// that the same process serves.
 //
 // The folder it runs in holds
 //
@@ -11,11 +12,13 @@
 //	token       the token of demo.json in a file of its own
 //	admin-token one that manages tokens and reads the audit log
 //	edge-token  one by which the edge reports how far it is
+//	mirror-token  one for orders to the mirror
 //	packages-key.asc  by which the metadata of packages are signed
 //	clients/    settings with which apt, dnf and pacman ask the edge, and what they
 //	            install
 //	hub/        what the hub keeps
 //	edge/       what the edge keeps
+//	mirror/     what the mirror keeps
 //	director/   what the director keeps
 //	mirrors/    what the sample mirrors and their origin serve, mirrors.json where
 //	content/    the sample content on its way to the hub, with the number of
@@ -63,6 +66,7 @@ const (
 	// directorAddr is where clients are sent to mirrors, mirrorsAddr those mirrors.
 	directorAddr = "127.0.0.1:8093"
 	mirrorsAddr  = "127.0.0.1:8094"
+	mirrorAddr   = "127.0.0.1:8095"
 )
 
 // Info is the file demo.json.
@@ -78,6 +82,8 @@ type Info struct {
 	// a folder, and of their origin.
 	Director string `json:"director"`
 	Mirrors  string `json:"mirrors"`
+	// Mirror is the URL of the mirror.
+	Mirror string `json:"mirror"`
 	// Repo is the URL of the Flatpak repository through the edge, FlatpakRepo
 	// that of the file that describes it.
 	Repo        string `json:"repo"`
@@ -146,6 +152,18 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 		return err
 	}
 	cfg.Director = directorConfig(dir, &info)
+	signer, err := openSigner(dir)
+	if err != nil {
+		return err
+	}
+	if err := writeClients(filepath.Join(dir, clientsFolder), &info, signer); err != nil {
+		return err
+	}
+	tokenHash, err := mirrorTokenHash(dir)
+	if err != nil {
+		return err
+	}
+	cfg.Mirror = mirrorConfig(dir, &info, tokenHash)
 	mirrors, err := role.ListenTCP(ctx, hostOf(info.Mirrors))
 	if err != nil {
 		return fmt.Errorf("sample mirrors: %w", err)
@@ -179,10 +197,6 @@ func Run(ctx context.Context, dir string, cfg node.Config, out io.Writer, logs n
 // begin publishes the first version where nothing is published yet, writes
 // demo.json and prints what to try.
 func begin(ctx context.Context, dir string, info *Info, out io.Writer) error {
-	signer, err := openSigner(dir)
-	if err != nil {
-		return err
-	}
 	version, err := publishedVersion(dir)
 	if err != nil {
 		return err
@@ -191,9 +205,6 @@ func begin(ctx context.Context, dir string, info *Info, out io.Writer) error {
 		if err := publish(ctx, dir, info, 1, out, nil); err != nil {
 			return err
 		}
-	}
-	if err := writeClients(filepath.Join(dir, clientsFolder), info, signer); err != nil {
-		return err
 	}
 	b, err := json.MarshalIndent(info, "", "  ")
 	if err != nil {
@@ -245,7 +256,7 @@ func plan(ctx context.Context, dir string) (Info, error) {
 	for _, server := range []struct {
 		url  *string
 		addr string
-	}{{&info.Hub, hubAddr}, {&info.Edge, edgeAddr}, {&info.Console, consoleAddr}, {&info.Director, directorAddr}, {&info.Mirrors, mirrorsAddr}} {
+	}{{&info.Hub, hubAddr}, {&info.Edge, edgeAddr}, {&info.Console, consoleAddr}, {&info.Director, directorAddr}, {&info.Mirrors, mirrorsAddr}, {&info.Mirror, mirrorAddr}} {
 		if *server.url == "" {
 			if *server.url, err = choose(ctx, server.addr); err != nil {
 				return info, err
