@@ -24,6 +24,12 @@ type Config struct {
 
 	doors.Listeners
 
+	// TrustedProxies are networks whose X-Forwarded-For or, without one, Forwarded is
+	// believed: the last address that is not theirs is the client, in records and for what
+	// it is served after a switch. Bounds of connections hold for the proxies themselves.
+	// Default: none.
+	TrustedProxies []string `toml:"trusted-proxies"`
+
 	// Node is the name that the mirror tells directors and others. Default: the name of
 	// the machine.
 	Node string `toml:"node"`
@@ -148,6 +154,7 @@ func (c Config) Validate() []config.Problem {
 		}
 	}
 	problems = append(problems, c.Problems("mirror")...)
+	problems = append(problems, config.CheckNetworks("trusted-proxies", c.TrustedProxies)...)
 	for _, name := range slices.Sorted(maps.Keys(c.Directors)) {
 		for _, found := range c.Directors[name].Validate() {
 			found.Key = "directors." + name + "." + found.Key

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -99,7 +98,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	group.Go(func() error {
 		env.Ready()
 		return public.Serve(ctx, doors.Inside{
-			Ready: m.site, All: access.Wrap(m.public(m.site)),
+			Ready: behind{m.site, m}, All: access.Wrap(m.public(m.site)),
 			Refused: func(r *h1.Refused) { access.Note(context.WithoutCancel(ctx), r.Record()) },
 		})
 	})
@@ -193,19 +192,6 @@ func (m *mirror) openRsync(ctx context.Context, env role.Env) (func(context.Cont
 	}
 	env.Log.InfoContext(ctx, "listening", slog.String("on", ln.Addr().String()), slog.String("protocol", "rsync"))
 	return func(ctx context.Context) error { return m.rsyncs.Serve(ctx, ln) }, nil
-}
-
-// public is the handler of the public listener. Paths come as they are: no multiplexer
-// cleans them on the way.
-func (m *mirror) public(site http.Handler) http.Handler {
-	triggers := m.triggers()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost && r.URL.Path == mirrorapi.TriggerPath {
-			triggers.ServeHTTP(w, r)
-			return
-		}
-		site.ServeHTTP(w, r)
-	})
 }
 
 // runSync runs a sync and keeps its report.

@@ -21,6 +21,7 @@ import (
 	"freshet/internal/mirror/rsyncd"
 	"freshet/internal/mirror/schedule"
 	"freshet/internal/mirror/tell"
+	"freshet/internal/networks"
 )
 
 // settings are a configuration and what is made of it. When the configuration changes they
@@ -35,6 +36,7 @@ type settings struct {
 	triggerKeys map[string][]mirrorapi.TriggerKey
 	heralds     map[string][]*herald
 	crier       *tell.Crier
+	trusted     networks.Set // proxies
 }
 
 // cfg is the configuration that the mirror works by. It is not changed.
@@ -50,6 +52,9 @@ func (m *mirror) settle(ctx context.Context, cfg Config) (_ *settings, err error
 	s := &settings{cfg: cfg, through: make(map[string]*url.URL), digests: make(map[string]string)}
 	if s.triggerKeys, err = triggerKeys(cfg); err != nil {
 		return nil, err
+	}
+	if s.trusted, err = networks.ParseAll(cfg.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("trusted-proxies: %w", err)
 	}
 	if s.heralds, err = newHeralds(cfg, m.env.HTTP, m.log); err != nil {
 		return nil, err

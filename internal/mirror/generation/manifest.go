@@ -25,31 +25,35 @@ const (
 	// room for the rest.
 	maxManifestLine = 2*4*maxPath + 256
 	manifestWindow  = 1 << 20
+	// frameSize is the length of the text from which a frame ends, with a line: what is
+	// read to find one file.
+	frameSize = 32 << 10
 )
 
 // ErrManifest is wrapped by errors of what is not a manifest, or not a whole one.
 var ErrManifest = errors.New("not a sound manifest of a generation")
 
-// manifestWriter writes a manifest.
+// manifestWriter writes a manifest, in frames that can be read one by one.
 type manifestWriter struct {
-	out   *zstd.Encoder
-	to    *bufio.Writer
-	sum   hash.Hash
-	lines int64
-	last  string
-	line  []byte
+	to     io.Writer
+	frames *zstd.Encoder
+	table  seekTable
+	sum    hash.Hash
+	lines  int64
+	last   string
+	text   []byte // of the next frame
+	frame  []byte
 }
 
 func newManifestWriter(to io.Writer, project, id string) (*manifestWriter, error) {
-	out, err := zstd.NewWriter(to, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+	frames, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(manifestWindow), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, err
 	}
-	w := &manifestWriter{out: out, sum: sha256.New()}
-	w.to = bufio.NewWriterSize(io.MultiWriter(out, w.sum), 1<<16)
-	_, err = fmt.Fprintf(w.to, "%s\nproject %s\ngeneration %s\n\n", manifestMagic, project, id)
-	return w, err
+	w := &manifestWriter{to: to, frames: frames, sum: sha256.New()}
+	w.text = fmt.Appendf(nil, "%s\nproject %s\ngeneration %s\n\n", manifestMagic, project, id)
+	return w, nil
 }
 
 // add writes a file, whose path sorts behind that of the one before.
@@ -59,20 +63,33 @@ func (w *manifestWriter) add(f File) error {
 	}
 	w.last = f.Path
 	w.lines++
-	w.line = append(appendLine(w.line[:0], f), '\n')
-	_, err := w.to.Write(w.line)
+	w.text = append(appendLine(w.text, f), '\n')
+	if len(w.text) < frameSize {
+		return nil
+	}
+	return w.flush()
+}
+
+// flush writes a frame.
+func (w *manifestWriter) flush() error {
+	w.sum.Write(w.text)
+	w.frame = w.frames.EncodeAll(w.text, w.frame[:0])
+	w.table.add(len(w.frame), len(w.text))
+	w.text = w.text[:0]
+	_, err := w.to.Write(w.frame)
 	return err
 }
 
 // close writes the end and returns the hash of the text.
 func (w *manifestWriter) close() (sum []byte, err error) {
-	if _, err := fmt.Fprintf(w.to, "end %d\n", w.lines); err != nil {
+	w.text = fmt.Appendf(w.text, "end %d\n", w.lines)
+	if err := w.flush(); err != nil {
 		return nil, err
 	}
-	if err := w.to.Flush(); err != nil {
+	if _, err := w.to.Write(w.table.encode()); err != nil {
 		return nil, err
 	}
-	return w.sum.Sum(nil), w.out.Close()
+	return w.sum.Sum(nil), w.frames.Close()
 }
 
 // appendLine appends the line of a file without its end.

@@ -60,7 +60,7 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if s.opts.Asked != nil {
 			s.opts.Asked(head, rest)
 		}
-		s.serveFile(w, r, p, name, rest)
+		s.serveFile(w, r, ask(p, name, rest))
 	}
 }
 
@@ -119,6 +119,7 @@ func (s *Site) byHash(w http.ResponseWriter, r *http.Request, text string) {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("Etag", `"`+text+`"`)
+	h.Set("Repr-Digest", reprDigest(sum))
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	h.Set("X-Content-Type-Options", "nosniff")
 	http.ServeContent(w, r, "", info.ModTime(), f) // siblings keep the upstream's time
@@ -135,14 +136,31 @@ func (s *Site) toFolder(w http.ResponseWriter, r *http.Request, name string) {
 	w.WriteHeader(http.StatusMovedPermanently)
 }
 
-// serveFile answers with a file of a project: name is the path of the URL, rest that in
-// the project.
-func (s *Site) serveFile(w http.ResponseWriter, r *http.Request, p *generation.Project, name, rest string) {
+// asked is a file of a project that a client asks for.
+type asked struct {
+	p    *generation.Project
+	name string // the path of the URL
+	rest string // that in the project
+	// policy is how the path is cached.
+	policy layout.Policy
+	// settles says that it is one of those that go together with others of the same
+	// generation.
+	settles bool
+}
+
+func ask(p *generation.Project, name, rest string) asked {
+	a := asked{p: p, name: name, rest: rest, policy: layout.PolicyOf(name)}
+	a.settles = a.policy.Ruled() && p.Mutable(rest)
+	return a
+}
+
+// serveFile answers with a file of a project.
+func (s *Site) serveFile(w http.ResponseWriter, r *http.Request, a asked) {
 	if rec := role.RecordOf(r); rec != nil {
-		rec.Site = p.Name()
+		rec.Site = a.p.Name()
 	}
-	f, from, err := s.openFor(r, p, name, rest)
-	if errors.Is(err, fs.ErrNotExist) && s.passOn(w, r, p.Name(), name) {
+	f, from, err := s.openFor(r, a)
+	if errors.Is(err, fs.ErrNotExist) && s.passOn(w, r, a) {
 		return
 	}
 	if err != nil {
@@ -156,51 +174,43 @@ func (s *Site) serveFile(w http.ResponseWriter, r *http.Request, p *generation.P
 		s.failOpen(w, r, err)
 		return
 	case info.IsDir():
-		s.toFolder(w, r, name)
+		s.toFolder(w, r, a.name)
 		return
 	case !info.Mode().IsRegular():
 		s.failOpen(w, r, fs.ErrNotExist)
 		return
 	}
-	maps.Copy(w.Header(), headerOf(name, info))
+	maps.Copy(w.Header(), a.header(info))
+	s.digest(w.Header(), r, from, a.rest, info)
 	http.ServeContent(w, r, "", info.ModTime(), f)
-	if from == p.Current() && !settles(p, name, rest) && !slices.Contains(from.Info().Stamps, rest) {
-		s.keepOpen(p, from, name, rest)
+	if from == a.p.Current() && !a.settles && !slices.Contains(from.Info().Stamps, a.rest) {
+		s.keepOpen(a, from)
 	}
 }
 
-// settles says whether a path is one of those that go together with others of the same
-// generation.
-func settles(p *generation.Project, name, rest string) bool {
-	return p.Mutable(rest) && layout.PolicyOf(name).Ruled()
-}
-
-// openFor opens what a client is to get at a path, and tells of which generation it is.
-func (s *Site) openFor(r *http.Request, p *generation.Project, name, rest string) (*os.File, *generation.Generation, error) {
-	if settles(p, name, rest) {
+// openFor opens what a client is to get, and tells of which generation it is.
+func (s *Site) openFor(r *http.Request, a asked) (*os.File, *generation.Generation, error) {
+	if a.settles {
 		at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: what is current
-		if client := s.opts.Client(r); client.IsValid() {
-			at = netip.AddrPortFrom(client, at.Port())
-		}
-		pointer := layout.PolicyOf(name).Class == layout.Pointer
-		if g := s.settled.choose(at, p, rest, pointer, s.opts.Now()); g != p.Current() {
-			if f, err := g.Open(rest); err == nil {
+		at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+		if g := s.settled.choose(at, a.p, a.rest, a.policy.Class == layout.Pointer, s.opts.Now()); g != a.p.Current() {
+			if f, err := g.Open(a.rest); err == nil {
 				return f, g, nil
 			}
 		}
 	}
-	f, _, from, err := p.Open(rest)
+	f, _, from, err := a.p.Open(a.rest)
 	return f, from, err
 }
 
 // keepOpen has a file at hand for the next request. It is opened a second time, since a
 // file that is sent to several clients at once has no position of its own.
-func (s *Site) keepOpen(p *generation.Project, from *generation.Generation, name, rest string) {
-	target := (&url.URL{Path: name}).EscapedPath()
+func (s *Site) keepOpen(a asked, from *generation.Generation) {
+	target := (&url.URL{Path: a.name}).EscapedPath()
 	if s.open.has(target) {
 		return
 	}
-	f, err := from.Open(rest)
+	f, err := from.Open(a.rest)
 	if err != nil {
 		return
 	}
@@ -209,35 +219,35 @@ func (s *Site) keepOpen(p *generation.Project, from *generation.Generation, name
 		_ = f.Close() // opened for reading
 		return
 	}
-	o := &openFile{project: p, current: from, file: f, size: info.Size(), path: name}
-	o.render(headerOf(name, info))
+	o := &openFile{project: a.p, current: from, file: f, size: info.Size(), path: a.name}
+	o.render(a.header(info))
 	o.uses.Store(1)
 	s.open.put(target, o)
 }
 
-// headerOf is what is told of a file.
-func headerOf(name string, info fs.FileInfo) http.Header {
+// header is what is told of the file.
+func (a asked) header(info fs.FileInfo) http.Header {
 	h := http.Header{
-		"Content-Type":           {layout.MediaType(name)},
+		"Content-Type":           {layout.MediaType(a.name)},
 		"Last-Modified":          {info.ModTime().UTC().Format(http.TimeFormat)},
 		"Etag":                   {tagOf(info.Size(), info.ModTime())},
 		"Accept-Ranges":          {"bytes"},
 		"X-Content-Type-Options": {"nosniff"},
 	}
-	if caching := cachingOf(name); caching != "" {
+	if caching := a.caching(); caching != "" {
 		h["Cache-Control"] = []string{caching}
 	}
 	return h
 }
 
-// cachingOf is the Cache-Control of a path. What may be another file after the next
-// switch is asked for anew: that costs a 304.
-func cachingOf(name string) string {
-	switch p := layout.PolicyOf(name); {
-	case !p.Ruled():
+// caching is its Cache-Control. What may be another file after the next switch is asked
+// for anew: that costs a 304.
+func (a asked) caching() string {
+	switch {
+	case !a.policy.Ruled():
 		return ""
-	case p.Immutable:
-		return p.ClientCacheControl()
+	case a.policy.Immutable:
+		return a.policy.ClientCacheControl()
 	default:
 		return "no-cache"
 	}

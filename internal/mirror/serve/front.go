@@ -50,7 +50,7 @@ func (s *Site) Answer(req *h1.Request, res *h1.Response) bool {
 }
 
 // rangeOf returns the value of the Range field, nil if there is none. It reports false
-// if there are conditions, which are looked at elsewhere.
+// if there are conditions or a wish for a digest, which are looked at elsewhere.
 func rangeOf(fields []h1.Field) (value []byte, ok bool) {
 	for _, f := range fields {
 		switch len(f.Name) {
@@ -63,6 +63,10 @@ func rangeOf(fields []h1.Field) (value []byte, ok bool) {
 			}
 		case 8:
 			if f.Is("if-match") || f.Is("if-range") {
+				return nil, false
+			}
+		case 11, 16:
+			if f.Is("want-digest") || f.Is("want-repr-digest") {
 				return nil, false
 			}
 		case 13, 17, 19:

@@ -3,9 +3,12 @@ package serve
 import (
 	"bytes"
 	"cmp"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
+	"html/template"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -35,23 +38,13 @@ type entry struct {
 	ModTime string `json:"mtime"`
 	// Href leads from the folder to it.
 	Href string `json:"href"`
+	// SHA256 is that of a file, in hexadecimal; empty if it is not known.
+	SHA256 string `json:"sha256,omitempty"`
 
 	modified time.Time
 }
 
-// Folder says whether it is one.
-func (e *entry) Folder() bool { return e.Type == typeFolder }
-
-// Modified is when it was changed, for people.
-func (e *entry) Modified() string { return e.modified.UTC().Format("2006-01-02 15:04") }
-
-// Bytes is the size for people.
-func (e *entry) Bytes() string {
-	if e.Size == 0 {
-		return "0 B"
-	}
-	return page.Bytes(uint64(max(e.Size, 0)))
-}
+func (e *entry) folder() bool { return e.Type == typeFolder }
 
 const (
 	typeFile   = "file"
@@ -78,32 +71,101 @@ func (s *Site) list(w http.ResponseWriter, r *http.Request, p *generation.Projec
 	h.Set("Vary", "Accept")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Etag", fmt.Sprintf(`"%s-%x-%s%s-%t"`, g.ID(), changed.UnixNano(), order.key, order.way, asJSON))
+	if err := addSums(g, rest, entries); err != nil {
+		s.opts.Log.ErrorContext(r.Context(), "a listing lacks checksums", slog.Any("error", err))
+	}
 	order.sort(entries)
 	if asJSON {
 		s.listJSON(w, r, entries)
 		return
 	}
-	data := listing{Crumbs: crumbs(p.Name(), rest), Entries: entries, Order: order, Project: p.Name(), Switched: g.Info().Switched}
+	data := listing{Crumbs: crumbs(p.Name(), rest), Order: order, Switched: g.Info().Switched}
 	data.Title = "/" + p.Name() + "/" + rest
 	for i := range entries {
-		if !entries[i].Folder() {
+		if e := &entries[i]; e.folder() {
+			data.Folders++
+		} else {
 			data.Files++
-			data.Size += entries[i].Size
+			data.Size += e.Size
+			data.Sums = data.Sums || e.SHA256 != ""
 		}
 	}
+	data.Rows = rows(entries, data.Sums)
 	s.render(w, r, "listing", data.Title, data)
+}
+
+// addSums looks up what is known of the files of a folder, and leaves them sorted by name.
+func addSums(g *generation.Generation, folder string, entries []entry) error {
+	find, err := g.Finder()
+	if err != nil {
+		return err
+	}
+	defer find.Close() //nolint:errcheck // opened for reading
+	if folder != "" {
+		if folder, _, err = walk(find, "", folder); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range entries {
+		e := &entries[i]
+		if e.folder() {
+			continue
+		}
+		_, f, err := walk(find, folder, e.Name)
+		if err != nil {
+			return err
+		}
+		if f.Path != "" && f.Size == e.Size && f.ModTime.Unix() == e.modified.Unix() {
+			e.SHA256 = hex.EncodeToString(f.SHA256[:])
+		}
+	}
+	return nil
 }
 
 // listing is the page of a folder.
 type listing struct {
-	Title    string
-	Crumbs   []page.Link
-	Entries  []entry
-	Order    order
-	Project  string
-	Switched time.Time
-	Files    int
-	Size     int64
+	Title          string
+	Crumbs         []page.Link
+	Order          order
+	Switched       time.Time
+	Folders, Files int
+	Size           int64
+	Sums           bool // some are known
+	Rows           template.HTML
+}
+
+// rows are those of the table. A folder may have a hundred thousand: a template would take
+// a second.
+func rows(entries []entry, sums bool) template.HTML {
+	b := make([]byte, 0, len(entries)*320)
+	for i := range entries {
+		e := &entries[i]
+		slash, size := "/", "–"
+		if !e.folder() {
+			slash, size = "", "0 B"
+			if e.Size > 0 {
+				size = page.Bytes(uint64(e.Size))
+			}
+		}
+		b = append(b, `<tr><th scope="row"><a href="`...)
+		b = append(b, html.EscapeString(e.Href)...)
+		b = append(b, `">`...)
+		b = append(b, html.EscapeString(e.Name)...)
+		b = append(b, slash...)
+		b = append(b, `</a></th><td>`...)
+		b = e.modified.UTC().AppendFormat(b, "2006-01-02 15:04")
+		b = append(b, `</td><td>`...)
+		b = append(b, size...)
+		b = append(b, `</td>`...)
+		if sums {
+			b = append(b, `<td><code>`...)
+			b = append(b, e.SHA256...)
+			b = append(b, `</code></td>`...)
+		}
+		b = append(b, "</tr>\n"...)
+	}
+	return template.HTML(b) //nolint:gosec // names and links are escaped above, and the rest is of this package
 }
 
 // read lists a folder: files, and folders, by what links lead to. Links that lead
@@ -202,9 +264,9 @@ func newEntry(name string, folder bool, size int64, modified time.Time) entry {
 	return e
 }
 
-// crumbs are the folders above one, and itself.
+// crumbs are the first page, the folders above one, and itself.
 func crumbs(project, rest string) []page.Link {
-	names := []string{project}
+	names := []string{"Mirror", project}
 	if rest != "" {
 		names = append(names, strings.Split(rest, "/")...)
 	}
@@ -297,12 +359,11 @@ type Column struct {
 	Href, Text string
 	// Sorted is "ascending" or "descending" if the listing is sorted by it.
 	Sorted string
-	Number bool
 }
 
 // Columns are those of a listing.
 func (o order) Columns() []Column {
-	list := []Column{{Text: "Name", Href: byName}, {Text: "Changed", Href: byTime}, {Text: "Size", Href: bySize, Number: true}}
+	list := []Column{{Text: "Name", Href: byName}, {Text: "Changed", Href: byTime}, {Text: "Size", Href: bySize}}
 	for i := range list {
 		c := &list[i]
 		way := ascending

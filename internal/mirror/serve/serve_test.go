@@ -36,7 +36,7 @@ var epoch = time.Unix(1767225600, 0).UTC()
 
 // world is a mirror that serves one project, by the loop that serves the public.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	store *generation.Store
 	epel  *generation.Project
 	site  *serve.Site
@@ -44,7 +44,7 @@ type world struct {
 	asked chan string // the first requests for files
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	store, err := generation.Open(t.Context(), t.TempDir(), generation.Options{})
 	if err != nil {

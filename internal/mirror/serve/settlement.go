@@ -35,7 +35,8 @@ type settlement struct {
 	turned      time.Time
 }
 
-// reader is a connection or, with a zero port, a client, and what it reads.
+// reader is a connection or, with a zero port, a client, and what it reads. Connections of
+// clients behind proxies are not known: they have the port zero too.
 type reader struct {
 	at      netip.AddrPort
 	project *generation.Project
@@ -61,7 +62,7 @@ func (t *settlement) choose(at netip.AddrPort, p *generation.Project, path strin
 	t.turn(now)
 	conn, client := reader{at, p}, reader{netip.AddrPortFrom(at.Addr(), 0), p}
 	s := t.find(conn)
-	if s == nil {
+	if s == nil || conn == client {
 		if s = t.find(client); s != nil && now.Sub(s.last) > together {
 			s = nil
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"sync"
@@ -31,9 +30,6 @@ type Options struct {
 	// whether there is such a file or not. It is called by many goroutines, and returns at
 	// once. Nil: nobody is told.
 	Asked func(project, path string)
-	// Client tells who asks, for what is settled by client. Nil: the peer of the
-	// connection.
-	Client func(*http.Request) netip.Addr
 	// HTTP asks for files that are passed on, see [Site.Show]; nil: the default transport.
 	HTTP http.RoundTripper
 	// MaxOpen is how many files are kept open; 0: 4,096.
@@ -78,9 +74,6 @@ func New(opts Options) (*Site, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	if opts.Client == nil {
-		opts.Client = peer
-	}
 	pages, err := page.Open(web.Files(), "mirror", Base, opts.Now)
 	if err != nil {
 		return nil, fmt.Errorf("mirror's pages: %w", err)
@@ -109,8 +102,3 @@ func (s *Site) Show(projects []*generation.Project, through map[string]*url.URL)
 
 // Close closes the files that are kept open. Nothing is served any more.
 func (s *Site) Close() { s.open.clear() }
-
-func peer(r *http.Request) netip.Addr {
-	at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: nobody in particular
-	return at.Addr().Unmap()
-}

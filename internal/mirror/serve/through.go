@@ -49,16 +49,13 @@ func (s *Site) newThrough(project string, to *url.URL, rt http.RoundTripper) htt
 
 // passOn answers for a file that is not held by one that is whole, if the project has such
 // a place and the file is one that never changes. It reports whether it did.
-func (s *Site) passOn(w http.ResponseWriter, r *http.Request, project, name string) bool {
-	through := (*s.through.Load())[project]
-	if through == nil {
-		return false
-	}
-	if p := layout.PolicyOf(name); !p.Ruled() || p.Class != layout.Payload {
+func (s *Site) passOn(w http.ResponseWriter, r *http.Request, a asked) bool {
+	through := (*s.through.Load())[a.p.Name()]
+	if through == nil || !a.policy.Ruled() || a.policy.Class != layout.Payload {
 		return false // pointers and indexes are those that were checked here
 	}
 	r = r.Clone(r.Context())
-	r.URL.Path, r.URL.RawPath = name, ""
+	r.URL.Path, r.URL.RawPath = a.name, ""
 	through.ServeHTTP(w, r)
 	return true
 }

@@ -1,0 +1,37 @@
+package mirror
+
+import (
+	"net/http"
+
+	"freshet/api/mirrorapi"
+	"freshet/internal/forwarded"
+	"freshet/internal/h1"
+)
+
+// public is the handler of the public listener. Paths come as they are: no multiplexer
+// cleans them on the way.
+func (m *mirror) public(site http.Handler) http.Handler {
+	triggers := m.triggers()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		forwarded.Resolve(r, m.now.Load().trusted)
+		if r.Method == http.MethodPost && r.URL.Path == mirrorapi.TriggerPath {
+			triggers.ServeHTTP(w, r)
+			return
+		}
+		site.ServeHTTP(w, r)
+	})
+}
+
+// behind puts the client in the place of a trusted proxy before a request is answered.
+type behind struct {
+	h1.Handler
+	m *mirror
+}
+
+// Answer implements [h1.Handler].
+func (b behind) Answer(req *h1.Request, res *h1.Response) bool {
+	if trusted := b.m.now.Load().trusted; len(trusted) > 0 {
+		forwarded.ResolveReady(req, trusted)
+	}
+	return b.Handler.Answer(req, res)
+}
