@@ -212,7 +212,8 @@ type Report struct {
 	Linked  Amount            `json:"linked"`
 	Fetched map[string]Amount `json:"fetched,omitempty"`
 	Removed Amount            `json:"removed"`
-	// Refetched are files that came wrong or not at all at first.
+	// Refetched is how often a file came that was not what it should be, and was asked
+	// for again, of the same source or of another one.
 	Refetched int64 `json:"refetched,omitempty"`
 	// Steps are those that it came to, in their order.
 	Steps []StepTime `json:"steps"`

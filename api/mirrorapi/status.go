@@ -122,6 +122,9 @@ type VerifyRequest struct {
 	// Repair removes files that are not what they should be from all generations, and
 	// has the project synced.
 	Repair bool `json:"repair,omitempty"`
+	// Restart begins anew. Without it a check of the same generation that was interrupted
+	// goes on where it was.
+	Restart bool `json:"restart,omitempty"`
 }
 
 // VerifyProgress is a line of the answer to a [VerifyRequest].
@@ -132,6 +135,10 @@ type VerifyProgress struct {
 	BytesTotal int64 `json:"bytes_total"`
 	// Bad are not what they should be.
 	Bad int64 `json:"bad"`
+	// Resumed is how many of the files an earlier check has read, which this one goes on
+	// with; it began at Began.
+	Resumed int64     `json:"resumed,omitempty"`
+	Began   time.Time `json:"began,omitzero"`
 	// Found is about one file, if it is set.
 	Found *BadFile `json:"found,omitempty"`
 	// Error is why it ended early. End is true in the last line.

@@ -96,9 +96,13 @@ func newMirrorVerifyCommand() *cobra.Command {
 		Long: `Verify has a mirror read what it serves of a project and compare it with the
 SHA-256 of each file, no faster than its limit for the disk. It prints what is
 not as it should be, and fails if anything is. With --repair such files are taken
-out of service, and a sync fetches them again.`,
+out of service, and a sync fetches them again.
+
+A check that is interrupted goes on where it was when the command is given again,
+until the project has a new generation; --restart begins anew.`,
 		Example: `  freshet mirror verify epel
-  freshet mirror verify epel --repair`,
+  freshet mirror verify epel --repair
+  freshet mirror verify epel --restart`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := flags.client(cmd)
 			if err != nil {
@@ -115,6 +119,10 @@ out of service, and a sync fetches them again.`,
 				show.total = max(p.BytesTotal, 1)
 				if show.bar != nil {
 					show.bar.ChangeMax64(show.total)
+				}
+				if last.FilesTotal == 0 && p.Resumed > 0 && !flags.asJSON {
+					show.clear()
+					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "going on with the check of %s: %d of %d files were read\n", when(p.Began), p.Resumed, p.FilesTotal)
 				}
 				show.step(p.Bytes - last.Bytes)
 				if last = p; p.Found != nil && !flags.asJSON {
@@ -141,6 +149,7 @@ out of service, and a sync fetches them again.`,
 		},
 	}
 	flags.register(cmd)
+	cmd.Flags().BoolVar(&req.Restart, "restart", false, "begin anew, also when a check was interrupted")
 	cmd.Flags().BoolVar(&req.Repair, "repair", false, "take bad files out of service, and fetch them again")
 	return cmd
 }

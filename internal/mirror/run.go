@@ -45,6 +45,7 @@ type mirror struct {
 	site        *serve.Site
 	rsyncs      *rsyncd.Server // nil: nothing is served by rsync
 	planning    sync.Mutex     // one plan at a time
+	verifying   sync.Map       // the projects whose files are being read
 	desk        *desk
 	metrics     *metrics
 	network     *budget.Budget  // of syncs

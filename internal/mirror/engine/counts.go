@@ -11,7 +11,6 @@ type counts struct {
 	linked    amount
 	from      map[string]*amount // by mirrorapi.FromUpstream, FromSiblings
 	upstreams map[string]*amount // by URL
-	refetched int64
 }
 
 type amount mirrorapi.Amount
@@ -50,7 +49,7 @@ func tally(m *map[string]*amount, key string) *amount {
 // tell puts them into a report.
 func (c *counts) tell(r *mirrorapi.Report) {
 	r.Linked = mirrorapi.Amount(c.linked)
-	r.Refetched = c.refetched
+	r.Refetched = c.job.Wrong.Load()
 	most := int64(-1)
 	for url, a := range c.upstreams {
 		if a.Bytes > most || a.Bytes == most && url < r.Upstream {

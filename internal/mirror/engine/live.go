@@ -318,6 +318,7 @@ func (l *live) verify(res *fetch.Result) error {
 	err = kind.Verify(f, in)
 	if errors.Is(err, kind.ErrWrong) {
 		res.Outcome, res.Err = fetch.Wrong, err
+		l.counts.job.Wrong.Add(1)
 		return nil
 	}
 	return err

@@ -42,8 +42,9 @@ type Progress struct {
 	// Files and Bytes are those that were fetched and checked, Received the bytes of
 	// files that came in so far, those of files that are under way included.
 	Files, Bytes, Received atomic.Int64
-	// Problems are files that were not had.
-	Problems atomic.Int64
+	// Problems are files that were not had, Wrong those that came and were not what they
+	// should be, from whomever: most of them come again.
+	Problems, Wrong atomic.Int64
 }
 
 // Fetch fetches all that is wanted, and reports what became of each file once, in any
@@ -161,6 +162,9 @@ func (r *round) order(ctx context.Context, s Source, o Order, missed func(Result
 	o.Folder, o.Progress = r.job.Folder, r.job.Progress
 	err := s.Fetch(ctx, o, func(res Result) {
 		if res.Outcome != Fetched {
+			if p := r.job.Progress; p != nil && res.Outcome == Wrong {
+				p.Wrong.Add(1)
+			}
 			missed(res)
 			return
 		}

@@ -27,15 +27,15 @@ type seekTable struct {
 }
 
 func (t *seekTable) add(compressed, text int) {
-	t.entries = binary.LittleEndian.AppendUint32(t.entries, uint32(compressed)) //nolint:gosec // of about frameSize
-	t.entries = binary.LittleEndian.AppendUint32(t.entries, uint32(text))       //nolint:gosec // of about frameSize
+	t.entries = binary.LittleEndian.AppendUint32(t.entries, uint32(compressed))
+	t.entries = binary.LittleEndian.AppendUint32(t.entries, uint32(text))      
 	t.frames++
 }
 
 // encode returns the table as it stands in the file.
 func (t *seekTable) encode() []byte {
 	b := binary.LittleEndian.AppendUint32(nil, skippableMagic)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(t.entries)+seekFooter)) //nolint:gosec // seekEntry for each of maxFrames at most
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(t.entries)+seekFooter))
 	b = append(b, t.entries...)
 	b = binary.LittleEndian.AppendUint32(b, t.frames)
 	b = append(b, 0) // no checksums: each frame has its own

@@ -83,7 +83,7 @@ func (v *verifier) file(ctx context.Context, f File) (damage, err error) {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%.200q is missing: %w", f.Path, ErrDamaged), nil
+		return fmt.Errorf("%.200q is missing: %w: %w", f.Path, ErrDamaged, fs.ErrNotExist), nil
 	case errors.Is(err, unix.EIO), errors.Is(err, unix.EUCLEAN):
 		damage = fmt.Errorf("%.200q cannot be read: %w: %w", f.Path, ErrDamaged, err)
 	case err != nil:
@@ -110,14 +110,15 @@ func (v *verifier) compare(ctx context.Context, in *durable.Folder, name string,
 		return fmt.Errorf("%.200q has %d bytes of %s (%s) in the place of %d of %s: %w",
 			f.Path, info.Size, whole(info.ModTime), info.Mode, f.Size, f.ModTime, ErrDamaged), nil
 	}
-	sum, err := v.hash(ctx, in, name)
+	sum, err := v.hash(ctx, in, name, f.Size)
 	if err != nil || sum == f.SHA256 {
 		return nil, err
 	}
 	return fmt.Errorf("%.200q has the SHA-256 %x in the place of %x: %w", f.Path, sum, f.SHA256, ErrDamaged), nil
 }
 
-func (v *verifier) hash(ctx context.Context, in *durable.Folder, name string) (sum [32]byte, err error) {
+// hash reads a file of this size.
+func (v *verifier) hash(ctx context.Context, in *durable.Folder, name string, size int64) (sum [32]byte, err error) {
 	file, err := in.Open(name)
 	if err != nil {
 		return sum, err
@@ -128,13 +129,14 @@ func (v *verifier) hash(ctx context.Context, in *durable.Folder, name string) (s
 	_ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_NOREUSE)
 	h := sha256.New()
 	for {
-		if v.opts.Read != nil {
-			if err := v.opts.Read(ctx, len(v.buf)); err != nil {
+		if next := int(min(size, int64(len(v.buf)))); v.opts.Read != nil && next > 0 {
+			if err := v.opts.Read(ctx, next); err != nil {
 				return sum, err
 			}
 		}
 		n, err := file.Read(v.buf)
 		h.Write(v.buf[:n])
+		size -= int64(n)
 		if errors.Is(err, io.EOF) {
 			return [32]byte(h.Sum(nil)), nil
 		}
