@@ -31,7 +31,7 @@ func measureSmall(ctx context.Context, cfg config, dir string, out io.Writer) er
 		if err := fullCopies(ctx, cfg, dir, u, fmt.Sprintf("small-copy-%d-s", cfg.small), out); err != nil {
 			return err
 		}
-		return nothingNew(ctx, cfg, dir, u, out)
+		return lookAgain(ctx, cfg, dir, u, out)
 	})
 }
 
@@ -55,7 +55,11 @@ func fullCopies(ctx context.Context, cfg config, dir string, u *upstream, name s
 	for round := range cfg.rounds {
 		turns := []func() error{
 			func() error {
-				took, err := plainCopy(ctx, filepath.Join(dir, "plain"), u)
+				var took time.Duration
+				err := told(cfg, "plain", u, os.Getpid(), func() (err error) {
+					took, err = plainCopy(ctx, filepath.Join(dir, "plain"), u)
+					return err
+				})
 				plain = append(plain, took.Seconds())
 				return errors.Join(err, os.RemoveAll(filepath.Join(dir, "plain")))
 			},
@@ -63,7 +67,10 @@ func fullCopies(ctx context.Context, cfg config, dir string, u *upstream, name s
 				n, err := startNode(ctx, cfg, filepath.Join(dir, "node"), plainOf(u.url), "", "")
 				if err == nil {
 					var took time.Duration
-					took, err = n.sync(ctx, false)
+					err = told(cfg, "freshet", u, n.cmd.Process.Pid, func() (err error) {
+						took, err = n.sync(ctx, false)
+						return err
+					})
 					mine = append(mine, took.Seconds())
 				}
 				return errors.Join(err, n.stop())
@@ -88,9 +95,29 @@ func plainCopy(ctx context.Context, to string, u *upstream) (time.Duration, erro
 	return time.Since(begun), nil
 }
 
-// nothingNew looks again at a tree in which nothing has changed: by what tells of changes,
-// and, when it is ordered, by all that there is.
-func nothingNew(ctx context.Context, cfg config, dir string, u *upstream, out io.Writer) (err error) {
+// told is what it took, with what the processes behind it have used, for -v.
+func told(cfg config, what string, u *upstream, pid int, run func() error) error {
+	if !cfg.verbose {
+		return run()
+	}
+	pids := []int{u.cmd.Process.Pid, pid}
+	var before [2]measure.Spent
+	for i, pid := range pids {
+		before[i], _ = measure.SpentBy(pid)
+	}
+	begun := time.Now()
+	err := run()
+	fmt.Fprintf(os.Stderr, "  %s: %.2f s\n", what, time.Since(begun).Seconds())
+	for i, name := range []string{"upstream", "client"} {
+		after, _ := measure.SpentBy(pids[i])
+		fmt.Fprintf(os.Stderr, "    %s: %v\n", name, after.Since(before[i]))
+	}
+	return err
+}
+
+// lookAgain looks again at a tree in which nothing has changed: by what tells of changes,
+// and, when it is ordered, by all that there is; and at last at one with a new file.
+func lookAgain(ctx context.Context, cfg config, dir string, u *upstream, out io.Writer) (err error) {
 	n, err := startNode(ctx, cfg, filepath.Join(dir, "node"), plainOf(u.url), "", "")
 	if err != nil {
 		return err
@@ -131,6 +158,27 @@ func nothingNew(ctx context.Context, cfg config, dir string, u *upstream, out io
 	measure.Most(out, "small-nothing-new-forced-s", measure.Median(forced), 10)
 	measure.Line(out, "small-nothing-new-forced-s:rsync", measure.Median(forced), measure.Median(plain), 0)
 	measure.Most(out, "small-nothing-new-forced-MB", float64(most)/1e6, 100)
+	return oneNewFile(ctx, cfg, n, u, to, out)
+}
+
+// oneNewFile compares what it takes to get one file more.
+func oneNewFile(ctx context.Context, cfg config, n *node, u *upstream, copied string, out io.Writer) error {
+	var mine, plain []float64
+	for round := range cfg.rounds {
+		if err := writeNew(u.tree, round); err != nil {
+			return err
+		}
+		took, err := n.sync(ctx, false)
+		if err != nil {
+			return err
+		}
+		mine = append(mine, took.Seconds())
+		if took, err = plainCopy(ctx, copied, u); err != nil {
+			return err
+		}
+		plain = append(plain, took.Seconds())
+	}
+	measure.Line(out, "small-one-new-s:rsync", measure.Median(mine), measure.Median(plain), 0)
 	return nil
 }
 

@@ -39,6 +39,7 @@ func main() {
 	flag.DurationVar(&cfg.sample, "sample", time.Second, "length of a sample of requests")
 	flag.Float64Var(&cfg.foreign, "foreign", 0.15, "share of the machine that others may use during a sample")
 	flag.StringVar(&cfg.only, "only", "", "beginnings of the cases to run, by comma; empty: all")
+	flag.BoolVar(&cfg.verbose, "v", false, "tell the steps of each sync")
 	flag.Parse()
 	if err := run(ctx, cfg, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench mirror:", err)
@@ -53,6 +54,7 @@ type config struct {
 	fleet                int
 	sample               time.Duration
 	foreign              float64
+	verbose              bool
 }
 
 func (cfg config) wants(name string) bool { return measure.Wanted(cfg.only, name) }

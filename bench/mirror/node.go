@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"freshet/api/mirrorapi"
@@ -16,11 +17,12 @@ import (
 
 // node is a mirror that runs.
 type node struct {
-	cmd    *exec.Cmd
-	dir    string
-	client mirrorapi.Client
-	public string // address
-	secure string // address with TLS
+	cmd     *exec.Cmd
+	dir     string
+	client  mirrorapi.Client
+	public  string // address
+	secure  string // address with TLS
+	verbose bool
 }
 
 // project is the one that is mirrored.
@@ -50,7 +52,7 @@ func startNodeAt(ctx context.Context, cfg config, ports []int, dir, settings, ce
 		return nil, err
 	}
 	token, hash := control.NewToken("bench_")
-	n := &node{dir: dir, public: local(ports[0]), client: mirrorapi.Client{Base: "http://" + local(ports[1]), Token: token}}
+	n := &node{dir: dir, verbose: cfg.verbose, public: local(ports[0]), client: mirrorapi.Client{Base: "http://" + local(ports[1]), Token: token}}
 	secure := ""
 	if cert != "" {
 		n.secure = local(ports[2])
@@ -82,7 +84,20 @@ func (n *node) sync(ctx context.Context, force bool) (time.Duration, error) {
 	if report.Result != mirrorapi.Published && report.Result != mirrorapi.Unchanged {
 		return 0, fmt.Errorf("the sync ended as %q: %s", report.Result, report.Message)
 	}
-	return time.Since(begun), nil
+	took := time.Since(begun)
+	if n.verbose {
+		tellSteps(&report, took)
+	}
+	return took, nil
+}
+
+// tellSteps tells how long the steps of a sync took.
+func tellSteps(report *mirrorapi.Report, took time.Duration) {
+	steps := make([]string, 0, len(report.Steps))
+	for _, s := range report.Steps {
+		steps = append(steps, fmt.Sprintf("%s %.2f", s.Step, s.Took.Seconds()))
+	}
+	fmt.Fprintf(os.Stderr, "  %s in %.2f s: %s\n", report.Result, took.Seconds(), strings.Join(steps, ", "))
 }
 
 // stop ends it, and removes what it has.

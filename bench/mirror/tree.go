@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -62,11 +63,22 @@ func stamp(dir, text string) error {
 	return os.Chtimes(name, at, at)
 }
 
+// writeNew writes one file more, and says so.
+func writeNew(tree string, number int) error {
+	name := filepath.Join(tree, fmt.Sprintf("new-%d%s", number, packageEnd))
+	at := longAgo()
+	if err := errors.Join(os.WriteFile(name, []byte(name), 0o644), os.Chtimes(name, at, at)); err != nil {
+		return err
+	}
+	return stamp(tree, fmt.Sprintf("new %d", number))
+}
+
 // upstream is an rsync server of a tree.
 type upstream struct {
-	cmd *exec.Cmd
-	url string
-	log string // a line for each client, with the bytes that went to it
+	cmd  *exec.Cmd
+	url  string
+	tree string
+	log  string // a line for each client, with the bytes that went to it
 }
 
 func startUpstream(ctx context.Context, dir, tree string) (*upstream, error) {
@@ -75,8 +87,12 @@ func startUpstream(ctx context.Context, dir, tree string) (*upstream, error) {
 		return nil, err
 	}
 	conf := filepath.Join(dir, "rsyncd.conf")
-	u := &upstream{url: fmt.Sprintf("rsync://127.0.0.1:%d/m/", ports[0]), log: filepath.Join(dir, "rsyncd.log")}
-	text := fmt.Sprintf("port = %d\naddress = 127.0.0.1\nuse chroot = no\nreverse lookup = no\n[m]\npath = %s\n", ports[0], tree)
+	u := &upstream{tree: tree, url: fmt.Sprintf("rsync://127.0.0.1:%d/m/", ports[0]), log: filepath.Join(dir, "rsyncd.log")}
+	chroot := "yes" // as servers have it, unless they are told otherwise
+	if os.Getuid() != 0 {
+		chroot = "no"
+	}
+	text := fmt.Sprintf("port = %d\naddress = 127.0.0.1\nuse chroot = %s\nreverse lookup = no\n[m]\npath = %s\n", ports[0], chroot, tree)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -153,7 +153,7 @@ func (t Transfer) arguments(trust bool) []string {
 	args := []string{
 		"--files-from=-", "--from0", "--times", "--omit-dir-times", "--copy-links", "--no-implied-dirs",
 		"--partial-dir=" + PartialFolder, "--no-motd", "--outbuf=Block", "--out-format=%i %n",
-		"--timeout=" + silence, "--contimeout=" + silence,
+		"--timeout=" + silence, "--contimeout=" + silence, "--sockopts=TCP_NODELAY",
 	}
 	if trust {
 		args = append(args, "--trust-sender")

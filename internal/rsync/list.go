@@ -130,7 +130,7 @@ func (l Listing) arguments() []string {
 	silence := seconds(cmp.Or(l.Silence, defaultSilence))
 	args := []string{
 		"--list-only", "--recursive", "--links", "--no-motd", "--no-human-readable",
-		"--timeout=" + silence, "--contimeout=" + silence,
+		"--timeout=" + silence, "--contimeout=" + silence, "--sockopts=TCP_NODELAY",
 	}
 	for _, pattern := range l.Excludes {
 		args = append(args, "--exclude="+pattern)

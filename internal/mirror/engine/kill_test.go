@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/engine"
@@ -82,6 +83,7 @@ func syncOnce(text string) error {
 	if p.Store, err = store.Project("p", nil); err != nil {
 		return err
 	}
+	beside := watchChildren(ctx)
 	report, err := engine.New(nil, []*engine.Project{p}).Sync(ctx, mirrorapi.Order{Project: "p", Force: !c.Probe})
 	if err != nil {
 		return err
@@ -89,19 +91,89 @@ func syncOnce(text string) error {
 	if _, err := p.Store.Retire(ctx, 0); err != nil {
 		return err
 	}
-	fmt.Println(steps, report.Result)
+	told := ended{StoreSteps: steps, Result: string(report.Result)}
+	for _, s := range report.Steps {
+		told.Steps = append(told.Steps, s.Step)
+	}
+	told.RsyncMemory = beside()
+	if told.Memory, err = memoryOf("/proc/self/status", "VmHWM:"); err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(told); err != nil {
+		return err
+	}
 	return store.Close()
 }
 
-// start runs the other process. It returns how many steps it made, -1 if it was killed.
-func (c child) run(t *testing.T) (steps int, result string) {
-	t.Helper()
-	steps, result, _ = c.measure(t)
-	return steps, result
+// ended is what such a process tells of its sync.
+type ended struct {
+	StoreSteps int // -1: it was killed
+	Steps      []mirrorapi.Step
+	Result     string
+	// Memory is the most that was resident of the process, RsyncMemory of the processes of an
+	// rsync beside it.
+	Memory, RsyncMemory int64
 }
 
-// measure is run that tells how much memory the process has taken at most, in bytes.
-func (c child) measure(t *testing.T) (steps int, result string, memory int64) {
+// memoryOf reads a line of a file of /proc, in bytes.
+func memoryOf(file, line string) (int64, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), line)
+	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	kb, err := strconv.ParseInt(number, 10, 64)
+	return kb << 10, err
+}
+
+// watchChildren watches what the children of this process and their children have
+// together, looking often, until the function that it returns is called: that tells the
+// most of it, in bytes.
+func watchChildren(ctx context.Context) (most func() int64) {
+	ctx, cancel := context.WithCancel(ctx)
+	told := make(chan int64)
+	go func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		var most int64
+		for ctx.Err() == nil {
+			most = max(most, childrenOf(os.Getpid()))
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+		told <- most
+	}()
+	return func() int64 { cancel(); return <-told }
+}
+
+func childrenOf(pid int) (sum int64) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		for word := range strings.FieldsSeq(string(text)) {
+			child, err := strconv.Atoi(word)
+			if err != nil {
+				continue
+			}
+			own, _ := memoryOf("/proc/"+word+"/smaps_rollup", "Pss:") // none: it has ended
+			sum += own + childrenOf(child)
+		}
+	}
+	return sum
+}
+
+// run runs the other process. It returns how many steps its store made, -1 if it was killed.
+func (c child) run(t *testing.T) (steps int, result string) {
+	t.Helper()
+	told := c.tell(t)
+	return told.StoreSteps, told.Result
+}
+
+// tell is run that returns all that is told.
+func (c child) tell(t *testing.T) (told ended) {
 	t.Helper()
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -112,16 +184,15 @@ func (c child) measure(t *testing.T) (steps int, result string, memory int64) {
 	cmd.Stderr = t.Output()
 	out, err := cmd.Output()
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
-		return -1, "", 0
+		return ended{StoreSteps: -1}
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &told)
 	}
 	if err != nil {
 		t.Fatalf("the other process: %v\n%s", err, out)
 	}
-	count, result, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
-	if steps, err = strconv.Atoi(count); err != nil {
-		t.Fatal(err)
-	}
-	return steps, result, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
+	return told
 }
 
 // A process that ends at any step leaves what was served before, or the new version, whole;

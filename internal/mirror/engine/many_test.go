@@ -4,16 +4,21 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
+	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/kind"
 	"freshet/internal/rsync/rsynctest"
 )
 
 // filesEnv is how many files the tree of TestMany has; 300,000 is the acceptance check.
 const filesEnv = "FRESHET_ENGINE_FILES"
+
+// figuresEnv, when set, has times compared with what is promised.
+const figuresEnv = "FRESHET_FIGURES"
 
 // That nothing is new in a large tree is known from one small file; and when all of it is
 // looked at, memory is little.
@@ -49,22 +54,32 @@ func TestMany(t *testing.T) {
 		Store: filepath.Join(t.TempDir(), "store"), URL: rsynctest.Serve(t, up),
 		Config: kind.Config{Format: kind.Plain, Probe: []string{"lastupdate"}},
 	}
-	step := func(what, want string) {
+	step := func(what, want string, promised time.Duration) {
 		began := time.Now()
-		_, result, memory := c.measure(t)
-		t.Logf("%s: %s in %s, %d MB", what, result, time.Since(began).Round(time.Millisecond), memory>>20)
-		if result != want {
-			t.Errorf("%s: %s, want %s", what, result, want)
+		told := c.tell(t)
+		took := time.Since(began)
+		t.Attr(what, fmt.Sprintf("%s in %.2f s, %d MB, the rsync beside it %d MB", told.Result, took.Seconds(), told.Memory/1e6, told.RsyncMemory/1e6))
+		if told.Result != want {
+			t.Errorf("%s: %s, want %s", what, told.Result, want)
 		}
-		if most := int64(40<<20 + 200*files); memory > most && what != "first" && !raced {
-			t.Errorf("%s: it takes %d bytes of memory, more than %d", what, memory, most)
+		if promised == 0 {
+			return
+		}
+		if most := int64(40e6 + 200*files); told.Memory+told.RsyncMemory > most && !raced {
+			t.Errorf("%s: it takes %d bytes of memory and rsync %d, more than %d together", what, told.Memory, told.RsyncMemory, most)
+		}
+		if took > promised && os.Getenv(figuresEnv) != "" {
+			t.Errorf("%s took %v, more than %v", what, took, promised)
+		}
+		if walked := slices.Contains(told.Steps, mirrorapi.StepList); walked == c.Probe {
+			t.Errorf("%s: it made the steps %v", what, told.Steps)
 		}
 	}
-	step("first", "published")
-	step("forced", "unchanged")
+	step("first", "published", 0)
+	step("forced", "unchanged", 10*time.Second)
 	c.Probe = true
-	step("probed", "unchanged")
+	step("probed", "unchanged", time.Second)
 	c.Probe = false
 	put(t, filepath.Join(up, "pool/001/new"), "new")
-	step("one new", "published")
+	step("one-new", "published", 0)
 }

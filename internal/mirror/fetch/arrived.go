@@ -110,7 +110,7 @@ func (i *inspector) hash(ctx context.Context, f file, r *Result) error {
 		i.buffer = make([]byte, readSize)
 	}
 	sum := newSums(r.Want.Sum)
-	if _, err := io.CopyBuffer(sum, io.LimitReader(f, r.Size+1), i.buffer); err != nil {
+	if err := i.read(f, r.Size, sum); err != nil {
 		return err
 	}
 	var err error
@@ -121,6 +121,24 @@ func (i *inspector) hash(ctx context.Context, f file, r *Result) error {
 		return err
 	}
 	return checkControl(f, r.Want.Sum)
+}
+
+// read reads a file of so many bytes.
+func (i *inspector) read(f file, size int64, to *sums) error {
+	for left := size; ; {
+		n, err := f.Read(i.buffer)
+		if err != nil && err != io.EOF { //nolint:errorlint // file returns it as it is
+			return err
+		}
+		_, _ = to.Write(i.buffer[:n])
+		left -= int64(n)
+		switch {
+		case left < 0, left > 0 && n == 0:
+			return fmt.Errorf("%w: it changes while it is read", errWrong)
+		case left == 0 && n < len(i.buffer): // there would have been room for more
+			return nil
+		}
+	}
 }
 
 // sums computes the SHA-256 of what is written to it, and the checksum that is told if it

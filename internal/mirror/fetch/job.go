@@ -50,7 +50,7 @@ type Progress struct {
 // Fetch fetches all that is wanted, and reports what became of each file once, in any
 // order, from one goroutine at a time; while report runs, nothing else is fetched for
 // long. An error ends it early: of wants, or the cause of the end of ctx. That a file, or
-// all of them, cannot be had is no error; that the disk is full is. Memory is that of some ten thousand files of the
+// all of them, cannot be had is no error; that the disk is full is. Memory is that of a hundred thousand files of the
 // list, however long it is.
 func (j Job) Fetch(ctx context.Context, wants iter.Seq2[Want, error], report func(Result)) error {
 	batch := make([]Want, 0, batchFiles)
@@ -74,7 +74,7 @@ func (j Job) Fetch(ctx context.Context, wants iter.Seq2[Want, error], report fun
 
 // batchFiles is how many files are asked for at once: enough for beginnings and ends of
 // transfers not to matter.
-const batchFiles = 50_000
+const batchFiles = 100_000
 
 // fetch fetches a batch.
 func (j Job) fetch(ctx context.Context, batch []Want, report func(Result)) error {

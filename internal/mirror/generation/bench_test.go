@@ -40,6 +40,12 @@ func benchFile(i, files int) (generation.File, []byte) {
 func benchStore(b *testing.B, files int, opts generation.Options) (string, *generation.Project) {
 	b.Helper()
 	dir := b.TempDir()
+	return dir, filledStore(b, dir, files, opts)
+}
+
+// filledStore makes a store with a generation of so many files.
+func filledStore(b testing.TB, dir string, files int, opts generation.Options) *generation.Project {
+	b.Helper()
 	s, err := generation.Open(b.Context(), dir, opts)
 	if err != nil {
 		b.Fatal(err)
@@ -65,7 +71,7 @@ func benchStore(b *testing.B, files int, opts generation.Options) (string, *gene
 		b.Fatal(err)
 	}
 	b.Logf("the first generation of %d files took %s", files, time.Since(began))
-	return dir, p
+	return p
 }
 
 // again makes a generation with the same files.
