@@ -29,7 +29,7 @@ func TestCost(t *testing.T) {
 	dir := t.TempDir()
 	if os.Getenv(costEnv) != "" { // in memory folders take no room
 		var err error
-		if dir, err = os.MkdirTemp("/var/tmp", "freshet-cost-"); err != nil {
+		if dir, err = os.MkdirTemp("/var/tmp", "freshet-cost-"); err != nil { //nolint:usetesting // TempDir is in memory
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })

@@ -144,29 +144,38 @@ func (p *Project) removeListed(ctx context.Context, dir string, pace *pace) erro
 		if err != nil {
 			return err
 		}
-		if err := pace.take(ctx, 1); err != nil {
+		removed, err := p.removeFile(t, f)
+		if err != nil {
 			return err
 		}
-		if err := p.removeFile(t, f); err != nil {
+		if err := pace.take(ctx, removed); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (p *Project) removeFile(t *tree, f File) error {
+// removeFile removes a file, with its object if that is unused then, and returns how many
+// names went.
+func (p *Project) removeFile(t *tree, f File) (names int, err error) {
 	in, name, err := t.at(f.Path, false)
 	if err == nil {
-		err = in.Remove(name)
+		_, err = in.Lstat(name)
+	}
+	if err == nil {
+		names, err = 1, in.Remove(name)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return 0, err
 	}
 	if f.IsLink() {
-		return nil
+		return names, nil
 	}
-	_, err = p.store.objects.removeUnused(f.SHA256)
-	return err
+	freed, err := p.store.objects.removeUnused(f.SHA256)
+	if freed > 0 {
+		names++
+	}
+	return names, err
 }
 
 // pace bounds how often something is done.

@@ -46,7 +46,13 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	store, err := generation.Open(t.Context(), t.TempDir(), generation.Options{})
+	return newWorldIn(t, t.TempDir())
+}
+
+// newWorldIn is newWorld with its store in a folder.
+func newWorldIn(t testing.TB, dir string) *world {
+	t.Helper()
+	store, err := generation.Open(t.Context(), dir, generation.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
