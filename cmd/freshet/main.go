@@ -9,16 +9,24 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"freshet/internal/handover"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	inherited, err := handover.Inherit(os.Getenv)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "freshet:", err)
+		os.Exit(1)
+	}
 	root := newRoot(streams{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 	root.SetArgs(underName(os.Args))
-	err := root.ExecuteContext(ctx)
+	err = root.ExecuteContext(inherited.In(ctx))
 	stop()
 	if err != nil {
+		inherited.Before.Failed(err)
 		fmt.Fprintln(os.Stderr, "freshet:", err)
 		os.Exit(exitCode(err))
 	}

@@ -47,7 +47,7 @@ To see all of it work on this machine:
 	root.AddCommand(
 		newHubCommand(), newEdgeCommand(), newMirrorCommand(), newDirectorCommand(), newMirrorlistServerCommand(), newRunCommand(),
 		newPushCommand(), newTokenCommand(),
-		newConfigCommand(), newCompletionCommand(root), newManCommand(root), newVersionCommand(),
+		newConfigCommand(), newHandoverCommand(), newCompletionCommand(root), newManCommand(root), newVersionCommand(),
 	)
 	root.CompletionOptions.DisableDefaultCmd = true // ours has one page for all shells
 	root.SetHelpCommandGroupID("setup")

@@ -2,21 +2,27 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"freshet/internal/config"
+	"freshet/internal/handover"
 	"freshet/internal/node"
+	"freshet/internal/role"
+	"freshet/internal/systemd"
 )
 
 // serveFlags are the flags of every command that runs roles.
@@ -153,24 +159,42 @@ func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config, again func(*serv
 		return err
 	}
 	defer func() { err = errors.Join(err, logs.Access.Close()) }()
-	opt := node.Options{Log: logs.Log, Access: logs.Access, Ready: func() {
-		logs.Log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
-		if s.ready != nil {
-			s.ready()
-		}
+	var latest atomic.Pointer[node.Config] // with which a process goes on that could not hand over
+	latest.Store(&cfg)
+	inherited := handover.InheritedIn(ctx)
+	opt := node.Options{Log: logs.Log, Access: logs.Access, Listen: func(ctx context.Context, addr string) (net.Listener, error) {
+		return inherited.Sockets.Listen(ctx, addr, role.ListenTCP)
 	}}
 	if s.config != "" {
 		opt.Secrets = []string{s.config}
 	}
 	if again != nil {
-		opt.Reloads = s.reloads(cmd, logs.Log, again)
+		opt.Reloads = s.reloads(cmd, logs.Log, &latest, again)
 	}
-	return node.Run(ctx, cfg, opt)
+	program, err := handover.Itself()
+	if err != nil {
+		logs.Log.WarnContext(ctx, "no other process can be started to take over from this one", slog.Any("error", err))
+	}
+	return handover.Serve(ctx, handover.Options{
+		Program: program, Sockets: inherited.Sockets, Before: inherited.Before, Manager: systemd.FromEnvironment(os.Getenv),
+		Start: cfg.Handover.Start, Drain: cfg.Handover.Drain, Log: logs.Log,
+		Run: func(ctx context.Context, life handover.Life) error {
+			opt := opt
+			opt.Released, opt.Ready = life.Released, func() {
+				logs.Log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
+				if s.ready != nil {
+					s.ready()
+				}
+				life.Ready()
+			}
+			return node.Run(ctx, *latest.Load(), opt)
+		},
+	})
 }
 
-// reloads yields the configuration anew at each SIGHUP. One that is wrong is
+// reloads yields the configuration anew at each SIGHUP, and keeps the latest. One that is wrong is
 // told of in the log.
-func (s *serveFlags) reloads(cmd *cobra.Command, log *slog.Logger, again func(*serveFlags) (node.Config, error)) <-chan node.Config {
+func (s *serveFlags) reloads(cmd *cobra.Command, log *slog.Logger, latest *atomic.Pointer[node.Config], again func(*serveFlags) (node.Config, error)) <-chan node.Config {
 	ctx := cmd.Context()
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP)
@@ -193,6 +217,7 @@ func (s *serveFlags) reloads(cmd *cobra.Command, log *slog.Logger, again func(*s
 			}
 			select {
 			case configs <- cfg:
+				latest.Store(&cfg)
 			case <-ctx.Done():
 				return
 			}

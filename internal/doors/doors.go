@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +34,9 @@ type Options struct {
 	// H3 is the UDP address for HTTP/3, or several with commas between them;
 	// none by default.
 	H3 string
+	// Released says that the role calls [role.Env.Released] before answers under way have
+	// ended: these may go on in this process while another one takes over.
+	Released bool
 	// Streams is how many requests of one connection of HTTP/3 may be answered at
 	// the same time.
 	Streams int
@@ -204,7 +208,8 @@ type Inside struct {
 	Refused func(r *h1.Refused)
 }
 
-// Serve answers until ctx ends, then drains ([role.DrainTimeout]). It keeps the
+// Serve answers until ctx ends, then drains ([role.DrainTimeout], or
+// [role.DrainTime] with [Options.Released]). It keeps the
 // certificates up to date meanwhile, and closes the doors.
 func (d *Doors) Serve(ctx context.Context, in Inside) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -235,10 +240,18 @@ func (d *Doors) server(ctx context.Context, in Inside) *h1.Server {
 			Handler: in.Ready, HTTP: in.All, Log: log, Metrics: d.metrics, Refused: in.Refused,
 			HeaderTime: limits.HeaderTime, Idle: limits.IdleTime, Stall: limits.Stall, MinRate: int(limits.MinRate),
 		},
-		Drain: role.DrainTimeout, Stall: limits.Stall, Limits: limits.conns(), Log: log, Metrics: d.metrics,
+		Drain: d.drain, Stall: limits.Stall, Limits: limits.conns(), Log: log, Metrics: d.metrics,
 		Refused: in.Refused,
 	}
 	srv.HTTP.MaxHeaderBytes = int(limits.HeaderSize)
 	srv.HTTP.ReadHeaderTimeout, srv.HTTP.IdleTimeout = limits.HeaderTime, limits.IdleTime
 	return srv
+}
+
+// drain is how long answers under way may take when ctx has ended.
+func (d *Doors) drain(stopped context.Context) time.Duration {
+	if d.opt.Released {
+		return role.DrainTime(stopped)
+	}
+	return role.DrainTimeout
 }

@@ -52,7 +52,7 @@ func serveBoth(t *testing.T, h http.Handler) (theirs, ours string) {
 			t.Cleanup(func() { _ = hs.Close() })
 			continue
 		}
-		srv := &Server{Handler: nothing{}, HTTP: hs, Drain: testDrain}
+		srv := &Server{Handler: nothing{}, HTTP: hs, Drain: drainSoon}
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- srv.Serve(ctx, ln) }()
@@ -296,7 +296,7 @@ func inMemory(t *testing.T, h http.HandlerFunc) func() net.Conn {
 	}
 	hs := quiet()
 	hs.Handler, hs.IdleTimeout, hs.ReadHeaderTimeout = h, testIdle, testHeader
-	srv := &Server{Handler: nothing{}, HTTP: hs, Drain: testDrain}
+	srv := &Server{Handler: nothing{}, HTTP: hs, Drain: drainSoon}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ctx, ln) }()

@@ -24,9 +24,10 @@ type Server struct {
 	// BaseContext hold here as well; it has neither ConnContext nor ConnState.
 	// Nothing else serves with it.
 	HTTP *http.Server
-	// Drain is how long requests in flight may take to end when Serve is told
-	// to stop. Connections still open then are cut.
-	Drain time.Duration
+	// Drain says how long requests in flight may take to end when Serve is told
+	// to stop, by the end of its context, which is given. Connections still open
+	// then are cut.
+	Drain func(stopped context.Context) time.Duration
 	// Stall is how long a client may take no byte of an answer, or send none of
 	// the body of a request, before it is cut. Zero: two minutes.
 	Stall time.Duration
@@ -207,7 +208,8 @@ func (s *Server) forget(c *conn) {
 
 // drain ends the connections: idle ones now, the others after their answers.
 func (s *Server) drain(stopped context.Context, served <-chan error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), s.Drain)
+	atMost := s.Drain(stopped)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), atMost)
 	defer cancel()
 	s.draining.Store(true)
 	s.HTTP.SetKeepAlivesEnabled(false)
@@ -222,7 +224,7 @@ func (s *Server) drain(stopped context.Context, served <-chan error) error {
 	s.mu.Unlock()
 	begun := time.Now()
 	s.Log.InfoContext(ctx, "stop serving: requests in flight are answered, idle connections closed",
-		slog.Any("why", context.Cause(stopped)), slog.Int("connections", open), slog.Duration("at_most", s.Drain))
+		slog.Any("why", context.Cause(stopped)), slog.Int("connections", open), slog.Duration("at_most", atMost))
 	ended := make(chan struct{})
 	go func() { s.wg.Wait(); close(ended) }()
 	cut := false
@@ -245,7 +247,7 @@ func (s *Server) drain(stopped context.Context, served <-chan error) error {
 	<-ended
 	s.Log.InfoContext(ctx, "stopped serving", slog.Duration("took", time.Since(begun)), slog.Bool("cut", cut))
 	if cut {
-		s.Log.WarnContext(ctx, "connections cut after the drain time", slog.Duration("drain", s.Drain))
+		s.Log.WarnContext(ctx, "connections cut after the drain time", slog.Duration("drain", atMost))
 	}
 	if e := <-served; err == nil && e != nil && !errors.Is(e, http.ErrServerClosed) {
 		err = e

@@ -69,7 +69,7 @@ func newWorldOf(t *testing.T, mem bool, wrap func(net.Listener) net.Listener, ch
 	}
 	w.metrics = prometheus.NewRegistry()
 	srv := &Server{
-		Handler: w, Drain: testDrain, Metrics: NewMetrics("test", w.metrics),
+		Handler: w, Drain: drainSoon, Metrics: NewMetrics("test", w.metrics),
 		HTTP: &http.Server{
 			Handler: http.HandlerFunc(w.serveSlow), ReadHeaderTimeout: testHeader, IdleTimeout: testIdle, MaxHeaderBytes: 32 << 10,
 			ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
@@ -235,3 +235,6 @@ func waitFor(t *testing.T, ok func() bool) {
 		<-time.After(time.Millisecond)
 	}
 }
+
+// drainSoon is how long answers may take at the end of a server.
+func drainSoon(context.Context) time.Duration { return testDrain }

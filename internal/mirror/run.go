@@ -83,7 +83,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	}
 	defer m.site.Close()
 	m.show(m.now.Load())
-	public, err := m.cfg().Open(ctx, doors.Options{Role: "mirror", Env: env, Limits: m.cfg().Clients})
+	public, err := m.cfg().Open(ctx, doors.Options{Role: "mirror", Env: env, Limits: m.cfg().Clients, Released: true})
 	if err != nil {
 		return err
 	}
@@ -92,18 +92,41 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return rsyncs(ctx) })
-	group.Go(func() error { m.scheduler.Run(ctx); return nil })
-	group.Go(func() error { m.clean(ctx); return nil })
-	group.Go(func() error { m.follow(ctx, reloads, public.Certificates()); return nil })
+	var work sync.WaitGroup // whatever changes the store, or what is kept beside it
+	work.Go(func() { m.scheduler.Run(ctx) })
+	work.Go(func() { m.clean(ctx) })
+	work.Go(func() { m.follow(ctx, reloads, public.Certificates()) })
+	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	group.Go(func() error {
+		<-ctx.Done()
+		return m.release(ctx, stop, &work)
+	})
+	group.Go(func() error { return rsyncs(serving) })
 	group.Go(func() error {
 		env.Ready()
-		return public.Serve(ctx, doors.Inside{
+		return public.Serve(serving, doors.Inside{
 			Ready: behind{m.site, m}, All: access.Wrap(m.public(m.site)),
 			Refused: func(r *h1.Refused) { access.Note(context.WithoutCancel(ctx), r.Record()) },
 		})
 	})
 	return group.Wait()
+}
+
+// release ends all that changes the store, and accepting clients: the latter at once when
+// the mirror stops, and last when another process takes over, so that clients wait for
+// that one only while it begins. Answers under way go on.
+func (m *mirror) release(ctx context.Context, stop context.CancelCauseFunc, work *sync.WaitGroup) error {
+	cause := context.Cause(ctx)
+	if _, over := errors.AsType[role.Handover](cause); !over {
+		stop(cause)
+	}
+	work.Wait()
+	stop(cause)
+	m.scheduler.Close()
+	err := m.store.Release()
+	m.env.Released()
+	return err
 }
 
 // open opens what a mirror with a valid configuration works with.

@@ -1,11 +1,14 @@
 package node
 
 import (
+	"cmp"
 	"slices"
+	"time"
 
 	"freshet/internal/config"
 	"freshet/internal/director"
 	"freshet/internal/edge"
+	"freshet/internal/handover"
 	"freshet/internal/hub"
 	"freshet/internal/mirror"
 )
@@ -18,6 +21,8 @@ type Config struct {
 	// Admin is the listener for operators: health, readiness, metrics and
 	// profiles. It is never the public one.
 	Admin AdminConfig `toml:"admin"`
+	// Handover says how another process takes over, most often one of a newer version.
+	Handover HandoverConfig `toml:"handover"`
 	// Hub takes uploads of builds and trees, verifies, signs and publishes them.
 	Hub *hub.Config `toml:"hub"`
 	// Edge caches what an origin (a hub or any web server) serves.
@@ -26,6 +31,30 @@ type Config struct {
 	Mirror *mirror.Config `toml:"mirror"`
 	// Director tells clients which mirrors to download from.
 	Director *director.Config `toml:"director"`
+}
+
+// HandoverConfig is the table [handover].
+type HandoverConfig struct {
+	// Start is how long a new process may take to read its configuration, and then to
+	// serve, before it is given up. Default "2m".
+	Start time.Duration `toml:"start"`
+
+	// Drain is how long transfers may go on in the old process of a mirror when the new
+	// one serves. Those of other roles have 20 seconds, and end before the new one
+	// begins. Default "1h".
+	Drain time.Duration `toml:"drain"`
+}
+
+// WithDefaults returns c with every setting left zero replaced by its default.
+func (c HandoverConfig) WithDefaults() HandoverConfig {
+	return HandoverConfig{Start: cmp.Or(c.Start, handover.DefaultStart), Drain: cmp.Or(c.Drain, handover.DefaultDrain)}
+}
+
+// Validate reports times that are none.
+func (c HandoverConfig) Validate() []config.Problem {
+	return config.CheckNotNegative(
+		config.Number{Key: "start", Value: int64(c.Start)}, config.Number{Key: "drain", Value: int64(c.Drain)},
+	)
 }
 
 // AdminConfig configures the admin listener.

@@ -41,8 +41,13 @@ type Options struct {
 	Access *accesslog.Log
 	// Network holds the in-memory listeners. Zero: a new one.
 	Network *memnet.Network
+	// Listen opens listeners of TCP. Zero: [role.ListenTCP].
+	Listen func(ctx context.Context, addr string) (net.Listener, error)
 	// Ready is called once, when every role serves.
 	Ready func()
+	// Released is called once, after ctx has ended, when every role has said
+	// [role.Env.Released] or has ended. Zero: nothing is called.
+	Released func()
 	// Secrets are files that programs that a role starts must not read, such as the
 	// configuration. Those that the configuration names are added.
 	Secrets []string
@@ -100,6 +105,9 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
+	if opt.Listen == nil {
+		opt.Listen = role.ListenTCP
+	}
 	if opt.Network == nil {
 		opt.Network = new(memnet.Network)
 	}
@@ -122,23 +130,27 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 		if strings.HasPrefix(addr, memnet.Scheme) {
 			return opt.Network.Listen(addr)
 		}
-		return role.ListenTCP(ctx, addr)
+		return opt.Listen(ctx, addr)
 	}
-	var waiting sync.WaitGroup
+	var waiting, holding sync.WaitGroup
 	for _, r := range list {
 		waiting.Add(1)
 		ready := health.Starting(r.name)
+		holding.Add(1)
+		released := sync.OnceFunc(holding.Done)
 		env := role.Env{
-			Log:     opt.Log.With(slog.String("role", r.name)),
-			Access:  opt.Access.For(r.name),
-			HTTP:    &http.Client{Transport: transport},
-			Listen:  listen,
-			Metrics: metrics,
-			Secrets: slices.Concat(opt.Secrets, cfg.secrets()),
-			Ready:   sync.OnceFunc(func() { ready(); waiting.Done() }),
-			Admin:   admin.Handle,
+			Log:      opt.Log.With(slog.String("role", r.name)),
+			Access:   opt.Access.For(r.name),
+			HTTP:     &http.Client{Transport: transport},
+			Listen:   listen,
+			Metrics:  metrics,
+			Secrets:  slices.Concat(opt.Secrets, cfg.secrets()),
+			Ready:    sync.OnceFunc(func() { ready(); waiting.Done() }),
+			Released: released,
+			Admin:    admin.Handle,
 		}
 		group.Go(func() error {
+			defer released()
 			begin := time.Now()
 			err := r.run(ctx, env)
 			if err != nil {
@@ -175,6 +187,14 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 				opt.Ready()
 			case <-ctx.Done():
 			}
+			return nil
+		})
+	}
+	if opt.Released != nil {
+		group.Go(func() error {
+			<-ctx.Done()
+			holding.Wait()
+			opt.Released()
 			return nil
 		})
 	}

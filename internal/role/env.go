@@ -43,6 +43,11 @@ type Env struct {
 	Secrets []string
 	// Ready is called once, when the role serves. Zero: nothing is called.
 	Ready func()
+	// Released is called once, after the context of the role has ended, when another
+	// process may begin to do what it did: nothing is written to its folders any more,
+	// while answers under way go on. A role that does not call it has released
+	// everything when its Run returns. Zero: nothing is called.
+	Released func()
 	// Admin adds a handler to the process's admin listener, by a pattern of
 	// [http.ServeMux] below a path of the role's own ("POST /edge/v1/purge").
 	// Whoever is asked there must still ask who asks: the listener may be in
@@ -66,6 +71,9 @@ func (e Env) WithDefaults() Env {
 	}
 	if e.Ready == nil {
 		e.Ready = func() {}
+	}
+	if e.Released == nil {
+		e.Released = func() {}
 	}
 	if e.Admin == nil {
 		e.Admin = func(string, http.Handler) {}

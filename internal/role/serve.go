@@ -14,6 +14,26 @@ import (
 // was told to stop. Connections still open then are cut.
 const DrainTimeout = 20 * time.Second
 
+// Handover is the cause ([context.Cause]) with which the context of a role ends when
+// another process takes over from this one.
+type Handover struct {
+	// Within is how long transfers under way may go on. It is for roles that say
+	// [Env.Released] before these have ended; others hold up whoever takes over.
+	Within time.Duration
+}
+
+// Error implements error.
+func (Handover) Error() string { return "another process takes over" }
+
+// DrainTime is how long requests in flight may take to end when ctx, that of a role which
+// says [Env.Released], has ended: [DrainTimeout], or as [Handover] says.
+func DrainTime(ctx context.Context) time.Duration {
+	if h, ok := errors.AsType[Handover](context.Cause(ctx)); ok {
+		return h.Within
+	}
+	return DrainTimeout
+}
+
 // Limits of one connection, the same for every public listener.
 const (
 	readHeaderTimeout = 10 * time.Second

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"freshet/internal/durable"
 	"freshet/internal/layout"
@@ -43,6 +44,8 @@ type Store struct {
 	opts    Options
 	boot    string
 
+	released atomic.Bool
+
 	mu       sync.Mutex
 	projects map[string]*Project
 	repairs  []string
@@ -59,8 +62,19 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s := &Store{projects: make(map[string]*Project)}
+	fault := opts.Fault
+	opts.Fault = func(step, name string) error {
+		switch {
+		case s.released.Load():
+			return ErrReleased
+		case fault != nil:
+			return fault(step, name)
+		}
+		return nil
+	}
 	d.Fault = opts.Fault
-	s := &Store{dir: d, opts: opts, projects: make(map[string]*Project)}
+	s.dir, s.opts = d, opts
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("mirror store %s: %w", dir, err), s.Close())
 	}
@@ -98,6 +112,23 @@ func (s *Store) open(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// ErrReleased is the error of whatever would change a store that is released.
+var ErrReleased = errors.New("the store is another process's now")
+
+// Release lets another process open the store. It is read as before, as long as that one
+// keeps what is there; nothing can be changed any more. Nobody changes it meanwhile.
+func (s *Store) Release() error {
+	s.released.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lock == nil {
+		return nil
+	}
+	err := s.lock.Close()
+	s.lock = nil
+	return err
 }
 
 // Close gives the store back. Nothing of it may be in use any more, except files

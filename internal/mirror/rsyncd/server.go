@@ -103,18 +103,15 @@ func (s *Server) Show(modules []Module) error {
 // path is that of the configuration.
 func (s *Server) path() string { return s.dir.Root.Name() + "/" + configName }
 
-// drain is how long clients may take to end when the server does.
-const drain = role.DrainTimeout
-
-// Serve serves until ctx ends; then clients have a while to end, and are cut. It closes
-// ln. A clean stop returns nil.
+// Serve serves until ctx ends; then clients have a while to end ([role.DrainTime]), and are
+// cut. It closes ln. A clean stop returns nil.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	serving, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var clients sync.WaitGroup
 	defer context.AfterFunc(ctx, func() {
 		_ = ln.Close() // which ends the loop
-		time.AfterFunc(drain, cut)
+		time.AfterFunc(role.DrainTime(ctx), cut)
 	})()
 	for {
 		conn, err := ln.Accept()

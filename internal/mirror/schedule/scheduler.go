@@ -56,6 +56,7 @@ type Scheduler struct {
 	other    map[string]Record // of projects that are not configured now
 	running  int
 	saved    error // of the last change of the state
+	closed   bool
 	wake     chan struct{}
 }
 
@@ -365,8 +366,22 @@ func (s *Scheduler) poke() {
 	}
 }
 
+// ErrClosed says that the scheduler keeps no orders any more.
+var ErrClosed = errors.New("another process schedules now")
+
+// Close leaves the state to another scheduler: this one does not change it any more, and
+// takes no orders. It is called after Run has returned.
+func (s *Scheduler) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+}
+
 // save saves the state.
 func (s *Scheduler) save() error {
+	if s.closed {
+		return ErrClosed
+	}
 	state := State{Seed: s.seed, Projects: maps.Clone(s.other)}
 	for name, e := range s.projects {
 		state.Projects[name] = e.record()
