@@ -26,7 +26,7 @@ type Server struct {
 	HTTP *http.Server
 	// Drain says how long requests in flight may take to end when Serve is told
 	// to stop, by the end of its context, which is given. Connections still open
-	// then are cut.
+	// then are cut. Nil: none may.
 	Drain func(stopped context.Context) time.Duration
 	// Stall is how long a client may take no byte of an answer, or send none of
 	// the body of a request, before it is cut. Zero: two minutes.
@@ -208,7 +208,10 @@ func (s *Server) forget(c *conn) {
 
 // drain ends the connections: idle ones now, the others after their answers.
 func (s *Server) drain(stopped context.Context, served <-chan error) error {
-	atMost := s.Drain(stopped)
+	var atMost time.Duration
+	if s.Drain != nil {
+		atMost = s.Drain(stopped)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), atMost)
 	defer cancel()
 	s.draining.Store(true)
