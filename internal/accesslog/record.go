@@ -44,6 +44,10 @@ type Record struct {
 	Status int
 	// Bytes is the length of the body, as far as it was sent.
 	Bytes int64
+	// Told is how much of Bytes was counted while the answer was under way; TLS says that the
+	// connection is encrypted. Neither is written.
+	Told int64
+	TLS  bool
 	// Took is the time from the request's header to the end of the answer,
 	// FirstByte that to the answer's header; zero if there was none.
 	Took, FirstByte time.Duration

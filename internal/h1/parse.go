@@ -45,7 +45,7 @@ type Request struct {
 // request's, and good as long as that is.
 func (r *Request) Note(rec *accesslog.Record) {
 	rec.Begun, rec.Client, rec.Method = r.Begun, r.Client, http.MethodGet
-	rec.Target, rec.Host = r.Target, r.Host
+	rec.Target, rec.Host, rec.TLS = r.Target, r.Host, !r.Clear
 	if r.Head {
 		rec.Method = http.MethodHead
 	}

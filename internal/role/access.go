@@ -192,7 +192,7 @@ func (w *record) about(r *http.Request, begin time.Time) {
 	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		w.Client = addr.Addr()
 	}
-	w.Method, w.Path = r.Method, r.URL.Path
+	w.Method, w.Path, w.TLS = r.Method, r.URL.Path, r.TLS != nil
 	w.Target, w.Host = []byte(r.RequestURI), []byte(r.Host)
 	if r.Proto != "HTTP/1.1" {
 		w.Proto = r.Proto
