@@ -18,6 +18,17 @@ type Handler interface {
 	Sent(req *Request, res *Response, sent int64, err error)
 }
 
+// Watcher is a [Handler] that wants to know how answers go out that take long.
+type Watcher interface {
+	Handler
+	// Sending is called now and then while an answer goes out, with how much of the body
+	// did so far, by who sends it. It must not wait.
+	Sending(req *Request, res *Response, sent int64)
+}
+
+// WatchEvery is how often a [Watcher] is told.
+const WatchEvery = 10 * time.Second
+
 // Response is an answer: a head, and a body in memory or in a file.
 type Response struct {
 	// Status is the status code, for Sent: what the client gets stands in Head.
@@ -42,6 +53,8 @@ type Response struct {
 	// Started is when the head was with the kernel, for Sent. Zero: with all
 	// the rest.
 	Started time.Time
+	// Told is for a [Watcher], which may keep there how much it has counted.
+	Told int64
 	// Tag carries what the handler wants to see again in Sent.
 	Tag any
 }

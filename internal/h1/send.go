@@ -19,11 +19,17 @@ func (c *conn) send(r *Response) (int64, error) {
 			return 0, err
 		}
 		r.Started = time.Now()
+		if watcher, ok := c.s.Handler.(Watcher); ok {
+			c.w.out.watcher, c.w.out.told = watcher, r.Started
+			defer func() { c.w.out.watcher = nil }()
+		}
 		return c.w.out.sendFile(r.File, r.Offset, r.Length)
 	}
 	out := c.s.buffers.getOut()
 	defer c.s.buffers.out.Put(out)
 	head := r.Head
+	watcher, _ := c.s.Handler.(Watcher)
+	told := time.Time{} // when it was looked at the clock first
 	var sent int64
 	for sent < r.Length || len(head) > 0 {
 		used := 0
@@ -43,6 +49,15 @@ func (c *conn) send(r *Response) (int64, error) {
 		sent += max(0, n-int64(used))
 		if err != nil {
 			return sent, err
+		}
+		if watcher != nil && sent < r.Length {
+			switch now := time.Now(); {
+			case told.IsZero():
+				told = now
+			case now.Sub(told) >= WatchEvery:
+				told = now
+				watcher.Sending(&c.w.req, r, sent)
+			}
 		}
 	}
 	return sent, nil

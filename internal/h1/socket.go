@@ -128,6 +128,9 @@ type sender struct {
 	file int
 	off  int64
 	left int64
+
+	watcher Watcher   // of the answer that is being sent; nil: nobody wants to know
+	told    time.Time // when it was told
 }
 
 // write writes what it can of out.
@@ -203,6 +206,12 @@ func (s *sender) sendFile(f *os.File, off, n int64) (int64, error) {
 		s.c.w.pace.moved += int64(s.n)
 		if s.left -= int64(s.n); s.left == 0 {
 			return n, s.relax(first)
+		}
+		if s.watcher != nil && !first {
+			if now := time.Now(); now.Sub(s.told) >= WatchEvery {
+				s.told = now
+				s.watcher.Sending(&s.c.w.req, &s.c.w.res, n-s.left)
+			}
 		}
 	}
 }

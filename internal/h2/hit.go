@@ -3,6 +3,7 @@ package h2
 import (
 	"errors"
 	"io"
+	"time"
 
 	"freshet/internal/h1"
 )
@@ -15,6 +16,24 @@ type answer struct {
 	off  int64 // what of the body was queued
 	size int64 // of the body
 	turn uint64
+	told time.Time // when an [h1.Watcher] was told of it
+}
+
+// lookEvery is how much of a body is sent between two looks at the clock.
+const lookEvery = 4 << 20
+
+// watch tells an [h1.Watcher] how an answer goes out that takes long.
+func (c *conn) watch(a *answer) {
+	watcher, ok := c.s.Handler.(h1.Watcher)
+	if !ok {
+		return
+	}
+	if now := time.Now(); now.Sub(a.told) >= h1.WatchEvery {
+		if !a.told.IsZero() {
+			watcher.Sending(&a.req, &a.res, a.off)
+		}
+		a.told = now
+	}
 }
 
 // hit answers a request without a body if the answer is at hand.
@@ -109,6 +128,9 @@ func (c *conn) pushLocked(a *answer) (whole bool) {
 	c.sent += n
 	c.framed++
 	if a.off < a.size {
+		if a.off/lookEvery != (a.off-n)/lookEvery {
+			c.watch(a)
+		}
 		return false
 	}
 	delete(c.streams, a.id)
@@ -143,7 +165,7 @@ func (c *conn) gatherLocked() {
 func (c *conn) finish(a *answer, err error) {
 	sent := a.off
 	if err != nil && sent == a.size {
-		sent = 0 // how much of it arrived is not known
+		sent = a.res.Told // how much more of it arrived is not known
 	}
 	c.s.Handler.Sent(&a.req, &a.res, sent, err)
 	c.s.buffers.putAnswer(a)

@@ -13,6 +13,7 @@ import (
 	"freshet/internal/mirror/project"
 	"freshet/internal/mirror/rsyncd"
 	"freshet/internal/rsync"
+	"freshet/internal/telemetry"
 )
 
 // Config is the table [mirror].
@@ -56,6 +57,13 @@ type Config struct {
 
 	// Rsyncd serves the projects by rsync.
 	Rsyncd rsyncd.Config `toml:"rsyncd"`
+
+	// Capacity is how much the mirror can send: "1Gbit/s". Directors are told how busy it is,
+	// and send fewer clients when it is. Default "0bit/s": they are not told.
+	Capacity config.Rate `toml:"capacity"`
+
+	// Watch is told what the mirror serves and holds.
+	Watch telemetry.Config `toml:"watch"`
 
 	// Control says who may give orders on the admin listener.
 	Control ControlConfig `toml:"control"`
@@ -122,6 +130,7 @@ func (c Config) WithDefaults() Config {
 	c.Listeners = c.Listeners.WithDefaults()
 	c.Clients = c.Clients.WithDefaults()
 	c.Limits = c.Limits.WithDefaults()
+	c.Watch = c.Watch.WithDefaults()
 	projects := make(map[string]project.Config, len(c.Projects))
 	for name, p := range c.Projects {
 		preset, _ := presets.Find(p.Preset) // Validate tells

@@ -24,7 +24,7 @@ func (m *mirror) public(site http.Handler) http.Handler {
 
 // behind puts the client in the place of a trusted proxy before a request is answered.
 type behind struct {
-	h1.Handler
+	h1.Watcher
 	m *mirror
 }
 
@@ -33,5 +33,5 @@ func (b behind) Answer(req *h1.Request, res *h1.Response) bool {
 	if trusted := b.m.now.Load().trusted; len(trusted) > 0 {
 		forwarded.ResolveReady(req, trusted)
 	}
-	return b.Handler.Answer(req, res)
+	return b.Watcher.Answer(req, res)
 }

@@ -111,6 +111,7 @@ func fixed(c Config) (f Config) {
 // keepFixed puts into c what needs a restart, as it is in running.
 func keepFixed(c, running *Config) {
 	c.Directory, c.Listeners, c.Clients, c.Rsyncd = running.Directory, running.Listeners, running.Clients, running.Rsyncd
+	c.Watch = running.Watch
 	c.Control.AuditFile = running.Control.AuditFile
 }
 

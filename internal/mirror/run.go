@@ -28,6 +28,7 @@ import (
 	"freshet/internal/mirror/serve"
 	"freshet/internal/role"
 	"freshet/internal/rsync"
+	"freshet/internal/telemetry"
 )
 
 // mirror is a mirror that runs.
@@ -48,6 +49,8 @@ type mirror struct {
 	verifying   sync.Map       // the projects whose files are being read
 	desk        *desk
 	metrics     *metrics
+	telemetry   *telemetry.Emitter // nil: there is no watch
+	meter       meter
 	network     *budget.Budget  // of syncs
 	disks       *budget.Budget  // of syncs and checks
 	news        chan struct{}   // there is a new generation
@@ -82,6 +85,18 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		return err
 	}
 	defer m.site.Close()
+	if m.telemetry, err = m.openTelemetry(); err != nil {
+		return err
+	}
+	observing, observed := context.WithCancel(context.WithoutCancel(ctx)) // until all was served
+	var telling sync.WaitGroup
+	telling.Go(func() { m.telemetry.Run(observing) })
+	defer func() {
+		observed()
+		telling.Wait()
+		err = errors.Join(err, m.telemetry.Close())
+	}()
+	access.Each, access.Under = m.telemetry.Note, m.telemetry.Under
 	m.show(m.now.Load())
 	public, err := m.cfg().Open(ctx, doors.Options{Role: "mirror", Env: env, Limits: m.cfg().Clients, Released: true})
 	if err != nil {
@@ -91,7 +106,13 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	if err != nil {
 		return err
 	}
+	m.meter.sent = access.Sent
+	if m.rsyncs != nil {
+		m.rsyncs.Each, m.rsyncs.Under = m.telemetry.Note, m.telemetry.Under
+		m.meter.sent = func() int64 { return access.Sent() + m.rsyncs.Sent() }
+	}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { m.meter.run(ctx); return nil })
 	var work sync.WaitGroup // whatever changes the store, or what is kept beside it
 	work.Go(func() { m.scheduler.Run(ctx) })
 	work.Go(func() { m.clean(ctx) })
@@ -233,6 +254,7 @@ func (m *mirror) runSync(ctx context.Context, order mirrorapi.Order) mirrorapi.R
 	}
 	m.log.LogAttrs(ctx, level, "sync ended", attrs...)
 	m.metrics.ended(report)
+	defer m.telemetry.Changed()
 	kept, err := m.reports.Append(report)
 	if err != nil {
 		m.log.ErrorContext(ctx, "the report of a sync is lost", slog.String("project", order.Project), slog.Any("error", err))

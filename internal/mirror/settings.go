@@ -122,4 +122,5 @@ func (m *mirror) show(s *settings) {
 		projects = append(projects, p.Store)
 	}
 	m.site.Show(projects, s.through)
+	m.telemetry.Changed()
 }

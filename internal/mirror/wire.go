@@ -198,6 +198,9 @@ func (m *mirror) drain() []*generation.Project {
 // newCrier makes who tells directors.
 func (w *wiring) newCrier() (*tell.Crier, error) {
 	o := tell.Options{Current: w.current, Older: w.older, State: w.m.state, Log: w.m.log}
+	if capacity := w.cfg.Capacity; capacity > 0 {
+		o.Load = func() (float64, bool) { return w.m.meter.load(capacity) }
+	}
 	for _, name := range slices.Sorted(maps.Keys(w.cfg.Directors)) {
 		c := w.cfg.Directors[name]
 		token, err := os.ReadFile(c.TokenFile)

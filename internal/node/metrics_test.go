@@ -26,6 +26,7 @@ import (
 	"freshet/internal/memnet"
 	"freshet/internal/mirror"
 	"freshet/internal/role"
+	"freshet/internal/telemetry"
 )
 
 // metric is what the source says of a metric.
@@ -89,7 +90,13 @@ func allMetrics(t *testing.T) map[string]metric {
 		return edge.Run(ctx, edge.Config{Origin: "http://origin.mem", Store: t.TempDir(), Listeners: doors.Listeners{Listen: "mem:edge"}, Size: 16 << 20, Follow: "off"}, env)
 	})
 	metricsOf(t, "mirror", all, func(ctx context.Context, env role.Env) error {
-		return mirror.Run(ctx, mirror.Config{Directory: t.TempDir(), Listeners: doors.Listeners{Listen: "mem:mirror"}}, env)
+		token := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(token, nil, 0o600); err != nil {
+			return err
+		}
+		return mirror.Run(ctx, mirror.Config{
+			Directory: t.TempDir(), Listeners: doors.Listeners{Listen: "mem:mirror"}, Watch: telemetry.Config{URL: "http://watch.mem", TokenFile: token},
+		}, env)
 	})
 	metricsOf(t, "director", all, func(ctx context.Context, env role.Env) error {
 		dir := t.TempDir()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"freshet/internal/accesslog"
 	"freshet/internal/cancel"
@@ -37,6 +38,10 @@ type Access struct {
 	// lacks is added. It is set before the first request, must not wait and
 	// must not keep the record.
 	Each func(r *accesslog.Record)
+	// Under, if not nil, is called with each record of an answer that takes long, now and
+	// then while it goes out, and with how much went out since the last time. For it the
+	// same holds as for Each.
+	Under func(r *accesslog.Record, more int64)
 
 	log      *slog.Logger
 	lines    *accesslog.Log
@@ -85,7 +90,7 @@ func (a *Access) To(lines *accesslog.Log) *Access {
 // is.
 func (a *Access) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := &record{ResponseWriter: w}
+		rec := &record{ResponseWriter: w, access: a}
 		rec.about(r, time.Now())
 		defer func() {
 			p := recover()
@@ -125,7 +130,7 @@ func (a *Access) finish(r *http.Request, rec *record, p any) {
 // [Access.Wrap] are noted by it.
 func (a *Access) Note(ctx context.Context, r *accesslog.Record) {
 	a.counter(r.Status, r.Reason).Inc()
-	a.bytes.Add(float64(r.Bytes))
+	a.bytes.Add(float64(max(0, r.Bytes-r.Told)))
 	a.seconds.Observe(r.Took)
 	if a.Each != nil {
 		a.Each(r)
@@ -135,6 +140,32 @@ func (a *Access) Note(ctx context.Context, r *accesslog.Record) {
 		return
 	}
 	accesslog.Slog(ctx, a.log, r)
+}
+
+// Every is how often it is told of an answer that takes long.
+const Every = 10 * time.Second
+
+// Progress counts how much of an answer went out by now, and that in the record's Told.
+func (a *Access) Progress(r *accesslog.Record, sent int64) {
+	more := sent - r.Told
+	if more <= 0 {
+		return
+	}
+	a.bytes.Add(float64(more))
+	if a.Under != nil {
+		r.Took = time.Since(r.Begun)
+		a.Under(r, more)
+	}
+	r.Told = sent
+}
+
+// Sent is how many bytes of bodies went out since the start.
+func (a *Access) Sent() int64 {
+	var m dto.Metric
+	if err := a.bytes.Write(&m); err != nil {
+		return 0 // a counter has no errors
+	}
+	return int64(m.GetCounter().GetValue())
 }
 
 // counter returns the counter of a status and reason. Those of successes are
@@ -184,6 +215,23 @@ type recordKey struct{}
 type record struct {
 	http.ResponseWriter
 	accesslog.Record
+	access *Access
+	looked time.Time // when it was told how much went out; zero: not yet
+}
+
+// piece is how much of a file is sent between two looks at the clock.
+const piece = 16 << 20
+
+// went counts what went out, now and then.
+func (w *record) went() {
+	now := time.Now()
+	if w.looked.IsZero() {
+		w.looked = w.Begun
+	}
+	if now.Sub(w.looked) >= Every && w.Method != http.MethodHead {
+		w.looked = now
+		w.access.Progress(&w.Record, w.Bytes)
+	}
 }
 
 // about notes what the request says.
@@ -229,6 +277,9 @@ func (w *record) WriteHeader(status int) {
 func (w *record) Write(b []byte) (int, error) {
 	w.begin(http.StatusOK)
 	n, err := w.ResponseWriter.Write(b)
+	if before := w.Bytes / piece; err == nil && (w.Bytes+int64(n))/piece != before {
+		defer w.went()
+	}
 	w.Bytes += int64(n)
 	return n, err
 }
@@ -236,9 +287,24 @@ func (w *record) Write(b []byte) (int, error) {
 // ReadFrom keeps the way to sendfile open.
 func (w *record) ReadFrom(src io.Reader) (int64, error) {
 	w.begin(http.StatusOK)
-	n, err := io.Copy(w.ResponseWriter, src)
-	w.Bytes += n
-	return n, err
+	all, _ := src.(*io.LimitedReader)
+	if all == nil || all.N <= piece {
+		n, err := io.Copy(w.ResponseWriter, src)
+		w.Bytes += n
+		return n, err
+	}
+	var sent int64
+	for all.N > 0 {
+		part := io.LimitedReader{R: all.R, N: min(all.N, piece)}
+		n, err := io.Copy(w.ResponseWriter, &part)
+		all.N -= n
+		w.Bytes += n
+		if sent += n; err != nil || part.N > 0 {
+			return sent, err // or src has ended
+		}
+		w.went()
+	}
+	return sent, nil
 }
 
 // Unwrap serves [http.ResponseController].

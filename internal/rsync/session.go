@@ -10,7 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +26,9 @@ type Session struct {
 	Conn *net.TCPConn
 	// Config is the path of its configuration, see rsyncd.conf(5).
 	Config string
+	// Progress, if not nil, is called every ten seconds with what is known so far, by one
+	// goroutine at a time, and not any more when Serve returns.
+	Progress func(Served)
 	// Nice is added to the niceness of this process, from 0 to 19.
 	Nice int
 }
@@ -33,7 +39,9 @@ type Served struct {
 	Module string
 	// Allowed says that there is such a module, and that the client got at it.
 	Allowed bool
-	// Sent and Received are the bytes that went over the connection.
+	// Sent and Received are the bytes that went over the connection. Of a session that has
+	// ended well, all that was sent is on its way at least; of any other, only what has
+	// arrived counts.
 	Sent, Received int64
 }
 
@@ -63,9 +71,17 @@ func (p *Program) Serve(ctx context.Context, s Session) (served Served, err erro
 	if s.Nice > 0 {
 		_ = syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, s.Nice) // it is a wish
 	}
-	served.read(log)
+	ended := make(chan struct{})
+	var watching sync.WaitGroup
+	var allowed atomic.Pointer[string]
+	if s.Progress != nil {
+		watching.Go(func() { s.watch(conn, &allowed, ended) })
+	}
+	served.read(log, &allowed)
 	err = cmd.Wait()
-	served.Sent, served.Received = traffic(conn)
+	close(ended)
+	watching.Wait()
+	served.Sent, served.Received = traffic(conn, err == nil)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = &ExitError{Code: exit.ExitCode(), Detail: "while it served " + served.Module}
 	}
@@ -75,13 +91,15 @@ func (p *Program) Serve(ctx context.Context, s Session) (served Served, err erro
 // maxLog bounds what is read of the log of one session: more of it is thrown away.
 const maxLog = 64 << 10
 
-// read reads the log of a session until rsync ends.
-func (s *Served) read(log io.Reader) {
+// read reads the log of a session until rsync ends. The module that the client gets at is
+// told at once.
+func (s *Served) read(log io.Reader, allowed *atomic.Pointer[string]) {
 	lines := bufio.NewScanner(io.LimitReader(log, maxLog))
 	for lines.Scan() {
 		line := lines.Text()
 		if name, ok := between(line, "rsync allowed access on module ", " from "); ok {
 			s.Module, s.Allowed = name, true
+			allowed.Store(&name)
 		} else if name, ok := between(line, "unknown module '", "' tried from "); ok {
 			s.Module = name
 		} else if name, ok := between(line, "rsync denied on module ", " from "); ok {
@@ -98,12 +116,39 @@ func between(line, before, after string) (string, bool) {
 	return text, ok
 }
 
+// progressEvery is how often [Session.Progress] is called.
+const progressEvery = 10 * time.Second
+
+// watch tells how the session goes on until it has ended.
+func (s *Session) watch(conn *os.File, allowed *atomic.Pointer[string], ended <-chan struct{}) {
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			var now Served
+			if module := allowed.Load(); module != nil {
+				now.Module, now.Allowed = *module, true
+			}
+			now.Sent, now.Received = traffic(conn, false)
+			s.Progress(now)
+		case <-ended:
+			return
+		}
+	}
+}
+
 // traffic is what went over a connection, as the kernel has counted it (tcp(7), TCP_INFO):
-// bytes that the other side has acknowledged, and those that came.
-func traffic(conn *os.File) (sent, received int64) {
+// bytes that the other side has acknowledged or, if whole, all that were given to the
+// kernel, and those that came.
+func traffic(conn *os.File, whole bool) (sent, received int64) {
 	info, err := unix.GetsockoptTCPInfo(int(conn.Fd()), unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return 0, 0 // not of TCP
 	}
-	return int64(info.Bytes_acked), int64(info.Bytes_received)
+	sent = int64(info.Bytes_acked)
+	if whole && info.Bytes_sent > 0 { // kernels before 4.19 do not count it
+		sent = max(sent, int64(info.Bytes_sent)-int64(info.Bytes_retrans)+int64(info.Notsent_bytes))
+	}
+	return sent, int64(info.Bytes_received)
 }

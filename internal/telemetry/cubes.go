@@ -9,8 +9,11 @@ import (
 	"freshet/api/watchapi"
 )
 
+// Other is the label of what is in no dictionary.
+const Other = watchapi.Other
+
 const (
-	other = watchapi.Other
+	other = Other
 	// minute, hour and day are in seconds.
 	minute, hour, day = 60, 3600, 86400
 	// dimensions is how many a cube has at most.

@@ -68,6 +68,7 @@ func newLists() *lists {
 // note appends what a record tells, which is not kept. under says that the transfer goes
 // on.
 func (ls *lists) note(r *accesslog.Record, sent int64, under bool) {
+	sent = max(0, sent) // counts never fall
 	l, ok := ls.near.Get().(*list)
 	if !ok {
 		l = &ls.all[ls.lent.Add(1)&ls.mask]

@@ -28,8 +28,9 @@ type Options struct {
 	Config
 	// Node is the name of the node, Role what it is.
 	Node, Role string
-	// Projects are the names that count as such: the sites of records.
-	Projects []string
+	// Project reports whether the site of a record is a project, whose name may be a label.
+	// It is called by one goroutine.
+	Project func(name string) bool
 	// Place says what a path of a project is, that of no project if the name is empty. It
 	// is called by one goroutine, and its answers are kept until [Emitter.Changed].
 	Place func(project, path string) Place
@@ -57,7 +58,6 @@ type Emitter struct {
 	// What follows belongs to who collects.
 	cubes   *cubes
 	names   dictionary
-	known   map[string]bool // projects
 	places  map[placeKey]place
 	agents  map[string]uint16
 	hot     map[uint16]*hot
@@ -99,12 +99,9 @@ func Open(o Options) (*Emitter, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Emitter{
-		o: o, lists: newLists(), cubes: newCubes(), known: make(map[string]bool), scale: histogram.NewScale(), begun: time.Now(),
+		o: o, lists: newLists(), cubes: newCubes(), scale: histogram.NewScale(), begun: time.Now(),
 		places: make(map[placeKey]place), agents: make(map[string]uint16), hot: make(map[uint16]*hot),
 		client: watchapi.Client{Base: o.URL, HTTP: o.HTTP},
-	}
-	for _, name := range o.Projects {
-		e.known[name] = true
 	}
 	e.names.id(other)
 	if err := e.readGeoIP(); err != nil {
@@ -303,7 +300,7 @@ func (e *Emitter) bound() {
 // count counts a transfer.
 func (e *Emitter) count(t *entry, agent []byte) {
 	project, path := "", t.path
-	if e.known[t.project] {
+	if t.project != "" && e.o.Project(t.project) {
 		project = t.project
 		path = strings.TrimPrefix(strings.TrimPrefix(path, "/"), project)
 		path = strings.TrimPrefix(path, "/")
@@ -390,7 +387,7 @@ func (e *Emitter) countPlace(t *entry, project uint16, add func(*cube, labels) *
 // beyond counts what found no room in the lists, of which nothing is known but the project.
 func (e *Emitter) beyond(project string, c cell) {
 	id := uint16(0)
-	if e.known[project] {
+	if project != "" && e.o.Project(project) {
 		id = e.names.id(project)
 	}
 	for _, cube := range []*cube{e.cubes.classes, e.cubes.releases, e.cubes.protocols, e.cubes.agents} {

@@ -132,7 +132,7 @@ func (n *node) start() {
 	n.t.Helper()
 	e, err := telemetry.Open(telemetry.Options{
 		Config: telemetry.Config{URL: "http://watch", TokenFile: n.token, Spool: n.spool}.WithDefaults(),
-		Node:   "box", Role: "mirror", Projects: []string{"epel", "arch"}, HTTP: &http.Client{Transport: n.watch},
+		Node:   "box", Role: "mirror", Project: func(name string) bool { return name == "epel" || name == "arch" }, HTTP: &http.Client{Transport: n.watch},
 		Place: func(project, path string) telemetry.Place {
 			switch {
 			case project == "":
@@ -399,7 +399,7 @@ func BenchmarkNote(b *testing.B) {
 	}
 	e, err := telemetry.Open(telemetry.Options{
 		Config: telemetry.Config{URL: "http://127.0.0.1:1", TokenFile: token, Spool: filepath.Join(dir, "spool")}.WithDefaults(),
-		Node:   "box", Role: "mirror", Projects: []string{"epel"},
+		Node:   "box", Role: "mirror", Project: func(string) bool { return true },
 		Place: func(string, string) telemetry.Place { return telemetry.Place{Release: "10", Class: "package"} },
 		HTTP:  &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) { return nil, io.EOF })},
 	})

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,13 @@ const (
 
 // Server serves modules by rsync.
 type Server struct {
+	// Each, if not nil, is called with each record before it is logged; Under with those of
+	// sessions that take long, every ten seconds, and with how many bytes went out since the
+	// last time. They are set before the first client comes, must not wait and must not keep
+	// the record.
+	Each  func(r *accesslog.Record)
+	Under func(r *accesslog.Record, more int64)
+
 	cfg     Config
 	program *rsync.Program
 	dir     durable.Dir // with its configuration
@@ -40,6 +48,7 @@ type Server struct {
 	log     *slog.Logger
 	lines   *accesslog.Log // nil: records go to log
 	metrics metrics
+	sent    atomic.Int64
 
 	mu      sync.Mutex
 	clients map[netip.Prefix]int // connections that are served
@@ -145,7 +154,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer s.leave(from)
-	served, err := s.program.Serve(ctx, rsync.Session{Conn: tcp, Config: s.path(), Nice: 5})
+	served, err := s.program.Serve(ctx, rsync.Session{Conn: tcp, Config: s.path(), Nice: 5, Progress: s.progress(&rec)})
 	if _, ended := errors.AsType[*rsync.ExitError](err); served.Module != "" || err != nil {
 		rec.Path, rec.Site = "/"+served.Module, served.Module
 		switch {
@@ -159,6 +168,28 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	}
 	s.note(ctx, &rec, served)
 }
+
+// progress counts what goes out of a session that takes long.
+func (s *Server) progress(rec *accesslog.Record) func(rsync.Served) {
+	return func(now rsync.Served) {
+		more := now.Sent - rec.Told
+		if more <= 0 {
+			return
+		}
+		s.sent.Add(more)
+		rec.Told = now.Sent
+		if now.Allowed {
+			rec.Path, rec.Site = "/"+now.Module, now.Module
+		}
+		if s.Under != nil {
+			rec.Took = time.Since(rec.Begun)
+			s.Under(rec, more)
+		}
+	}
+}
+
+// Sent is how many bytes went out since the start.
+func (s *Server) Sent() int64 { return s.sent.Load() }
 
 // enter counts a client, unless there are too many.
 func (s *Server) enter(rec *accesslog.Record, from netip.Prefix) bool {
@@ -192,7 +223,11 @@ func (s *Server) leave(from netip.Prefix) {
 
 // note records a session.
 func (s *Server) note(ctx context.Context, rec *accesslog.Record, served rsync.Served) {
-	rec.Took, rec.Bytes = time.Since(rec.Begun), served.Sent
+	rec.Took, rec.Bytes = time.Since(rec.Begun), max(served.Sent, rec.Told)
+	s.sent.Add(rec.Bytes - rec.Told)
+	if s.Each != nil {
+		s.Each(rec)
+	}
 	project := ""
 	if served.Allowed {
 		project = served.Module // any other name is the client's, and no label

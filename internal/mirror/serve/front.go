@@ -78,6 +78,28 @@ func rangeOf(fields []h1.Field) (value []byte, ok bool) {
 	return value, true
 }
 
+// record is that of an answer with an open file. It is given back to s.records.
+func (s *Site) record(req *h1.Request, res *h1.Response, o *openFile) *accesslog.Record {
+	rec, ok := s.records.Get().(*accesslog.Record)
+	if !ok {
+		rec = new(accesslog.Record)
+	}
+	*rec = accesslog.Record{}
+	req.Note(rec)
+	rec.Path, rec.Site, rec.Status, rec.Told = o.path, o.project.Name(), res.Status, res.Told
+	return rec
+}
+
+// Sending implements [h1.Watcher].
+func (s *Site) Sending(req *h1.Request, res *h1.Response, sent int64) {
+	if o, ok := res.Tag.(*openFile); ok {
+		rec := s.record(req, res, o)
+		s.opts.Access.Progress(rec, sent)
+		res.Told = rec.Told
+		s.records.Put(rec)
+	}
+}
+
 // Sent implements [h1.Handler].
 func (s *Site) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 	o, ok := res.Tag.(*openFile)
@@ -85,23 +107,17 @@ func (s *Site) Sent(req *h1.Request, res *h1.Response, sent int64, err error) {
 		return
 	}
 	defer o.release()
-	rec, ok := s.records.Get().(*accesslog.Record)
-	if !ok {
-		rec = new(accesslog.Record)
-	}
+	rec := s.record(req, res, o)
 	defer s.records.Put(rec)
-	*rec = accesslog.Record{}
-	req.Note(rec)
 	rec.Took = time.Since(req.Begun)
 	rec.FirstByte = max(rec.Took, 1)
 	if !res.Started.IsZero() {
 		rec.FirstByte = max(res.Started.Sub(req.Begun), 1)
 	}
-	rec.Path, rec.Site = o.path, o.project.Name()
 	if s.opts.Asked != nil {
 		s.opts.Asked(rec.Site, o.path[len("/")+len(rec.Site)+len("/"):])
 	}
-	rec.Status, rec.Bytes = res.Status, sent
+	rec.Bytes = sent
 	if err != nil {
 		rec.Reason, rec.Detail = string(ClientGone), err.Error()
 		if _, fault := errors.AsType[*h1.FileError](err); fault {

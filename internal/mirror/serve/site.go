@@ -44,7 +44,7 @@ type Options struct {
 }
 
 // Site serves the projects of a mirror. It is an [http.Handler] and, for requests whose
-// answer is at hand, an [h1.Handler].
+// answer is at hand, an [h1.Watcher].
 type Site struct {
 	opts     Options
 	projects atomic.Pointer[map[string]*generation.Project]
@@ -59,7 +59,7 @@ type Site struct {
 
 var (
 	_ http.Handler = (*Site)(nil)
-	_ h1.Handler   = (*Site)(nil)
+	_ h1.Watcher   = (*Site)(nil)
 )
 
 // maxListings is how many listings are made at once. A folder may have a hundred

@@ -54,6 +54,9 @@ func (s *Site) passOn(w http.ResponseWriter, r *http.Request, a asked) bool {
 	if through == nil || !a.policy.Ruled() || a.policy.Class != layout.Payload {
 		return false // pointers and indexes are those that were checked here
 	}
+	if rec := role.RecordOf(r); rec != nil {
+		rec.Outcome = "pass"
+	}
 	r = r.Clone(r.Context())
 	r.URL.Path, r.URL.RawPath = a.name, ""
 	through.ServeHTTP(w, r)

@@ -25,7 +25,10 @@ type Options struct {
 	Older func(project, name string) Generation
 	// State is the folder for what directors have acknowledged, a file for each.
 	State durable.Dir
-	Log   *slog.Logger
+	// Load is how busy the mirror is, from 0 to 1; false: it is not known. Directors are
+	// told every half minute. Nil: they are not.
+	Load func() (float64, bool)
+	Log  *slog.Logger
 	// Every is how long a director hears nothing when nothing changes; 0: ten minutes.
 	Every time.Duration
 	// Timeout is how long one manifest may take; 0: ten minutes.
@@ -78,6 +81,9 @@ func (c *Crier) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, w := range c.wards {
 		all.Go(func() { w.run(ctx) })
+		if c.o.Load != nil {
+			all.Go(func() { w.runLoads(ctx) })
+		}
 	}
 	all.Wait()
 }

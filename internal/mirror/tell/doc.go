@@ -6,6 +6,8 @@
 // while, and then the newest. What it has acknowledged last stands in a small file, so
 // that a restart tells it only what it does not know.
 //
+// How busy the mirror is, is told every half minute, and forgotten when it cannot be.
+//
 // Every now and then a director is told that nothing has changed. So one that has lost
 // what it knew asks for it, and it sees that the mirror is up to date.
 package tell
