@@ -123,7 +123,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 	} {
 		active = bytes.ReplaceAll(active, []byte("\n"+required.empty), []byte("\n"+required.example))
 	}
-	for _, table := range []string{"hub.console", "mirror.directors.name"} { // another has the same key
+	for _, table := range []string{"hub.console", "mirror.directors.name", "mirror.watch"} { // another has the same key
 		at := bytes.Index(active, []byte("\n["+table+"]"))
 		active = append(active[:at:at], bytes.Replace(active[at:], []byte("\nurl = \"\""), []byte("\nurl = \"https://host.example.org\""), 1)...)
 	}
