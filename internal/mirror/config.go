@@ -41,6 +41,10 @@ type Config struct {
 	// Default: siblings are asked only for what they have already.
 	URL string `toml:"url"`
 
+	// HideStatus keeps from the public what /.freshet/status tells: how fresh projects are, what
+	// fails, how full the disk is. What is held is seen in any case. Default false.
+	HideStatus bool `toml:"hide-status"`
+
 	// TriggerKey is the file with the private key that signs triggers for downstream
 	// mirrors, as "freshet mirror trigger-key" makes it. Required when a project
 	// has downstream.

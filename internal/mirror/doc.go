@@ -10,7 +10,7 @@
 //	   └─► generation  keeps it: versions that switch as a whole
 //	   ▼
 //	tell, reports      directors, mirrors downstream, operators
-//	serve, rsyncd      clients
+//	serve, rsyncd      clients; status: what everybody may know
 //	plan               what a project will take, before
 //
 // What a project consists of is taken from its own metadata, is fetched beside what is
@@ -23,6 +23,8 @@
 //	DIR/state/schedule.json     when projects were synced, what waits, triggers    schedule
 //	DIR/state/reports/          what came of syncs                                 reports
 //	DIR/state/told-*.json       what directors know                                tell
+//	DIR/state/verify-*.json     how far checks of all files are
+//	DIR/state/disk.json         how full the disk was                              status
 //	DIR/lock                    one mirror at a time
 //
 // # The listeners

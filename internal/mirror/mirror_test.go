@@ -44,6 +44,7 @@ type world struct {
 	metrics *prometheus.Registry
 	client  *mirrorapi.Client
 	public  *mirrorapi.Client
+	addr    string // where it listens, if that is not inside the process
 	reloads chan mirror.Config
 	stop    func()
 }
@@ -82,7 +83,16 @@ func (w *world) start() {
 	w.metrics = prometheus.NewRegistry()
 	env := role.Env{
 		Metrics: w.metrics, Ready: func() { close(ready) }, Admin: mux.Handle,
-		Listen: func(_ context.Context, addr string) (net.Listener, error) { return w.network.Listen(addr) },
+		Listen: func(ctx context.Context, addr string) (net.Listener, error) {
+			if strings.HasPrefix(addr, memnet.Scheme) {
+				return w.network.Listen(addr)
+			}
+			ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+			if err == nil {
+				w.addr = ln.Addr().String()
+			}
+			return ln, err
+		},
 	}
 	w.reloads = make(chan mirror.Config)
 	go func() { ended <- mirror.RunReloading(ctx, w.cfg, env, w.reloads) }()

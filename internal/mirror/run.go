@@ -26,6 +26,7 @@ import (
 	"freshet/internal/mirror/rsyncd"
 	"freshet/internal/mirror/schedule"
 	"freshet/internal/mirror/serve"
+	"freshet/internal/mirror/status"
 	"freshet/internal/role"
 	"freshet/internal/rsync"
 	"freshet/internal/telemetry"
@@ -41,6 +42,7 @@ type mirror struct {
 	store       *generation.Store
 	state, logs durable.Dir
 	reports     *reports.Log
+	telling     telling // of how the mirror is
 	scheduler   *schedule.Scheduler
 	engine      *engine.Engine
 	site        *serve.Site
@@ -80,7 +82,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	m.metrics = m.newMetrics(env.Metrics)
 	m.register(env.Admin)
 	access := role.NewAccess("mirror", env.Log, env.Metrics).To(env.Access)
-	m.site, err = serve.New(serve.Options{Object: m.store.Object, Asked: m.asked, HTTP: env.HTTP.Transport, Access: access, Log: m.log})
+	m.site, err = serve.New(serve.Options{Object: m.store.Object, Asked: m.asked, HTTP: env.HTTP.Transport, Access: access, Log: m.log, Status: m.publicStatus})
 	if err != nil {
 		return err
 	}
@@ -116,6 +118,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	var work sync.WaitGroup // whatever changes the store, or what is kept beside it
 	work.Go(func() { m.scheduler.Run(ctx) })
 	work.Go(func() { m.clean(ctx) })
+	work.Go(func() { m.sample(ctx) })
 	work.Go(func() { m.follow(ctx, reloads, public.Certificates()) })
 	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
@@ -193,6 +196,9 @@ func (m *mirror) openState(directory string) (err error) {
 		return err
 	}
 	m.reports = reports.New(m.logs)
+	if m.telling.disk, err = status.OpenHistory(m.state); err != nil {
+		m.log.Warn("how full the disk was is forgotten", slog.Any("error", err)) //nolint:noctx // at the start
+	}
 	return nil
 }
 

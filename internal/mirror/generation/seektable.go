@@ -28,7 +28,7 @@ type seekTable struct {
 
 func (t *seekTable) add(compressed, text int) {
 	t.entries = binary.LittleEndian.AppendUint32(t.entries, uint32(compressed))
-	t.entries = binary.LittleEndian.AppendUint32(t.entries, uint32(text))      
+	t.entries = binary.LittleEndian.AppendUint32(t.entries, uint32(text))
 	t.frames++
 }
 

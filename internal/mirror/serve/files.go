@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bytes"
 	"encoding/hex"
 	"errors"
 	"io/fs"
@@ -35,7 +34,7 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := clean(r.URL.Path)
 	switch {
 	case name == "/":
-		s.home(w, r)
+		s.home(w, r, "."+Base+"/status")
 		return
 	case name == "/robots.txt":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -85,10 +84,13 @@ func (s *Site) own(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	switch name {
 	case "/":
-		s.home(w, r)
+		s.home(w, r, "./status")
+		return
+	case "/status":
+		s.statusPage(w, r)
 		return
 	case "/status.json":
-		s.status(w, r)
+		s.statusJSON(w, r)
 		return
 	}
 	s.fail(w, r, http.StatusNotFound, NotFound, "There is nothing here.")
@@ -260,18 +262,4 @@ func tagOf(size int64, modified time.Time) string {
 	b = strconv.AppendInt(b, modified.Unix(), 16)
 	b = strconv.AppendInt(append(b, '-'), size, 16)
 	return string(append(b, '"'))
-}
-
-// status tells what the mirror has, for programs.
-func (s *Site) status(w http.ResponseWriter, r *http.Request) {
-	body, err := s.statusJSON()
-	if err != nil {
-		s.failOpen(w, r, err)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-cache")
-	h.Set("Access-Control-Allow-Origin", "*") // it is for everybody
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 }

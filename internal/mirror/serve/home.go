@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"encoding/json"
 	"maps"
 	"net/http"
 	"net/url"
@@ -42,16 +41,14 @@ func (s *Site) Holdings() []Holding {
 	return list
 }
 
-func (s *Site) statusJSON() ([]byte, error) {
-	body, err := json.Marshal(struct {
-		Made     time.Time `json:"made"`
-		Projects []Holding `json:"projects"`
-	}{s.opts.Now().UTC().Truncate(time.Second), s.Holdings()})
-	return append(body, '\n'), err
-}
-
 // home answers with the list of the projects.
-func (s *Site) home(w http.ResponseWriter, r *http.Request) {
+func (s *Site) home(w http.ResponseWriter, r *http.Request, status string) {
 	w.Header().Set("Cache-Control", "no-cache")
-	s.render(w, r, "home", "Mirror", s.Holdings())
+	if s.told() == nil {
+		status = ""
+	}
+	s.render(w, r, "home", "Mirror", struct {
+		Holdings []Holding
+		Status   string
+	}{s.Holdings(), status})
 }

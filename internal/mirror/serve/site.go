@@ -12,6 +12,7 @@ import (
 
 	"freshet/internal/h1"
 	"freshet/internal/mirror/generation"
+	"freshet/internal/mirror/status"
 	"freshet/internal/page"
 	"freshet/internal/role"
 	"freshet/web"
@@ -32,6 +33,9 @@ type Options struct {
 	Asked func(project, path string)
 	// HTTP asks for files that are passed on, see [Site.Show]; nil: the default transport.
 	HTTP http.RoundTripper
+	// Status tells how the mirror is, for everybody; nil, or if it returns nil: that is not
+	// told. It returns soon, and what it returns is not changed.
+	Status func() *status.Status
 	// MaxOpen is how many files are kept open; 0: 4,096.
 	MaxOpen int
 	// Access records the requests that are answered at once. It must also be wrapped
