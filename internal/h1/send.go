@@ -37,7 +37,11 @@ func (c *conn) send(r *Response) (int64, error) {
 			used = copy(out[:], head)
 			head = nil
 		}
-		part := out[used:min(int64(outSize), int64(used)+r.Length-sent)]
+		size := int64(used) + r.Length - sent
+		if size > outSize {
+			size = sendfileFrom // whole records of TLS, which have 16 KiB at most (RFC 8446 §5.1)
+		}
+		part := out[used:size]
 		if _, err := r.File.ReadAt(part, r.Offset+sent); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF // the file is shorter than it was

@@ -24,6 +24,7 @@ type objects struct {
 type shard struct {
 	mu     sync.Mutex // between looking at a name and changing it
 	folder *durable.Folder
+	absent error // there is no such folder, as was seen: nobody else makes it
 }
 
 func openObjects(d durable.Dir, name string) (*objects, error) {
@@ -53,6 +54,10 @@ func (o *objects) lock(first byte, create bool) (*shard, error) {
 	if s.folder != nil {
 		return s, nil
 	}
+	if err := s.absent; err != nil && !create {
+		s.mu.Unlock()
+		return nil, err
+	}
 	name := hex.EncodeToString([]byte{first})
 	f, err := o.root.Sub(name)
 	if errors.Is(err, fs.ErrNotExist) && create {
@@ -61,6 +66,9 @@ func (o *objects) lock(first byte, create bool) (*shard, error) {
 		}
 	}
 	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			s.absent = err
+		}
 		s.mu.Unlock()
 		return nil, err
 	}
