@@ -67,9 +67,42 @@ type ProjectStatus struct {
 	// Pending is the sync that waits, Progress that which runs.
 	Pending  *Order    `json:"pending,omitempty"`
 	Progress *Progress `json:"progress,omitempty"`
+	// Follows are the upstreams that tell of what is new.
+	Follows []Followed `json:"follows,omitempty"`
 	// Failures is how many syncs in a row have not ended well, and Last the last report.
 	Failures int     `json:"failures"`
 	Last     *Report `json:"last,omitempty"`
+}
+
+// FollowState is how a mirror stands to an upstream that tells of what is new.
+type FollowState string
+
+// How a mirror stands to an upstream.
+const (
+	FollowCatchingUp FollowState = "catching_up" // it answers, and has told more than was acted on
+	FollowFollowing  FollowState = "following"   // all that it has told was acted on
+	FollowAway       FollowState = "away"        // it does not answer
+	FollowNoLog      FollowState = "no_log"      // it does not tell anybody anything
+)
+
+// Followed is an upstream that tells of what is new.
+type Followed struct {
+	// Upstream is its URL, as it is configured.
+	Upstream string      `json:"upstream"`
+	State    FollowState `json:"state"`
+	// Since is when the state began, Heard the last answer; zero: there was none since the
+	// mirror began.
+	Since time.Time `json:"since"`
+	Heard time.Time `json:"heard,omitzero"`
+	// Position is how far it was followed: the serial of the last event of a hub, the name
+	// of the generation of a mirror. Behind is how many events of a hub are not acted on.
+	Position string `json:"position,omitempty"`
+	Behind   int64  `json:"behind,omitempty"`
+	// Events is how often it has told of something new of the project, since the mirror
+	// began.
+	Events int64 `json:"events"`
+	// Error is why it is not followed.
+	Error string `json:"error,omitempty"`
 }
 
 // Disk is how full the file system of a mirror is.

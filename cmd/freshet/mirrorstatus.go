@@ -95,6 +95,9 @@ func printProject(out io.Writer, p mirrorapi.ProjectStatus) error {
 	}
 	line("up to date", "%s", when(p.Checked))
 	line("schedule", "%s; next at %s", p.Schedule, when(p.Next))
+	for _, f := range p.Follows {
+		line("follows", "%s", followText(f))
+	}
 	if p.Pending != nil {
 		line("waits", "%s by %s since %s", p.Pending.Cause, cmp.Or(printable(p.Pending.By), "the mirror"), when(p.Pending.Given))
 	}
@@ -107,6 +110,25 @@ func printProject(out io.Writer, p mirrorapi.ProjectStatus) error {
 		err = errors.Join(err, lerr, printSyncReport(out, *p.Last))
 	}
 	return err
+}
+
+// followText is how an upstream is followed.
+func followText(f mirrorapi.Followed) string {
+	text := printable(f.Upstream) + ": "
+	switch f.State {
+	case mirrorapi.FollowFollowing:
+		text += "up to " + cmp.Or(printable(f.Position), "its beginning") + ", since " + when(f.Since)
+	case mirrorapi.FollowCatchingUp:
+		text += fmt.Sprintf("catching up, %d events behind", f.Behind)
+	case mirrorapi.FollowAway:
+		text += "not reached since " + when(f.Since)
+	case mirrorapi.FollowNoLog:
+		text += "it tells nobody of changes, since " + when(f.Since)
+	}
+	if f.Error != "" {
+		text += " (" + printable(f.Error) + ")"
+	}
+	return text
 }
 
 func newMirrorLogCommand() *cobra.Command {

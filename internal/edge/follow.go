@@ -2,10 +2,8 @@ package edge
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
@@ -14,20 +12,12 @@ import (
 
 	"freshet/api/hubapi"
 	"freshet/internal/durable"
-	"freshet/internal/pause"
+	"freshet/internal/follow"
 )
 
-const (
-	// recheckAfter is how often an origin without an event log is asked whether
-	// it has one now.
-	recheckAfter = 10 * time.Minute
-	// retryAfter is the pause after a failure that the client does not retry
-	// itself.
-	retryAfter = 5 * time.Second
-	// pollWait is how long the hub may hold an answer back. It is shorter than
-	// the time in which an edge on the way expects the first byte.
-	pollWait = 10 * time.Second
-)
+// pollWait is how long the hub may hold an answer back. It is shorter than the time in
+// which an edge on the way expects the first byte.
+const pollWait = 10 * time.Second
 
 // Follow applies the events of the sites' hubs until ctx ends.
 //
@@ -46,87 +36,65 @@ func (e *Edge) Follow(ctx context.Context) error {
 
 func (e *Edge) followSite(ctx context.Context, s *site) error {
 	log := e.log.With(slog.String("site", s.label()), slog.String("hub", s.hubURL))
-	for first := true; ctx.Err() == nil; {
-		err := e.followLog(ctx, s, log)
-		void, isVoid := errors.AsType[*hubapi.CursorError](err)
-		switch {
-		case ctx.Err() != nil: // a clean stop
-		case isVoid:
-			e.setNews(ctx, s, newsCatchingUp, log)
-			log.WarnContext(ctx, "event log begins anew: everything changeable is stale", slog.Any("error", err))
-			if err := e.restart(s, void.Now); err != nil {
-				log.ErrorContext(ctx, "cursor not kept", slog.Any("error", err))
-				pause.For(ctx, retryAfter)
+	var told telling
+	f := follow.Follower{
+		Client:  hubapi.Client{Base: s.hubURL, HTTP: e.env.HTTP, Token: e.hubToken},
+		Options: hubapi.FollowOptions{Wait: pollWait, Reporter: e.reporter(s)},
+		Cursors: siteCursor{e, s},
+		// Nothing is known of what was stored before; from here on it is.
+		Begin: func(context.Context) error { e.purgeChangeable(s); return nil },
+		Apply: func(ctx context.Context, b hubapi.Batch) error {
+			s.lag.Store(max(0, b.Head-b.Cursor.Serial) + int64(len(b.Events)))
+			s.noteReport(ctx, b.Report, log)
+			if err := e.apply(ctx, s, b, log); err != nil {
+				return err
 			}
-		case errors.Is(err, hubapi.ErrNoEventLog):
-			e.setNews(ctx, s, newsNone, log)
-			if s.follow == followOn {
-				log.WarnContext(ctx, "origin has no event log", slog.Any("error", err))
-			}
-			pause.For(ctx, recheckAfter)
-		default:
-			// A hub that starts at the same moment is no reason for a warning.
-			level, wait := slog.LevelWarn, retryAfter
-			if first {
-				level, wait = slog.LevelInfo, time.Second
-			}
-			e.setNews(ctx, s, newsAway, log)
-			log.Log(ctx, level, "event log not followed", slog.Any("error", err))
-			pause.For(ctx, wait)
-		}
-		first = false
+			s.lag.Store(max(0, b.Head-b.Cursor.Serial))
+			return nil
+		},
+		Told: func(ctx context.Context, state follow.State, why error) {
+			e.told(ctx, s, state, why, &told, log)
+		},
 	}
+	f.Run(ctx)
 	return nil
 }
 
-// followLog reads and applies the log until something breaks.
-func (e *Edge) followLog(ctx context.Context, s *site, log *slog.Logger) error {
-	client := hubapi.Client{Base: s.hubURL, HTTP: e.env.HTTP, RetryFor: -1} // without the token: it may be no hub
-	cursor, err := e.readCursor(s)
-	if err != nil {
-		log.WarnContext(ctx, "cursor not readable: begin anew", slog.Any("error", err))
-	}
-	if cursor.Log == "" {
-		// Nothing is known of what was stored before; from here on it is.
-		page, err := client.Events(ctx, 0, 1, 0)
-		if err != nil {
-			return err
-		}
-		cursor = hubapi.Cursor{Log: page.Log, Serial: page.Head}
-		if err := e.restart(s, cursor); err != nil {
-			return err
-		}
-	}
-	client.Token = e.hubToken
-	opts := hubapi.FollowOptions{
-		Wait: pollWait, Reporter: e.reporter(s),
-		Trouble: func(err error, _ time.Duration) {
-			if e.setNews(ctx, s, newsAway, log) && ctx.Err() == nil {
-				log.WarnContext(ctx, "event log out of reach", slog.Any("error", err))
-			}
-		},
-	}
-	for batch, err := range client.FollowBatches(ctx, cursor, opts) {
-		if err != nil {
-			return err
-		}
-		s.lag.Store(max(0, batch.Head-batch.Cursor.Serial) + int64(len(batch.Events)))
-		if !batch.CaughtUp() {
-			e.setNews(ctx, s, newsCatchingUp, log)
-		}
-		s.noteReport(ctx, batch.Report, log)
-		if err := e.apply(ctx, s, batch, log); err != nil {
-			return err
-		}
-		s.lag.Store(max(0, batch.Head-batch.Cursor.Serial))
-		if batch.CaughtUp() {
-			e.setNews(ctx, s, newsFollowing, log)
-		}
-	}
-	return ctx.Err()
+// telling is what was logged of how a site stands to its hub.
+type telling struct {
+	begun  bool // anything was told
+	warned bool // that the hub is away
 }
 
-// apply purges what the events of a batch changed, and moves the cursor.
+// told notes how the site stands to its hub, and logs what is new about it.
+func (e *Edge) told(ctx context.Context, s *site, state follow.State, why error, t *telling, log *slog.Logger) {
+	// A hub that starts at the same moment is no reason for a warning.
+	first := !t.begun
+	t.begun = true
+	switch state {
+	case follow.CatchingUp:
+		e.setNews(ctx, s, newsCatchingUp, log)
+		if why != nil {
+			log.WarnContext(ctx, "everything changeable is stale", slog.Any("error", why))
+		}
+	case follow.Following:
+		e.setNews(ctx, s, newsFollowing, log)
+		t.warned = false
+	case follow.NoLog:
+		e.setNews(ctx, s, newsNone, log)
+		if s.follow == followOn {
+			log.WarnContext(ctx, "origin has no event log", slog.Any("error", why))
+		}
+	case follow.Away:
+		e.setNews(ctx, s, newsAway, log)
+		if !first && !t.warned {
+			t.warned = true
+			log.WarnContext(ctx, "event log out of reach", slog.Any("error", why))
+		}
+	}
+}
+
+// apply purges what the events of a batch changed.
 func (e *Edge) apply(ctx context.Context, s *site, batch hubapi.Batch, log *slog.Logger) error {
 	if len(batch.Events) == 0 {
 		return nil
@@ -137,7 +105,7 @@ func (e *Edge) apply(ctx context.Context, s *site, batch hubapi.Batch, log *slog
 	}
 	n, err := e.renew(ctx, s, paths)
 	if err != nil {
-		return fmt.Errorf("events up to %d: %w", batch.Cursor.Serial, err)
+		return err
 	}
 	e.metrics.purged.Add(float64(n))
 	for _, event := range batch.Events {
@@ -145,7 +113,7 @@ func (e *Edge) apply(ctx context.Context, s *site, batch hubapi.Batch, log *slog
 		log.InfoContext(ctx, "event applied", slog.Int64("serial", event.Serial), slog.String("kind", string(event.Kind)),
 			slog.String("repo", event.Repo), slog.Int("changed", len(event.Changed)))
 	}
-	return e.writeCursor(s, batch.Cursor)
+	return nil
 }
 
 // paths maps the files an event names to paths of the site. Those outside of
@@ -161,15 +129,8 @@ func (s *site) paths(event hubapi.Event) []string {
 	return paths
 }
 
-// restart makes everything changeable stale and sets the cursor.
-func (e *Edge) restart(s *site, now hubapi.Cursor) error {
-	e.purgeChangeable(s)
-	return e.writeCursor(s, now)
-}
-
-// setNews notes how the site stands to its hub. It reports whether that is
-// new.
-func (e *Edge) setNews(ctx context.Context, s *site, state newsState, log *slog.Logger) bool {
+// setNews notes how the site stands to its hub.
+func (e *Edge) setNews(ctx context.Context, s *site, state newsState, log *slog.Logger) {
 	before := newsState(s.news.Swap(uint32(state)))
 	switch {
 	case before == state:
@@ -178,18 +139,10 @@ func (e *Edge) setNews(ctx context.Context, s *site, state newsState, log *slog.
 	default:
 		log.InfoContext(ctx, "event log", slog.String("state", state.String()))
 	}
-	return before != state
 }
 
 // cursorFile is the name of the site's cursor.
 func cursorFile(s *site) string { return s.label() + ".json" }
-
-// storedCursor is the content of a cursor file. The hub is part of it: the
-// cursor of another one means nothing.
-type storedCursor struct {
-	Hub string `json:"hub"`
-	hubapi.Cursor
-}
 
 // cursors calls f with the folder of the cursors. It is opened each time: should
 // somebody have removed it, it is made again.
@@ -201,37 +154,31 @@ func (e *Edge) cursors(f func(durable.Dir) error) error {
 	return errors.Join(f(dir), dir.Root.Close())
 }
 
-func (e *Edge) readCursor(s *site) (hubapi.Cursor, error) {
-	var data []byte
-	err := e.cursors(func(dir durable.Dir) (err error) {
-		data, err = dir.Root.ReadFile(cursorFile(s))
-		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return hubapi.Cursor{}, nil
-	}
-	var stored storedCursor
-	if err == nil {
-		err = json.Unmarshal(data, &stored)
-	}
-	if err != nil {
-		return hubapi.Cursor{}, fmt.Errorf("read cursor: %w", err)
-	}
-	if stored.Hub != s.hubURL || stored.Serial < 0 {
-		return hubapi.Cursor{}, nil
-	}
-	return stored.Cursor, nil
+// siteCursor keeps the cursor of a site.
+type siteCursor struct {
+	e *Edge
+	s *site
 }
 
-func (e *Edge) writeCursor(s *site, cursor hubapi.Cursor) error {
-	if err := e.store.Sync(); err != nil { // the purges first
+// Load implements [follow.Cursors].
+func (c siteCursor) Load() (hubapi.Cursor, error) {
+	var text []byte
+	err := c.e.cursors(func(dir durable.Dir) (err error) {
+		text, err = dir.Root.ReadFile(cursorFile(c.s))
+		return err
+	})
+	return follow.Decode(text, err, c.s.hubURL)
+}
+
+// Save implements [follow.Cursors].
+func (c siteCursor) Save(now hubapi.Cursor) error {
+	if err := c.e.store.Sync(); err != nil { // the purges first
 		return err
 	}
-	data, err := json.Marshal(storedCursor{s.hubURL, cursor})
-	if err != nil {
-		return fmt.Errorf("write cursor: %w", err)
+	text, err := follow.Encode(c.s.hubURL, now)
+	if err == nil {
+		err = c.e.cursors(func(dir durable.Dir) error { return dir.WriteFile(cursorFile(c.s), text, 0o640) })
 	}
-	err = e.cursors(func(dir durable.Dir) error { return dir.WriteFile(cursorFile(s), append(data, '\n'), 0o640) })
 	if err != nil {
 		return fmt.Errorf("write cursor: %w", err)
 	}

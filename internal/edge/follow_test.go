@@ -342,7 +342,7 @@ func TestAnotherLog(t *testing.T) {
 		w.want(w.get("/repo/summary"), "two", "fwd=stale")
 		w.want(w.get(objectOf("c")), "c", "hit")
 		w.wantFetches(6)
-		var cursor storedCursor
+		var cursor hubapi.Cursor
 		data, err := os.ReadFile(filepath.Join(w.cfg.Store, "cursors", "default.json"))
 		if err == nil {
 			err = json.Unmarshal(data, &cursor)

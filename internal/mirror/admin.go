@@ -88,6 +88,7 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 	p := mirrorapi.ProjectStatus{
 		Name: name, Kind: cfg.Kind, Schedule: cfg.Schedule, State: st.State,
 		Checked: st.Good, Next: st.Next, Pending: st.Pending, Failures: st.Failures,
+		Follows: m.now.Load().listener.Follows(name),
 	}
 	held, err := m.store.Project(name, nil)
 	if err != nil {

@@ -80,6 +80,7 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 		add(mirrorapi.LevelError, "freshet mirror log "+st.Name+" says why", "it was last known to be up to date %s ago, though it is looked at %s",
 			config.FormatDuration(now.Sub(st.Checked).Truncate(time.Minute)), st.Schedule)
 	}
+	found = append(found, followFindings(about, st.Follows, now)...)
 	if st.Last != nil {
 		for _, warning := range st.Last.Warnings {
 			add(mirrorapi.LevelWarning, "", "%s", warning)

@@ -58,11 +58,13 @@ func (h *herald) nudge() {
 	}
 }
 
-// cry tells directors and the mirrors downstream of all projects until ctx ends.
+// cry tells directors and the mirrors downstream of all projects, and hears what upstreams
+// tell, until ctx ends.
 func (s *settings) cry(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { s.crier.Run(ctx) })
+	all.Go(func() { s.listener.Run(ctx) })
 	for _, list := range s.heralds {
 		for _, h := range list {
 			all.Go(func() { h.run(ctx) })

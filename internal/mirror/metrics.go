@@ -42,6 +42,7 @@ func (c *metrics) ended(r mirrorapi.Report) {
 type stateCollector struct {
 	m                                         *mirror
 	checked, published, files, bytes, failing *prometheus.Desc
+	following, events                         *prometheus.Desc
 }
 
 func newStateCollector(m *mirror) *stateCollector {
@@ -55,12 +56,14 @@ func newStateCollector(m *mirror) *stateCollector {
 		files:     of("freshet_mirror_files", "Files of the generation that is served."),
 		bytes:     of("freshet_mirror_bytes", "Bytes of the files of the generation that is served."),
 		failing:   of("freshet_mirror_failures", "Syncs in a row that did not end well."),
+		following: of("freshet_mirror_following", "Whether all upstreams of the project that tell of changes are followed: 1, else 0; absent if there are none."),
+		events:    of("freshet_mirror_events_total", "How often upstreams have told of something new of the project."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.checked, c.published, c.files, c.bytes, c.failing} {
+	for _, d := range []*prometheus.Desc{c.checked, c.published, c.files, c.bytes, c.failing, c.following, c.events} {
 		to <- d
 	}
 }
@@ -76,6 +79,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 		if !st.Good.IsZero() {
 			gauge(c.checked, float64(st.Good.Unix()))
 		}
+		c.collectFollows(name, to)
 		p, err := c.m.store.Project(name, nil)
 		if err != nil {
 			continue // the status tells
@@ -87,4 +91,21 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 			gauge(c.bytes, float64(info.Bytes))
 		}
 	}
+}
+
+// collectFollows tells how the upstreams of a project are followed.
+func (c *stateCollector) collectFollows(name string, to chan<- prometheus.Metric) {
+	follows := c.m.now.Load().listener.Follows(name)
+	if len(follows) == 0 {
+		return
+	}
+	following, events := 1.0, int64(0)
+	for _, f := range follows {
+		if f.State != mirrorapi.FollowFollowing {
+			following = 0
+		}
+		events += f.Events
+	}
+	to <- prometheus.MustNewConstMetric(c.following, prometheus.GaugeValue, following, name)
+	to <- prometheus.MustNewConstMetric(c.events, prometheus.CounterValue, float64(events), name)
 }

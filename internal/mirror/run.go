@@ -115,6 +115,8 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { m.meter.run(ctx); return nil })
+	hasten := context.AfterFunc(ctx, m.site.Hasten)
+	defer hasten()
 	var work sync.WaitGroup // whatever changes the store, or what is kept beside it
 	work.Go(func() { m.scheduler.Run(ctx) })
 	work.Go(func() { m.clean(ctx) })

@@ -16,6 +16,7 @@ import (
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/budget"
 	"freshet/internal/mirror/engine"
+	"freshet/internal/mirror/events"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/project"
 	"freshet/internal/mirror/rsyncd"
@@ -36,6 +37,7 @@ type settings struct {
 	triggerKeys map[string][]mirrorapi.TriggerKey
 	heralds     map[string][]*herald
 	crier       *tell.Crier
+	listener    *events.Listener
 	trusted     networks.Set // proxies
 }
 
@@ -59,6 +61,7 @@ func (m *mirror) settle(ctx context.Context, cfg Config) (_ *settings, err error
 	if s.heralds, err = newHeralds(cfg, m.env.HTTP, m.log); err != nil {
 		return nil, err
 	}
+	s.listener = m.newListener(cfg)
 	for name, p := range cfg.Projects {
 		if s.digests[name], err = digest(p); err != nil {
 			return nil, fmt.Errorf("project %s: %w", name, err)

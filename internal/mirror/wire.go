@@ -118,8 +118,19 @@ func (w *wiring) options(c project.Config) fetch.Options {
 	network, disk := w.m.network.Share(c.Priority), w.m.disks.Share(c.Priority)
 	network.Limit(int64(c.Limit))
 	return fetch.Options{
-		Rsync: w.rsync, Network: network, Disk: disk, DSCP: int(w.cfg.Limits.DSCP),
+		Token: tokenOf(c.TokenFile), Rsync: w.rsync, Network: network, Disk: disk, DSCP: int(w.cfg.Limits.DSCP),
 		Connections: w.cfg.Limits.Connections, IdleDisk: true,
+	}
+}
+
+// tokenOf reads the token in a file, nil if there is none.
+func tokenOf(file string) func() (string, error) {
+	if file == "" {
+		return nil
+	}
+	return func() (string, error) {
+		text, err := os.ReadFile(file)
+		return strings.TrimSpace(string(text)), err
 	}
 }
 
@@ -133,7 +144,8 @@ func classifier(format kind.Format) func(string) layout.Kind {
 
 // hostOf is the host of a URL.
 func hostOf(text string) string {
-	u, err := url.Parse(text)
+	_, plain := fetch.Split(text)
+	u, err := url.Parse(plain)
 	if err != nil {
 		return ""
 	}

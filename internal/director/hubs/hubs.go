@@ -7,7 +7,6 @@ package hubs
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -17,7 +16,7 @@ import (
 
 	"freshet/api/directorapi"
 	"freshet/api/hubapi"
-	"freshet/internal/pause"
+	"freshet/internal/follow"
 )
 
 // Catalogue is what operators say of projects.
@@ -42,13 +41,9 @@ type Follower struct {
 	Log *slog.Logger
 }
 
-const (
-	// again is when an origin is looked at once more after an event: the caches in front
-	// of a hub hear of it at the same time as we.
-	again = 1500 * time.Millisecond
-	// absent is how long it is until somebody is asked again who has no event log.
-	absent = 5 * time.Minute
-)
+// again is when an origin is looked at once more after an event: the caches in front of a
+// hub hear of it at the same time as we.
+const again = 1500 * time.Millisecond
 
 // Run follows until ctx ends. It is called once.
 func (f *Follower) Run(ctx context.Context) {
@@ -104,53 +99,29 @@ func split(p *directorapi.Project) (root, path string, ok bool) {
 
 // follow follows one hub until ctx ends.
 func (f *Follower) follow(ctx context.Context, hub string) {
-	client := &hubapi.Client{Base: hub, HTTP: f.HTTP}
 	log := f.Log.With(slog.String("hub", hub))
 	away := false
-	opts := hubapi.FollowOptions{Trouble: func(err error, _ time.Duration) {
-		if !away {
-			away = true
-			log.WarnContext(ctx, "the hub does not tell of new versions: origins are looked at once a minute", slog.Any("error", err))
-		}
-	}}
-	for {
-		cursor, err := end(ctx, client)
-		if err == nil {
-			f.all(hub) // of what was before
-			for batch, failed := range client.FollowBatches(ctx, cursor, opts) {
-				if err = failed; err != nil {
-					break
-				}
-				if away {
-					away = false
-					log.InfoContext(ctx, "the hub tells of new versions again")
-				}
-				for i := range batch.Events {
-					f.event(hub, &batch.Events[i])
-				}
+	one := follow.Follower{
+		Client: hubapi.Client{Base: hub, HTTP: f.HTTP},
+		Begin:  func(context.Context) error { f.all(hub); return nil },
+		Apply: func(_ context.Context, b hubapi.Batch) error {
+			for i := range b.Events {
+				f.event(hub, &b.Events[i])
 			}
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		wait := 10 * time.Second
-		if errors.Is(err, hubapi.ErrNoEventLog) {
-			wait = absent
-		}
-		// With another log it goes on from the end of that, after a look at everything.
-		if _, void := errors.AsType[*hubapi.CursorError](err); !void {
-			opts.Trouble(err, wait)
-		}
-		if !pause.For(ctx, wait) {
-			return
-		}
+			return nil
+		},
+		Told: func(ctx context.Context, s follow.State, why error) {
+			switch lost := s == follow.Away || s == follow.NoLog; {
+			case lost && !away:
+				away = true
+				log.WarnContext(ctx, "the hub does not tell of new versions: origins are looked at once a minute", slog.Any("error", why))
+			case s == follow.Following && away:
+				away = false
+				log.InfoContext(ctx, "the hub tells of new versions again")
+			}
+		},
 	}
-}
-
-// end is the end of a hub's log.
-func end(ctx context.Context, client *hubapi.Client) (hubapi.Cursor, error) {
-	page, err := client.Events(ctx, 0, 1, 0)
-	return hubapi.Cursor{Log: page.Log, Serial: page.Head}, err
+	one.Run(ctx)
 }
 
 // all has all projects of a hub looked at.

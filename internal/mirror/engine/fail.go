@@ -50,6 +50,8 @@ func asFailure(err error) *failure {
 		reason = mirrorapi.ReasonTimeout
 	case errors.Is(err, fetch.ErrUnreachable), reason == mirrorapi.ReasonInternal && errors.Is(err, fs.ErrPermission):
 		reason = mirrorapi.ReasonUpstream
+	case errors.Is(err, fetch.ErrManifest):
+		reason = mirrorapi.ReasonMetadata
 	case durable.IsNoSpace(err):
 		reason = mirrorapi.ReasonNoSpace
 	case errors.Is(err, closure.ErrInconsistent):

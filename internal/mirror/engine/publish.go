@@ -153,7 +153,7 @@ func (r *run) stillThere(ctx context.Context) error {
 		info, err := f.Stat()
 		if err == nil {
 			var now fetch.File
-			now, _, err = r.p.Upstream.read(ctx, p.repo.Pointer, fetch.Validator{Size: info.Size(), ModTime: info.ModTime()})
+			now, _, err = r.up.read(ctx, p.repo.Pointer, fetch.Validator{Size: info.Size(), ModTime: info.ModTime()})
 			if err == nil && !now.Same && !hasContent(f, now.Data) {
 				r.warn("the upstream has published a new %s meanwhile: sync again", p.repo.Pointer)
 			}
@@ -168,7 +168,7 @@ func (r *run) stillThere(ctx context.Context) error {
 
 // meta describes the generation.
 func (r *run) meta() generation.Meta {
-	m := generation.Meta{Reason: string(r.order.Cause), Selection: r.p.Selection}
+	m := generation.Meta{Reason: string(r.order.Cause), Selection: r.p.Selection, Upstream: r.takenOver()}
 	if r.order.By != "" {
 		m.Reason += " by " + r.order.By
 	}

@@ -31,6 +31,9 @@ type run struct {
 	base *generation.Generation // that is served
 	live live
 
+	up     *Upstream // of this sync, pinned
+	pinned []*fetch.Pinned
+
 	stamps       []string // the paths of Kind.Stamps
 	stamped      map[string][]byte
 	repositories []kind.Repository
@@ -103,9 +106,13 @@ func (r *run) sync(ctx context.Context) error {
 }
 
 func (r *run) steps(ctx context.Context) error {
-	r.live = live{up: &r.p.Upstream, st: r.st, base: r.base, progress: &r.progress, counts: &r.counts, popular: r.p.Popular}
+	r.live = live{st: r.st, base: r.base, progress: &r.progress, counts: &r.counts, popular: r.p.Popular}
 	r.live.reset()
 	r.step(mirrorapi.StepProbe, -1, -1)
+	defer r.unpin()
+	if err := r.pin(ctx); err != nil {
+		return err
+	}
 	if err := r.readStamps(ctx); err != nil {
 		return err
 	}
@@ -129,7 +136,7 @@ func (r *run) steps(ctx context.Context) error {
 func (r *run) readStamps(ctx context.Context) error {
 	r.stamped = make(map[string][]byte)
 	for _, name := range r.stamps {
-		f, _, err := r.p.Upstream.read(ctx, name, fetch.Validator{})
+		f, _, err := r.up.read(ctx, name, fetch.Validator{})
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue
@@ -154,6 +161,9 @@ func (r *run) probe(ctx context.Context) (same bool, err error) {
 		if g.Held {
 			return false, nil
 		}
+	}
+	if r.isHere() {
+		return true, nil
 	}
 	names, complete := r.p.Kind.Probe(served)
 	same = complete && len(names) > 0
@@ -196,6 +206,9 @@ func (r *run) rounds(ctx context.Context) error {
 		}
 		wait *= 2
 		r.live.reset()
+		if err := r.pin(ctx); err != nil {
+			return err
+		}
 	}
 	for _, p := range r.pending() {
 		p.final = true

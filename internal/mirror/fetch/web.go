@@ -170,6 +170,10 @@ func (s *webSource) ask(ctx context.Context, method string, u *url.URL, header h
 		return nil, context.Cause(ctx)
 	}
 	release := func() { <-s.slots }
+	if err := s.show(header); err != nil {
+		release()
+		return nil, err
+	}
 	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	silence := s.o.silence()
@@ -202,6 +206,19 @@ func (s *webSource) ask(ctx context.Context, method string, u *url.URL, header h
 		return nil, err
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+}
+
+// show adds the token, if there is one. It stays here when a server redirects to another.
+func (s *webSource) show(header http.Header) error {
+	if s.o.Token == nil {
+		return nil
+	}
+	token, err := s.o.Token()
+	if err != nil {
+		return fmt.Errorf("%w: the token for %s: %w", ErrUnreachable, s.root.Redacted(), err)
+	}
+	header.Set("Authorization", "Bearer "+token)
+	return nil
 }
 
 // Read reads the body, which must not stop flowing.

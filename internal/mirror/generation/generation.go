@@ -78,6 +78,10 @@ func (g *Generation) Files() iter.Seq2[File, error] {
 	}
 }
 
+// OpenManifest opens the manifest as it is on the disk, for others to read. The error is
+// [fs.ErrClosed] if the generation has ended.
+func (g *Generation) OpenManifest() (*os.File, error) { return g.dir.Open(manifestName) }
+
 // Open opens what the tree has at a path, a file or a folder, through symbolic links
 // that stay in the tree; one that leads out of it is [fs.ErrNotExist]. The path is
 // clean, or "." for the root of the tree.

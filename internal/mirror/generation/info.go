@@ -15,10 +15,21 @@ type Meta struct {
 	Reason string `json:"reason,omitempty"`
 	// Repositories are the versions of the repositories in the tree.
 	Repositories []Repository `json:"repositories,omitempty"`
+	// Upstream is the generation of another mirror that all of it was taken from; nil: it is
+	// from elsewhere, or from several.
+	Upstream *Upstream `json:"upstream,omitempty"`
 	// Selection describes what was wanted of the upstream, as the configuration says it.
 	Selection string `json:"selection,omitempty"`
 	// Notes say what could not be checked, each in one line.
 	Notes []string `json:"notes,omitempty"`
+}
+
+// Upstream is a generation of another mirror: the URL of the project there, the
+// generation's name, and when it was switched to.
+type Upstream struct {
+	URL        string    `json:"url"`
+	Generation string    `json:"generation"`
+	Switched   time.Time `json:"switched"`
 }
 
 // Repository is a version of a repository in a tree.

@@ -51,6 +51,9 @@ type Project struct {
 	mu      sync.Mutex              // changes kept and the files behind it
 	staged  atomic.Pointer[Staging] // that is open; changed under mu
 	emptyMu sync.Mutex              // removes what is in the trash
+
+	changeMu sync.Mutex
+	change   chan struct{} // closed by the next switch; nil: nobody waits for it
 }
 
 // Name is the project's.
@@ -68,6 +71,27 @@ func (p *Project) Current() *Generation {
 		return kept[0]
 	}
 	return nil
+}
+
+// Changed returns a channel that is closed when another generation is current than the one
+// that Current returns after this call.
+func (p *Project) Changed() <-chan struct{} {
+	p.changeMu.Lock()
+	defer p.changeMu.Unlock()
+	if p.change == nil {
+		p.change = make(chan struct{})
+	}
+	return p.change
+}
+
+// changed tells those who wait for a switch.
+func (p *Project) changed() {
+	p.changeMu.Lock()
+	defer p.changeMu.Unlock()
+	if p.change != nil {
+		close(p.change)
+		p.change = nil
+	}
 }
 
 // Generations returns the current generation and the ones that are kept beside it,
@@ -379,5 +403,6 @@ func (p *Project) switchTo(g *Generation) (*Generation, error) {
 		kept = append(kept, old)
 	}
 	p.kept.Store(&kept)
+	p.changed()
 	return g, err
 }

@@ -28,8 +28,21 @@ type Config struct {
 
 	// Upstreams are the URLs of the project's root, the best first: rsync://, https://
 	// or http://. Another is asked when one does not answer, is slow or lacks
-	// something. Required without preset.
+	// something. Of a Freshet hub, "hub+https://HOST/repo/NAME/" or
+	// "hub+https://HOST/tree/NAME/", and of another Freshet mirror,
+	// "mirror+https://HOST/PROJECT/", the mirror is told at once of what is new. Required
+	// without preset.
 	Upstreams []string `toml:"upstreams"`
+
+	// TokenFile is a file with the token that hubs among the upstreams want to see before
+	// they give a private repository. It is read each time, and goes to these hubs
+	// alone. What the mirror has of the project, everybody may read. Default: none.
+	TokenFile string `toml:"token-file"`
+
+	// Spread is the time within which a sync begins when a hub or mirror among the upstreams
+	// tells of something new, at a moment of this mirror's own, so that they are not asked
+	// by all at once. Default "1s".
+	Spread time.Duration `toml:"spread"`
 
 	// Siblings are the URLs of mirrors nearby that may have the same files, asked for each
 	// by its SHA-256 before upstreams are ("https://other.example"). What they send is
@@ -154,6 +167,7 @@ const (
 	DefaultPriority  = 5
 	DefaultGrace     = 48 * time.Hour
 	DefaultMaxShrink = 40
+	DefaultSpread    = time.Second
 )
 
 // WithDefaults returns c with every setting left zero replaced by its default, apart from
@@ -164,6 +178,7 @@ func (c Config) WithDefaults() Config {
 	c.Priority = cmp.Or(c.Priority, DefaultPriority)
 	c.Grace = cmp.Or(c.Grace, DefaultGrace)
 	c.MaxShrink = cmp.Or(c.MaxShrink, DefaultMaxShrink)
+	c.Spread = cmp.Or(c.Spread, DefaultSpread)
 	return c
 }
 
@@ -179,6 +194,8 @@ func (c Config) Over(preset Config) Config {
 	c.Priority = cmp.Or(c.Priority, preset.Priority)
 	c.Grace = cmp.Or(c.Grace, preset.Grace)
 	c.MaxShrink = cmp.Or(c.MaxShrink, preset.MaxShrink)
+	c.TokenFile = cmp.Or(c.TokenFile, preset.TokenFile)
+	c.Spread = cmp.Or(c.Spread, preset.Spread)
 	for _, list := range []struct{ own, from *[]string }{
 		{&c.Upstreams, &preset.Upstreams},
 		{&c.Siblings, &preset.Siblings},

@@ -2,6 +2,7 @@ package project
 
 import (
 	"fmt"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -74,6 +75,7 @@ func (c Config) checkURLs(problem report) {
 			problem(fmt.Sprintf("upstreams[%d]", i), "%v", err)
 		}
 	}
+	c.checkToken(problem)
 	if c.Through != "" {
 		if err := CheckURL(c.Through, "https", "http"); err != nil {
 			problem("through", "%v", err)
@@ -92,6 +94,34 @@ func (c Config) checkURLs(problem report) {
 			problem(fmt.Sprintf("downstream[%d]", i), "%v", err)
 		}
 	}
+}
+
+// checkToken looks who gets the token.
+func (c Config) checkToken(problem report) {
+	if c.TokenFile == "" {
+		return
+	}
+	hubs := 0
+	for i, text := range c.Upstreams {
+		teller, plain := fetch.Split(text)
+		u, err := url.Parse(plain)
+		if teller != fetch.Hub || err != nil {
+			continue
+		}
+		hubs++
+		if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+			problem(fmt.Sprintf("upstreams[%d]", i), "everybody on the way would read the token of token-file: want hub+https://, got %q", text)
+		}
+	}
+	if hubs == 0 {
+		problem("token-file", "is for hubs, and none of the upstreams begins with hub+https://")
+	}
+}
+
+// isLoopback reports whether a host is this machine, whoever asks.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // CheckURL reports what is wrong with the URL of a root that has one of these schemes.
@@ -158,6 +188,9 @@ func (c Config) checkTimes(problem report) {
 	if c.Grace < 0 {
 		problem("grace", "must not be negative")
 	}
+	if c.Spread < 0 {
+		problem("spread", "must not be negative")
+	}
 }
 
 func (c Config) checkNumbers(problem report) {
@@ -193,6 +226,11 @@ func (c Config) CheckFiles() []config.Problem {
 	for i, path := range c.Keys {
 		if err := config.CheckReadable(path); err != nil {
 			problems = append(problems, config.Problem{Key: fmt.Sprintf("keys[%d]", i), Message: path + ": " + err.Error()})
+		}
+	}
+	if c.TokenFile != "" {
+		if err := config.CheckReadable(c.TokenFile); err != nil {
+			problems = append(problems, config.Problem{Key: "token-file", Message: c.TokenFile + ": " + err.Error()})
 		}
 	}
 	return problems

@@ -79,6 +79,10 @@ func (s *Site) own(w http.ResponseWriter, r *http.Request, name string) {
 		s.byHash(w, r, hash)
 		return
 	}
+	if rest, ok := strings.CutPrefix(name, "/generations/"); ok {
+		s.generations(w, r, rest)
+		return
+	}
 	if asset, ok := strings.CutPrefix(name, "/assets/"); ok && s.pages.ServeAsset(w, asset) {
 		return
 	}

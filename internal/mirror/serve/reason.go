@@ -15,13 +15,15 @@ type Reason string
 
 // The reasons.
 const (
-	NoProject  Reason = "no-project"  // there is no project of that name
-	NotSynced  Reason = "not-synced"  // nothing of the project is here yet
-	NotFound   Reason = "not-found"   // the project has no such file
-	BadMethod  Reason = "bad-method"  // files are only read
-	BadHash    Reason = "bad-hash"    // what stands for a SHA-256 is none
-	DiskFailed Reason = "disk-failed" // the file is there, and cannot be read
-	ClientGone Reason = "client-gone" // before it had all of it
+	NoProject Reason = "no-project" // there is no project of that name
+	NotSynced Reason = "not-synced" // nothing of the project is here yet
+	NotFound  Reason = "not-found"  // the project has no such file
+	BadMethod Reason = "bad-method" // files are only read
+	BadHash   Reason = "bad-hash"   // what stands for a SHA-256 is none
+	// GenerationGone: a generation that a mirror downstream asks for has ended.
+	GenerationGone Reason = "generation-gone"
+	DiskFailed     Reason = "disk-failed" // the file is there, and cannot be read
+	ClientGone     Reason = "client-gone" // before it had all of it
 )
 
 // retryAfter is what a client is told that comes before the first sync has ended, in

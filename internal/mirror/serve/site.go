@@ -55,6 +55,9 @@ type Site struct {
 	open     *openFiles
 	settled  settlement
 	listings chan struct{} // one for each that is being made
+	waiting  chan struct{} // one for each answer that is held back
+	closing  chan struct{} // closed when nothing is held back any more
+	hasten   sync.Once
 	pages    *page.Set
 	through  atomic.Pointer[map[string]http.Handler]
 	date     date
@@ -82,7 +85,10 @@ func New(opts Options) (*Site, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mirror's pages: %w", err)
 	}
-	s := &Site{opts: opts, open: newOpenFiles(opts.MaxOpen), listings: make(chan struct{}, maxListings), pages: pages}
+	s := &Site{
+		opts: opts, open: newOpenFiles(opts.MaxOpen), pages: pages,
+		listings: make(chan struct{}, maxListings), waiting: make(chan struct{}, maxWaiting), closing: make(chan struct{}),
+	}
 	s.Show(nil, nil)
 	return s, nil
 }
@@ -103,6 +109,10 @@ func (s *Site) Show(projects []*generation.Project, through map[string]*url.URL)
 	s.projects.Store(&byName)
 	s.open.clear() // of a project that is gone
 }
+
+// Hasten answers those who wait for a switch, now and from now on at once: the process is
+// about to end.
+func (s *Site) Hasten() { s.hasten.Do(func() { close(s.closing) }) }
 
 // Close closes the files that are kept open. Nothing is served any more.
 func (s *Site) Close() { s.open.clear() }
