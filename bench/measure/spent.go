@@ -39,6 +39,9 @@ func (s Spent) Since(before Spent) Spent {
 	return Spent{s.User - before.User, s.System - before.System, s.ChildUser - before.ChildUser, s.ChildSystem - before.ChildSystem}
 }
 
+// Sum is all of it.
+func (s Spent) Sum() time.Duration { return s.User + s.System + s.ChildUser + s.ChildSystem }
+
 func (s Spent) String() string {
 	return fmt.Sprintf("%.2f user %.2f system, children %.2f user %.2f system", s.User.Seconds(), s.System.Seconds(), s.ChildUser.Seconds(), s.ChildSystem.Seconds())
 }

@@ -21,14 +21,14 @@ const (
 // measureCopies copies a tree of packages.
 func measureCopies(ctx context.Context, cfg config, dir string, out io.Writer) error {
 	return withTree(ctx, dir, "packages", cfg.files, meanPackage, func(u *upstream) error {
-		return fullCopies(ctx, cfg, dir, u, fmt.Sprintf("copy-%d-s", cfg.files), out)
+		return fullCopies(ctx, cfg, dir, u, fmt.Sprintf("copy-%d", cfg.files), out)
 	})
 }
 
 // measureSmall copies a tree of small files, and looks again when nothing is new.
 func measureSmall(ctx context.Context, cfg config, dir string, out io.Writer) error {
 	return withTree(ctx, dir, "small", cfg.small, meanSmall, func(u *upstream) error {
-		if err := fullCopies(ctx, cfg, dir, u, fmt.Sprintf("small-copy-%d-s", cfg.small), out); err != nil {
+		if err := fullCopies(ctx, cfg, dir, u, fmt.Sprintf("small-copy-%d", cfg.small), out); err != nil {
 			return err
 		}
 		return lookAgain(ctx, cfg, dir, u, out)
@@ -49,29 +49,22 @@ func withTree(ctx context.Context, dir, name string, files int, mean float64, me
 	return measured(u)
 }
 
-// fullCopies compares first copies, in turns.
+// fullCopies compares first copies, in turns: their time, and what of the CPUs the
+// processes of both sides have used for it.
 func fullCopies(ctx context.Context, cfg config, dir string, u *upstream, name string, out io.Writer) error {
-	var mine, plain []float64
+	var mine, plain costs
 	for round := range cfg.rounds {
 		turns := []func() error{
 			func() error {
-				var took time.Duration
-				err := told(cfg, "plain", u, os.Getpid(), func() (err error) {
-					took, err = plainCopy(ctx, filepath.Join(dir, "plain"), u)
-					return err
+				err := plain.add(cfg, "plain", u, os.Getpid(), func() (time.Duration, error) {
+					return plainCopy(ctx, filepath.Join(dir, "plain"), u)
 				})
-				plain = append(plain, took.Seconds())
 				return errors.Join(err, os.RemoveAll(filepath.Join(dir, "plain")))
 			},
 			func() error {
 				n, err := startNode(ctx, cfg, filepath.Join(dir, "node"), plainOf(u.url), "", "")
 				if err == nil {
-					var took time.Duration
-					err = told(cfg, "freshet", u, n.cmd.Process.Pid, func() (err error) {
-						took, err = n.sync(ctx, false)
-						return err
-					})
-					mine = append(mine, took.Seconds())
+					err = mine.add(cfg, "freshet", u, n.cmd.Process.Pid, func() (time.Duration, error) { return n.sync(ctx, false) })
 				}
 				return errors.Join(err, n.stop())
 			},
@@ -82,7 +75,41 @@ func fullCopies(ctx context.Context, cfg config, dir string, u *upstream, name s
 			}
 		}
 	}
-	measure.Line(out, name+":rsync", measure.Median(mine), measure.Median(plain), 1.3)
+	measure.Line(out, name+"-s:rsync", measure.Median(mine.wall), measure.Median(plain.wall), 1.3)
+	measure.Line(out, name+"-cpu-s:rsync", measure.Median(mine.cpu), measure.Median(plain.cpu), 0)
+	return nil
+}
+
+// costs are those of several copies, in seconds.
+type costs struct{ wall, cpu []float64 }
+
+// add makes a copy by the client with this process ID.
+func (c *costs) add(cfg config, what string, u *upstream, pid int, run func() (time.Duration, error)) error {
+	pids := []int{pid, u.cmd.Process.Pid}
+	var before [2]measure.Spent
+	for i, pid := range pids {
+		var err error
+		if before[i], err = measure.SpentBy(pid); err != nil {
+			return err
+		}
+	}
+	took, err := run()
+	if err != nil {
+		return err
+	}
+	var cpu time.Duration
+	for i, name := range []string{what, "  its server"} {
+		after, err := measure.SpentBy(pids[i])
+		if err != nil {
+			return err
+		}
+		spent := after.Since(before[i])
+		cpu += spent.Sum()
+		if cfg.verbose {
+			fmt.Fprintf(os.Stderr, "  %s: %.2f s, %v\n", name, took.Seconds(), spent)
+		}
+	}
+	c.wall, c.cpu = append(c.wall, took.Seconds()), append(c.cpu, cpu.Seconds())
 	return nil
 }
 
@@ -93,26 +120,6 @@ func plainCopy(ctx context.Context, to string, u *upstream) (time.Duration, erro
 		return 0, fmt.Errorf("rsync: %w\n%s", err, said)
 	}
 	return time.Since(begun), nil
-}
-
-// told is what it took, with what the processes behind it have used, for -v.
-func told(cfg config, what string, u *upstream, pid int, run func() error) error {
-	if !cfg.verbose {
-		return run()
-	}
-	pids := []int{u.cmd.Process.Pid, pid}
-	var before [2]measure.Spent
-	for i, pid := range pids {
-		before[i], _ = measure.SpentBy(pid)
-	}
-	begun := time.Now()
-	err := run()
-	fmt.Fprintf(os.Stderr, "  %s: %.2f s\n", what, time.Since(begun).Seconds())
-	for i, name := range []string{"upstream", "client"} {
-		after, _ := measure.SpentBy(pids[i])
-		fmt.Fprintf(os.Stderr, "    %s: %v\n", name, after.Since(before[i]))
-	}
-	return err
 }
 
 // lookAgain looks again at a tree in which nothing has changed: by what tells of changes,
