@@ -135,31 +135,27 @@ func (c *checking) file(f generation.File, wrong error) error {
 	c.cursor.Bytes += f.Size
 	c.progress.Files, c.progress.Bytes = c.cursor.Files, c.cursor.Bytes
 	now := time.Now()
-	if now.Sub(c.kept) > keepEvery {
+	if wrong != nil {
+		c.cursor.Bad++
+		c.progress.Bad = c.cursor.Bad
+		c.progress.Found = &mirrorapi.BadFile{Path: f.Path, Reason: badReason(wrong)}
+	}
+	if wrong != nil || now.Sub(c.kept) > keepEvery { // what is wrong is told once
 		c.kept = now
 		if err := c.keep(); err != nil {
 			return err
 		}
 	}
-	switch {
-	case wrong != nil:
-		c.cursor.Bad++
-		c.progress.Bad = c.cursor.Bad
-		c.progress.Found = &mirrorapi.BadFile{Path: f.Path, Reason: badReason(wrong)}
-	case now.Sub(c.told) < progressEvery:
+	if wrong == nil && now.Sub(c.told) < progressEvery {
 		return nil
 	}
 	c.told = now
 	err := c.out.send(c.progress)
 	c.progress.Found = nil
-	switch {
-	case wrong == nil:
-		return err
-	case err != nil:
+	if err != nil && wrong != nil {
 		c.cursor = before // nobody has heard of it
-		return err
 	}
-	return c.keep() // so that it is told once
+	return err
 }
 
 // keep notes how far the check is.
