@@ -8,10 +8,10 @@ import (
 
 // joined is several listeners as one.
 type joined struct {
-	all    []net.Listener
-	conns  chan accepted
-	once   sync.Once
-	closed chan struct{}
+	all   []net.Listener
+	conns chan accepted
+	ended chan struct{} // closed when none of them accepts any more
+	once  sync.Once
 }
 
 type accepted struct {
@@ -20,7 +20,8 @@ type accepted struct {
 }
 
 // join makes one listener of all, nil if there are none. Its address is that of
-// the first.
+// the first. What one of them has accepted when it is closed is still returned by
+// Accept, which must be called until its error is [net.ErrClosed].
 func join(all []net.Listener) net.Listener {
 	switch len(all) {
 	case 0:
@@ -28,24 +29,22 @@ func join(all []net.Listener) net.Listener {
 	case 1:
 		return all[0]
 	}
-	j := &joined{all: all, conns: make(chan accepted), closed: make(chan struct{})}
+	j := &joined{all: all, conns: make(chan accepted), ended: make(chan struct{})}
+	var accepting sync.WaitGroup
 	for _, ln := range all {
-		go j.accept(ln)
+		accepting.Go(func() { j.accept(ln) })
 	}
+	go func() { accepting.Wait(); close(j.ended) }()
 	return j
 }
 
 func (j *joined) accept(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
-		select {
-		case j.conns <- accepted{conn, err}:
-		case <-j.closed:
-			if err == nil {
-				_ = conn.Close() // it was not used
-			}
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+		j.conns <- accepted{conn, err}
 	}
 }
 
@@ -53,7 +52,7 @@ func (j *joined) Accept() (net.Conn, error) {
 	select {
 	case a := <-j.conns:
 		return a.conn, a.err
-	case <-j.closed:
+	case <-j.ended:
 		return nil, net.ErrClosed
 	}
 }
@@ -61,7 +60,6 @@ func (j *joined) Accept() (net.Conn, error) {
 func (j *joined) Close() error {
 	err := net.ErrClosed
 	j.once.Do(func() {
-		close(j.closed)
 		err = nil
 		for _, ln := range j.all {
 			err = errors.Join(err, ln.Close())

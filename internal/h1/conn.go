@@ -122,8 +122,14 @@ type conn struct {
 const (
 	connActive uint32 = iota
 	connIdle
-	connWoken // idle when serving ended: its read was ended
+	connWoken   // idle when serving ended: its read was ended
+	connFresh   // idle, and no request came yet
+	connHurried // fresh when serving ended: its read has less time
 )
+
+// lastCall is how long a connection without a request has for one when serving has ended.
+// It was accepted: its client may know of no other server, and have sent it.
+const lastCall = 2 * time.Second
 
 func newConn(s *Server, rwc net.Conn) *conn {
 	c := &conn{s: s, rwc: rwc, first: true}
@@ -270,10 +276,14 @@ func (c *conn) resetDeadlines() {
 	c.readBy, c.writeBy, c.strict = time.Time{}, time.Time{}, false
 }
 
-// wakeIdle ends the wait of an idle connection for its next request.
+// wakeIdle ends the wait of an idle connection for its next request, and soon that for a
+// first one.
 func (c *conn) wakeIdle() {
-	if c.state.CompareAndSwap(connIdle, connWoken) {
-		_ = c.rwc.SetReadDeadline(time.Unix(1, 0)) // fails only when the connection is closed
+	switch { // setting a deadline fails only when the connection is closed
+	case c.state.CompareAndSwap(connIdle, connWoken):
+		_ = c.rwc.SetReadDeadline(time.Unix(1, 0))
+	case c.state.CompareAndSwap(connFresh, connHurried):
+		_ = c.rwc.SetReadDeadline(time.Now().Add(lastCall))
 	}
 }
 

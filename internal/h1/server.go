@@ -148,6 +148,8 @@ func (s *Server) accept(ctx context.Context, ln net.Listener) error {
 			pause = 0
 			s.start(ctx, rwc)
 			continue
+		case passing(err) && ctx.Err() != nil:
+			continue // until the listener says that it is closed
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // the listener was closed to stop
 		case !passing(err):

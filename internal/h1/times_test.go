@@ -191,11 +191,12 @@ func TestStallOfGiven(t *testing.T) {
 }
 
 // When serving ends, idle connections are closed at once, what is in flight is
-// answered and told that it is the last, and new connections are refused.
+// answered and told that it is the last, and new connections are refused. One that
+// was accepted and has sent nothing yet has a moment for its request.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, true, nil)
-		fresh, idle, partial, slow, stuck := w.dial(), w.dial(), w.dial(), w.dial(), w.dial()
+		fresh, late, idle, partial, slow, stuck := w.dial(), w.dial(), w.dial(), w.dial(), w.dial(), w.dial()
 		idleR := bufio.NewReader(idle)
 		w.send(idle, get("/memory/1"))
 		w.read(idleR, "GET", "fast")
@@ -207,11 +208,11 @@ func TestDrain(t *testing.T) {
 		begun := time.Now()
 		go func() { ended <- w.stop() }()
 		synctest.Wait()
-		for name, c := range map[string]net.Conn{"fresh": fresh, "idle": idle} {
-			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(begun) > 0 {
-				t.Errorf("the %s connection: %v after %v", name, err, time.Since(begun))
-			}
+		if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(begun) > 0 {
+			t.Errorf("the idle connection: %v after %v", err, time.Since(begun))
 		}
+		w.send(late, get("/memory/4"))
+		wantLast(t, late, string(w.content.Bytes[:4]))
 		if _, err := w.network.DialContext(t.Context(), "tcp", w.addr); err == nil {
 			t.Error("a new connection was taken")
 		}
@@ -220,6 +221,9 @@ func TestDrain(t *testing.T) {
 		wantLast(t, partial, string(w.content.Bytes[:5]))
 		w.hold <- struct{}{}
 		wantLast(t, slow, `GET /slow/hold h ""`)
+		if _, err := fresh.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(begun) != lastCall {
+			t.Errorf("the connection without a request: %v after %v", err, time.Since(begun))
+		}
 		if err := <-ended; err != nil || time.Since(begun) != testDrain {
 			t.Errorf("%v after %v, want the drain time: one client takes nothing", err, time.Since(begun))
 		}

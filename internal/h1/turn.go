@@ -72,6 +72,13 @@ func (c *conn) ready() bool {
 		return true
 	}
 	c.release()
+	if c.first {
+		c.idleDeadline()
+		if c.state.Store(connFresh); c.s.draining.Load() {
+			c.wakeIdle()
+		}
+		return true
+	}
 	c.state.Store(connIdle)
 	if c.s.draining.Load() {
 		return false
@@ -90,9 +97,9 @@ func (c *conn) pause() turn {
 
 // woken is called after each wait, with its error.
 func (c *conn) woken(err error) {
-	switch {
-	case c.state.Swap(connActive) == connWoken:
-		c.readBy = time.Time{} // it was changed
+	switch was := c.state.Swap(connActive); {
+	case was == connWoken || was == connHurried:
+		c.readBy = time.Unix(1, 0) // it was changed
 	case c.strict && errors.Is(err, os.ErrDeadlineExceeded):
 		c.s.Metrics.Rejected(RejectHeaderTime)
 	}
