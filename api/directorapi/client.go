@@ -2,6 +2,7 @@ package directorapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,6 +22,8 @@ type Client struct {
 	Token string
 	// HTTP makes the requests; nil stands for http.DefaultClient.
 	HTTP *http.Client
+
+	limit int64 // of answers, in bytes; 0: maxAnswer
 }
 
 // Bounds of answers, in bytes.
@@ -210,10 +213,11 @@ func (c *Client) do(req *http.Request, out any) (http.Header, error) {
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return nil, readError(resp)
 	}
-	if out == nil {
+	if out == nil || resp.StatusCode == http.StatusNoContent {
 		return resp.Header, nil
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+	limit := cmp.Or(c.limit, maxAnswer)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, limit)).Decode(out); err != nil {
 		return nil, fmt.Errorf("read the director's answer: %w", err)
 	}
 	return resp.Header, nil

@@ -43,6 +43,14 @@ func operations() []operation {
 		{method: "get", path: directorapi.HealthPath, does: "Whether mirrors work.", right: directorapi.RightRead, parameters: []string{"mirror", "project"}, out: directorapi.HealthList{}, status: "200"},
 		{method: "post", path: directorapi.ReportsPath, does: "Tell what was seen of mirrors, or a mirror's load.", right: directorapi.RightReport, in: directorapi.Reports{}, status: "202"},
 		{method: "put", path: directorapi.ManifestPath("{mirror}", "{project}"), does: "Tell what a mirror has, by a manifest.", right: directorapi.RightPush, text: true, status: "204"},
+		{method: "get", path: directorapi.DesiredPath, does: "How far mirrors are with their desired states.", right: directorapi.RightRead, out: directorapi.DesiredList{}, status: "200"},
+		{method: "get", path: directorapi.DesiredOf("{mirror}"), does: "What is desired of a mirror.", right: directorapi.RightRead, parameters: []string{"version"}, out: directorapi.Desired{}, status: "200"},
+		{method: "put", path: directorapi.DesiredOf("{mirror}"), does: "Say what is desired of a mirror.", right: directorapi.RightWrite, in: directorapi.DesiredChange{}, out: directorapi.Desired{}, status: "200"},
+		{method: "get", path: directorapi.DesiredOf("{mirror}") + directorapi.DesiredHistory, does: "The versions of what is desired of a mirror, newest first.", right: directorapi.RightRead, out: directorapi.DesiredVersions{}, status: "200"},
+		{method: "get", path: directorapi.DesiredOf("{mirror}") + directorapi.DesiredFollow, does: "The newest desired state, signed, if it is newer than after; otherwise 204, when the time of wait is over.", right: directorapi.RightFollow, parameters: []string{"after", "wait"}, out: directorapi.SignedDesired{}, status: "200"},
+		{method: "post", path: directorapi.DesiredOf("{mirror}") + directorapi.DesiredApplied, does: "Say what a mirror makes of its desired states.", right: directorapi.RightFollow, in: directorapi.Applied{}, status: "204"},
+		{method: "post", path: directorapi.DesiredOf("{mirror}") + directorapi.DesiredClaim, does: "Make a claim, by which a new box becomes the mirror.", right: directorapi.RightWrite, in: directorapi.ClaimRequest{}, out: directorapi.ClaimAnswer{}, status: "200"},
+		{method: "post", path: directorapi.RedeemPath, does: "Become a mirror, by a claim.", right: "of whoever has the claim", in: directorapi.Redemption{}, out: directorapi.Redeemed{}, status: "200"},
 	}
 }
 
@@ -121,8 +129,11 @@ func (s *schemas) operation(o operation) map[string]any {
 			"default": map[string]any{"description": "refused", "content": s.content(directorapi.Error{})},
 		},
 	}
-	if o.method == "get" && slices.Contains(o.parameters, "wait") {
-		described["responses"].(map[string]any)["304"] = map[string]any{"description": "as If-None-Match names it"}
+	switch responses := described["responses"].(map[string]any); {
+	case slices.Contains(o.parameters, "after"):
+		responses["204"] = map[string]any{"description": "nothing newer"}
+	case o.method == "get" && slices.Contains(o.parameters, "wait"):
+		responses["304"] = map[string]any{"description": "as If-None-Match names it"}
 	}
 	switch {
 	case o.in != nil:

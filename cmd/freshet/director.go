@@ -59,7 +59,7 @@ Files that change are read anew while it serves.`,
 	set.register(cmd.Flags())
 	cmd.AddCommand(
 		newDirectorSnapshotCommand(), newDirectorTokenCommand(), newDirectorCatalogueCommand(),
-		newDirectorProjectCommand(), newDirectorSiteCommand(), newDirectorMirrorCommand(),
+		newDirectorProjectCommand(), newDirectorSiteCommand(), newDirectorMirrorCommand(), newDirectorDesiredCommand(),
 	)
 	return cmd
 }

@@ -46,7 +46,7 @@ site (freshet director site) and carries projects (freshet director project).`,
   freshet director mirror why /fedora/40/os/repodata/repomd.xml --client 192.0.2.7`,
 	}
 	cmd.AddCommand(l.commands()...)
-	cmd.AddCommand(newMirrorTokenCommand(), newMirrorScanCommand(), newMirrorWhyCommand())
+	cmd.AddCommand(newMirrorTokenCommand(), newMirrorClaimCommand(), newMirrorScanCommand(), newMirrorWhyCommand())
 	return cmd
 }
 

@@ -58,7 +58,7 @@ below talk to a running mirror by its admin listener.`,
 	flags.register(cmd)
 	set.register(cmd.Flags())
 	cmd.AddCommand(
-		newMirrorSyncCommand(), newMirrorCancelCommand(), newMirrorStatusCommand(), newMirrorLogCommand(), newMirrorDoctorCommand(),
+		newMirrorSetupCommand(), newMirrorSyncCommand(), newMirrorCancelCommand(), newMirrorStatusCommand(), newMirrorLogCommand(), newMirrorDoctorCommand(),
 		newMirrorGenerationsCommand(), newMirrorRollbackCommand(), newMirrorDropCommand(), newMirrorVerifyCommand(),
 		newMirrorPlanCommand(), newMirrorTriggerCommand(), newMirrorTriggerKeyCommand(), newMirrorPresetsCommand(), newMirrorTokensCommand(),
 	)

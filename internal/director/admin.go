@@ -11,6 +11,7 @@ import (
 	"freshet/api/directorapi"
 	"freshet/internal/control"
 	"freshet/internal/director/catalogue"
+	"freshet/internal/director/desired"
 	"freshet/internal/director/orders"
 	"freshet/internal/director/probe"
 	"freshet/internal/director/redirect"
@@ -24,6 +25,10 @@ func (r *redirector) register(ctx context.Context, admin func(pattern string, h 
 		probe.NewAPI(r.desk, r.prober).Register(admin)
 	}
 	r.scanner.Register(r.desk, admin)
+	if r.desired != nil {
+		store, _ := r.catalogue.(*catalogue.Store)
+		desired.NewAPI(ctx, r.desk, r.desired, store, r.checkDesired).Register(admin)
+	}
 	share.NewServer(ctx, r.desk, r.inventory).Register(admin)
 	admin("GET "+directorapi.WhyPath, r.desk.For("why", directorapi.RightRead, 0, r.why))
 }

@@ -64,6 +64,11 @@ type Config struct {
 	// finds out itself what changes from then on. Default false.
 	InventoryOnce bool `toml:"inventory-once"`
 
+	// DesiredKey is the file with the private key that signs the desired states of mirrors:
+	// Ed25519 in PEM. Directors that share a catalogue must have the same. Default: one of its
+	// own in State ("desired.key"), which is made at the first start.
+	DesiredKey string `toml:"desired-key"`
+
 	// Control says who may change the catalogue and tell what mirrors have.
 	Control orders.Config `toml:"control"`
 
@@ -257,6 +262,7 @@ func (c Config) CheckFiles() []config.Problem {
 		{"geoip-asn", c.GeoIPASN},
 		{"netblocks", c.Netblocks},
 		{"continents", c.Continents},
+		{"desired-key", c.DesiredKey},
 	} {
 		if f.path == "" {
 			continue

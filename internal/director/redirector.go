@@ -2,6 +2,7 @@ package director
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"freshet/api/directorapi"
 	"freshet/internal/director/catalogue"
+	"freshet/internal/director/desired"
 	"freshet/internal/director/hubs"
 	"freshet/internal/director/network"
 	"freshet/internal/director/orders"
@@ -64,6 +66,7 @@ type redirector struct {
 	state     durable.Dir
 	catalogue catalogue.Source
 	desk      *orders.Desk
+	desired   *desired.Store // nil: the catalogue is followed, and so desired states are elsewhere
 	inventory *inventory.Inventory
 	written   uint64          // the serial of what was read from the disk
 	follower  *share.Follower // nil: the inventory is kept here
@@ -72,15 +75,18 @@ type redirector struct {
 	hubs      *hubs.Follower
 	prober    *probe.Prober // nil: nobody looks
 	site      *status.Site
-	working   map[carrier]bool // who could be used when it was last put together
-	loads     loads
-	moved     chan struct{} // there is another locator
-	open      []io.Closer   // to close at the end, the last one first
+	// checkDesired says what is wrong with the settings of a mirror; nil: nothing is.
+	checkDesired func(settings string) error
+
+	working map[carrier]bool // who could be used when it was last put together
+	loads   loads
+	moved   chan struct{} // there is another locator
+	open    []io.Closer   // to close at the end, the last one first
 }
 
 // openRedirector makes ready what is in the state folder. Nothing runs yet.
-func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs) (_ *redirector, err error) {
-	r := &redirector{cfg: cfg, log: env.Log, in: in, moved: make(chan struct{}, 1)}
+func openRedirector(ctx context.Context, cfg Config, env role.Env, in *inputs, checkDesired func(string) error) (_ *redirector, err error) {
+	r := &redirector{cfg: cfg, log: env.Log, in: in, checkDesired: checkDesired, moved: make(chan struct{}, 1)}
 	in.moved = func() {
 		select {
 		case r.moved <- struct{}{}:
@@ -168,7 +174,28 @@ func (r *redirector) openCatalogue(ctx context.Context, env role.Env) (err error
 		return err
 	}
 	r.open = append(r.open, r.desk)
-	return nil
+	return r.openDesired()
+}
+
+// openDesired opens what is desired of mirrors, where the catalogue is this director's.
+func (r *redirector) openDesired() error {
+	store, ours := r.catalogue.(*catalogue.Store)
+	if !ours {
+		return nil
+	}
+	var (
+		key ed25519.PrivateKey
+		err error
+	)
+	if r.cfg.DesiredKey != "" {
+		key, err = desired.ReadKey(r.cfg.DesiredKey)
+	} else {
+		key, err = desired.OpenKey(r.state)
+	}
+	if err == nil {
+		r.desired = desired.Open(store.DB(), key, nil)
+	}
+	return err
 }
 
 // collectSooner lets garbage be collected when there is a quarter as much of it as of what is

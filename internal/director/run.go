@@ -17,14 +17,22 @@ import (
 
 // Run serves until ctx ends, then drains. A clean stop returns nil.
 func Run(ctx context.Context, cfg Config, env role.Env) error {
-	return RunReloading(ctx, cfg, env, nil)
+	return RunReloading(ctx, cfg, env, Beside{})
+}
+
+// Beside is what a process gives a director that is no setting. The zero value works.
+type Beside struct {
+	// Reloads yields the configuration anew; nil: it never does.
+	Reloads <-chan Config
+	// CheckDesired says what is wrong with settings that are desired of a mirror; nil: nothing is.
+	CheckDesired func(settings string) error
 }
 
 // RunReloading is [Run] that also takes over settings while it serves: those of the files
 // that are read, the proxies that are trusted, and the clients in control; the request log
-// is opened anew. Each Config that reloads yields is the whole configuration; with each of
+// is opened anew. Each Config that beside yields is the whole configuration; with each of
 // them all files are read anew, certificates among them.
-func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan Config) (err error) {
+func RunReloading(ctx context.Context, cfg Config, env role.Env, beside Beside) (err error) {
 	env = env.WithDefaults()
 	if err := config.Check(cfg); err != nil {
 		return fmt.Errorf("configuration: %w", err)
@@ -49,7 +57,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	var f answerer = forLists
 	var files *redirector
 	if cfg.State != "" {
-		if files, err = openRedirector(ctx, cfg, env, in); err != nil {
+		if files, err = openRedirector(ctx, cfg, env, in, beside.CheckDesired); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, files.close()) }()
@@ -68,7 +76,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		group.Go(func() error { return files.run(ctx) })
 	}
 	group.Go(func() error {
-		in.watch(ctx, reloads, func(cfg Config) {
+		in.watch(ctx, beside.Reloads, func(cfg Config) {
 			lines.Reopen()
 			if err := from.trust(cfg.TrustedProxies); err != nil {
 				env.Log.ErrorContext(ctx, "who is believed about clients stays as it was", slog.Any("error", err))

@@ -74,7 +74,7 @@ func start(t *testing.T, change func(*director.Config), admin ...interface {
 	for _, mux := range admin {
 		env.Admin = mux.Handle
 	}
-	go func() { w.ended <- director.RunReloading(ctx, w.cfg, env, w.reloads) }()
+	go func() { w.ended <- director.RunReloading(ctx, w.cfg, env, director.Beside{Reloads: w.reloads}) }()
 	select {
 	case <-ready:
 	case err := <-w.ended:

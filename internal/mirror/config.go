@@ -69,6 +69,14 @@ type Config struct {
 	// Watch is told what the mirror serves and holds.
 	Watch telemetry.Config `toml:"watch"`
 
+	// Keys are public keys by name, as text: armored OpenPGP keys, or those of Alpine. A
+	// project whose keys have such a name need no file. Default: none.
+	Keys map[string]string `toml:"keys"`
+
+	// Desired says whose settings the mirror follows besides those of this file, which go
+	// before them.
+	Desired DesiredConfig `toml:"desired"`
+
 	// Control says who may give orders on the admin listener.
 	Control ControlConfig `toml:"control"`
 
@@ -176,6 +184,9 @@ func (c Config) Validate() []config.Problem {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Projects)) {
 		p, key := c.Projects[name], "projects."+name
+		if c.Desired.URL != "" && p.Partial() {
+			continue // it has settings of one that is desired
+		}
 		if err := project.CheckName(name); err != nil {
 			problem(key, "%v", err)
 		}
@@ -245,10 +256,12 @@ func (c Config) CheckFiles() []config.Problem {
 		}
 	}
 	check("trigger-key", c.TriggerKey)
+	check("desired.token-file", c.Desired.TokenFile)
 	for name, d := range c.Directors {
 		check("directors."+name+".token-file", d.TokenFile)
 	}
 	for name, p := range c.Projects {
+		p.Keys = slices.DeleteFunc(slices.Clone(p.Keys), func(key string) bool { _, text := c.Keys[key]; return text })
 		for _, found := range p.CheckFiles() {
 			found.Key = "projects." + name + "." + found.Key
 			problems = append(problems, found)

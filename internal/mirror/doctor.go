@@ -20,6 +20,7 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 	}
 	found := diskFindings(disk)
 	found = append(found, m.programFindings(r.Context())...)
+	found = append(found, m.desiredFindings(time.Now())...)
 	for _, name := range slices.Sorted(maps.Keys(m.cfg().Projects)) {
 		st, err := m.projectStatus(name)
 		if err != nil {

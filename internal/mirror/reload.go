@@ -30,6 +30,8 @@ func (m *mirror) follow(ctx context.Context, reloads <-chan Config, certificates
 					certificates.Reload(ctx)
 				}
 				m.reload(ctx, cfg)
+			case o := <-m.offers:
+				o.done <- m.accept(ctx, o.desired)
 			case <-ctx.Done():
 			}
 		}
@@ -43,10 +45,15 @@ func (m *mirror) follow(ctx context.Context, reloads <-chan Config, certificates
 
 // reload takes over another configuration if it can, and tells of it.
 func (m *mirror) reload(ctx context.Context, cfg Config) {
-	if err := m.apply(ctx, cfg); err != nil {
+	whole := cfg
+	if m.follower != nil {
+		whole = cfg.with(m.wanted)
+	}
+	if err := m.apply(ctx, whole); err != nil {
 		m.log.ErrorContext(ctx, "settings were not read anew: those before stay", slog.Any("error", err))
 		return
 	}
+	m.local = cfg
 	m.log.InfoContext(ctx, "settings were read anew", slog.Int("projects", len(m.cfg().Projects)))
 }
 
@@ -111,7 +118,7 @@ func fixed(c Config) (f Config) {
 // keepFixed puts into c what needs a restart, as it is in running.
 func keepFixed(c, running *Config) {
 	c.Directory, c.Listeners, c.Clients, c.Rsyncd = running.Directory, running.Listeners, running.Clients, running.Rsyncd
-	c.Watch = running.Watch
+	c.Watch, c.Desired = running.Watch, running.Desired
 	c.Control.AuditFile = running.Control.AuditFile
 }
 

@@ -20,6 +20,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/h1"
 	"freshet/internal/mirror/budget"
+	"freshet/internal/mirror/desired"
 	"freshet/internal/mirror/engine"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/reports"
@@ -53,10 +54,14 @@ type mirror struct {
 	metrics     *metrics
 	telemetry   *telemetry.Emitter // nil: there is no watch
 	meter       meter
-	network     *budget.Budget  // of syncs
-	disks       *budget.Budget  // of syncs and checks
-	news        chan struct{}   // there is a new generation
-	ctx         context.Context //nolint:containedctx // that of the process, for answers that go on for long
+	network     *budget.Budget    // of syncs
+	disks       *budget.Budget    // of syncs and checks
+	news        chan struct{}     // there is a new generation
+	follower    *desired.Follower // nil: nothing is desired by others
+	offers      chan offer        // of the follower
+	local       Config            // that of the file; of the goroutine of follow
+	wanted      Desired           // that is followed; of the goroutine of follow
+	ctx         context.Context   //nolint:containedctx // that of the process, for answers that go on for long
 }
 
 // Run mirrors until ctx ends, then drains: syncs stop, and go on after the next start. A
@@ -122,6 +127,9 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	work.Go(func() { m.clean(ctx) })
 	work.Go(func() { m.sample(ctx) })
 	work.Go(func() { m.follow(ctx, reloads, public.Certificates()) })
+	if m.follower != nil {
+		work.Go(func() { m.follower.Run(ctx) })
+	}
 	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	group.Go(func() error {
@@ -157,10 +165,9 @@ func (m *mirror) release(ctx context.Context, stop context.CancelCauseFunc, work
 
 // open opens what a mirror with a valid configuration works with.
 func open(ctx context.Context, cfg Config, env role.Env) (m *mirror, err error) {
-	cfg = cfg.WithDefaults()
 	m = &mirror{
-		log: env.Log, env: env, began: time.Now().UTC(), ctx: ctx, news: make(chan struct{}, 1),
-		network: budget.New(int64(cfg.Limits.Bandwidth)), disks: budget.New(int64(cfg.Limits.IO)),
+		log: env.Log, env: env, began: time.Now().UTC(), ctx: ctx, news: make(chan struct{}, 1), offers: make(chan offer),
+		network: new(budget.Budget), disks: new(budget.Budget),
 	}
 	defer func() {
 		if err != nil {
@@ -176,6 +183,12 @@ func open(ctx context.Context, cfg Config, env role.Env) (m *mirror, err error) 
 	if err := m.openState(cfg.Directory); err != nil {
 		return m, fmt.Errorf("directory %s: %w", cfg.Directory, err)
 	}
+	if cfg, err = m.begin(ctx, cfg); err != nil {
+		return m, err
+	}
+	cfg = cfg.WithDefaults()
+	m.network.Set(int64(cfg.Limits.Bandwidth))
+	m.disks.Set(int64(cfg.Limits.IO))
 	now, err := m.settle(ctx, cfg)
 	if err != nil {
 		return m, err

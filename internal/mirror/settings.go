@@ -18,6 +18,7 @@ import (
 	"freshet/internal/mirror/engine"
 	"freshet/internal/mirror/events"
 	"freshet/internal/mirror/generation"
+	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/project"
 	"freshet/internal/mirror/rsyncd"
 	"freshet/internal/mirror/schedule"
@@ -63,7 +64,7 @@ func (m *mirror) settle(ctx context.Context, cfg Config) (_ *settings, err error
 	}
 	s.listener = m.newListener(cfg)
 	for name, p := range cfg.Projects {
-		if s.digests[name], err = digest(p); err != nil {
+		if s.digests[name], err = digest(p, cfg.Keys); err != nil {
 			return nil, fmt.Errorf("project %s: %w", name, err)
 		}
 		if p.Through == "" {
@@ -78,11 +79,11 @@ func (m *mirror) settle(ctx context.Context, cfg Config) (_ *settings, err error
 
 // digest stands for all settings of a project that decide what a sync brings, with the keys
 // that they name.
-func digest(p project.Config) (string, error) {
+func digest(p project.Config, texts map[string]string) (string, error) {
 	h := sha256.New()
 	about := []any{selection(p), p.Upstreams, p.HotSet}
 	for _, file := range p.Keys {
-		key, err := os.ReadFile(file)
+		key, err := kind.ReadKey(file, texts)
 		if err != nil {
 			return "", err
 		}

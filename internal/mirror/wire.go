@@ -60,7 +60,7 @@ type wiring struct {
 }
 
 func (w *wiring) project(ctx context.Context, name string, c project.Config) (*engine.Project, error) {
-	keys, err := kind.LoadKeys(kind.Format(c.Kind), c.Keys)
+	keys, err := kind.LoadKeys(kind.Format(c.Kind), c.Keys, w.cfg.Keys)
 	if err != nil {
 		return nil, err
 	}

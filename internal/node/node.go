@@ -87,7 +87,7 @@ func (c Config) roles(anew reloads) []namedRole {
 	}
 	if c.Director != nil {
 		list = append(list, namedRole{"director", func(ctx context.Context, env role.Env) error {
-			return director.RunReloading(ctx, *c.Director, env, anew.director)
+			return director.RunReloading(ctx, *c.Director, env, director.Beside{Reloads: anew.director, CheckDesired: mirror.CheckDesired})
 		}})
 	}
 	return list

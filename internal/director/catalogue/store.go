@@ -80,6 +80,9 @@ func (s *Store) Close() error { return s.db.Close() }
 // Name names the database, without its password, for logs.
 func (s *Store) Name() string { return s.db.Name() }
 
+// DB is the database, for what else is kept in it.
+func (s *Store) DB() *sqldb.DB { return s.db }
+
 // Backup writes a copy of the database to a new file, see [sqldb.DB.Backup].
 func (s *Store) Backup(ctx context.Context, path string) error { return s.db.Backup(ctx, path) }
 
@@ -200,6 +203,9 @@ func checkLine(what, text string, limit int) error {
 	}
 	return nil
 }
+
+// CheckNote refuses a note that is not one line, or too long.
+func CheckNote(note string) error { return checkLine("note", note, maxNote) }
 
 // refresh reads the catalogue if it has changed.
 func (s *Store) refresh(ctx context.Context) error {

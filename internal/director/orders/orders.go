@@ -15,6 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"freshet/api/directorapi"
@@ -112,9 +113,24 @@ func (d *Desk) For(action string, right control.Right, limit int64, carryOut Han
 			o.Result, o.Detail = refused.Reason, err.Error()
 			answer(w, refused)
 		}
-		if err != nil || right != directorapi.RightRead {
+		if err != nil || right != directorapi.RightRead && right != directorapi.RightFollow {
 			d.audit.Note(context.WithoutCancel(r.Context()), o)
 		}
+	})
+}
+
+// ForAnyone returns a handler for orders that need no right: what is in the order must prove
+// that it may be given. Its body may be of limit bytes, and its giver is nil.
+func (d *Desk) ForAnyone(action string, limit int64, carryOut Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o := control.Order{From: r.RemoteAddr, Via: "admin", Action: action, Result: control.Done, Count: -1}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		if err := carryOut(w, r, nil, &o); err != nil {
+			refused := refusal(err)
+			o.Result, o.Detail = refused.Reason, err.Error()
+			answer(w, refused)
+		}
+		d.audit.Note(context.WithoutCancel(r.Context()), o)
 	})
 }
 
@@ -122,7 +138,7 @@ func (d *Desk) For(action string, right control.Right, limit int64, carryOut Han
 func (d *Desk) giver(r *http.Request, right control.Right) (*Giver, error) {
 	client, err := d.clients.Load().Of(r)
 	if err != nil {
-		if mirror := d.mirrorOf(r); mirror != "" && (right == directorapi.RightPush || right == directorapi.RightReport) {
+		if mirror := d.mirrorOf(r); mirror != "" && slices.Contains([]control.Right{directorapi.RightPush, directorapi.RightReport, directorapi.RightFollow}, right) {
 			return &Giver{Name: "mirror:" + mirror, mirror: mirror}, nil
 		} else if mirror != "" {
 			return nil, Refuse(http.StatusForbidden, "forbidden", "mirror %q may not %s", mirror, right)

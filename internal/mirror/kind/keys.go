@@ -23,28 +23,37 @@ type Keys struct {
 const maxKeyFile = 16 << 20
 
 // LoadKeys reads files of public keys: of Alpine "NAME.rsa.pub" as they lie in
-// /etc/apk/keys, of all others OpenPGP keys, armored or binary. The error has all problems
-// in it.
-func LoadKeys(format Format, files []string) (Keys, error) {
+// /etc/apk/keys, of all others OpenPGP keys, armored or binary. Those that are in texts, by
+// their names, are not read from files. The error has all problems in it.
+func LoadKeys(format Format, files []string, texts map[string]string) (Keys, error) {
 	var keys Keys
 	var problems []error
 	for _, file := range files {
-		if err := keys.load(format, file); err != nil {
+		data, err := ReadKey(file, texts)
+		if err == nil {
+			err = keys.add(format, file, data)
+		}
+		if err != nil {
 			problems = append(problems, fmt.Errorf("key %s: %w", file, err))
 		}
 	}
 	return keys, errors.Join(problems...)
 }
 
-func (k *Keys) load(format Format, file string) error {
+// ReadKey reads a file of public keys, or the text of that name.
+func ReadKey(file string, texts map[string]string) ([]byte, error) {
+	if text, ok := texts[file]; ok {
+		return []byte(text), nil
+	}
 	f, err := os.Open(file)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return err
-	}
+	return data, errors.Join(err, f.Close())
+}
+
+func (k *Keys) add(format Format, file string, data []byte) (err error) {
 	switch {
 	case format == Plain:
 		return errors.New("a plain tree is not signed: choose another kind, or leave the key out")

@@ -161,7 +161,7 @@ func (g gpg) run(t *testing.T, dir string, args ...string) {
 
 func loadKeys(t *testing.T, format kind.Format, files ...string) kind.Keys {
 	t.Helper()
-	keys, err := kind.LoadKeys(format, files)
+	keys, err := kind.LoadKeys(format, files, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,13 +233,13 @@ func TestConfig(t *testing.T) {
 	if k.Format() != kind.RPM {
 		t.Errorf("%v", k.Format())
 	}
-	if _, err := kind.LoadKeys(kind.Plain, []string{otherKey(t)}); err == nil {
+	if _, err := kind.LoadKeys(kind.Plain, []string{otherKey(t)}, nil); err == nil {
 		t.Error("a key of a plain tree is taken")
 	}
-	if _, err := kind.LoadKeys(kind.Alpine, []string{otherKey(t)}); err == nil {
+	if _, err := kind.LoadKeys(kind.Alpine, []string{otherKey(t)}, nil); err == nil {
 		t.Error("an OpenPGP key of Alpine is taken")
 	}
-	if _, err := kind.LoadKeys(kind.RPM, []string{"no such file"}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := kind.LoadKeys(kind.RPM, []string{"no such file"}, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }

@@ -182,9 +182,15 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
+// Partial reports whether c does not say what the project is: it has settings of a project
+// that somebody else describes.
+func (c Config) Partial() bool { return c.Preset == "" && c.Kind == "" && c.Upstreams == nil }
+
 // Over returns c with every setting that it leaves out taken from preset. An empty list
 // is no setting that is left out: it stands for none.
 func (c Config) Over(preset Config) Config {
+	c.Preset = cmp.Or(c.Preset, preset.Preset)
+	c.Through = cmp.Or(c.Through, preset.Through)
 	c.Kind = cmp.Or(c.Kind, preset.Kind)
 	c.Schedule = cmp.Or(c.Schedule, preset.Schedule)
 	c.HotSet = cmp.Or(c.HotSet, preset.HotSet)
@@ -210,6 +216,9 @@ func (c Config) Over(preset Config) Config {
 		{&c.Probe, &preset.Probe},
 		{&c.Stamps, &preset.Stamps},
 		{&c.Keys, &preset.Keys},
+		{&c.Triggers, &preset.Triggers},
+		{&c.Downstream, &preset.Downstream},
+		{&c.Directors, &preset.Directors},
 	} {
 		if *list.own == nil {
 			*list.own = slices.Clone(*list.from)

@@ -1,0 +1,202 @@
+package setup_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"freshet/api/directorapi"
+	"freshet/internal/control"
+	"freshet/internal/durable"
+	"freshet/internal/mirror/desired"
+	"freshet/internal/mirror/setup"
+	"freshet/internal/rsync"
+)
+
+// Variables of a process that sets up and is killed on the way.
+const (
+	killAt    = "FRESHET_TEST_KILL_AT"
+	killClaim = "FRESHET_TEST_CLAIM"
+	killTop   = "FRESHET_TEST_TOP"
+)
+
+func TestMain(m *testing.M) {
+	if at, err := strconv.Atoi(os.Getenv(killAt)); err == nil {
+		claim, err := directorapi.ParseClaim(os.Getenv(killClaim))
+		if err != nil {
+			panic(err)
+		}
+		o := options(claim, os.Getenv(killTop))
+		o.Fault = func(string, string) error {
+			if at--; at < 0 {
+				return errors.Join(syscall.Kill(os.Getpid(), syscall.SIGKILL), errors.New("was to be killed"))
+			}
+			return nil
+		}
+		if _, err := setup.Run(context.Background(), o); err != nil {
+			panic(err)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func options(claim directorapi.Claim, top string) setup.Options {
+	return setup.Options{
+		Claim: claim, Directory: filepath.Join(top, "data"), Config: filepath.Join(top, "etc", "mirror.toml"),
+		Rsync: rsync.Options{AnyVersion: true},
+	}
+}
+
+// director redeems claims as a director does.
+type director struct {
+	*httptest.Server
+	claim  directorapi.Claim
+	public ed25519.PublicKey
+
+	mu     sync.Mutex
+	signed directorapi.SignedDesired
+	token  string // of the box that has shown the claim
+}
+
+func newDirector(t *testing.T) *director {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &director{public: public}
+	if d.signed, err = (directorapi.Desired{Mirror: "box7", Version: 3, Settings: "[mirror.limits]\nsyncs = 3\n"}).Sign(private); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+directorapi.RedeemPath, func(w http.ResponseWriter, r *http.Request) {
+		var req directorapi.Redemption
+		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+			t.Error(err)
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if req.Secret != "fk_x" || d.token != "" && d.token != req.Token {
+			w.WriteHeader(http.StatusConflict)
+			_ = json.NewEncoder(w).Encode(directorapi.Error{Reason: "redeemed", Message: "another box"})
+			return
+		}
+		d.token = req.Token
+		_ = json.NewEncoder(w).Encode(directorapi.Redeemed{Mirror: "box7", Desired: &d.signed})
+	})
+	d.Server = httptest.NewServer(mux)
+	t.Cleanup(d.Close)
+	d.claim = directorapi.Claim{URL: d.URL, Mirror: "box7", Secret: "fk_x", Key: directorapi.FormatKey(public)}
+	return d
+}
+
+// check looks whether all of a setup is there, and agrees.
+func (d *director) check(t *testing.T, o setup.Options) {
+	t.Helper()
+	folder := filepath.Dir(o.Config)
+	token, err := os.ReadFile(filepath.Join(folder, "mirror.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if control.Hash(strings.TrimSpace(string(token))) != d.token {
+		t.Error("the director knows another token")
+	}
+	for _, name := range []string{"mirror.token", "mirror-ops.token"} {
+		if info, err := os.Stat(filepath.Join(folder, name)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
+	}
+	ops, err := os.ReadFile(filepath.Join(folder, "mirror-ops.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(o.Config)
+	if err != nil || !strings.Contains(string(text), control.Hash(strings.TrimSpace(string(ops)))) {
+		t.Errorf("%s, %v", text, err)
+	}
+	state, err := durable.Open(filepath.Join(o.Directory, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = state.Root.Close() }()
+	if have, err := desired.Load(state, d.public, "box7"); err != nil || have.Version != 3 {
+		t.Errorf("%+v, %v", have, err)
+	}
+	entries, err := os.ReadDir(folder)
+	if err != nil || len(entries) != 3 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
+// A setup that is killed at any step is completed by the same command, as the same box.
+func TestKilled(t *testing.T) {
+	for at := 0; ; at++ {
+		d := newDirector(t)
+		top := t.TempDir()
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), killAt+"="+strconv.Itoa(at), killClaim+"="+d.claim.String(), killTop+"="+top)
+		out, err := cmd.CombinedOutput()
+		o := options(d.claim, top)
+		exit, failed := errors.AsType[*exec.ExitError](err)
+		if failed && exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+			t.Fatalf("step %d: %v\n%s", at, err, out)
+		}
+		if _, err := os.Stat(o.Config); failed && err == nil {
+			// The file is there last, and then all of it is.
+			d.check(t, o)
+		}
+		if _, err := setup.Run(t.Context(), o); err != nil {
+			t.Errorf("after it was killed at step %d: %v", at, err)
+		} else {
+			d.check(t, o)
+		}
+		if !failed {
+			if at < 10 {
+				t.Errorf("there are %d steps only", at)
+			}
+			t.Logf("%d steps", at)
+			return
+		}
+	}
+}
+
+// What the director of a claim says is believed if the key of the claim has signed it for this
+// mirror; a configuration of somebody else's is not replaced, and does not cost the claim.
+func TestRefuses(t *testing.T) {
+	d := newDirector(t)
+	o := options(d.claim, t.TempDir())
+	if err := errors.Join(os.MkdirAll(filepath.Dir(o.Config), 0o755), os.WriteFile(o.Config, []byte("[mirror]\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := setup.Run(t.Context(), o); !errors.Is(err, setup.ErrExists) || d.token != "" {
+		t.Errorf("%v, the claim is shown: %v", err, d.token != "")
+	}
+	_, stranger, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := directorapi.Desired{Mirror: "box7", Version: 9}.Sign(stranger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.signed = forged
+	o = options(d.claim, t.TempDir())
+	if _, err := setup.Run(t.Context(), o); !errors.Is(err, directorapi.ErrDesiredSignature) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(o.Config); err == nil {
+		t.Error("there is a configuration all the same")
+	}
+}
