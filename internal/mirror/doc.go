@@ -12,6 +12,7 @@
 //	tell, reports      directors, mirrors downstream, operators
 //	serve, rsyncd      clients; status: what everybody may know
 //	plan               what a project will take, before
+//	setup, desired     how a box becomes a mirror, and whom it follows
 //
 // What a project consists of is taken from its own metadata, is fetched beside what is
 // served, checked, and served in one step. Nothing is served that is not whole.
@@ -23,6 +24,7 @@
 //	DIR/state/schedule.json     when projects were synced, what waits, triggers    schedule
 //	DIR/state/reports/          what came of syncs                                 reports
 //	DIR/state/told-*.json       what directors know                                tell
+//	DIR/state/desired.json      the last good desired state                        desired
 //	DIR/state/verify-*.json     how far checks of all files are
 //	DIR/state/disk.json         how full the disk was                              status
 //	DIR/lock                    one mirror at a time
