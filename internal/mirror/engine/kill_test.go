@@ -20,6 +20,7 @@ import (
 	"freshet/internal/mirror/fetch"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/kind"
+	"freshet/internal/mirror/kindtest"
 	"freshet/internal/rsync"
 	"freshet/internal/rsync/rsynctest"
 )
@@ -206,35 +207,35 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, f := range fixtures() {
-		t.Run(f.name, func(t *testing.T) {
-			needs(t, f.needs...)
+	for _, f := range kindtest.Upstreams() {
+		t.Run(f.Name, func(t *testing.T) {
+			needs(t, f.Needs...)
 			up, dir := t.TempDir(), filepath.Join(t.TempDir(), "store")
-			f.publish(t, up, 1)
-			c := child{Store: dir, URL: rsynctest.Serve(t, up), Config: f.config}
+			f.Publish(t, up, 1)
+			c := child{Store: dir, URL: rsynctest.Serve(t, up), Config: f.Config}
 			steps, _ := c.run(t)
 			if steps < 20 {
 				t.Fatalf("%d steps only", steps)
 			}
 			current := filepath.Join(dir, "projects/p/current")
-			reader := read(t, f.config, current)
+			reader := read(t, f.Config, current)
 			random := rand.New(rand.NewPCG(1, uint64(kills)))
 			for v := 2; v < 2+kills; v++ {
-				f.publish(t, up, v)
+				f.Publish(t, up, v)
 				killed := c
 				killed.KillAt = 1 + random.IntN(steps)
 				before, _ := os.Readlink(current)
 				if n, _ := killed.run(t); n >= 0 && n >= killed.KillAt {
 					t.Fatalf("it was not killed at step %d of %d", killed.KillAt, n)
 				}
-				if _, err := visit(t.Context(), f.config, current+"/tree"); err != nil {
+				if _, err := visit(t.Context(), f.Config, current+"/tree"); err != nil {
 					t.Errorf("killed at step %d of about %d, at version %d: %v", killed.KillAt, steps, v, err)
 				}
 				n, result := c.run(t)
 				if after, _ := os.Readlink(current); before == after {
 					t.Errorf("killed at step %d of about %d: the next sync of version %d ends with %s after %d steps", killed.KillAt, steps, v, result, n)
 				}
-				if _, err := visit(t.Context(), f.config, current+"/tree"); err != nil {
+				if _, err := visit(t.Context(), f.Config, current+"/tree"); err != nil {
 					t.Errorf("version %d: %v", v, err)
 				}
 			}

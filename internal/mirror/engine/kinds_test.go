@@ -1,30 +1,33 @@
 package engine_test
 
 import (
+	"context"
 	"testing"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/fetch"
+	"freshet/internal/mirror/kind"
+	"freshet/internal/mirror/kindtest"
 	"freshet/internal/mirror/nginxtest"
 )
 
 // Every kind, over every protocol: published, unchanged, published anew with what has
 // changed alone, and whole each time.
 func TestKinds(t *testing.T) {
-	for _, f := range fixtures() {
+	for _, f := range kindtest.Upstreams() {
 		for _, protocol := range []string{"rsync", "http"} {
-			t.Run(f.name+"-"+protocol, func(t *testing.T) {
-				needs(t, f.needs...)
-				w := newWorld(t, f.config)
+			t.Run(f.Name+"-"+protocol, func(t *testing.T) {
+				needs(t, f.Needs...)
+				w := newWorld(t, f.Config)
 				if protocol == "http" {
 					w.upstreamIs(nginxtest.Serve(t, w.up), fetch.Options{})
 				}
-				f.publish(t, w.up, 1)
+				f.Publish(t, w.up, 1)
 				w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
 				first := w.visit(f)
 				w.want(w.sync(mirrorapi.Order{}), mirrorapi.Unchanged, "")
 				w.want(w.sync(mirrorapi.Order{Force: true}), mirrorapi.Unchanged, "")
-				f.publish(t, w.up, 2)
+				f.Publish(t, w.up, 2)
 				r := w.sync(mirrorapi.Order{})
 				w.want(r, mirrorapi.Published, "")
 				if second := w.visit(f); second == 0 || second < first-1 {
@@ -40,11 +43,17 @@ func TestKinds(t *testing.T) {
 }
 
 // visit walks what is served as a client does.
-func (w *world) visit(f fixture) int {
+func (w *world) visit(f kindtest.Upstream) int {
 	w.Helper()
-	files, err := visit(w.Context(), f.config, w.project.Store.TreePath())
+	files, err := visit(w.Context(), f.Config, w.project.Store.TreePath())
 	if err != nil {
 		w.Error(err)
 	}
 	return files
+}
+
+// visit does what a client does with the tree in a folder.
+func visit(ctx context.Context, c kind.Config, dir string) (files int, err error) {
+	tree := kindtest.FolderTree(dir)
+	return kindtest.Visit(ctx, c, tree, tree.Open)
 }

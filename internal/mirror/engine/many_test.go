@@ -11,6 +11,7 @@ import (
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/kind"
+	"freshet/internal/mirror/kindtest"
 	"freshet/internal/rsync/rsynctest"
 )
 
@@ -46,7 +47,7 @@ func TestMany(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(t, filepath.Join(up, "lastupdate"), "1")
+	kindtest.Put(t, filepath.Join(up, "lastupdate"), "1")
 	if err := os.Chtimes(filepath.Join(up, "lastupdate"), old, old); err != nil {
 		t.Fatal(err)
 	}
@@ -80,6 +81,6 @@ func TestMany(t *testing.T) {
 	c.Probe = true
 	step("probed", "unchanged", time.Second)
 	c.Probe = false
-	put(t, filepath.Join(up, "pool/001/new"), "new")
+	kindtest.Put(t, filepath.Join(up, "pool/001/new"), "new")
 	step("one-new", "published", 0)
 }
