@@ -2,18 +2,14 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,166 +19,6 @@ import (
 
 // mirrorKillsEnv is how often a mirror is killed while it syncs, for each ecosystem.
 const mirrorKillsEnv = "FRESHET_MIRROR_KILLS"
-
-// tap stands between a mirror and its upstream, and does something when so many bytes have
-// passed.
-type tap struct {
-	ln     net.Listener
-	target string
-	passed atomic.Int64
-	at     atomic.Int64 // 0: never
-	hit    func()
-}
-
-func startTap(t *testing.T, target string) *tap {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &tap{ln: ln, target: target}
-	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go p.relay(c)
-		}
-	}()
-	return p
-}
-
-func (p *tap) relay(c net.Conn) {
-	defer c.Close()
-	up, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer up.Close()
-	go func() {
-		_, _ = io.Copy(up, c)
-		_ = up.(*net.TCPConn).CloseWrite()
-	}()
-	buffer := make([]byte, 4<<10)
-	for {
-		n, err := up.Read(buffer)
-		if at := p.at.Load(); at > 0 && p.passed.Add(int64(n)) >= at && p.at.CompareAndSwap(at, 0) {
-			p.hit()
-		}
-		if _, failed := c.Write(buffer[:n]); failed != nil || err != nil {
-			return
-		}
-	}
-}
-
-// boxed is a mirror of one project that is killed and started again.
-type boxed struct {
-	t             *testing.T
-	config, token string
-	listen, admin string
-
-	mu    sync.Mutex
-	p     *process
-	epoch int // odd: it serves; it rises whenever that begins or ends
-}
-
-func startBox(t *testing.T, kind, upstream, more string) *boxed {
-	t.Helper()
-	dir := t.TempDir()
-	b := &boxed{t: t, config: filepath.Join(dir, "mirror.toml"), token: filepath.Join(dir, "token"), listen: freeAddr(t), admin: freeAddr(t)}
-	clients := run(t, "mirror", "token", "ops", "--out", b.token)
-	text := fmt.Sprintf(`[mirror]
-directory = %q
-[mirror.rsync]
-any-version = true
-[mirror.limits]
-reserve = "1MB"
-[mirror.projects.p]
-kind = %q
-upstreams = [%q]
-schedule = "never"
-%s
-%s`, filepath.Join(dir, "data"), kind, upstream, more, clients)
-	if err := os.WriteFile(b.config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	b.start()
-	t.Cleanup(b.kill)
-	return b
-}
-
-func (b *boxed) start() {
-	b.t.Helper()
-	p := start(b.t, "mirror", "-c", b.config, "--listen", b.listen, "--admin", b.admin)
-	p.waitReady(b.admin)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.p = p
-	b.epoch++
-}
-
-// kill ends the process as a power cut does, unless it has ended.
-func (b *boxed) kill() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.p == nil {
-		return
-	}
-	b.p.kill()
-	b.p = nil
-	b.epoch++
-}
-
-// generation is the one that is served.
-func (b *boxed) generation() string {
-	id, _ := os.Readlink(filepath.Dir(b.config) + "/data/projects/p/current")
-	return id
-}
-
-func (b *boxed) now() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.epoch
-}
-
-// mirrored is the part of a report that is looked at.
-type mirrored struct {
-	Report struct {
-		Result, Reason, Message, Generation string
-		Warnings                            []string
-		Repositories                        []struct {
-			Pointer, Reason, Message string
-			Held                     bool
-		}
-	}
-}
-
-// sync syncs the project, and returns the report, the zero one if the mirror ended
-// before.
-func (b *boxed) sync(flags ...string) (m mirrored, err error) {
-	b.t.Helper()
-	out, errOut, err := tryRun(b.t, append([]string{"mirror", "sync", "p", "--json", "--admin", b.admin, "--token-file", b.token}, flags...)...)
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if failed := json.Unmarshal([]byte(lines[len(lines)-1]), &m); failed != nil && err == nil {
-		err = fmt.Errorf("%w in %q", failed, out)
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, errOut)
-	}
-	return m, err
-}
-
-// mustSync is sync with a result.
-func (b *boxed) mustSync(result, reason string, flags ...string) mirrored {
-	b.t.Helper()
-	m, err := b.sync(flags...)
-	if m.Report.Result != result || m.Report.Reason != reason {
-		b.t.Fatalf("the sync ended with %+v, want %s %s; %v", m.Report, result, reason, err)
-	}
-	return m
-}
 
 // The real clients install from a mirror again and again while it syncs from a real rsync
 // daemon and is killed in the middle of it: each install that the mirror was there for
@@ -266,9 +102,9 @@ func installs(ctx context.Context, t *testing.T, eco ecosystem, b *boxed, keys s
 	user := newClient(t)
 	before, done := 0, 0
 	for ctx.Err() == nil {
-		began, generation := b.now(), b.generation()
+		began, generation := b.now(), b.generation("p")
 		got, err := eco.install(user, "http://"+b.listen+"/p/", keys)
-		if err != nil && eco.name == "zypper" && b.generation() != generation {
+		if err != nil && eco.name == "zypper" && b.generation("p") != generation {
 			// It asks for the pointer and for its signature over two connections, on a busy
 			// machine so long one after the other that nobody knows they belong together.
 			t.Logf("over a switch: %v", err)
@@ -370,7 +206,7 @@ func TestMirrorRefuses(t *testing.T) {
 	}
 	b.start()
 	eventually(t, "the old package goes", patience, func() error {
-		gone, err := filepath.Glob(filepath.Dir(b.config) + "/data/projects/p/generations/*")
+		gone, err := filepath.Glob(b.data + "/projects/p/generations/*")
 		if err == nil && len(gone) > 1 {
 			err = fmt.Errorf("there are %q", gone)
 		}

@@ -18,7 +18,6 @@ import (
 
 	"freshet/api/directorapi"
 	"freshet/internal/inventory"
-	"freshet/internal/layout"
 	"freshet/internal/mirror/budget"
 	"freshet/internal/mirror/engine"
 	"freshet/internal/mirror/fetch"
@@ -68,7 +67,7 @@ func (w *wiring) project(ctx context.Context, name string, c project.Config) (*e
 	if err != nil {
 		return nil, err
 	}
-	store, err := w.m.store.Project(name, classifier(k.Format()))
+	store, err := w.m.store.Project(name, k.Format().Classify)
 	if err != nil {
 		return nil, err
 	}
@@ -132,14 +131,6 @@ func tokenOf(file string) func() (string, error) {
 		text, err := os.ReadFile(file)
 		return strings.TrimSpace(string(text)), err
 	}
-}
-
-// classifier says what the paths of a project are.
-func classifier(format kind.Format) func(string) layout.Kind {
-	if format == kind.OSTree {
-		return layout.OSTree
-	}
-	return layout.Tree
 }
 
 // hostOf is the host of a URL.

@@ -155,12 +155,14 @@ func (g *Generation) openFor(path string, old bool) (*os.File, fs.FileInfo, erro
 
 // Mutable says whether later generations rightly have another content at the path: that
 // is so for pointers, and for indexes whose name says nothing of their content.
-func (p *Project) Mutable(path string) bool {
-	classify := layout.Tree
+func (p *Project) Mutable(path string) bool { return p.Kind(path).Mutable() }
+
+// Kind says what a path of the project is.
+func (p *Project) Kind(path string) layout.Kind {
 	if c := p.classify.Load(); c != nil {
-		classify = *c
+		return (*c)(path)
 	}
-	return classify(path).Mutable()
+	return layout.Tree(path)
 }
 
 func openProject(s *Store, name string) (*Project, error) {

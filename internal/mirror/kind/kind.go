@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"freshet/internal/closure"
+	"freshet/internal/layout"
 )
 
 // Format is the format of a project's repositories.
@@ -31,6 +32,29 @@ const (
 
 // Formats lists all formats.
 func Formats() []Format { return []Format{RPM, Deb, Arch, Alpine, Images, OSTree, Plain} }
+
+// Classify says what a path of a project is. Of images the lists of checksums are
+// pointers, and with their signatures all that changes under its name; in a plain tree
+// nothing names anything else.
+func (f Format) Classify(name string) layout.Kind {
+	switch f {
+	case OSTree:
+		return layout.OSTree(name)
+	case Images:
+		base := path.Base(name)
+		for _, end := range sumSignatures() {
+			base = strings.TrimSuffix(base, end)
+		}
+		if isSumList(base) {
+			return layout.Kind{Class: layout.Pointer}
+		}
+		return layout.Kind{Class: layout.Payload}
+	case Plain:
+		return layout.Kind{Class: layout.Payload}
+	default:
+		return layout.Tree(name)
+	}
+}
 
 // Config says what is wanted of a project. Only Format is required. A [Kind] keeps it:
 // it must not be changed afterwards.

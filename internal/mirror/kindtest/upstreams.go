@@ -68,6 +68,7 @@ func remove(tb testing.TB, file string) {
 }
 
 func publishRPM(tb testing.TB, up string, v int) {
+	tb.Helper()
 	packages := filepath.Join(up, "repo/Packages")
 	if v == 1 {
 		for _, name := range []string{"stays", "too"} {
@@ -86,6 +87,7 @@ func publishRPM(tb testing.TB, up string, v int) {
 }
 
 func publishDeb(tb testing.TB, up string, v int) {
+	tb.Helper()
 	for _, name := range []string{"stays", "too", fmt.Sprintf("new%d", v)} {
 		if file := filepath.Join(up, "pool", name+".deb"); !exists(file) {
 			repotest.Deb(tb, file, name, "1")
@@ -115,6 +117,7 @@ func publishDeb(tb testing.TB, up string, v int) {
 }
 
 func publishArch(tb testing.TB, up string, v int) {
+	tb.Helper()
 	dir := filepath.Join(up, "core/os/x86_64")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		tb.Fatal(err)
@@ -135,37 +138,40 @@ func publishArch(tb testing.TB, up string, v int) {
 }
 
 func publishAlpine(tb testing.TB, up string, v int) {
+	tb.Helper()
 	dir := filepath.Join(up, "v3/main/x86_64")
-	var entries string
+	var entries strings.Builder
 	for _, name := range []string{"stays", "too", fmt.Sprintf("new%d", v)} {
 		content, entry := repotest.Apk(name, "1")
 		if file := filepath.Join(dir, name+"-1.apk"); !exists(file) {
 			Put(tb, file, content)
 		}
-		entries += entry
+		entries.WriteString(entry)
 	}
 	remove(tb, filepath.Join(dir, fmt.Sprintf("new%d-1.apk", v-1)))
-	Put(tb, filepath.Join(dir, "APKINDEX.tar.gz"), repotest.ApkIndex(entries))
+	Put(tb, filepath.Join(dir, "APKINDEX.tar.gz"), repotest.ApkIndex(entries.String()))
 }
 
 func publishImages(tb testing.TB, up string, v int) {
+	tb.Helper()
 	contents := map[string]string{
 		"iso/stays.iso":                   "the same",
 		fmt.Sprintf("iso/new%d.iso", v):   fmt.Sprintf("image %d", v),
 		"iso/changes.iso":                 fmt.Sprintf("changes %d", v),
 		fmt.Sprintf("iso/other%d.iso", v): fmt.Sprintf("image %d", v),
 	}
-	var sums string
+	var sums strings.Builder
 	for name, text := range contents {
 		Put(tb, filepath.Join(up, name), text)
-		sums += fmt.Sprintf("%x  %s\n", sha256.Sum256([]byte(text)), filepath.Base(name))
+		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256([]byte(text)), filepath.Base(name))
 	}
 	remove(tb, filepath.Join(up, fmt.Sprintf("iso/new%d.iso", v-1)))
 	remove(tb, filepath.Join(up, fmt.Sprintf("iso/other%d.iso", v-1)))
-	Put(tb, filepath.Join(up, "iso/SHA256SUMS"), sums)
+	Put(tb, filepath.Join(up, "iso/SHA256SUMS"), sums.String())
 }
 
 func publishOSTree(tb testing.TB, up string, v int) {
+	tb.Helper()
 	tree := tb.TempDir()
 	Put(tb, filepath.Join(tree, "stays"), "the same")
 	Put(tb, filepath.Join(tree, "usr/changes"), fmt.Sprintf("version %d", v))
@@ -179,6 +185,7 @@ func publishOSTree(tb testing.TB, up string, v int) {
 }
 
 func publishPlain(tb testing.TB, up string, v int) {
+	tb.Helper()
 	if stays := filepath.Join(up, "stays"); v == 1 {
 		Put(tb, stays, "the same")
 		if err := os.Chtimes(stays, time.Unix(1_700_000_000, 0), time.Unix(1_700_000_000, 0)); err != nil {

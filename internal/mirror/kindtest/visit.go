@@ -38,7 +38,7 @@ func FolderTree(dir string) kind.Tree {
 
 // Visit does what a client does with a tree: from the pointers through the indexes to
 // every package, each once. Packages are had from payload; everything else from the tree. It
-// returns how many files there are.
+// returns how many files there are; of a plain tree the error may be [ErrMixed].
 func Visit(ctx context.Context, c kind.Config, tree kind.Tree, payload kind.Open) (files int, err error) {
 	if c.Format == kind.Plain {
 		return visitPlain(ctx, tree, payload)
@@ -96,9 +96,12 @@ func fetch(ctx context.Context, open kind.Open, f kind.File) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer in.Close() //nolint:errcheck // opened for reading
 	return kind.Verify(f, in)
 }
+
+// ErrMixed says that files of a plain tree are of several versions.
+var ErrMixed = errors.New("files of several versions")
 
 // visitPlain looks whether all files are of one version.
 func visitPlain(ctx context.Context, tree kind.Tree, payload kind.Open) (files int, err error) {
@@ -124,7 +127,7 @@ func visitPlain(ctx context.Context, tree kind.Tree, payload kind.Open) (files i
 			version = string(text)
 		}
 		if version != string(text) {
-			return files, fmt.Errorf("%q is of %s, another of %s", f.Path, text, version)
+			return files, fmt.Errorf("%w: %q is of %s, another of %s", ErrMixed, f.Path, text, version)
 		}
 	}
 	return files, nil

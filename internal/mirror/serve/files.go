@@ -149,14 +149,16 @@ type asked struct {
 	rest string // that in the project
 	// policy is how the path is cached.
 	policy layout.Policy
-	// settles says that it is one of those that go together with others of the same
-	// generation.
-	settles bool
+	// pointer says that reading begins with it, settles that it is one of those that go
+	// together with others of the same generation.
+	pointer, settles bool
 }
 
 func ask(p *generation.Project, name, rest string) asked {
 	a := asked{p: p, name: name, rest: rest, policy: layout.PolicyOf(name)}
-	a.settles = a.policy.Ruled() && p.Mutable(rest)
+	kind := p.Kind(rest)
+	a.pointer = a.policy.Class == layout.Pointer || kind.Class == layout.Pointer
+	a.settles = kind.Mutable() && (a.policy.Ruled() || a.pointer)
 	return a
 }
 
@@ -165,7 +167,7 @@ func (s *Site) serveFile(w http.ResponseWriter, r *http.Request, a asked) {
 	if rec := role.RecordOf(r); rec != nil {
 		rec.Site = a.p.Name()
 	}
-	f, from, err := s.openFor(r, a)
+	f, from, same, err := s.openFor(r, a)
 	if errors.Is(err, fs.ErrNotExist) && s.passOn(w, r, a) {
 		return
 	}
@@ -189,24 +191,67 @@ func (s *Site) serveFile(w http.ResponseWriter, r *http.Request, a asked) {
 	maps.Copy(w.Header(), a.header(info))
 	s.digest(w.Header(), r, from, a.rest, info)
 	http.ServeContent(w, r, "", info.ModTime(), f)
-	if from == a.p.Current() && !a.settles && !slices.Contains(from.Info().Stamps, a.rest) {
+	if same && from == a.p.Current() && !slices.Contains(from.Info().Stamps, a.rest) {
 		s.keepOpen(a, from)
 	}
 }
 
-// openFor opens what a client is to get, and tells of which generation it is.
-func (s *Site) openFor(r *http.Request, a asked) (*os.File, *generation.Generation, error) {
-	if a.settles {
-		at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: what is current
-		at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-		if g := s.settled.choose(at, a.p, a.rest, a.policy.Class == layout.Pointer, s.opts.Now()); g != a.p.Current() {
-			if f, err := g.Open(a.rest); err == nil {
-				return f, g, nil
+// openFor opens what a client is to get, and tells of which generation it is; same says
+// that all clients get it.
+func (s *Site) openFor(r *http.Request, a asked) (f *os.File, from *generation.Generation, same bool, err error) {
+	now := s.opts.Now()
+	at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: what is current
+	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	f, _, from, err = a.p.Open(a.rest)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, false, err
+	}
+	var settled *generation.Generation
+	switch {
+	case a.settles: // who asks for what is not there does not begin with it
+		settled = s.settled.choose(at, a.p, a.rest, a.pointer && err == nil, now)
+	case err != nil || from == a.p.Current() && !replaced(a, f, now):
+		return f, from, true, err
+	default:
+		settled = s.settled.reads(at, a.p, now)
+	}
+	if settled != nil && settled != from {
+		if other, failed := settled.Open(a.rest); failed == nil {
+			if f != nil {
+				_ = f.Close() // opened for reading
 			}
+			return other, settled, false, nil
 		}
 	}
-	f, _, from, err := a.p.Open(a.rest)
-	return f, from, err
+	return f, from, false, err
+}
+
+// replaced reports whether a file of the current generation is another one than that of
+// the same name in one which a client may still read from. Packages should not change
+// under their name; images do.
+func replaced(a asked, f *os.File, now time.Time) bool {
+	if now.Sub(a.p.Current().Info().Switched) > Settling {
+		return false
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return false // it is told when it is served
+	}
+	for _, g := range a.p.Generations()[1:] {
+		if now.Sub(g.Info().Superseded) > Settling {
+			return false
+		}
+		old, err := g.Open(a.rest)
+		if err != nil {
+			continue
+		}
+		before, err := old.Stat()
+		_ = old.Close() // opened for reading
+		if err == nil && !os.SameFile(before, info) {
+			return true
+		}
+	}
+	return false
 }
 
 // keepOpen has a file at hand for the next request. It is opened a second time, since a
@@ -250,7 +295,7 @@ func (a asked) header(info fs.FileInfo) http.Header {
 // for anew: that costs a 304.
 func (a asked) caching() string {
 	switch {
-	case !a.policy.Ruled():
+	case !a.policy.Ruled() && !a.settles:
 		return ""
 	case a.policy.Immutable:
 		return a.policy.ClientCacheControl()

@@ -398,7 +398,7 @@ func checkHrefs(t *testing.T, w *world, folder, body string) {
 func TestSwitch(t *testing.T) {
 	w := newWorld(t)
 	old := tree()
-	old["repodata/other.xml"], old["repodata/repomd.xml.asc"] = "one", "of one"
+	old["repodata/other.xml"], old["repodata/repomd.xml.asc"], old["Packages/again-1.rpm"] = "one", "of one", "built once"
 	w.publish(old)
 	before := w.get("/epel/Packages/b-1.rpm").header
 	settled := &http.Transport{}
@@ -406,9 +406,23 @@ func TestSwitch(t *testing.T) {
 	if a := w.with(settled, http.MethodGet, "/epel/repodata/repomd.xml"); a.body != "<repomd>one</repomd>" {
 		t.Fatal(a.body)
 	}
+	w.with(settled, http.MethodGet, "/epel/repodata/repomd.xml.key") // there is none
 	w.publish(map[string]string{
 		"repodata/repomd.xml": "<repomd>two</repomd>", "repodata/other.xml": "two", "repodata/repomd.xml.asc": "of two", "Packages/b-1.rpm": "b", "Packages/c-1.rpm": "c", "page.xml": "<y/>",
+		"Packages/again-1.rpm": "built again",
 	})
+	rebuilt := func(want string) {
+		t.Helper()
+		for range 2 { // the second might come from where files are kept open
+			if a := w.with(settled, http.MethodGet, "/epel/Packages/again-1.rpm"); a.body != want {
+				t.Errorf("a package that was built again: %q, want %q", a.body, want)
+			}
+		}
+	}
+	rebuilt("built once")
+	if a := w.with(settled, http.MethodGet, "/epel/repodata/repomd.xml.key"); a.status != http.StatusNotFound {
+		t.Errorf("it looks for a key again: %d", a.status)
+	}
 	single := &http.Transport{DisableKeepAlives: true}
 	if a := w.with(single, http.MethodGet, "/epel/repodata/repomd.xml.asc"); a.body != "of one" {
 		t.Errorf("the signature, over a connection of its own: %q", a.body)
@@ -420,7 +434,7 @@ func TestSwitch(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"/epel/Packages/a-1.rpm": strings.Repeat("a", large), "/epel/Packages/c-1.rpm": "c", "/epel/page.xml": "<y/>",
+		"/epel/Packages/a-1.rpm": strings.Repeat("a", large), "/epel/Packages/c-1.rpm": "c",
 	} {
 		if a := w.get(path); a.status != http.StatusOK || a.body != want {
 			t.Errorf("%s: %d %.20q, want %.20q", path, a.status, a.body, want)
@@ -437,6 +451,10 @@ func TestSwitch(t *testing.T) {
 	}
 	if a := w.with(settled, http.MethodGet, "/epel/repodata/other.xml"); a.body != "two" {
 		t.Errorf("then it reads %q", a.body)
+	}
+	rebuilt("built again")
+	if a := w.with(settled, http.MethodGet, "/epel/page.xml"); a.body != "<y/>" {
+		t.Errorf("a file that nothing names: %q", a.body)
 	}
 }
 

@@ -60,13 +60,7 @@ func (t *settlement) choose(at netip.AddrPort, p *generation.Project, path strin
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.turn(now)
-	conn, client := reader{at, p}, reader{netip.AddrPortFrom(at.Addr(), 0), p}
-	s := t.find(conn)
-	if s == nil || conn == client {
-		if s = t.find(client); s != nil && now.Sub(s.last) > together {
-			s = nil
-		}
-	}
+	conn, client, s := t.seat(at, p, now)
 	g := settled(p, s, current, now)
 	if s == nil || g == nil || pointer && slices.Contains(s.read, path) {
 		s, g = &seat{id: current.ID()}, current
@@ -78,6 +72,38 @@ func (t *settlement) choose(at netip.AddrPort, p *generation.Project, path strin
 	s.last = now
 	t.keep(conn, s)
 	return g
+}
+
+// reads returns the generation that a client reads from, the current one if that is not
+// known.
+func (t *settlement) reads(at netip.AddrPort, p *generation.Project, now time.Time) *generation.Generation {
+	current := p.Current()
+	if current == nil || !at.IsValid() {
+		return current
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.turn(now)
+	conn, _, s := t.seat(at, p, now)
+	g := settled(p, s, current, now)
+	if s == nil || g == nil {
+		return current
+	}
+	s.last = now
+	t.keep(conn, s)
+	return g
+}
+
+// seat finds that of a connection, or of another one of the same client.
+func (t *settlement) seat(at netip.AddrPort, p *generation.Project, now time.Time) (conn, client reader, s *seat) {
+	conn, client = reader{at, p}, reader{netip.AddrPortFrom(at.Addr(), 0), p}
+	s = t.find(conn)
+	if s == nil || conn == client {
+		if s = t.find(client); s != nil && now.Sub(s.last) > together {
+			s = nil
+		}
+	}
+	return conn, client, s
 }
 
 // settled is the generation of a seat, nil if it is not to be used any more.
