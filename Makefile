@@ -104,6 +104,10 @@ hub-faults: build ## a hub through 100 kills, and a publish in which each system
 soak: ## half an hour of mixed load on an edge through kills, full disks and a flapping origin; every byte compared
 	FRESHET_SOAK=30m $(GO) test -count=1 -timeout 60m -v -run '^TestSoak$$' ./e2e
 
+.PHONY: mirror-soak
+mirror-soak: ## real clients through a mirror with half publishes, kills, full disks, dead upstreams (SOAK=15m)
+	FRESHET_MIRROR_SOAK=$(or $(SOAK),15m) $(GO) test -count=1 -timeout 120m -v -run '^TestMirrorSoak$$' ./e2e
+
 .PHONY: bench
 bench: ## Go benchmarks with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
