@@ -208,6 +208,8 @@ func (l *Line) check() error {
 		return fmt.Errorf("%w: project %.200q", ErrMalformed, l.Project.Name)
 	case l.Dropped != nil && !isWord(l.Dropped.Reason, 32):
 		return fmt.Errorf("%w: dropped for %.200q", ErrMalformed, l.Dropped.Reason)
+	case l.Dropped != nil && (l.Dropped.Batches < 0 || l.Dropped.Requests < 0 || l.Dropped.Bytes < 0):
+		return fmt.Errorf("%w: dropped %+v", ErrMalformed, *l.Dropped)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ func lines() []watchapi.Line {
 		{Count: &watchapi.Count{Cube: "g", Width: 60, At: 1795294800, Labels: []string{"epel"}, Times: []watchapi.Bucket{{-80, 2}, {8, 1}}}},
 		{Project: &watchapi.Project{Name: "epel", At: time.Unix(1795294800, 0).UTC(), Files: 3}},
 		{Disk: &watchapi.Disk{At: time.Unix(1795294800, 0).UTC(), Size: 10, Free: 3}},
-		{Dropped: &watchapi.Dropped{Reason: "too_old", Epoch: "1", First: 1, Last: 4, Requests: 10, Bytes: 100}},
+		{Dropped: &watchapi.Dropped{Reason: "too_old", Batches: 4, Requests: 10, Bytes: 100}},
 	}
 }
 

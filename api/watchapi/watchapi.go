@@ -169,13 +169,11 @@ type Disk struct {
 
 // Dropped is what a node did not deliver, and why.
 type Dropped struct {
-	// Reason is one word: "spool_full", "too_old", "refused" (by the watch).
+	// Reason is one word: "spool_full", "too_old", "refused" (by the watch), "disk" (which
+	// took none).
 	Reason string `json:"reason"`
-	// Epoch, First and Last are those of the batches.
-	Epoch string `json:"epoch"`
-	First int64  `json:"first"`
-	Last  int64  `json:"last"`
-	// Requests and Bytes are those that they counted.
+	// Batches is how many numbers of batches that are, Requests and Bytes what they counted.
+	Batches  int64 `json:"batches"`
 	Requests int64 `json:"requests"`
 	Bytes    int64 `json:"bytes"`
 }

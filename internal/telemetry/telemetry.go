@@ -292,7 +292,11 @@ func (e *Emitter) bound() {
 	}
 	if e.pending.Len() > pendingLines {
 		requests, bytes := e.pending.Served()
-		e.pending = spool.Sum{}
+		for _, l := range e.pending.Lines() {
+			if l.Dropped != nil {
+				e.pending.Add(l)
+			}
+		}
 		e.pending.Add(watchapi.Line{Dropped: &watchapi.Dropped{Reason: "disk", Requests: requests, Bytes: bytes}})
 	}
 }

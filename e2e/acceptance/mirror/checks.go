@@ -15,6 +15,7 @@ const (
 	schedule   acceptance.Tests = "internal/mirror/schedule"
 	serve      acceptance.Tests = "internal/mirror/serve"
 	rsyncd     acceptance.Tests = "internal/mirror/rsyncd"
+	telemetry  acceptance.Tests = "internal/telemetry"
 )
 
 // checks are all. docs/mirror-acceptance.md has a row for each.
@@ -35,6 +36,6 @@ func checks() []acceptance.Check {
 		acceptance.Row(13, "a full disk", fetch.Has("TestFull")),
 		acceptance.Row(14, "odd names", slices.Concat(serve.Has("TestFiles", "TestNothingElseIsReachable", "TestListings"), rsyncd.Has("TestClients"))),
 		acceptance.Row(15, "what serving costs", nil),
-		acceptance.Row(16, "what is told arrives", nil),
+		acceptance.Row(16, "what is told arrives", slices.Concat(telemetry.Has("TestTwoHoursAway", "TestKilled", "TestHostile"), end.Has("TestMirrorTellsWatch"))),
 	}
 }

@@ -33,6 +33,8 @@ type director struct {
 
 	mu    sync.Mutex
 	heads []manifest.Head
+
+	reports []directorapi.Report
 }
 
 const holder = inventory.Holder(1)
@@ -42,6 +44,17 @@ func (d *director) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("connection refused")
 	}
 	w := httptest.NewRecorder()
+	if r.URL.Path == directorapi.ReportsPath {
+		var reports directorapi.Reports
+		if err := json.NewDecoder(r.Body).Decode(&reports); err != nil {
+			return nil, err
+		}
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.reports = append(d.reports, reports.Reports...)
+		w.WriteHeader(http.StatusAccepted)
+		return w.Result(), nil
+	}
 	switch err := d.put(r); {
 	case err == nil:
 		w.WriteHeader(http.StatusNoContent)
@@ -122,6 +135,7 @@ type world struct {
 	director director
 	all      []generation
 	gone     bool // older ones are not on the disk
+	load     func() (float64, bool)
 	state    durable.Dir
 	crier    *tell.Crier
 }
@@ -161,7 +175,7 @@ func (w *world) start() (stop func()) {
 			}
 			return w.all[i]
 		},
-		State: w.state,
+		State: w.state, Load: w.load,
 	})
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
@@ -261,6 +275,35 @@ func TestUnreadable(t *testing.T) {
 		w.check("a b c", ">1")
 		if s := w.crier.Standings(); !errors.Is(s[0].Err, io.ErrUnexpectedEOF) {
 			t.Errorf("the error is %v", s[0].Err)
+		}
+	})
+}
+
+// How busy the mirror is, is told every half minute if it is known, and what a director did not hear is not told later.
+func TestTellsLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		load, known := 0.25, false
+		w.load = func() (float64, bool) { return load, known }
+		defer w.start()()
+		wait := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		wait(time.Minute + time.Second)
+		known = true
+		wait(30 * time.Second)
+		load = 0.5
+		w.director.down.Store(true)
+		wait(time.Minute)
+		w.director.down.Store(false)
+		load = 0.75
+		wait(30 * time.Second)
+		w.director.mu.Lock()
+		defer w.director.mu.Unlock()
+		want := []directorapi.Report{{Mirror: "box", What: "load", Load: 0.25}, {Mirror: "box", What: "load", Load: 0.75}}
+		if !slices.Equal(w.director.reports, want) {
+			t.Errorf("told %+v, want %+v", w.director.reports, want)
 		}
 	})
 }

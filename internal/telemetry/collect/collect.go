@@ -148,7 +148,7 @@ func apply(ctx context.Context, tx *sqldb.Tx, node string, line watchapi.Line) e
 		d := line.Dropped
 		_, err = tx.Exec(ctx, `INSERT INTO telemetry_dropped (node, reason, batches, requests, bytes) VALUES (?, ?, ?, ?, ?) ON CONFLICT (node, reason) DO UPDATE SET
 			batches = telemetry_dropped.batches + excluded.batches, requests = telemetry_dropped.requests + excluded.requests, bytes = telemetry_dropped.bytes + excluded.bytes`,
-			node, d.Reason, max(0, d.Last-d.First+1), d.Requests, d.Bytes)
+			node, d.Reason, d.Batches, d.Requests, d.Bytes)
 	}
 	return err
 }

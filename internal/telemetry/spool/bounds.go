@@ -40,7 +40,16 @@ func idOf(body []byte) (id watchapi.ID, err error) {
 // doomed is a batch that is to be dropped, and what the next one tells of that.
 type doomed struct {
 	item
-	watchapi.Dropped
+	told []watchapi.Line
+}
+
+// gone are the lines that tell that a batch, which counts the sum, is not delivered. What it
+// told of others is told again.
+func (it item) gone(reason string, sum *Sum) []watchapi.Line {
+	requests, bytes := sum.Served()
+	return append(sum.droppedLines(), watchapi.Line{Dropped: &watchapi.Dropped{
+		Reason: reason, Batches: it.last - it.first + 1, Requests: requests, Bytes: bytes,
+	}})
 }
 
 // makeRoom makes room in a spool that has come to its bounds, as far as that can be done
@@ -49,10 +58,14 @@ type doomed struct {
 func (s *Spool) makeRoom(now time.Time) []doomed {
 	for len(s.items) > s.o.Files && s.merge(false) {
 	}
-	for s.bytes > s.o.Bytes && (s.merge(false) || s.merge(true)) {
+	room := s.o.Bytes
+	if s.bytes > room {
+		room -= room / 8 // lest it is done again for each batch
+	}
+	for s.bytes > room && (s.merge(false) || s.merge(true)) {
 	}
 	var list []doomed
-	over := s.bytes - s.o.Bytes
+	over := s.bytes - room
 	for _, it := range s.items[min(1, len(s.items)):] {
 		// Reading is spared while the whole epoch is young.
 		if over <= 0 && now.Sub(it.made()) <= s.o.Age || len(list) == mergeBatches {
@@ -67,9 +80,7 @@ func (s *Spool) makeRoom(now time.Time) []doomed {
 			break
 		}
 		over -= it.size
-		d := watchapi.Dropped{Reason: reason, Epoch: it.epoch, First: it.first, Last: it.last}
-		d.Requests, d.Bytes = sum.Served()
-		list = append(list, doomed{it, d})
+		list = append(list, doomed{it, it.gone(reason, &sum)})
 	}
 	return list
 }
@@ -85,9 +96,10 @@ func (s *Spool) drop(list []doomed) {
 			s.o.Log.Error("a batch of telemetry cannot be dropped", slog.Any("error", err))
 		}
 		s.forget(i)
+		last := d.told[len(d.told)-1].Dropped // the batch itself
 		s.dropped.Batches++
-		s.dropped.Requests += d.Requests
-		s.dropped.Bytes += d.Bytes
+		s.dropped.Requests += last.Requests
+		s.dropped.Bytes += last.Bytes
 	}
 }
 

@@ -51,7 +51,7 @@ type Spool struct {
 
 	mu      sync.Mutex
 	lock    io.Closer          // nil: another process has the spool
-	told    []watchapi.Dropped // of which the next batch tells
+	told    Sum       // of what was dropped, for the next batch
 	seq     int64              // the last number that was used
 	items   []item
 	bytes   int64
@@ -221,13 +221,16 @@ func (s *Spool) Add(begun, ended time.Time, lines []watchapi.Line) error {
 	if owned {
 		doomed = s.makeRoom(ended)
 	}
-	lines = slices.Clip(lines)
-	for i := range s.told {
-		lines = append(lines, watchapi.Line{Dropped: &s.told[i]})
+	var told Sum
+	for _, l := range s.told.droppedLines() {
+		told.Add(l)
 	}
 	for i := range doomed {
-		lines = append(lines, watchapi.Line{Dropped: &doomed[i].Dropped})
+		for _, l := range doomed[i].told {
+			told.Add(l)
+		}
 	}
+	lines = append(slices.Clip(lines), told.Lines()...)
 	id := watchapi.ID{Node: s.o.Node, Epoch: s.epoch, First: s.seq + 1, Last: s.seq + 1}
 	body, err := Encode(watchapi.Head{ID: id, Role: s.o.Role, Begun: begun.UnixMilli(), Ended: ended.UnixMilli()}, lines)
 	if err != nil {
@@ -244,7 +247,7 @@ func (s *Spool) Add(begun, ended time.Time, lines []watchapi.Line) error {
 	s.seq++
 	s.items = append(s.items, it)
 	s.bytes += it.size
-	s.told = nil
+	s.told = Sum{}
 	s.drop(doomed)
 	select {
 	case s.news <- struct{}{}:
@@ -342,8 +345,9 @@ func (s *Spool) refuse(it item, reason string) {
 	if _, err := s.read(it, &sum); err != nil {
 		sum = Sum{}
 	}
-	requests, bytes := sum.Served()
-	s.told = append(s.told, watchapi.Dropped{Reason: reasonRefused, Epoch: it.epoch, First: it.first, Last: it.last, Requests: requests, Bytes: bytes})
+	for _, l := range it.gone(reasonRefused, &sum) {
+		s.told.Add(l)
+	}
 	err := s.dir.Rename(it.name(), refusedFolder+"/"+reason+"-"+it.name())
 	if err == nil {
 		err = s.dir.SyncDir(".")

@@ -15,7 +15,7 @@ type Sum struct {
 	cells    map[cell]*watchapi.Count
 	projects map[string]watchapi.Project
 	disk     *watchapi.Disk
-	dropped  []watchapi.Dropped
+	dropped  map[string]watchapi.Dropped // by reason
 }
 
 // cell is what of a count is not added up.
@@ -45,7 +45,15 @@ func (s *Sum) Add(l watchapi.Line) {
 			s.disk = l.Disk
 		}
 	case l.Dropped != nil:
-		s.dropped = append(s.dropped, *l.Dropped)
+		d := s.dropped[l.Dropped.Reason]
+		d.Reason = l.Dropped.Reason
+		d.Batches += l.Dropped.Batches
+		d.Requests += l.Dropped.Requests
+		d.Bytes += l.Dropped.Bytes
+		if s.dropped == nil {
+			s.dropped = make(map[string]watchapi.Dropped)
+		}
+		s.dropped[d.Reason] = d
 	}
 }
 
@@ -117,10 +125,18 @@ func (s *Sum) Lines() []watchapi.Line {
 	if s.disk != nil {
 		list = append(list, watchapi.Line{Disk: s.disk})
 	}
-	for i := range s.dropped {
-		list = append(list, watchapi.Line{Dropped: &s.dropped[i]})
-	}
+	list = append(list, s.droppedLines()...)
 	*s = Sum{}
+	return list
+}
+
+// droppedLines are what the sum tells of batches that were dropped.
+func (s *Sum) droppedLines() []watchapi.Line {
+	var list []watchapi.Line
+	for _, reason := range slices.Sorted(maps.Keys(s.dropped)) {
+		d := s.dropped[reason]
+		list = append(list, watchapi.Line{Dropped: &d})
+	}
 	return list
 }
 
