@@ -196,7 +196,7 @@ format = "combined"
 		huge(t, b.listen)
 	}
 	// settled waits until nothing is in memory only: one batch of a second later.
-	settled := func() { time.Sleep(2500 * time.Millisecond) } //nolint:forbidigo // the time is what it is about
+	settled := func() { time.Sleep(2500 * time.Millisecond) }
 	rounds, away := 2, 3*time.Second
 	if os.Getenv(figuresEnv) != "" {
 		rounds, away = 6, 30*time.Second
@@ -210,7 +210,7 @@ format = "combined"
 		b.kill() // what was served is on the disk
 		b.start()
 		serve()
-		time.Sleep(away) //nolint:forbidigo // the watch is away
+		time.Sleep(away)
 	}
 	watch.up()
 	serve()

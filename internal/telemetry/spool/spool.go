@@ -50,9 +50,9 @@ type Spool struct {
 	epoch string
 
 	mu      sync.Mutex
-	lock    io.Closer          // nil: another process has the spool
+	lock    io.Closer // nil: another process has the spool
 	told    Sum       // of what was dropped, for the next batch
-	seq     int64              // the last number that was used
+	seq     int64     // the last number that was used
 	items   []item
 	bytes   int64
 	dropped Dropped

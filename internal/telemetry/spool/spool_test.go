@@ -103,11 +103,11 @@ func TestMerges(t *testing.T) {
 		check(t, sum, 401, 1+400*399/2)
 		times := int64(0)
 		for _, l := range sum.Lines() {
-			if l.Count != nil && l.Count.Width != 60 {
+			if l.Count != nil && l.Width != 60 {
 				t.Errorf("minutes were lost: %+v", l.Count)
 			}
-			if l.Count != nil && l.Count.Cube == "g" {
-				for _, b := range l.Count.Times {
+			if l.Count != nil && l.Cube == "g" {
+				for _, b := range l.Times {
 					times += b[1]
 				}
 			}
