@@ -30,12 +30,12 @@ func checks() []acceptance.Check {
 		acceptance.Row(7, "downloads over a switch", serve.Has("TestSwitch", "TestSwitchUnderDownloads")),
 		acceptance.Row(8, "many files without news", engine.Has("TestMany")),
 		acceptance.Row(9, "generations cost little", slices.Concat(generation.Has("TestCost"), serve.Has("TestServesWhileRetiring"))),
-		acceptance.Row(10, "rsync clients", rsyncd.Has("TestClients", "TestTooMany")),
+		acceptance.Row(10, "rsync clients", slices.Concat(rsyncd.Has("TestClients", "TestTooMany"), end.Has("TestMirrorRsyncClients", "TestMirrorRsyncLists"))),
 		acceptance.Row(11, "one limit for ten projects", slices.Concat(budget.Has("TestTenShares", "TestTCP"), end.Has("TestMirrorLimit"))),
 		acceptance.Row(12, "lost triggers, fleets at once", schedule.Has("TestFleetIsSpread", "TestLooksWithoutTriggers")),
 		acceptance.Row(13, "a full disk", fetch.Has("TestFull")),
 		acceptance.Row(14, "odd names", slices.Concat(serve.Has("TestFiles", "TestNothingElseIsReachable", "TestListings"), rsyncd.Has("TestClients"))),
-		acceptance.Row(15, "what serving costs", nil),
+		acceptance.Row(15, "what serving costs", end.Has("TestMirrorServingCost")),
 		acceptance.Row(16, "what is told arrives", slices.Concat(telemetry.Has("TestTwoHoursAway", "TestKilled", "TestHostile"), end.Has("TestMirrorTellsWatch"))),
 	}
 }
