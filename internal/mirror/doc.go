@@ -3,6 +3,7 @@
 //
 //	project, presets   what a project is: a table of the configuration
 //	schedule           when a project is synced
+//	events             what upstreams tell of
 //	   ▼
 //	engine             one sync, step by step
 //	   ├─► kind        what there must be, by the project's own metadata
@@ -23,6 +24,7 @@
 //	DIR/objects/                each file once more, by its SHA-256                generation
 //	DIR/state/schedule.json     when projects were synced, what waits, triggers    schedule
 //	DIR/state/reports/          what came of syncs                                 reports
+//	DIR/state/follow-*.json     how far upstreams were followed                    events
 //	DIR/state/told-*.json       what directors know                                tell
 //	DIR/state/desired.json      the last good desired state                        desired
 //	DIR/state/verify-*.json     how far checks of all files are

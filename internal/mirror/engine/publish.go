@@ -142,6 +142,9 @@ func (r *run) judge() error {
 // and belongs together all the same, as its own metadata tell; but of files of which
 // nothing is told, nobody knows.
 func (r *run) stillThere(ctx context.Context) error {
+	if r.first() != nil {
+		return ctx.Err() // a generation does not change
+	}
 	for _, p := range r.parts {
 		if p.rest || p.held {
 			continue

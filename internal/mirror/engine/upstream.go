@@ -92,6 +92,6 @@ func fileOf(e fetch.Entry) (kind.File, bool) {
 		f.Size, f.Link = 0, e.Target
 		return f, true
 	}
-	f.ModTime = e.ModTime.Truncate(time.Second)
+	f.ModTime, f.Sum = e.ModTime.Truncate(time.Second), e.Sum
 	return f, true
 }

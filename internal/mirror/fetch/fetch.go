@@ -62,6 +62,8 @@ type Entry struct {
 	// Size and ModTime are those of a file; -1 and zero: not told.
 	Size    int64
 	ModTime time.Time
+	// Sum is the checksum of a file, the zero value if none is told.
+	Sum closure.Sum
 	// Target is where a link leads, "" if that is not told.
 	Target string
 	// Private is true for what not everybody may read, or walk through.

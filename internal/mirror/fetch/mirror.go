@@ -184,7 +184,8 @@ func (p *Pinned) throughFolder(name string) (string, bool, error) {
 	return "", false, nil
 }
 
-// Read implements [Source]. The manifest answers whether a file is still the same.
+// Read implements [Source]. What the manifest says is more than a validator tells: a file is
+// always read.
 func (p *Pinned) Read(ctx context.Context, name string, limit int64, v Validator) (File, error) {
 	f, ok, err := p.Find(name)
 	switch {
@@ -194,8 +195,6 @@ func (p *Pinned) Read(ctx context.Context, name string, limit int64, v Validator
 		return p.tree.Read(ctx, name, limit, v)
 	case !ok:
 		return File{}, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
-	case v.ModTime.Equal(f.ModTime) && v.Size == f.Size && !v.ModTime.IsZero():
-		return File{Same: true, Validator: v}, nil
 	case f.Size > limit:
 		return File{}, fmt.Errorf("%s of %s has more than %d bytes", name, p.tree.url, limit)
 	}
@@ -222,7 +221,7 @@ func (p *Pinned) List(ctx context.Context, folder string) iter.Seq2[Entry, error
 			if err == nil && !isBelow(f.Path, folder) {
 				continue
 			}
-			e := Entry{Path: f.Path, Type: 'f', Size: f.Size, ModTime: f.ModTime}
+			e := Entry{Path: f.Path, Type: 'f', Size: f.Size, ModTime: f.ModTime, Sum: sumOf(f)}
 			if f.IsLink() {
 				e = Entry{Path: f.Path, Type: 'l', Size: -1, Target: f.Link}
 			}
@@ -257,7 +256,7 @@ func (p *Pinned) Fetch(ctx context.Context, o Order, report func(Result)) error 
 			pairs[w.Path] = pair{w, f}
 			w.Size, w.ModTime = f.Size, f.ModTime
 			if w.Sum.Value == "" {
-				w.Sum = closure.Sum{Hash: crypto.SHA256, Value: string(f.SHA256[:])}
+				w.Sum = sumOf(f)
 			}
 			wants = append(wants, w)
 			continue
@@ -276,6 +275,10 @@ func (p *Pinned) Fetch(ctx context.Context, o Order, report func(Result)) error 
 		r.Want = of.want
 		report(r)
 	})
+}
+
+func sumOf(f generation.File) closure.Sum {
+	return closure.Sum{Hash: crypto.SHA256, Value: string(f.SHA256[:])}
 }
 
 // agrees reports whether a file can be the one that is wanted, as far as is told.
