@@ -2,6 +2,8 @@ package fetch
 
 import (
 	"context"
+	"crypto"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -15,9 +17,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"crypto"
-	"crypto/sha256"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/closure"
@@ -287,5 +286,7 @@ func agrees(w Want, f generation.File) bool {
 	return (w.Size < 0 || w.Size == f.Size) && (!told || sum == f.SHA256)
 }
 
-var _ Source = (*Pinned)(nil)
-var _ io.Closer = (*Pinned)(nil)
+var (
+	_ Source    = (*Pinned)(nil)
+	_ io.Closer = (*Pinned)(nil)
+)
