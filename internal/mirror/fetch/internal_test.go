@@ -1,16 +1,21 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"freshet/internal/closure"
 	"freshet/internal/mirror/budget"
 	"freshet/internal/rsync"
 
@@ -156,5 +161,36 @@ func TestExplainRsync(t *testing.T) {
 	}
 	if err := explainRsync(&rsync.ExitError{Code: 1}); errors.Is(err, ErrUnreachable) || err == nil {
 		t.Errorf("1: %v", err)
+	}
+}
+
+// A file is read to its end, whatever its length; one with another length than it had when
+// it was looked at is not the one that is wanted.
+func TestReadWhole(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, readSize - 1, readSize, readSize + 1, 3 * readSize} {
+		name := filepath.Join(t.TempDir(), "file")
+		data := bytes.Repeat([]byte{7}, size)
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for told := max(0, size-1); told <= size+1; told++ {
+			f, err := os.Open(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := inspector{buffer: make([]byte, readSize)}
+			got := newSums(closure.Sum{})
+			err = i.read(file(f.Fd()), int64(told), got)
+			if told != size && !errors.Is(err, errWrong) {
+				t.Errorf("%d bytes instead of %d: %v", size, told, err)
+			}
+			if told == size {
+				if sum, _ := got.check(); err != nil || sum != sha256.Sum256(data) {
+					t.Errorf("%d bytes: another sum, %v", size, err)
+				}
+			}
+			_ = f.Close()
+		}
 	}
 }
