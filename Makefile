@@ -13,6 +13,7 @@ UNWATCHED := modernc.org/sqlite/lib modernc.org/libc modernc.org/memory
 RACE      := -race $(UNWATCHED:%=-gcflags=%=-race=false)
 PROTOS    := internal/mirrorlist/snapshotpb/snapshot.proto
 SHARE   := $(DESTDIR)$(PREFIX)/share
+UNITS   := $(DESTDIR)$(PREFIX)/lib
 
 .DEFAULT_GOAL := help
 
@@ -133,15 +134,22 @@ man: build ## manual pages into bin/man
 	$(BIN) man bin/man
 
 .PHONY: install
-install: build ## install program, manual pages, completions of bash, zsh and fish (PREFIX=/usr/local DESTDIR=)
+install: build ## install program, units of systemd, manual pages, completions (PREFIX=/usr/local DESTDIR=)
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(SHARE)/man/man1" "$(SHARE)/bash-completion/completions" \
 		"$(SHARE)/zsh/site-functions" "$(SHARE)/fish/vendor_completions.d"
-	install -m 755 $(BIN) "$(DESTDIR)$(PREFIX)/bin/freshet"
+	install -m 755 $(BIN) "$(DESTDIR)$(PREFIX)/bin/freshet.new"
+	mv -f "$(DESTDIR)$(PREFIX)/bin/freshet.new" "$(DESTDIR)$(PREFIX)/bin/freshet" # it may be running
 	if [ -e bin/freshet-pkcs11 ]; then install -m 755 bin/freshet-pkcs11 "$(DESTDIR)$(PREFIX)/bin/freshet-pkcs11"; fi
 	$(BIN) man "$(SHARE)/man/man1"
 	$(BIN) completion bash >"$(SHARE)/bash-completion/completions/freshet"
 	$(BIN) completion zsh >"$(SHARE)/zsh/site-functions/_freshet"
 	$(BIN) completion fish >"$(SHARE)/fish/vendor_completions.d/freshet.fish"
+	install -d "$(UNITS)/systemd/system" "$(UNITS)/sysusers.d" "$(UNITS)/tmpfiles.d"
+	for role in hub edge mirror director; do \
+		sed 's|@BINDIR@|$(PREFIX)/bin|' contrib/systemd/freshet-$$role.service.in >"$(UNITS)/systemd/system/freshet-$$role.service" || exit 1; \
+	done
+	install -m 644 contrib/systemd/sysusers.conf "$(UNITS)/sysusers.d/freshet.conf"
+	install -m 644 contrib/systemd/tmpfiles.conf "$(UNITS)/tmpfiles.d/freshet.conf"
 
 .PHONY: clean
 clean: ## remove what was built
