@@ -117,7 +117,7 @@ func TestDefaultFileIsAccepted(t *testing.T) {
 		{`directory = ""`, `directory = "/srv/mirror"`},
 		{`state = ""`, `state = "/srv/director"`},
 		{`kind = ""`, `kind = "plain"`},
-		{`upstreams = []`, `upstreams = ["https://example.org/pub"]`},
+		{`upstreams = []`, `upstreams = ["hub+https://hub.example.org/tree/pub/"]`},
 		{`token-file = ""`, `token-file = "mirror.token"`},
 		{`token = ""`, `token = "sha256:` + strings.Repeat("0", 64) + `"`},
 	} {
