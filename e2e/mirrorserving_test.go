@@ -221,7 +221,7 @@ func TestMirrorServingCost(t *testing.T) {
 		lasts = time.Second
 	}
 	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 64, //nolint:gosec // it is this test's
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 64,
 		DisableCompression: true,
 	}}
 	defer client.CloseIdleConnections()

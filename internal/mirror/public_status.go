@@ -77,7 +77,7 @@ func (m *mirror) publicStatus() *status.Status {
 	case err != nil && m.ctx.Err() != nil:
 		return t.last // another process has the store
 	case err != nil:
-		m.log.Error("how the mirror is cannot be told", slog.Any("error", err)) //nolint:noctx // it is for all who ask
+		m.log.Error("how the mirror is cannot be told", slog.Any("error", err))
 		return nil
 	}
 	t.last = st

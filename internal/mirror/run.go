@@ -212,7 +212,7 @@ func (m *mirror) openState(directory string) (err error) {
 	}
 	m.reports = reports.New(m.logs)
 	if m.telling.disk, err = status.OpenHistory(m.state); err != nil {
-		m.log.Warn("how full the disk was is forgotten", slog.Any("error", err)) //nolint:noctx // at the start
+		m.log.Warn("how full the disk was is forgotten", slog.Any("error", err))
 	}
 	return nil
 }

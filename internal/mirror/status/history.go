@@ -19,9 +19,10 @@ type Sample struct {
 }
 
 const (
-	// SampleEvery is how often the disk is looked at, and KeepFor how long it is remembered.
+	// SampleEvery is how often the disk is looked at.
 	SampleEvery = time.Hour
-	KeepFor     = 90 * 24 * time.Hour
+	// KeepFor is how long it is remembered.
+	KeepFor = 90 * 24 * time.Hour
 
 	historyName = "disk.json"
 )

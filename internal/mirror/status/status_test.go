@@ -26,15 +26,18 @@ func TestFreshness(t *testing.T) {
 		"always":        {[]time.Time{ago(9 * day)}, 0, []status.Span{{ago(7 * day), now, true}}},
 		"since it is here": {
 			[]time.Time{ago(3 * h), ago(2 * h), ago(h)},
-			h, []status.Span{{ago(3 * h), now, true}},
+			h,
+			[]status.Span{{ago(3 * h), now, true}},
 		},
 		"a gap": {
 			[]time.Time{ago(5 * h), ago(h)},
-			2 * h, []status.Span{{ago(5 * h), ago(3 * h), true}, {ago(3 * h), ago(h), false}, {ago(h), now, true}},
+			2 * h,
+			[]status.Span{{ago(5 * h), ago(3 * h), true}, {ago(3 * h), ago(h), false}, {ago(h), now, true}},
 		},
 		"stale now, and the beginning of the week cut off": {
 			[]time.Time{ago(8 * day), ago(6 * day)},
-			day, []status.Span{{ago(7 * day), ago(6 * day), false}, {ago(6 * day), ago(5 * day), true}, {ago(5 * day), now, false}},
+			day,
+			[]status.Span{{ago(7 * day), ago(6 * day), false}, {ago(6 * day), ago(5 * day), true}, {ago(5 * day), now, false}},
 		},
 	} {
 		got := status.Freshness(c.good, now, c.limit)
