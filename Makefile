@@ -54,7 +54,7 @@ quick: ## tests while writing: no race detector, no real clients
 .PHONY: race
 race: ## all tests with the race detector
 	$(GO) test $(RACE) -timeout 20m $$($(GO) list ./... | grep -v '/e2e$$')
-	$(GO) test $(RACE) -timeout 20m -parallel 4 -count=1 ./e2e # it tests the binary, of which the cache of tests knows nothing
+	$(GO) test $(RACE) -timeout 40m -parallel 4 -count=1 ./e2e # it tests the binary, of which the cache of tests knows nothing
 
 .PHONY: lint
 lint: ## go vet and golangci-lint
@@ -81,7 +81,7 @@ fuzz: ## fuzz every parser for a while (FUZZTIME=30s each)
 
 .PHONY: e2e
 e2e: ## only the tests with the real clients and the built binary
-	$(GO) test $(RACE) -timeout 20m -parallel 4 -count=1 ./e2e
+	$(GO) test $(RACE) -timeout 40m -parallel 4 -count=1 ./e2e
 
 .PHONY: cache-tests
 cache-tests: build ## the public HTTP cache test suite against an edge, three times (SUITE=folder: not fetched)
