@@ -33,9 +33,10 @@ type Project struct {
 	// twice as long each time.
 	Rounds int
 	Pause  time.Duration
-	// Room makes room on the disk for so many bytes, if it can, and returns how many may be
-	// written; nil: as many as anybody likes.
-	Room func(ctx context.Context, need int64) (free int64, err error)
+	// Room makes room on the disk for what is going to be written, if it can. The error
+	// says why it does not fit, and is one of a full disk ([durable.IsNoSpace]) then; nil:
+	// everything fits.
+	Room func(ctx context.Context, need Need) error
 	// Trace says who syncs, for the files by which the project judges its mirrors. Only
 	// Host, Upstream and Software count. Without Host none is written.
 	Trace kind.Trace
@@ -44,6 +45,15 @@ type Project struct {
 	Popular func() []string
 	// Done, if not nil, is called after a switch: others are told.
 	Done func(ctx context.Context, g *generation.Generation)
+}
+
+// Need is what a sync is going to write.
+type Need struct {
+	// Files are to be fetched, with so many Bytes, into a tree that has so many Folders.
+	Files, Bytes, Folders int64
+	// First: it is the first generation of what is wanted, and not a newer one of what is
+	// served.
+	First bool
 }
 
 // maxShrink is the part of what there was that may be gone, in percent.

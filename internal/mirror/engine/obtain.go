@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"path"
 	"slices"
 	"time"
 
@@ -189,12 +190,12 @@ func (r *run) linkByHash(w *want) (ok, known bool, err error) {
 // fetchMissing fetches what is not here. Of several files with the same content one is
 // fetched, and the others are linked; if it cannot be had, the next one is asked for.
 func (r *run) fetchMissing(ctx context.Context) error {
-	files, bytes := r.missing()
-	if files == 0 {
+	need := r.missing()
+	if need.Files == 0 {
 		return nil
 	}
-	r.step(mirrorapi.StepFetch, files, bytes)
-	if err := r.room(ctx, bytes); err != nil {
+	r.step(mirrorapi.StepFetch, need.Files, need.Bytes)
+	if err := r.room(ctx, need); err != nil {
 		return err
 	}
 	for {
@@ -212,15 +213,24 @@ func (r *run) fetchMissing(ctx context.Context) error {
 }
 
 // missing is how much there is to be fetched.
-func (r *run) missing() (files, bytes int64) {
+func (r *run) missing() Need {
+	n := Need{First: r.isFirst()}
+	last := ""
 	for g := range r.wants.All() {
 		if r.isMissing(g) {
-			files++
-			bytes += max(g.Size, 0)
+			n.Files++
+			n.Bytes += max(g.Size, 0)
+		}
+		if folder := path.Dir(g.Path); folder != last {
+			n.Folders++ // a few count twice: the list is sorted by the whole paths
+			last = folder
 		}
 	}
-	return files, bytes
+	return n
 }
+
+// isFirst reports whether nothing is served that the next generation is a newer one of.
+func (r *run) isFirst() bool { return r.base == nil || r.base.Info().Selection != r.p.Selection }
 
 // isMissing reports whether a file is to be fetched.
 func (r *run) isMissing(g *group) bool {
@@ -236,20 +246,12 @@ func (r *run) isNew(g *group) bool {
 	return slices.ContainsFunc(g.Parts, func(n uint16) bool { return r.parts[n].isNew() })
 }
 
-// room is an error if so many bytes do not fit on the disk.
-func (r *run) room(ctx context.Context, bytes int64) error {
+// room is an error if what is to be written does not fit on the disk.
+func (r *run) room(ctx context.Context, need Need) error {
 	if r.p.Room == nil {
 		return nil
 	}
-	free, err := r.p.Room(ctx, bytes)
-	if err != nil {
-		return err
-	}
-	if bytes <= free {
-		return nil
-	}
-	return fail(mirrorapi.ReasonNoSpace, "", fmt.Errorf(
-		"%d bytes are to be fetched, and there is room for %d: drop a generation or a project, or lessen the reserve", bytes, max(free, 0)))
+	return r.p.Room(ctx, need)
 }
 
 // window is how many files are looked at for having the same content.

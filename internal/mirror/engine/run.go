@@ -122,6 +122,10 @@ func (r *run) steps(ctx context.Context) error {
 		return errUnchanged
 	}
 	r.step(mirrorapi.StepList, -1, -1)
+	// The indexes are small, and of no use on a disk that is too full for what they name.
+	if err := r.room(ctx, Need{First: r.isFirst()}); err != nil {
+		return err
+	}
 	if err := r.find(ctx); err != nil {
 		return err
 	}
@@ -150,7 +154,7 @@ func (r *run) readStamps(ctx context.Context) error {
 
 // probe reports whether the upstream has nothing new, as far as a few small files tell.
 func (r *run) probe(ctx context.Context) (same bool, err error) {
-	if r.base == nil || r.base.Info().Selection != r.p.Selection {
+	if r.isFirst() {
 		return false, nil
 	}
 	var served []kind.Repository

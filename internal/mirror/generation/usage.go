@@ -104,28 +104,3 @@ func (c *counter) add(t *tree, f File, stays bool) error {
 	n.names++
 	return nil
 }
-
-// Reclaim drops superseded generations before their grace time is over, until enough
-// says that the file system has room again: project by project in the given order,
-// in each from the one that was current longest ago. It returns what it dropped.
-func (s *Store) Reclaim(ctx context.Context, order []*Project, enough func(Space) bool) ([]Info, error) {
-	var dropped []Info
-	for _, p := range order {
-		all := p.Generations()
-		for i := len(all) - 1; i > 0; i-- {
-			space, err := s.Space()
-			if err != nil || enough(space) {
-				return dropped, err
-			}
-			err = p.Drop(ctx, all[i].info.ID)
-			if errors.Is(err, ErrUnknown) || errors.Is(err, ErrCurrent) {
-				continue // somebody else was faster
-			}
-			if err != nil {
-				return dropped, err
-			}
-			dropped = append(dropped, all[i].info)
-		}
-	}
-	return dropped, nil
-}
