@@ -145,6 +145,7 @@ const (
 	ReasonShrink       Reason = "shrink"                // it has lost too much
 	ReasonExpired      Reason = "expired"               // it says itself that it is not valid any more
 	ReasonNoSpace      Reason = "no_space"              // it does not fit on the disk
+	ReasonDrained      Reason = "drained"               // it was taken off the disk, which was full
 	ReasonDisk         Reason = "disk"                  // the disk does not do what it is told
 	ReasonProgram      Reason = "program"               // the rsync program is not there, too old, or ends as it should not
 	ReasonTimeout      Reason = "timeout"               // it took longer than it may

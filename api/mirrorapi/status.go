@@ -72,6 +72,10 @@ type ProjectStatus struct {
 	// Failures is how many syncs in a row have not ended well, and Last the last report.
 	Failures int     `json:"failures"`
 	Last     *Report `json:"last,omitempty"`
+	// Churn is about how many bytes are new each day.
+	Churn int64 `json:"churn"`
+	// Drained is when the project was taken off the disk, which was full; zero: it was not.
+	Drained time.Time `json:"drained,omitzero"`
 }
 
 // FollowState is how a mirror stands to an upstream that tells of what is new.
@@ -112,6 +116,20 @@ type Disk struct {
 	Reserve   int64 `json:"reserve"`
 	Inodes    int64 `json:"inodes"` // 0: the file system has as many as it needs
 	InodeFree int64 `json:"inodes_free"`
+	// InodeReserve is how many inodes stay free.
+	InodeReserve int64 `json:"inodes_reserve"`
+	// UnderWay is what syncs that run have yet to write; Planned what old generations are
+	// going to take until their grace time is over; ForNew what all of that leaves for
+	// new projects.
+	UnderWay int64 `json:"under_way"`
+	Planned  int64 `json:"planned"`
+	ForNew   int64 `json:"for_new"`
+	// PerDay is how much more is taken each day, and Full when the reserve begins by
+	// that; nil, and zero: it is not known yet, or not within a year.
+	PerDay *int64    `json:"per_day,omitempty"`
+	Full   time.Time `json:"full,omitzero"`
+	// Alarm says why less than the reserve is free, and stays so; empty: it does not.
+	Alarm string `json:"alarm,omitempty"`
 }
 
 // Log is the newest reports of a project, newest first.

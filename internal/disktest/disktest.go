@@ -5,10 +5,13 @@
 package disktest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +22,9 @@ type Disk struct {
 	// Path is where it is mounted.
 	Path string
 
-	tb testing.TB
-	n  int
+	tb    testing.TB
+	image string // of ext4
+	n     int
 }
 
 // New mounts a file system with so many bytes and inodes until the test ends: ext4 if that
@@ -56,13 +60,22 @@ func (d *Disk) ext4(image string, bytes int64, inodes int) error {
 	if err := f.Truncate(bytes); err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"mkfs.ext4", "-q", "-F", "-m", "0", "-N", fmt.Sprint(inodes), image},
-		{"mount", "-o", "loop", image, d.Path},
-	} {
-		if out, err := exec.CommandContext(d.tb.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", args[0], err, out)
-		}
+	if err := d.run("mkfs.ext4", "-q", "-F", "-m", "0", "-N", fmt.Sprint(inodes), image); err != nil {
+		return err
+	}
+	d.image = image
+	if err := d.mount(); err != nil {
+		d.image = ""
+		return err
+	}
+	return nil
+}
+
+func (d *Disk) mount() error { return d.run("mount", "-o", "loop,errors=remount-ro", d.image, d.Path) }
+
+func (d *Disk) run(program string, args ...string) error {
+	if out, err := exec.CommandContext(d.tb.Context(), program, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", program, err, out)
 	}
 	return nil
 }
@@ -139,15 +152,45 @@ func (d *Disk) FillInodes(leave int64) (empty func()) {
 	}
 }
 
-// ReadOnly has the kernel refuse all writing, or not any more, as it does to a file system
-// with errors. Files that are open for writing do not hinder it.
-func (d *Disk) ReadOnly(on bool) {
+// Break has the kernel find an error in the file system, so that it refuses all writing
+// from then on. Without ext4 the test is skipped.
+func (d *Disk) Break() {
 	d.tb.Helper()
-	var flags uintptr = unix.MS_REMOUNT
-	if on {
-		flags |= unix.MS_RDONLY
+	if d.image == "" {
+		d.tb.Skip("a file system in memory has no errors")
 	}
-	if err := unix.Mount("none", d.Path, "", flags, ""); err != nil {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		d.tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		// 36 35 98:0 / /mnt rw - ext4 /dev/loop0 rw: proc_pid_mountinfo(5)
+		fields := strings.Fields(line)
+		source := slices.Index(fields, "-") + 2
+		if fields[4] != d.Path || source >= len(fields) {
+			continue
+		}
+		trigger := filepath.Join("/sys/fs/ext4", filepath.Base(fields[source]), "trigger_fs_error")
+		if err := os.WriteFile(trigger, []byte("1"), 0); err != nil {
+			d.tb.Skipf("the kernel finds no errors when it is asked to: %v", err)
+		}
+		return
+	}
+	d.tb.Fatalf("%s is not mounted", d.Path)
+}
+
+// Repair makes a disk that was broken one that works. Nobody may have a file of it open.
+func (d *Disk) Repair() {
+	d.tb.Helper()
+	if err := unix.Unmount(d.Path, 0); err != nil {
+		d.tb.Fatal(err)
+	}
+	// e2fsck(8) ends with 1 when it has mended something.
+	out, err := exec.CommandContext(d.tb.Context(), "e2fsck", "-fy", d.image).CombinedOutput()
+	if failed, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || failed.ExitCode() != 1) {
+		d.tb.Fatalf("e2fsck: %v: %s", err, out)
+	}
+	if err := d.mount(); err != nil {
 		d.tb.Fatal(err)
 	}
 }

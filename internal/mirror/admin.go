@@ -70,18 +70,6 @@ func (m *mirror) answerProject(w http.ResponseWriter, _ *http.Request, v *visit)
 	return err
 }
 
-// disk tells how full the file system is.
-func (m *mirror) disk() (mirrorapi.Disk, error) {
-	space, err := m.store.Space()
-	if err != nil {
-		return mirrorapi.Disk{}, err
-	}
-	return mirrorapi.Disk{
-		Size: int64(space.Bytes), Free: int64(space.FreeBytes), Reserve: m.cfg().Limits.Reserve.Of(int64(space.Bytes)),
-		Inodes: int64(space.Inodes), InodeFree: int64(space.FreeInodes),
-	}, nil
-}
-
 // projectStatus tells what is done with a project of the configuration.
 func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 	cfg, st := m.cfg().Projects[name], m.scheduler.Status(name)
@@ -98,6 +86,10 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 		info := now.Info()
 		p.Generation, p.Published, p.Files, p.Bytes = info.Name(), info.Switched, info.Files, info.Bytes
 	}
+	if since, drained := held.Drained(); drained {
+		p.Drained = since
+	}
+	p.Churn = m.keeper.Churn(name).Bytes
 	if progress := m.engine.Progress(name); progress.Step != "" {
 		p.Progress = &progress
 	}

@@ -41,7 +41,10 @@ func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) er
 	if err != nil {
 		return err
 	}
-	made.Project, made.Free = v.project, max(disk.Free-disk.Reserve, 0)
+	made.Project, made.Free = v.project, disk.ForNew
+	if p.Current() != nil {
+		made.Free = max(disk.Free-disk.Reserve-disk.UnderWay, 0)
+	}
 	made.Fits = made.Fetch.Bytes <= made.Free
 	if len(cfg.Keys) == 0 {
 		made.Notes = append(made.Notes, "signatures will not be checked: there are no keys")

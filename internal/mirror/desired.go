@@ -20,6 +20,7 @@ import (
 	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/presets"
 	"freshet/internal/mirror/project"
+	"freshet/internal/mirror/room"
 )
 
 // DesiredConfig is the table [mirror.desired]: the control side that says what this mirror
@@ -244,7 +245,7 @@ func (m *mirror) fits(cfg Config) error {
 		need += int64(p.HotSet)
 	}
 	if need > size {
-		return fmt.Errorf("it does not fit: reserve and hot sets are %s, the disk has %s", gigabytes(need), gigabytes(size))
+		return fmt.Errorf("it does not fit: reserve and hot sets are %s, the disk has %s", room.Size(need), room.Size(size))
 	}
 	return nil
 }

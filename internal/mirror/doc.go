@@ -14,6 +14,7 @@
 //	serve, rsyncd      clients; status: what everybody may know
 //	plan               what a project will take, before
 //	setup, desired     how a box becomes a mirror, and whom it follows
+//	room               what fits on the disk, and what goes when it is full
 //
 // What a project consists of is taken from its own metadata, is fetched beside what is
 // served, checked, and served in one step. Nothing is served that is not whole.

@@ -10,6 +10,7 @@ import (
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/config"
+	"freshet/internal/mirror/room"
 	"freshet/internal/mirror/schedule"
 )
 
@@ -39,14 +40,14 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 // diskFindings judges how full the disk is.
 func diskFindings(d mirrorapi.Disk) []mirrorapi.Finding {
 	f := mirrorapi.Finding{Level: mirrorapi.LevelOK, About: "disk"}
-	f.Message = fmt.Sprintf("%s of %s are free", gigabytes(d.Free), gigabytes(d.Size))
+	f.Message = fmt.Sprintf("%s of %s are free", room.Size(d.Free), room.Size(d.Size))
 	switch {
 	case d.Free < d.Reserve/2:
 		f.Level = mirrorapi.LevelError
 		f.Do = "make room: leave out releases, architectures or a project, or drop old generations (freshet mirror drop)"
 	case d.Free < d.Reserve:
 		f.Level = mirrorapi.LevelWarning
-		f.Do = fmt.Sprintf("the reserve is %s: old generations go before their time; plan for a larger disk or less on it", gigabytes(d.Reserve))
+		f.Do = fmt.Sprintf("the reserve is %s: old generations go before their time; plan for a larger disk or less on it", room.Size(d.Reserve))
 	}
 	found := []mirrorapi.Finding{f}
 	if d.Inodes > 0 && d.InodeFree < d.Inodes/20 {
@@ -57,8 +58,6 @@ func diskFindings(d mirrorapi.Disk) []mirrorapi.Finding {
 	}
 	return found
 }
-
-func gigabytes(n int64) string { return fmt.Sprintf("%.1f GB", float64(n)/1e9) }
 
 // projectFindings judges how a project is.
 func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirrorapi.Finding {

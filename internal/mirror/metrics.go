@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/mirror/room"
 )
 
 // metrics are those of syncs.
@@ -11,6 +12,7 @@ type metrics struct {
 	syncs   *prometheus.CounterVec
 	fetched *prometheus.CounterVec
 	took    *prometheus.CounterVec
+	gone    *prometheus.CounterVec
 }
 
 // newMetrics registers what is counted, and what is looked up when somebody asks.
@@ -26,6 +28,8 @@ func (m *mirror) newMetrics(reg *prometheus.Registry) *metrics {
 			"Syncs that have ended, by result: published, unchanged, failed, refused or canceled; and by the reason word of those that did not end well.", "project", "result", "reason"),
 		fetched: of("freshet_mirror_fetched_bytes_total", "Bytes of files that syncs have fetched, by where they came from: upstream or siblings.", "project", "source"),
 		took:    of("freshet_mirror_sync_time_total", "Seconds that syncs have taken.", "project"),
+		gone: of("freshet_mirror_dropped_total",
+			"What had to make room on a full disk, by what it was: staged (what an interrupted sync has fetched), generation (an old one, before its grace time was over), project (all of it).", "project", "what"),
 	}
 }
 
@@ -43,6 +47,9 @@ type stateCollector struct {
 	m                                         *mirror
 	checked, published, files, bytes, failing *prometheus.Desc
 	following, events                         *prometheus.Desc
+	churn, drained                            *prometheus.Desc
+	size, free, reserve                       *prometheus.Desc // of the disk, by what
+	planned, full, short                      *prometheus.Desc
 }
 
 func newStateCollector(m *mirror) *stateCollector {
@@ -58,18 +65,30 @@ func newStateCollector(m *mirror) *stateCollector {
 		failing:   of("freshet_mirror_failures", "Syncs in a row that did not end well."),
 		following: of("freshet_mirror_following", "Whether all upstreams of the project that tell of changes are followed: 1, else 0; absent if there are none."),
 		events:    of("freshet_mirror_events_total", "How often upstreams have told of something new of the project."),
+		churn:     of("freshet_mirror_churn_bytes", "About how many bytes of the project are new each day."),
+		drained:   of("freshet_mirror_drained", "1: the project was taken off the disk, which was full; 0: it was not."),
+		size:      prometheus.NewDesc("freshet_mirror_disk_size", "What the file system has: bytes, or inodes if it counts them.", []string{"unit"}, nil),
+		free:      prometheus.NewDesc("freshet_mirror_disk_free", "What is free of it: bytes, or inodes.", []string{"unit"}, nil),
+		reserve:   prometheus.NewDesc("freshet_mirror_disk_reserve", "What is to stay free of it: bytes, or inodes.", []string{"unit"}, nil),
+		planned:   prometheus.NewDesc("freshet_mirror_disk_planned_bytes", "What old generations are going to take besides what they take, until their grace time is over.", nil, nil),
+		full:      prometheus.NewDesc("freshet_mirror_disk_full_timestamp_seconds", "When the disk has no more than its reserve, if it goes on to fill as in the last month, in seconds since 1970; absent: not within a year, or not known.", nil, nil),
+		short:     prometheus.NewDesc("freshet_mirror_disk_short", "1: less than the reserve is free, and nothing more may be dropped, so that nothing new is fetched; 0: there is room.", nil, nil),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.checked, c.published, c.files, c.bytes, c.failing, c.following, c.events} {
+	for _, d := range []*prometheus.Desc{
+		c.checked, c.published, c.files, c.bytes, c.failing, c.following, c.events, c.churn, c.drained,
+		c.size, c.free, c.reserve, c.planned, c.full, c.short,
+	} {
 		to <- d
 	}
 }
 
 // Collect implements [prometheus.Collector].
 func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
+	c.collectDisk(to)
 	for name := range c.m.cfg().Projects {
 		gauge := func(d *prometheus.Desc, v float64) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, name)
@@ -84,6 +103,9 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 		if err != nil {
 			continue // the status tells
 		}
+		gauge(c.churn, float64(c.m.keeper.Churn(name).Bytes))
+		_, drained := p.Drained()
+		gauge(c.drained, oneIf(drained))
 		if now := p.Current(); now != nil {
 			info := now.Info()
 			gauge(c.published, float64(info.Switched.Unix()))
@@ -108,4 +130,32 @@ func (c *stateCollector) collectFollows(name string, to chan<- prometheus.Metric
 	}
 	to <- prometheus.MustNewConstMetric(c.following, prometheus.GaugeValue, following, name)
 	to <- prometheus.MustNewConstMetric(c.events, prometheus.CounterValue, float64(events), name)
+}
+
+func (c *stateCollector) collectDisk(to chan<- prometheus.Metric) {
+	d, err := c.m.keeper.Disk()
+	if err != nil {
+		return // the doctor tells
+	}
+	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
+	}
+	for desc, a := range map[*prometheus.Desc]room.Amount{c.size: d.Size, c.free: d.Free, c.reserve: d.Reserve} {
+		gauge(desc, float64(a.Bytes), "bytes")
+		if d.Size.Inodes > 0 {
+			gauge(desc, float64(a.Inodes), "inodes")
+		}
+	}
+	gauge(c.planned, float64(d.Planned.Bytes))
+	gauge(c.short, oneIf(d.Alarm != nil))
+	if full := c.m.diskFull(d); !full.IsZero() {
+		gauge(c.full, float64(full.Unix()))
+	}
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }

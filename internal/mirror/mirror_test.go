@@ -47,6 +47,7 @@ type world struct {
 	addr    string // where it listens, if that is not inside the process
 	reloads chan mirror.Config
 	stop    func()
+	written time.Time // the time of the newest file of writeOld
 }
 
 // newWorld makes an upstream in a folder, served by a real rsync daemon, and a mirror of
@@ -69,6 +70,7 @@ func newWorld(t *testing.T, p project.Config) *world {
 		t.Fatal(err)
 	}
 	w.cfg.Rsync.AnyVersion = true
+	w.written = time.Now().Add(-time.Hour).Truncate(time.Second)
 	w.client = &mirrorapi.Client{Token: token}
 	w.public = &mirrorapi.Client{Base: "http://mirror.mem", HTTP: &http.Client{Transport: role.NewTransport(w.network.DialContext)}}
 	return w

@@ -46,7 +46,7 @@ func (m *mirror) sample(ctx context.Context) {
 	for {
 		disk, err := m.disk()
 		if err == nil {
-			err = m.telling.disk.Add(time.Now(), disk.Size-disk.Free)
+			err = m.telling.disk.Add(time.Now(), disk.Size-disk.Free, disk.Inodes-disk.InodeFree)
 		}
 		if err != nil {
 			m.log.WarnContext(ctx, "how full the disk is was not noted", slog.Any("error", err))
@@ -94,9 +94,7 @@ func (m *mirror) makeStatus(now time.Time) (*status.Status, error) {
 		Made: now.Truncate(time.Second), Node: cfg.Node, Projects: []status.Project{}, History: m.telling.disk.Samples(),
 		Disk: status.Disk{Size: disk.Size, Free: disk.Free, Reserve: disk.Reserve},
 	}
-	// The last sample may be an hour old.
-	samples := append(slices.Clone(st.History), status.Sample{At: now, Used: st.Disk.Used()})
-	st.Disk.Full = status.Forecast(samples, st.Made, disk.Size-disk.Reserve)
+	st.Disk.Full = disk.Full
 	for _, name := range slices.Sorted(maps.Keys(cfg.Projects)) {
 		p, err := m.publicProject(name, now)
 		if err != nil {

@@ -24,6 +24,7 @@ import (
 	"freshet/internal/mirror/engine"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/reports"
+	"freshet/internal/mirror/room"
 	"freshet/internal/mirror/rsyncd"
 	"freshet/internal/mirror/schedule"
 	"freshet/internal/mirror/serve"
@@ -41,10 +42,12 @@ type mirror struct {
 
 	now         atomic.Pointer[settings] // not nil once it is open
 	store       *generation.Store
+	repairs     []string // what was damaged when the mirror started, and was mended
 	state, logs durable.Dir
 	reports     *reports.Log
 	telling     telling // of how the mirror is
 	scheduler   *schedule.Scheduler
+	keeper      *room.Keeper
 	engine      *engine.Engine
 	site        *serve.Site
 	rsyncs      *rsyncd.Server // nil: nothing is served by rsync
@@ -183,6 +186,7 @@ func open(ctx context.Context, cfg Config, env role.Env) (m *mirror, err error) 
 	if err := m.openState(cfg.Directory); err != nil {
 		return m, fmt.Errorf("directory %s: %w", cfg.Directory, err)
 	}
+	m.keeper = m.newKeeper()
 	if cfg, err = m.begin(ctx, cfg); err != nil {
 		return m, err
 	}
@@ -212,9 +216,26 @@ func (m *mirror) openState(directory string) (err error) {
 	}
 	m.reports = reports.New(m.logs)
 	if m.telling.disk, err = status.OpenHistory(m.state); err != nil {
-		m.log.Warn("how full the disk was is forgotten", slog.Any("error", err))
+		m.repaired("how full the disk was is forgotten: %v", err)
+	}
+	for _, repair := range m.store.Repairs() {
+		m.repaired("%s", repair)
+	}
+	mended, err := m.reports.Mend()
+	if err != nil {
+		m.log.Error("reports of syncs cannot be read", slog.Any("error", err))
+	}
+	for _, name := range slices.Sorted(maps.Keys(mended)) {
+		m.repaired("%d reports of syncs of %s are damaged, and are removed", mended[name], name)
 	}
 	return nil
+}
+
+// repaired takes note of what was damaged, and is not any more, while the mirror opens.
+func (m *mirror) repaired(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	m.repairs = append(m.repairs, text)
+	m.log.Error("something was damaged", slog.String("what", text))
 }
 
 // close gives back what open has opened so far.
@@ -262,8 +283,17 @@ func (m *mirror) openRsync(ctx context.Context, env role.Env) (func(context.Cont
 
 // runSync runs a sync and keeps its report.
 func (m *mirror) runSync(ctx context.Context, order mirrorapi.Order) mirrorapi.Report {
+	if report, off := m.offDisk(order); off {
+		if last, _, err := m.reports.Last(order.Project); err == nil && last.Reason == report.Reason {
+			return report // once is enough in the log
+		}
+		return m.keepReport(ctx, report)
+	}
 	report, err := m.engine.Sync(ctx, order)
 	report.Project, report.Order = order.Project, order
+	if report.Reason == mirrorapi.ReasonNoSpace {
+		m.cleanSoon()
+	}
 	attrs := []slog.Attr{
 		slog.String("project", order.Project), slog.String("cause", string(order.Cause)), slog.String("result", string(report.Result)),
 		slog.Duration("took", report.Ended.Sub(report.Began)),
@@ -274,11 +304,16 @@ func (m *mirror) runSync(ctx context.Context, order mirrorapi.Order) mirrorapi.R
 		attrs = append(attrs, slog.String("reason", string(report.Reason)), slog.Any("error", err))
 	}
 	m.log.LogAttrs(ctx, level, "sync ended", attrs...)
+	return m.keepReport(ctx, report)
+}
+
+// keepReport counts a report and adds it to the log of the project.
+func (m *mirror) keepReport(ctx context.Context, report mirrorapi.Report) mirrorapi.Report {
 	m.metrics.ended(report)
 	defer m.telemetry.Changed()
 	kept, err := m.reports.Append(report)
 	if err != nil {
-		m.log.ErrorContext(ctx, "the report of a sync is lost", slog.String("project", order.Project), slog.Any("error", err))
+		m.log.ErrorContext(ctx, "the report of a sync is not written: it is lost with the next restart", slog.String("project", report.Project), slog.Any("error", err))
 	}
 	return kept
 }

@@ -72,7 +72,8 @@ func (w *wiring) project(ctx context.Context, name string, c project.Config) (*e
 		return nil, err
 	}
 	p := &engine.Project{
-		Name: name, Kind: k, Store: store, Selection: selection(c), MaxShrink: c.MaxShrink, Room: w.room,
+		Name: name, Kind: k, Store: store, Selection: selection(c), MaxShrink: c.MaxShrink,
+		Room:  func(ctx context.Context, need engine.Need) error { return w.m.keeper.Room(ctx, name, need) },
 		Trace: kind.Trace{Host: w.cfg.Node, Upstream: hostOf(c.Upstreams[0]), Software: "freshet"},
 		Done:  func(context.Context, *generation.Generation) { w.m.published(name) },
 	}
@@ -162,42 +163,6 @@ func selection(c project.Config) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// room makes room on the disk for so many bytes, if it must by dropping generations that
-// are not served any more, and returns how many there is room for.
-func (w *wiring) room(ctx context.Context, need int64) (int64, error) {
-	space, err := w.m.store.Space()
-	if err != nil {
-		return 0, err
-	}
-	left := func(s generation.Space) int64 {
-		return int64(s.FreeBytes) - w.m.cfg().Limits.Reserve.Of(int64(s.Bytes))
-	}
-	if left(space) >= need {
-		return left(space), nil
-	}
-	_, err = w.m.store.Reclaim(ctx, w.m.drain(), func(s generation.Space) bool { return left(s) >= need })
-	if err != nil {
-		return 0, err
-	}
-	space, err = w.m.store.Space()
-	return left(space), err
-}
-
-// drain are the projects, those first whose old generations are missed least.
-func (m *mirror) drain() []*generation.Project {
-	projects := m.cfg().Projects
-	names := slices.SortedFunc(maps.Keys(projects), func(a, b string) int {
-		return cmp.Or(cmp.Compare(projects[a].Priority, projects[b].Priority), cmp.Compare(a, b))
-	})
-	var list []*generation.Project
-	for _, name := range names {
-		if p, err := m.store.Project(name, nil); err == nil {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
 // newCrier makes who tells directors.
 func (w *wiring) newCrier() (*tell.Crier, error) {
 	o := tell.Options{Current: w.current, Older: w.older, State: w.m.state, Log: w.m.log}
@@ -229,8 +194,21 @@ func (w *wiring) current(name string) tell.Generation {
 		if g := p.Current(); g != nil {
 			return told{g}
 		}
+		if _, drained := p.Drained(); drained {
+			return nothing{}
+		}
 	}
 	return nil
+}
+
+// nothing is what directors are told of a project that was taken off the disk: the mirror
+// has none of its files.
+type nothing struct{}
+
+func (nothing) Name() string { return "drained" }
+
+func (nothing) Entries() iter.Seq2[inventory.Entry, error] {
+	return func(func(inventory.Entry, error) bool) {}
 }
 
 func (w *wiring) older(name, generationName string) tell.Generation {

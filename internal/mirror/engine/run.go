@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/durable"
 	"freshet/internal/layout"
 	"freshet/internal/mirror/fetch"
 	"freshet/internal/mirror/generation"
@@ -88,7 +89,14 @@ var errUnchanged = errors.New("nothing new")
 
 // sync does all steps. Without an error a generation was published.
 func (r *run) sync(ctx context.Context) error {
+	r.base = r.p.Store.Current()
 	st, err := r.p.Store.Stage(ctx)
+	if durable.IsNoSpace(err) {
+		if err := r.room(ctx, Need{First: r.isFirst()}); err != nil {
+			return err
+		}
+		st, err = r.p.Store.Stage(ctx)
+	}
 	if err != nil {
 		return err
 	}

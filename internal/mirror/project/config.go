@@ -135,6 +135,11 @@ type Config struct {
 	// clients that have read the index before. Default "48h".
 	Grace time.Duration `toml:"grace"`
 
+	// Drain lets the mirror take the whole project off the disk when that is full and
+	// nothing else helps, those with the lowest priority first. Clients are sent elsewhere by
+	// directors, and "freshet mirror sync" has it back. Default false.
+	Drain bool `toml:"drain"`
+
 	// MaxShrink is how many percent of its files or bytes a project may lose at once
 	// without an operator's word; 100: all. Default 40.
 	MaxShrink int `toml:"max-shrink"`

@@ -17,6 +17,4 @@
 //
 // in each case of the projects with the lowest priority first, and for a sync of those
 // whose priority is not above its own; nothing of what is served by a project that stays.
-//
-// It also remembers how full the disk was, and tells by that when it will be full.
 package room

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"freshet/api/mirrorapi"
-	"freshet/internal/durable"
 	"freshet/internal/mirror/engine"
 	"freshet/internal/mirror/generation"
 )
@@ -64,12 +63,10 @@ type Options struct {
 	Store *generation.Store
 	// Reserve is how many of so many bytes stay free, and how many of so many inodes.
 	Reserve func(of int64) int64
-	// Projects are those of the configuration.
-	Projects []Project
+	// Projects are those of the configuration. It is called often.
+	Projects func() []Project
 	// Gone is told of what went; nil: nobody is.
 	Gone func(ctx context.Context, g Gone)
-	// State is the folder where it is remembered how full the disk was.
-	State durable.Dir
 	// Log takes what goes wrong; nil: nothing.
 	Log *slog.Logger
 }
@@ -82,11 +79,10 @@ type Keeper struct {
 	mu      sync.Mutex
 	granted map[string]Amount // by project, to the syncs that run
 	churns  map[string]churn  // by project
-	history history
 	alarm   error
 }
 
-// New returns a keeper that remembers what was seen before.
+// New returns a keeper.
 func New(o Options) *Keeper {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -95,15 +91,25 @@ func New(o Options) *Keeper {
 		o.Gone = func(context.Context, Gone) {}
 	}
 	k := &Keeper{o: o, granted: make(map[string]Amount), churns: make(map[string]churn)}
-	// By name among those of the same priority, so that it is the same each time.
-	k.o.Projects = slices.SortedFunc(slices.Values(o.Projects), func(a, b Project) int {
+	return k
+}
+
+// projects are those of the configuration, the lowest priority first; by name among those
+// of the same, so that it is the same each time.
+func (k *Keeper) projects() []Project {
+	return slices.SortedFunc(slices.Values(k.o.Projects()), func(a, b Project) int {
 		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Name, b.Name))
 	})
-	var err error
-	if k.history, err = loadHistory(o.State); err != nil {
-		k.o.Log.Warn("it is learned anew how fast the disk fills", slog.Any("error", err))
+}
+
+// find is the project with a name.
+func (k *Keeper) find(name string) (*Project, bool) {
+	for _, p := range k.o.Projects() {
+		if p.Name == name {
+			return &p, true
+		}
 	}
-	return k
+	return nil, false
 }
 
 // Disk is how full the disk is.
@@ -112,7 +118,6 @@ type Disk struct {
 	// UnderWay is what syncs that run have yet to write, Planned what old generations are
 	// going to take.
 	UnderWay, Planned Amount
-	Forecast          Forecast
 	// Alarm is why the disk stays below its reserve; nil: it does not.
 	Alarm error
 }
@@ -151,17 +156,15 @@ func (k *Keeper) disk(project string) (Disk, error) {
 	if d.counts() && d.Size.Bytes > 0 {
 		d.Reserve.Inodes = int64(float64(d.Reserve.Bytes) / float64(d.Size.Bytes) * float64(d.Size.Inodes))
 	}
-	for i := range k.o.Projects {
-		p := &k.o.Projects[i]
+	for _, p := range k.projects() {
 		if p.Name == project {
 			continue
 		}
-		d.UnderWay = d.UnderWay.plus(k.underWay(p))
-		d.Planned = d.Planned.plus(k.planned(p))
+		d.UnderWay = d.UnderWay.plus(k.underWay(&p))
+		d.Planned = d.Planned.plus(k.planned(&p))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	d.Forecast = k.history.forecast(d.Free.minus(d.Reserve), d.counts(), time.Now())
 	d.Alarm = k.alarm
 	return d, nil
 }
@@ -232,11 +235,10 @@ type churn struct {
 
 // Churn is how much of a project is replaced in a day.
 func (k *Keeper) Churn(project string) Amount {
-	i := slices.IndexFunc(k.o.Projects, func(p Project) bool { return p.Name == project })
-	if i < 0 {
+	p, ok := k.find(project)
+	if !ok {
 		return Amount{}
 	}
-	p := &k.o.Projects[i]
 	size := Amount{Bytes: p.Guess}
 	if g := p.Store.Current(); g != nil {
 		size = Amount{g.Info().Bytes, g.Info().Files}
@@ -253,18 +255,18 @@ func amount(n engine.Need) Amount {
 }
 
 // ErrNoRoom says that something does not fit on the disk.
-var ErrNoRoom = fmt.Errorf("it does not fit on the disk: %w", unix.ENOSPC)
+var ErrNoRoom = fmt.Errorf("%w: it does not fit on the disk", unix.ENOSPC)
 
 // Room makes room for a sync, if it must and can. The error is [ErrNoRoom] if it does not
 // fit all the same, and says why.
 func (k *Keeper) Room(ctx context.Context, project string, need engine.Need) error {
 	k.making.Lock()
 	defer k.making.Unlock()
-	i := slices.IndexFunc(k.o.Projects, func(p Project) bool { return p.Name == project })
-	if i < 0 {
+	p, ok := k.find(project)
+	if !ok {
 		return fmt.Errorf("there is no project %q", project)
 	}
-	want, priority := amount(need), k.o.Projects[i].Priority
+	want, priority := amount(need), p.Priority
 	var last Disk
 	var left Amount
 	enough := func() (bool, error) {
@@ -301,23 +303,34 @@ func (k *Keeper) Room(ctx context.Context, project string, need engine.Need) err
 // why says why something does not fit.
 func why(d Disk, want, left Amount, first bool) string {
 	text := fmt.Sprintf("%s are needed and %s may be used: of %s %s are free, the reserve is %s",
-		gigabytes(want.Bytes), gigabytes(left.Bytes), gigabytes(d.Size.Bytes), gigabytes(d.Free.Bytes), gigabytes(d.Reserve.Bytes))
+		Size(want.Bytes), Size(left.Bytes), Size(d.Size.Bytes), Size(d.Free.Bytes), Size(d.Reserve.Bytes))
 	if want.Bytes <= left.Bytes {
 		text = fmt.Sprintf("%d inodes are needed and %d may be used: of %d %d are free, the reserve is %d",
 			want.Inodes, max(left.Inodes, 0), d.Size.Inodes, d.Free.Inodes, d.Reserve.Inodes)
 	}
 	if d.UnderWay.Bytes > 0 {
-		text += fmt.Sprintf(", other syncs have yet to write %s", gigabytes(d.UnderWay.Bytes))
+		text += fmt.Sprintf(", other syncs have yet to write %s", Size(d.UnderWay.Bytes))
 	}
 	if first && d.Planned.Bytes > 0 {
-		text += fmt.Sprintf(", old versions of other projects will take %s within their grace time", gigabytes(d.Planned.Bytes))
+		text += fmt.Sprintf(", old versions of other projects will take %s within their grace time", Size(d.Planned.Bytes))
 	}
 	return text + ". Drop a generation or a project, leave out part of it, or lessen the reserve"
 }
 
-func gigabytes(n int64) string { return fmt.Sprintf("%.1f GB", float64(max(n, 0))/1e9) }
+// Size writes a number of bytes in words, less than none as none.
+func Size(n int64) string {
+	switch n = max(n, 0); {
+	case n < 10e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	case n < 1e9:
+		return fmt.Sprintf("%d MB", n/1e6)
+	case n < 1e12:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	}
+	return fmt.Sprintf("%.1f TB", float64(n)/1e12)
+}
 
-// Tidy makes room while less than the reserve is free, and notes how full the disk is. The
+// Tidy makes room while less than the reserve is free. The
 // error, also that of [Disk], says that this was not enough.
 func (k *Keeper) Tidy(ctx context.Context) error {
 	k.making.Lock()
@@ -329,7 +342,6 @@ func (k *Keeper) Tidy(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	k.note()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if (err == nil) != (k.alarm == nil) {
@@ -370,29 +382,9 @@ func (k *Keeper) tidy(ctx context.Context, d Disk) error {
 		return nil
 	}
 	if d.Free.Bytes < d.Reserve.Bytes {
-		return fmt.Errorf("of %s %s are free, and the reserve is %s; old versions are dropped already", gigabytes(d.Size.Bytes), gigabytes(d.Free.Bytes), gigabytes(d.Reserve.Bytes))
+		return fmt.Errorf("of %s %s are free, and the reserve is %s; old versions are dropped already", Size(d.Size.Bytes), Size(d.Free.Bytes), Size(d.Reserve.Bytes))
 	}
 	return fmt.Errorf("of %d inodes %d are free, and the reserve is %d; old versions are dropped already", d.Size.Inodes, d.Free.Inodes, d.Reserve.Inodes)
-}
-
-// note remembers how full the disk is.
-func (k *Keeper) note() {
-	space, err := k.o.Store.Space()
-	if err != nil {
-		return // the next time
-	}
-	k.mu.Lock()
-	added := k.history.add(sample{
-		At: time.Now().UTC().Truncate(time.Second), Size: int64(space.Bytes),
-		Bytes: int64(space.Bytes - space.FreeBytes), Inodes: int64(space.Inodes - space.FreeInodes),
-	})
-	h := k.history
-	k.mu.Unlock()
-	if added {
-		if err := h.save(k.o.State); err != nil && !durable.IsNoSpace(err) {
-			k.o.Log.Warn("how full the disk is, is not noted", slog.Any("error", err))
-		}
-	}
 }
 
 // policy says of which projects something may go; nil: of none.
@@ -404,12 +396,11 @@ func (k *Keeper) free(ctx context.Context, enough func() (bool, error), may poli
 		may  func(*Project) bool
 		drop func(context.Context, *Project, func() (bool, error)) (bool, error)
 	}{{may.staged, k.dropStaged}, {may.generations, k.dropGenerations}, {may.whole, k.drain}} {
-		for i := range k.o.Projects {
-			p := &k.o.Projects[i]
-			if step.may == nil || !step.may(p) {
+		for _, p := range k.projects() {
+			if step.may == nil || !step.may(&p) {
 				continue
 			}
-			if ok, err := step.drop(ctx, p, enough); ok || err != nil {
+			if ok, err := step.drop(ctx, &p, enough); ok || err != nil {
 				return ok, err
 			}
 		}

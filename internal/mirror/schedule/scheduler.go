@@ -123,7 +123,7 @@ var ErrUnknown = errors.New("no such project")
 
 // Submit has a project synced. It becomes part of the sync that waits, if one does. Within
 // is the time in which it may begin, at a moment of the mirror's own. The order is kept
-// over restarts when Submit returns without an error.
+// over restarts, unless the state cannot be saved: see [Scheduler.Unsaved].
 func (s *Scheduler) Submit(order mirrorapi.Order, within time.Duration) (*Sync, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -131,7 +131,9 @@ func (s *Scheduler) Submit(order mirrorapi.Order, within time.Duration) (*Sync, 
 	if e == nil {
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, order.Project)
 	}
-	return s.submit(e, order, within)
+	waits, err := s.submit(e, order, within)
+	s.note(err)
+	return waits, nil
 }
 
 func (s *Scheduler) submit(e *entry, order mirrorapi.Order, within time.Duration) (*Sync, error) {

@@ -49,6 +49,8 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case p == nil:
 		s.fail(w, r, http.StatusNotFound, NoProject, "This mirror has no project of that name.")
+	case p.Current() == nil && isDrained(p):
+		s.fail(w, r, http.StatusServiceUnavailable, Drained, "The project had to make room for others: please use another mirror.")
 	case p.Current() == nil:
 		s.fail(w, r, http.StatusServiceUnavailable, NotSynced, "The project is being fetched for the first time.")
 	case !slash:
@@ -61,6 +63,11 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.serveFile(w, r, ask(p, name, rest))
 	}
+}
+
+func isDrained(p *generation.Project) bool {
+	_, drained := p.Drained()
+	return drained
 }
 
 // clean makes a path of a URL one without empty, "." and ".." elements, and keeps the

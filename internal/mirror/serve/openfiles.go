@@ -160,6 +160,24 @@ func (t *openFiles) clear() {
 	}
 }
 
+// closeStale closes those of generations that are not current any more.
+func (t *openFiles) closeStale() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		stale := make(map[string]*openFile)
+		s.mu.RLock()
+		for target, o := range s.files {
+			if o.stale() {
+				stale[target] = o
+			}
+		}
+		s.mu.RUnlock()
+		for target, o := range stale {
+			t.drop(o, target)
+		}
+	}
+}
+
 // has says whether a file is at hand for a target.
 func (t *openFiles) has(target string) bool {
 	o := t.get([]byte(target))

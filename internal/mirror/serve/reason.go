@@ -17,6 +17,7 @@ type Reason string
 const (
 	NoProject Reason = "no-project" // there is no project of that name
 	NotSynced Reason = "not-synced" // nothing of the project is here yet
+	Drained   Reason = "drained"    // the project was taken off the disk, which was full
 	NotFound  Reason = "not-found"  // the project has no such file
 	BadMethod Reason = "bad-method" // files are only read
 	BadHash   Reason = "bad-hash"   // what stands for a SHA-256 is none

@@ -114,5 +114,9 @@ func (s *Site) Show(projects []*generation.Project, through map[string]*url.URL)
 // about to end.
 func (s *Site) Hasten() { s.hasten.Do(func() { close(s.closing) }) }
 
+// CloseStale closes files of older generations that are kept open. The disk has the room
+// of a file that was removed when nobody has it open any more.
+func (s *Site) CloseStale() { s.open.closeStale() }
+
 // Close closes the files that are kept open. Nothing is served any more.
 func (s *Site) Close() { s.open.clear() }

@@ -14,8 +14,9 @@ import (
 
 // Sample is how full the disk was.
 type Sample struct {
-	At   time.Time `json:"at"`
-	Used int64     `json:"used"`
+	At     time.Time `json:"at"`
+	Used   int64     `json:"used"` // bytes
+	Inodes int64     `json:"inodes,omitempty"`
 }
 
 const (
@@ -56,7 +57,7 @@ func OpenHistory(dir durable.Dir) (*History, error) {
 
 // Add notes a sample, unless the last one is younger than [SampleEvery]. One that was
 // taken later than now, by a clock that was wrong, is forgotten.
-func (h *History) Add(now time.Time, used int64) error {
+func (h *History) Add(now time.Time, used, inodes int64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now = now.UTC().Truncate(time.Second)
@@ -64,7 +65,7 @@ func (h *History) Add(now time.Time, used int64) error {
 	if n := len(kept); n > 0 && now.Sub(kept[n-1].At) < SampleEvery {
 		return nil
 	}
-	kept = append(kept, Sample{now, used})
+	kept = append(kept, Sample{now, used, inodes})
 	text, err := json.Marshal(kept)
 	if err != nil {
 		return err
@@ -87,36 +88,65 @@ const (
 	forecastMost  = 365 * 24 * time.Hour
 )
 
-// Forecast returns when the disk reaches limit bytes if it goes on as in the last two weeks:
-// by the straight line that is nearest to the samples. Zero: it does not grow, is known for
-// less than a day, or has more than a year; now if it is there already.
+// Forecast returns when the disk reaches limit bytes if it goes on as in the last two weeks.
+// Zero: it does not grow, is known for less than a day, or has more than a year; now if it
+// is there already.
 func Forecast(samples []Sample, now time.Time, limit int64) time.Time {
-	if n := len(samples); n > 0 && samples[n-1].Used >= limit {
+	n := len(samples)
+	if n > 0 && samples[n-1].Used >= limit {
 		return now
 	}
-	var n, sumX, sumY, sumXX, sumXY float64
-	var first time.Time
-	for _, s := range samples {
-		if now.Sub(s.At) > forecastOf {
-			continue
-		}
-		if first.IsZero() {
-			first = s.At
-		}
-		x, y := s.At.Sub(now).Hours(), float64(s.Used)
-		n, sumX, sumY, sumXX, sumXY = n+1, sumX+x, sumY+y, sumXX+x*x, sumXY+x*y
-	}
-	if n < 3 || now.Sub(first) < forecastLeast {
+	first := slices.IndexFunc(samples, func(s Sample) bool { return now.Sub(s.At) <= forecastOf })
+	if first < 0 || now.Sub(samples[first].At) < forecastLeast {
 		return time.Time{}
 	}
-	slope := (n*sumXY - sumX*sumY) / (n*sumXX - sumX*sumX) // bytes an hour
-	if !(slope > 0) {
+	perDay, known := PerDay(samples[first:])
+	if !known || perDay <= 0 {
 		return time.Time{}
 	}
-	// From what there is now: the line may lie above or below it.
-	hours := float64(limit-samples[len(samples)-1].Used) / slope
+	// From what there is now: a line through the samples may lie above or below it.
+	hours := float64(limit-samples[n-1].Used) / perDay * 24
 	if hours > forecastMost.Hours() {
 		return time.Time{}
 	}
 	return now.Add(time.Duration(hours * float64(time.Hour))).Truncate(time.Hour)
+}
+
+// PerDay is how many bytes more are used each day, less if it is negative: the mean of what
+// one day has brought, at any of its hours, without the tenth that brought most and the
+// tenth that brought least, but a day's worth of each, so that a project which came or went
+// at once does not count as what goes on. It is false if there is less than a day.
+func PerDay(samples []Sample) (float64, bool) {
+	const day = 24 * time.Hour
+	var days []float64
+	from := 0
+	for _, s := range samples {
+		for from+1 < len(samples) && !samples[from+1].At.After(s.At.Add(-day)) {
+			from++
+		}
+		if passed := s.At.Sub(samples[from].At); passed >= day {
+			days = append(days, float64(s.Used-samples[from].Used)*float64(day)/float64(passed))
+		}
+	}
+	if len(days) == 0 {
+		return 0, false
+	}
+	slices.Sort(days)
+	if trim := max(len(days)/10, int(day/SampleEvery)); len(days) >= 4*trim {
+		days = days[trim : len(days)-trim]
+	}
+	sum := 0.0
+	for _, d := range days {
+		sum += d
+	}
+	return sum / float64(len(days)), true
+}
+
+// OfInodes are the samples with their inodes in the place of bytes.
+func OfInodes(samples []Sample) []Sample {
+	out := make([]Sample, 0, len(samples))
+	for _, s := range samples {
+		out = append(out, Sample{At: s.At, Used: s.Inodes})
+	}
+	return out
 }

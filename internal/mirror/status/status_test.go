@@ -88,6 +88,26 @@ func TestForecast(t *testing.T) {
 	}
 }
 
+// A project that came at once does not count as what goes on.
+func TestForecastJump(t *testing.T) {
+	t.Parallel()
+	var list []status.Sample
+	for i := range int64(240) {
+		s := status.Sample{At: ago(time.Duration(239-i) * time.Hour), Used: 1000 + i*10, Inodes: i}
+		if i > 100 {
+			s.Used += 1 << 40
+		}
+		list = append(list, s)
+	}
+	limit := list[239].Used + 2400
+	if got := status.Forecast(list, now, limit); !got.Equal(now.Add(240 * time.Hour)) {
+		t.Errorf("%v", got)
+	}
+	if got := status.Forecast(status.OfInodes(list), now, 239+48); !got.Equal(now.Add(48 * time.Hour)) {
+		t.Errorf("inodes: %v", got)
+	}
+}
+
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir()
@@ -104,7 +124,7 @@ func TestHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, at := range []time.Time{ago(91 * 24 * time.Hour), ago(48 * time.Hour), ago(2 * time.Hour), ago(90 * time.Minute), now.Add(time.Hour), now} {
-		if err := h.Add(at, int64(i)); err != nil {
+		if err := h.Add(at, int64(i), int64(10*i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -113,7 +133,7 @@ func TestHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The first is too old, the fourth too soon, the fifth of a clock that went ahead.
-	want := []status.Sample{{ago(48 * time.Hour), 1}, {ago(2 * time.Hour), 2}, {now, 5}}
+	want := []status.Sample{{ago(48 * time.Hour), 1, 10}, {ago(2 * time.Hour), 2, 20}, {now, 5, 50}}
 	if got := h.Samples(); len(got) != 3 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
 		t.Errorf("%v, want %v", got, want)
 	}
@@ -123,7 +143,7 @@ func TestHistory(t *testing.T) {
 	if h, err = open(); err == nil || h == nil || len(h.Samples()) != 0 {
 		t.Errorf("damaged: %v", err)
 	}
-	if err := h.Add(now, 1); err != nil {
+	if err := h.Add(now, 1, 1); err != nil {
 		t.Fatal(err)
 	}
 	if _, err = open(); err != nil {
