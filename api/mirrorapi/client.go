@@ -81,6 +81,12 @@ func (c *Client) Drop(ctx context.Context, project string, req GenerationRequest
 	return g, err
 }
 
+// Remove removes a project that is not in the mirror's configuration with all that it has.
+func (c *Client) Remove(ctx context.Context, project string) (r Removal, err error) {
+	err = c.call(ctx, http.MethodDelete, ProjectPath(project, ""), nil, &r)
+	return r, err
+}
+
 // Plan returns what a project will take.
 func (c *Client) Plan(ctx context.Context, project string) (p Plan, err error) {
 	err = c.call(ctx, http.MethodGet, ProjectPath(project, PlanPath), nil, &p)

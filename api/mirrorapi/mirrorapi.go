@@ -21,7 +21,9 @@ const (
 	StatusPath = Prefix + "/status"
 	// DoctorPath answers GET with a [Diagnosis].
 	DoctorPath = Prefix + "/doctor"
-	// ProjectsPath begins the paths of a project; see [ProjectPath].
+	// ProjectsPath begins the paths of a project; see [ProjectPath]. That of the project
+	// itself answers GET with a [ProjectStatus], and DELETE, for one that is on the disk and
+	// not in the configuration, with a [Removal].
 	ProjectsPath = Prefix + "/projects"
 )
 

@@ -46,7 +46,31 @@ type Status struct {
 	Began    time.Time       `json:"began"`
 	Now      time.Time       `json:"now"`
 	Projects []ProjectStatus `json:"projects"`
-	Disk     Disk            `json:"disk"`
+	// Left are projects that are on the disk and not in the configuration.
+	Left []LeftProject `json:"left,omitempty"`
+	Disk Disk          `json:"disk"`
+}
+
+// LeftProject is a project that is on the disk and not in the configuration. It is neither
+// served nor synced, and stays until it is removed; when it is configured again, nothing is
+// fetched anew.
+type LeftProject struct {
+	Name string `json:"name"`
+	// Generations are how many there are; Files and Bytes are those of the largest: others
+	// have most of them, too.
+	Generations int   `json:"generations"`
+	Files       int64 `json:"files"`
+	Bytes       int64 `json:"bytes"`
+	// Removing says that it is being removed, for good.
+	Removing bool `json:"removing,omitempty"`
+}
+
+// Removal says what became of a project that is to be removed.
+type Removal struct {
+	Project string `json:"project"`
+	// Removing says that its files are not all gone: the mirror goes on, also after a
+	// restart.
+	Removing bool `json:"removing,omitempty"`
 }
 
 // ProjectStatus is what a mirror does with a project, and has of it.

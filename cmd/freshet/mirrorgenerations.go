@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -68,21 +72,84 @@ has, so stop the mirror's schedule for the project if upstream is at fault.`,
 }
 
 func newMirrorDropCommand() *cobra.Command {
-	var flags mirrorFlags
+	var (
+		flags    mirrorFlags
+		all, yes bool
+	)
 	cmd := &cobra.Command{
-		Use:   "drop PROJECT GENERATION",
-		Short: "Remove an older version of a project before its time",
+		Use:   "drop PROJECT [GENERATION]",
+		Short: "Remove an older version of a project before its time, or a project that is configured no more",
 		Long: `Drop removes a generation that is not the current one, and frees what it alone
-takes. Clients that have read its index may miss files then.`,
-		Example: "  freshet mirror drop epel 000041",
+takes. Clients that have read its index may miss files then.
+
+With --all it removes a project that is not in the mirror's configuration any more,
+with all its generations and the reports of its syncs. It asks before, unless --yes says that
+it need not. "freshet mirror status" tells which projects are left on the disk. What the
+mirror has not removed after ten minutes it goes on with by itself.`,
+		Example: `  freshet mirror drop epel 000041
+  freshet mirror drop epel --all`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case all && len(args) > 1:
+				return usageError(cmd, "--all is about the whole project: leave out the GENERATION")
+			case all:
+				return dropAll(cmd, &flags, args[0], yes)
+			case len(args) < 2:
+				return usageError(cmd, "GENERATION is missing, or --all for the whole project")
+			}
 			return ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Generations, error) {
 				return c.Drop(cmd.Context(), args[0], mirrorapi.GenerationRequest{ID: args[1]})
 			}, printProjectGenerations)
 		},
 	}
 	flags.register(cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "remove the whole project, which must not be configured")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
+}
+
+// dropAll removes a project that is not configured.
+func dropAll(cmd *cobra.Command, flags *mirrorFlags, project string, yes bool) error {
+	client, err := flags.client(cmd)
+	if err != nil {
+		return err
+	}
+	if !yes {
+		st, err := client.Status(cmd.Context())
+		if err != nil {
+			return flags.failed(cmd, err)
+		}
+		// What is configured, or not there, is refused by the mirror, which says what to do.
+		i := slices.IndexFunc(st.Left, func(l mirrorapi.LeftProject) bool { return l.Name == project })
+		if i >= 0 && !confirmed(cmd, fmt.Sprintf("Remove %s for good?", leftText(st.Left[i]))) {
+			return errors.New("mirror drop: nothing is removed; --yes removes without a question")
+		}
+	}
+	removal, err := client.Remove(cmd.Context(), project)
+	if err != nil {
+		return flags.failed(cmd, err)
+	}
+	return flags.answer(cmd, removal, func(out io.Writer) error {
+		text := "is removed"
+		if removal.Removing {
+			text = "is being removed; the mirror goes on with it"
+		}
+		_, err := fmt.Fprintf(out, "%s %s\n", printable(removal.Project), text)
+		return err
+	})
+}
+
+// leftText describes a project that is on the disk alone.
+func leftText(l mirrorapi.LeftProject) string {
+	return fmt.Sprintf("%s (%d generations, the largest of %d files and %s)", printable(l.Name), l.Generations, l.Files, bytesText(l.Bytes))
+}
+
+// confirmed asks whoever types, and reports whether the answer is yes.
+func confirmed(cmd *cobra.Command, question string) bool {
+	_, _ = fmt.Fprint(cmd.ErrOrStderr(), question, " [y/N] ") // who does not see it does not say yes
+	answer, _ := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
 }
 
 func newMirrorVerifyCommand() *cobra.Command {

@@ -50,7 +50,16 @@ func printStatus(out io.Writer, st mirrorapi.Status) error {
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.Name, stateText(p), ago(st.Now, p.Checked), until(st.Now, p.Next), p.Files, bytesText(p.Bytes), trouble)
 	}
-	return errors.Join(err, w.Flush())
+	err = errors.Join(err, w.Flush())
+	for _, l := range st.Left {
+		do := "freshet mirror drop " + printable(l.Name) + " --all removes it"
+		if l.Removing {
+			do = "it is being removed"
+		}
+		_, lerr := fmt.Fprintf(out, "not configured, on the disk: %s; %s\n", leftText(l), do)
+		err = errors.Join(err, lerr)
+	}
+	return err
 }
 
 // stateText is what is done with a project.

@@ -21,6 +21,7 @@ func (m *mirror) register(admin func(pattern string, h http.Handler)) {
 	admin("GET "+mirrorapi.StatusPath, m.desk.handle("status", mirrorapi.RightRead, m.answerStatus))
 	admin("GET "+mirrorapi.DoctorPath, m.desk.handle("doctor", mirrorapi.RightRead, m.answerDoctor))
 	admin("GET "+of(""), m.desk.handle("status", mirrorapi.RightRead, m.answerProject))
+	admin("DELETE "+of(""), m.desk.handle("remove", mirrorapi.RightWrite, m.orderRemove))
 	admin("GET "+of(mirrorapi.LogPath), m.desk.handle("log", mirrorapi.RightRead, m.answerLog))
 	admin("GET "+of(mirrorapi.GenerationsPath), m.desk.handle("generations", mirrorapi.RightRead, m.answerGenerations))
 	admin("GET "+of(mirrorapi.PlanPath), m.desk.handle("plan", mirrorapi.RightRead, m.answerPlan))
@@ -55,6 +56,7 @@ func (m *mirror) answerStatus(w http.ResponseWriter, _ *http.Request, v *visit) 
 		}
 		st.Projects = append(st.Projects, p)
 	}
+	st.Left = slices.DeleteFunc(m.left(), func(l mirrorapi.LeftProject) bool { return !v.client.MayTouch(l.Name) })
 	writeJSON(w, http.StatusOK, st)
 	return nil
 }

@@ -107,10 +107,13 @@ type checking struct {
 	told, kept time.Time
 }
 
+// verifyFile is the name of the file with the cursor of a project.
+func verifyFile(project string) string { return "verify-" + project + ".json" }
+
 // newChecking goes on with the check of a generation, or begins one.
 func (m *mirror) newChecking(g *generation.Generation, req mirrorapi.VerifyRequest) (*checking, error) {
 	info, now := g.Info(), time.Now()
-	c := &checking{m: m, name: "verify-" + info.Project + ".json", told: now, kept: now}
+	c := &checking{m: m, name: verifyFile(info.Project), told: now, kept: now}
 	text, err := m.state.Root.ReadFile(c.name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("how far the last check came: %w", err)

@@ -29,6 +29,9 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 		}
 		found = append(found, projectFindings(st, len(m.cfg().Projects[name].Keys), time.Now())...)
 	}
+	for _, l := range m.left() {
+		found = append(found, leftFinding(l))
+	}
 	level := []string{mirrorapi.LevelError, mirrorapi.LevelWarning, mirrorapi.LevelOK}
 	slices.SortStableFunc(found, func(a, b mirrorapi.Finding) int {
 		return cmp.Compare(slices.Index(level, a.Level), slices.Index(level, b.Level))

@@ -22,6 +22,7 @@ func (m *mirror) clean(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		m.retire(ctx)
+		m.removeEnded(ctx)
 		_ = m.keeper.Tidy(ctx) // it tells itself, in the log, and whoever asks for the disk
 		m.site.CloseStale()
 		select {

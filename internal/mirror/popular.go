@@ -35,7 +35,7 @@ func (w *wiring) newHotSet(ctx context.Context, k *kind.Kind, store *generation.
 		return nil, errors.New("hot-set: name one repository, and not several")
 	}
 	h := &hotSet{
-		repository: list[0], store: store, state: w.m.state, file: "popular-" + store.Name() + ".json",
+		repository: list[0], store: store, state: w.m.state, file: popularFile(store.Name()),
 		log: w.m.log.With(slog.String("project", store.Name())),
 	}
 	data, err := h.state.Root.ReadFile(h.file)
@@ -85,6 +85,9 @@ func (h *hotSet) ranked() []string {
 	h.keep()
 	return h.counts.Ranked()
 }
+
+// popularFile is the name of the file with the counts of a project.
+func popularFile(project string) string { return "popular-" + project + ".json" }
 
 // keep writes the counts down.
 func (h *hotSet) keep() {

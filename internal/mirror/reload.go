@@ -65,6 +65,8 @@ func (m *mirror) apply(ctx context.Context, cfg Config) error {
 	if err := config.Check(cfg); err != nil {
 		return err
 	}
+	m.changing.Lock()
+	defer m.changing.Unlock()
 	before := m.now.Load()
 	cfg = cfg.WithDefaults()
 	late := changed(fixed(before.cfg), fixed(cfg))

@@ -52,6 +52,7 @@ type mirror struct {
 	site        *serve.Site
 	rsyncs      *rsyncd.Server // nil: nothing is served by rsync
 	planning    sync.Mutex     // one plan at a time
+	changing    sync.Mutex     // of which projects there are, here and in the store
 	verifying   sync.Map       // the projects whose files are being read
 	desk        *desk
 	metrics     *metrics

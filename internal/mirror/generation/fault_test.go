@@ -387,3 +387,78 @@ func client(t *testing.T, p *generation.Project) {
 		}
 	}
 }
+
+// A removal that breaks at any step is completed after the next start, from the note on the
+// disk, and what another project has stays.
+func TestRemoveBreaksAtEveryStep(t *testing.T) {
+	t.Parallel()
+	for n := 1; ; n++ {
+		dir := t.TempDir()
+		s, err := generation.Open(t.Context(), dir, generation.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"demo", "other"} {
+			p, err := s.Project(name, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			publish(t, p, map[string]string{"same": "data", "own": name})
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		steps, broken := 0, errors.New("broken")
+		removing := false
+		if s, err = generation.Open(t.Context(), dir, generation.Options{Fault: func(string, string) error {
+			if removing {
+				if steps++; steps >= n {
+					return broken
+				}
+			}
+			return nil
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		removing = true
+		failed := s.Remove(t.Context(), "demo")
+		removing = false
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = generation.Open(t.Context(), dir, generation.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if n > 1 && slices.Contains(s.Names(), "demo") {
+			p, err := s.Project("demo", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, drained := p.Drained(); !drained {
+				t.Errorf("step %d: it is not known any more that the project is to go", n)
+			}
+		}
+		if err := s.Remove(t.Context(), "demo"); err != nil {
+			t.Fatalf("step %d: %v", n, err)
+		}
+		other, err := s.Project("other", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, _, err := read(other, "same"); data != "data" || err != nil {
+			t.Errorf("step %d: %q, %v", n, data, err)
+		}
+		if got := objectNames(t, dir); len(got) != 2 || !slices.Equal(s.Names(), []string{"other"}) {
+			t.Errorf("step %d: %v, %q", n, got, s.Names())
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if failed == nil {
+			if n < 8 {
+				t.Fatalf("it has %d steps only", n)
+			}
+			return
+		}
+	}
+}

@@ -21,19 +21,37 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	if p == nil {
 		return nil
 	}
-	if _, err := p.endAll(); err != nil {
-		return fmt.Errorf("remove project %s: %w", name, err)
-	}
-	if err := p.EmptyTrash(ctx); err != nil {
+	if _, err := p.Drain(ctx); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := p.removeFolder(); err != nil {
+		return fmt.Errorf("remove project %s: %w", name, err)
+	}
 	delete(s.projects, name)
-	if err := p.close(); err != nil {
+	return p.close()
+}
+
+// removeFolder removes the folder of a project that is drained. The note of that goes last:
+// while there is one, a crash leaves a project that is to be removed.
+func (p *Project) removeFolder() error {
+	names, err := list(p.dir, ".")
+	if err != nil {
 		return err
 	}
-	return s.dir.RemoveAll(projectsName + "/" + name)
+	for _, name := range names {
+		if name == drainedName {
+			continue
+		}
+		if err := p.dir.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	if err := p.store.dir.RemoveAll(projectsName + "/" + p.name); err != nil {
+		return err
+	}
+	return p.store.dir.SyncDir(projectsName)
 }
 
 // Drain takes a project off the disk, at once for readers and at the pace of the store on
@@ -41,7 +59,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 // completed after a crash. It returns the generations that there were. A project with an
 // open staging is [ErrBusy].
 func (p *Project) Drain(ctx context.Context) ([]Info, error) {
-	ended, err := p.endAll()
+	ended, err := p.End()
 	if err == nil {
 		err = p.EmptyTrash(ctx)
 	}
@@ -69,15 +87,24 @@ func changed(info os.FileInfo) time.Time {
 	return info.ModTime().UTC()
 }
 
-// endAll ends all generations and what was staged. From its first step on it will happen:
-// the link to the current generation becomes the note that there is none.
-func (p *Project) endAll() (ended []Info, err error) {
+// End is the first part of [Project.Drain]: all is out of service, and nothing is removed
+// yet. From its first step on it will happen, also after a crash: the link to the current
+// generation becomes the note that there is none. A project without one is drained as well.
+func (p *Project) End() (ended []Info, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.staged.Load() != nil {
 		return nil, fmt.Errorf("project %s: %w", p.name, ErrBusy)
 	}
-	if err := p.dir.Rename(currentName, drainedName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = p.dir.Rename(currentName, drainedName)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, drained := p.Drained(); !drained {
+			err = p.dir.Symlink(generationsName, drainedName)
+		} else {
+			err = nil
+		}
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := p.dir.SyncDir("."); err != nil {

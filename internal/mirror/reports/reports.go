@@ -76,6 +76,15 @@ func (l *Log) keep(project string, line []byte) {
 	l.unsaved[project] = cut(append(append(l.unsaved[project], line...), '\n'), maxUnsaved)
 }
 
+// Forget removes the reports of a project.
+func (l *Log) Forget(project string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.last, project)
+	delete(l.unsaved, project)
+	return l.dir.Remove(name(project))
+}
+
 // Mend removes the lines of all files that are no reports, as a loss of power or a disk
 // leaves them, and returns how many it removed, by project. Numbers go on behind the
 // newest report that is left.
