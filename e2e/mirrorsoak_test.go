@@ -87,7 +87,7 @@ type soakProject struct {
 	publish    func(version int) error
 	version    atomic.Int64 // that is whole in up
 
-	good, cut, wrong atomic.Int64
+	good, cut, mixed atomic.Int64
 }
 
 func (p *soakProject) name() string { return p.eco.name }
@@ -317,7 +317,7 @@ func filesIn(dir string) (map[string]fs.FileInfo, error) {
 // mixed what it says of files that are not of one version.
 var (
 	missing = regexp.MustCompile(`(?i)\b404\b|not found on`)
-	mixed   = regexp.MustCompile(`(?i)mismatch|checksum|bad ?sig|hash sum|invalid|corrupt|unexpected size`)
+	mixed   = regexp.MustCompile(`(?i)mismatch|checksum|signature verification failed|bad ?sig|hash sum|corrupt|unexpected size`)
 )
 
 // updates is a client that updates again and again.
@@ -351,7 +351,7 @@ func (s *mirrorSoak) updates(ctx context.Context, p *soakProject, random *rand.R
 			user = nil // who is interrupted may leave locks behind
 			p.cut.Add(1)
 			if mixed.MatchString(err.Error()) {
-				p.wrong.Add(1)
+				p.mixed.Add(1)
 				s.Logf("%s, around a kill: %v", p.name(), err)
 			}
 		case ctx.Err() == nil:
@@ -446,7 +446,7 @@ func (s *mirrorSoak) settle() {
 			}
 			return err
 		})
-		s.Attr(p.name(), fmt.Sprintf("%d updates, %d cut by a kill (%d of them read on after the start); %d versions", p.good.Load(), p.cut.Load(), p.wrong.Load(), p.version.Load()))
+		s.Attr(p.name(), fmt.Sprintf("%d updates, %d cut by a kill (%d of them met files of two versions); %d versions", p.good.Load(), p.cut.Load(), p.mixed.Load(), p.version.Load()))
 		if p.good.Load() == 0 {
 			s.Errorf("%s was never updated", p.name())
 		}

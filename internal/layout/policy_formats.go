@@ -1,6 +1,9 @@
 package layout
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 func ostreePolicy(s split) (Policy, bool) {
 	switch s.base {
@@ -208,12 +211,25 @@ func commonPolicy(s split) (Policy, bool) {
 		if !strings.HasSuffix(s.base, ext) {
 			continue
 		}
-		if strings.Contains(s.base, "Current") || strings.Contains(s.base, "latest") {
+		if movingImage(s.path) {
 			return Policy{Ecosystem: EcoMedia, Class: Pointer, Fresh: minute, Revalidate: minute, OnError: day}, true
 		}
 		return byCustom(EcoMedia, 30*day), true
 	}
 	return Policy{}, false
+}
+
+// movingImage reports whether an image is replaced under its name: it, or a folder that it
+// is in, is called after what is newest. Others have a version in their names.
+func movingImage(path string) bool {
+	words := strings.FieldsFunc(strings.ToLower(path), func(r rune) bool { return strings.ContainsRune("/-_.", r) })
+	return slices.ContainsFunc(words, func(word string) bool {
+		switch word {
+		case "current", "latest", "newest", "daily", "weekly", "nightly", "testing", "unstable":
+			return true
+		}
+		return false
+	})
 }
 
 func isDigits(s string) bool {

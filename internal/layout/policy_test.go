@@ -79,6 +79,11 @@ func TestPolicyOf(t *testing.T) {
 		{"/os/images/install.img", unruled},
 		{"/os/images/boot.iso", unruled},
 		{"/iso/Fedora-Current.iso", want{EcoMedia, Pointer, false, time.Minute, time.Minute, d, 2 * time.Second, Set{}, ""}},
+		{"/kali/current.iso", want{EcoMedia, Pointer, false, time.Minute, time.Minute, d, 2 * time.Second, Set{}, ""}},
+		{"/archlinux/iso/latest/archlinux-x86_64.iso", want{EcoMedia, Pointer, false, time.Minute, time.Minute, d, 2 * time.Second, Set{}, ""}},
+		{"/debian-12-generic-amd64-daily.qcow2", want{EcoMedia, Pointer, false, time.Minute, time.Minute, d, 2 * time.Second, Set{}, ""}},
+		{"/cd/weekly-builds/amd64/debian-testing-amd64-netinst-1.iso", want{EcoMedia, Pointer, false, time.Minute, time.Minute, d, 2 * time.Second, Set{}, ""}},
+		{"/iso/concurrent-1.iso", want{EcoMedia, Payload, true, 30 * d, 0, forever, 5 * time.Second, Set{}, ""}},
 	} {
 		p := PolicyOf(c.path)
 		got := want{p.Ecosystem, p.Class, p.Immutable, p.Fresh, p.Revalidate, p.OnError, p.Negative, p.Set, p.Digest.Value()}

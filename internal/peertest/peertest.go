@@ -78,6 +78,13 @@ func Command(tb testing.TB, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// Server is a program that runs until the test ends, however long that takes. Its caller
+// stops it before that, if it is to end in good order.
+func Server(tb testing.TB, program string, args ...string) *exec.Cmd {
+	tb.Helper()
+	return exec.CommandContext(tb.Context(), program, args...)
+}
+
 // Run runs a program in dir ("" is the current one) with env added to the
 // environment, and returns its standard output. When the program fails, the
 // test ends with what it wrote to standard error.

@@ -33,7 +33,7 @@ http {
 			t.Fatal(err)
 		}
 	}
-	cmd := peertest.Command(t, "nginx", "-c", conf, "-e", own+"/error.log")
+	cmd := peertest.Server(t, "nginx", "-c", conf, "-e", own+"/error.log")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 	message := ""
 	if cfg.Message != "" {
 		message = dir.Root.Name() + "/" + messageName
-		if err := dir.WriteFile(messageName, []byte(cfg.Message+"\n"), 0o644); err != nil {
+		if err := write(dir, messageName, cfg.Message+"\n"); err != nil {
 			return nil, err
 		}
 	}
@@ -106,7 +106,16 @@ func (s *Server) Show(modules []Module) error {
 	if err != nil {
 		return err
 	}
-	return s.dir.WriteFile(configName, []byte(text), 0o644)
+	return write(s.dir, configName, text)
+}
+
+// write writes a file, unless that is what it has: a mirror starts again on a disk that is
+// full.
+func write(dir durable.Dir, name, text string) error {
+	if have, err := dir.Root.ReadFile(name); err == nil && string(have) == text {
+		return nil
+	}
+	return dir.WriteFile(name, []byte(text), 0o644)
 }
 
 // path is that of the configuration.

@@ -30,7 +30,7 @@ func Serve(tb testing.TB, folder string) (url string) {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	cmd := peertest.Command(tb, "rsync", "--daemon", "--no-detach", "--config="+conf, "--log-file="+conf+".log")
+	cmd := peertest.Server(tb, "rsync", "--daemon", "--no-detach", "--config="+conf, "--log-file="+conf+".log")
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
