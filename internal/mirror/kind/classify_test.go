@@ -22,6 +22,7 @@ func TestClassify(t *testing.T) {
 		{kind.Images, "iso/kali.iso", layout.Payload, false},
 		{kind.Images, "iso/kali.iso.torrent", layout.Payload, false},
 		{kind.Plain, "dir/README", layout.Payload, false},
+		{kind.Plain, "dir/repodata/repomd.xml.asc", layout.Pointer, true},
 		{kind.OSTree, "summary", layout.Pointer, true},
 		{kind.RPM, "repodata/repomd.xml", layout.Pointer, true},
 		{kind.RPM, "Packages/a.rpm", layout.Payload, false},

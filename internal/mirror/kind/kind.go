@@ -35,7 +35,7 @@ func Formats() []Format { return []Format{RPM, Deb, Arch, Alpine, Images, OSTree
 
 // Classify says what a path of a project is. Of images the lists of checksums are
 // pointers, and with their signatures all that changes under its name; in a plain tree
-// nothing names anything else.
+// only what every ecosystem knows as a pointer does, since there may be repositories in it.
 func (f Format) Classify(name string) layout.Kind {
 	switch f {
 	case OSTree:
@@ -50,6 +50,9 @@ func (f Format) Classify(name string) layout.Kind {
 		}
 		return layout.Kind{Class: layout.Payload}
 	case Plain:
+		if k := layout.Tree(name); k.Class == layout.Pointer {
+			return k
+		}
 		return layout.Kind{Class: layout.Payload}
 	default:
 		return layout.Tree(name)
