@@ -430,7 +430,7 @@ func TestMirrorOperatorsWord(t *testing.T) {
 	if err := os.CopyFS(signed, os.DirFS(mine)); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(&tables, "[mirror.projects.signed]\nkind = \"rpm\"\nupstreams = [%q]\nschedule = \"never\"\nkeys = [%q]\n", url+"signed/", mine+"/key.asc")
+	fmt.Fprintf(&tables, "[mirror.projects.signed]\nkind = \"rpm\"\nupstreams = [%q]\nschedule = \"never\"\nrepositories = [\".\"]\nkeys = [%q]\n", url+"signed/", mine+"/key.asc")
 	b := startBoxes(t, t.TempDir(), tables.String(), "")
 	refused := func(project string, reason mirrorapi.Reason, word mirrorapi.SyncRequest) {
 		t.Helper()
