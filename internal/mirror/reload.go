@@ -105,6 +105,7 @@ func (m *mirror) apply(ctx context.Context, cfg Config) error {
 	if err := m.scheduler.Set(next.schedules(), cfg.Limits.Syncs); err != nil {
 		m.log.ErrorContext(ctx, "the state of the schedule is not saved", slog.Any("error", err))
 	}
+	m.cleanSoon() // grace times and the reserve may be others
 	if len(late) > 0 {
 		m.log.WarnContext(ctx, "some settings that have changed are taken over at the next start only", slog.String("settings", strings.Join(late, ", ")))
 	}

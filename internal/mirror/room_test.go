@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -233,5 +234,67 @@ func TestBrokenDisk(t *testing.T) {
 	}
 	if status, _, body := w.fetch("/p/a"); status != http.StatusOK || body != "22" {
 		t.Errorf("%d %q", status, body)
+	}
+}
+
+// Who has the index of yesterday gets all that it names until the grace time is over. Then
+// the file system has the room and the inodes again, though files were kept open.
+func TestIndexOfYesterday(t *testing.T) {
+	disk := disktest.New(t, 128<<20, 4000)
+	w := newWorld(t, project.Config{Kind: "plain", Schedule: "never", Grace: 20 * time.Hour})
+	w.cfg.Directory = disk.Path + "/mirror"
+	for i := range 60 {
+		w.writeOld(fmt.Sprintf("Packages/old-%d.rpm", i), noise(256<<10))
+	}
+	w.writeOld("stays", "stays")
+	w.start()
+	w.sync(mirrorapi.SyncRequest{})
+	// The folders of objects stay, 256 at most.
+	free := func() (bytes, inodes int64) {
+		bytes, inodes = disk.Free()
+		err := filepath.WalkDir(w.cfg.Directory+"/objects", func(_ string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				bytes += 4096
+				inodes++
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes, inodes
+	}
+	bytes, inodes := free()
+	for i := range 60 {
+		if err := os.Remove(filepath.Join(w.up, fmt.Sprintf("Packages/old-%d.rpm", i))); err != nil {
+			t.Fatal(err)
+		}
+		w.writeOld(fmt.Sprintf("Packages/new-%d.rpm", i), noise(256<<10))
+	}
+	if r := w.sync(mirrorapi.SyncRequest{Force: true, Shrink: true}); r.Result != mirrorapi.Published {
+		t.Fatalf("%+v", r)
+	}
+	for i := range 60 {
+		for range 2 { // so that it is kept open
+			if status, _, body := w.fetch(fmt.Sprintf("/p/Packages/old-%d.rpm", i)); status != http.StatusOK || len(body) != 256<<10 {
+				t.Fatalf("old-%d.rpm: %d with %d bytes", i, status, len(body))
+			}
+		}
+	}
+	if now, left := free(); bytes-now < 58*256<<10 || inodes-left < 60 {
+		t.Errorf("two versions take %d bytes and %d inodes more than one", bytes-now, inodes-left)
+	}
+	p := w.cfg.Projects["p"]
+	p.Grace = time.Millisecond
+	w.reloads <- w.with(map[string]project.Config{"p": p})
+	w.await("the old version is gone", func(mirrorapi.ProjectStatus) bool {
+		now, left := free()
+		return bytes-now < 256<<10 && inodes-left < 10
+	})
+	if status, _, _ := w.fetch("/p/Packages/old-1.rpm"); status != http.StatusNotFound {
+		t.Errorf("afterwards: %d", status)
+	}
+	if status, _, body := w.fetch("/p/Packages/new-59.rpm"); status != http.StatusOK || len(body) != 256<<10 {
+		t.Errorf("new-59.rpm: %d", status)
 	}
 }
