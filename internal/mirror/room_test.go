@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -33,6 +34,40 @@ func (w *world) writeOld(name, content string) {
 	w.written = w.written.Add(time.Second)
 	if err := os.Chtimes(filepath.Join(w.up, name), w.written, w.written); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// age makes the old generations of a project an hour older. The mirror does not run.
+func (w *world) age(project string) {
+	w.t.Helper()
+	names, err := filepath.Glob(filepath.Join(w.cfg.Directory, "projects", project, "generations", "*", "generation.json"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		info := make(map[string]any)
+		if err == nil {
+			err = json.Unmarshal(text, &info)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		old, ok := info["superseded"].(string)
+		if !ok {
+			continue // the current one
+		}
+		when, err := time.Parse(time.RFC3339Nano, old)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		info["superseded"] = when.Add(-time.Hour)
+		if text, err = json.Marshal(info); err == nil {
+			err = os.WriteFile(name, text, 0o644)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 
@@ -138,6 +173,11 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 
+	// Those that were replaced a moment ago stay: clients are reading them.
+	w.stop()
+	w.age("p")
+	w.start()
+
 	// There is the reserve, and a little: old generations go for a newer one.
 	empty := disk.Fill(size*8/100 + 6<<20)
 	w.writeOld("p/new", noise(8<<20))
@@ -173,6 +213,9 @@ func TestFullDisk(t *testing.T) {
 	r := w.syncOf("p")
 	if r.Result != mirrorapi.Failed || r.Reason != mirrorapi.ReasonNoSpace || !strings.Contains(r.Message, "the reserve is") || len(r.Fetched) != 0 {
 		t.Errorf("%+v", r)
+	}
+	if n := w.dropped("p", "generation"); n != 2 {
+		t.Errorf("%v generations of p are dropped, and two were old enough", n)
 	}
 	whole("p", "old", "newer")
 	d, err := w.client.Doctor(t.Context())

@@ -12,7 +12,7 @@
 // may not. What goes, when that does not fit:
 //
 //  1. what interrupted syncs have fetched
-//  2. old generations before their grace time is over
+//  2. old generations before their grace time is over, but for ten minutes
 //  3. whole projects, of those that may be drained
 //
 // in each case of the projects with the lowest priority first, and for a sync of those

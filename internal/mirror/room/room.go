@@ -421,6 +421,9 @@ func (k *Keeper) dropStaged(ctx context.Context, p *Project, enough func() (bool
 func (k *Keeper) dropGenerations(ctx context.Context, p *Project, enough func() (bool, error)) (bool, error) {
 	kept := p.Store.Generations()
 	for i := len(kept) - 1; i > 0; i-- {
+		if age := time.Since(kept[i].Info().Superseded); 0 <= age && age < young {
+			continue // clients are in the midst of it
+		}
 		err := p.Store.Drop(ctx, kept[i].ID())
 		if errors.Is(err, generation.ErrUnknown) || errors.Is(err, generation.ErrCurrent) {
 			continue // somebody else was faster
@@ -435,6 +438,10 @@ func (k *Keeper) dropGenerations(ctx context.Context, p *Project, enough func() 
 	}
 	return false, nil
 }
+
+// young is how long a generation is kept whatever the disk has: a client that has read its
+// index is fetching what that names.
+const young = 10 * time.Minute
 
 // drain takes a project off the disk, unless it is being synced.
 func (k *Keeper) drain(ctx context.Context, p *Project, enough func() (bool, error)) (bool, error) {
