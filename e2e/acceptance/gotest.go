@@ -60,7 +60,7 @@ func (s Tests) Run(ctx context.Context, o Options, names []string, tell func(str
 	if !o.Quick {
 		cmd.Env = append(slices.Clone(o.Env), cmd.Env...)
 	}
-	var stderr bytes.Buffer
+	var stderr bytes.Buffer // written to until Wait returns
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -69,6 +69,7 @@ func (s Tests) Run(ctx context.Context, o Options, names []string, tell func(str
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	var built strings.Builder
 	tests := make(map[string]*seen)
 	lines := bufio.NewScanner(stdout)
 	lines.Buffer(nil, 16<<20)
@@ -79,7 +80,7 @@ func (s Tests) Run(ctx context.Context, o Options, names []string, tell func(str
 		}
 		if e.Test == "" { // of the package: why it was not built
 			if e.Action == "output" || e.Action == "build-output" {
-				stderr.WriteString(e.Output)
+				built.WriteString(e.Output)
 			}
 			continue
 		}
@@ -102,7 +103,7 @@ func (s Tests) Run(ctx context.Context, o Options, names []string, tell func(str
 	}
 	for _, name := range names {
 		if tests[name] == nil || tests[name].action == "" {
-			tell(name, tests[name].outcome(name, stderr.String()))
+			tell(name, tests[name].outcome(name, built.String()+stderr.String()))
 		}
 	}
 	return nil

@@ -171,6 +171,16 @@ func TestDescribed(t *testing.T) {
 	mirror := directorapi.Mirror{Name: "uni", Site: "uni", Rules: directorapi.Rules{Countries: []string{"AT"}}, Carries: []directorapi.Carried{{
 		Project: "pub", HTTP: "http://127.0.0.1:1/", Inventory: directorapi.Source{How: directorapi.HowHTTP, Every: directorapi.Duration(time.Hour)},
 	}}}
+	own, ownHash := control.NewToken("fd_")
+	me := &directorapi.Client{Base: admin.URL, Token: token}
+	// The box that shows a claim becomes the mirror.
+	redemption := func() any {
+		claim, err := me.Claim(t.Context(), "uni", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return directorapi.Redemption{Mirror: "uni", Secret: claim.Secret, Token: ownHash}
+	}
 	asked := make(map[string]bool)
 	for _, c := range []struct {
 		pattern, target string
@@ -196,14 +206,35 @@ func TestDescribed(t *testing.T) {
 		{"POST /director/v1/reports", "/reports", directorapi.Reports{Reports: []directorapi.Report{{Mirror: "uni", What: "load", Load: 0.5}}}, 202},
 		{"GET /director/v1/why", "/why?path=/pub/a/file&client=192.0.2.7", nil, 200},
 		{"GET /director/v1/inventory", "/inventory", nil, 200},
+		{"PUT /director/v1/desired/{mirror}", "/desired/uni", directorapi.DesiredChange{Settings: "[projects.pub]", Note: "first"}, 200},
+		{"PUT /director/v1/desired/{mirror}", "/desired/none", directorapi.DesiredChange{Settings: "[projects.pub]"}, 404},
+		{"GET /director/v1/desired/{mirror}", "/desired/uni", nil, 200},
+		{"GET /director/v1/desired/{mirror}/history", "/desired/uni/history", nil, 200},
+		{"POST /director/v1/desired/{mirror}/claim", "/desired/uni/claim", directorapi.ClaimRequest{Seconds: 60}, 200},
+		{"POST " + directorapi.RedeemPath, "/redeem", directorapi.Redemption{Mirror: "uni", Secret: "guess", Token: ownHash}, 403},
+		{"POST " + directorapi.RedeemPath, "/redeem", redemption, 200},
+		{"GET " + followed, "/desired/uni/follow?after=0&wait=0", nil, 200},
+		{"GET " + followed, "/desired/uni/follow?after=1&wait=0", nil, 204},
+		{"POST " + applied, "/desired/uni/applied", directorapi.Applied{Version: 1}, 204},
+		{"GET " + directorapi.DesiredPath, "/desired", nil, 200},
 		{"DELETE /director/v1/catalogue/{items}/{name}", "/catalogue/mirrors/uni", nil, 200},
 	} {
 		asked[c.pattern] = true
 		method, path, _ := strings.Cut(c.pattern, " ")
 		described := doc.Paths[path][strings.ToLower(method)]
-		for _, token := range []string{"guess", token} {
+		tokens := []string{"guess", token}
+		switch path {
+		case followed, applied: // by the mirror alone
+			tokens[1] = own
+		case directorapi.RedeemPath: // by whoever has the claim
+			tokens = tokens[:1]
+		}
+		if made, ok := c.body.(func() any); ok {
+			c.body = made()
+		}
+		for _, token := range tokens {
 			want := c.status
-			if token == "guess" {
+			if token == "guess" && path != directorapi.RedeemPath {
 				want = http.StatusUnauthorized
 			}
 			status, kind, body := ask(t, method, admin.URL+directorapi.Prefix+c.target, token, c.body)
@@ -245,6 +276,12 @@ func TestDescribed(t *testing.T) {
 		}
 	}
 }
+
+// What only a mirror itself may ask.
+const (
+	followed = "/director/v1/desired/{mirror}" + directorapi.DesiredFollow
+	applied  = "/director/v1/desired/{mirror}" + directorapi.DesiredApplied
+)
 
 const originManifest = `freshet-manifest 1
 project pub
