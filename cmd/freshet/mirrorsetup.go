@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -41,8 +42,8 @@ whose token is good no longer is set up again with a new one.`,
 			_, err = fmt.Fprintf(out, `
 This box is mirror %s of %s. Next:
   freshet mirror --config %s
-  freshet mirror status --token-file %s
-`, claim.Mirror, claim.URL, o.Config, r.OpsToken)
+  freshet mirror status --admin http://%s --token-file %s
+`, claim.Mirror, claim.URL, o.Config, cmp.Or(o.Admin, "127.0.0.1:9600"), r.OpsToken)
 			return err
 		},
 	}

@@ -62,7 +62,7 @@ What speaks against an update holds it back until an operator says otherwise:
 	}
 	flags.register(cmd)
 	f := cmd.Flags()
-	f.BoolVar(&req.Force, "force", false, "look at everything, also if the quick look finds nothing new")
+	f.BoolVar(&req.Force, "force", false, "look at everything, also if the quick look finds nothing new, and whether all files are still here")
 	f.BoolVar(&req.Rollback, "rollback", false, "take over versions that are older than those that are served")
 	f.BoolVar(&req.Shrink, "shrink", false, "take over a project that has lost much")
 	f.BoolVar(&noWait, "no-wait", false, "do not wait until it has ended")
@@ -189,7 +189,11 @@ func progressText(p mirrorapi.Progress, rate float64) string {
 		}
 	}
 	add(p.Files, p.FilesTotal, func(n int64) string { return fmt.Sprint(n) }, " files")
-	add(p.Bytes, p.BytesTotal, bytesText, "")
+	if p.Step == mirrorapi.StepFetch && p.BytesTotal <= 0 { // nobody tells the sizes
+		add(p.Bytes, -1, bytesText, "")
+	} else {
+		add(p.Bytes, p.BytesTotal, bytesText, "")
+	}
 	if p.Step == mirrorapi.StepFetch && rate >= 1 {
 		parts = append(parts, bytesText(int64(rate))+"/s")
 		if left := p.BytesTotal - p.Bytes; p.BytesTotal > 0 && left > 0 {

@@ -92,7 +92,11 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 	if keys == 0 {
 		add(mirrorapi.LevelWarning, "name in its table, under keys, the files with the keys that sign it", "signatures are not checked: there are no keys")
 	}
-	if len(found) == 0 {
+	switch {
+	case len(found) > 0:
+	case st.Generation == "":
+		add(mirrorapi.LevelOK, "", "it is being synced for the first time")
+	default:
 		add(mirrorapi.LevelOK, "", "generation %s is served, and was up to date at %s", st.Generation, st.Checked.Format(time.RFC3339))
 	}
 	return found

@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,5 +80,49 @@ func TestVerifyGoesOn(t *testing.T) {
 		if len(found) != 3 || last.Resumed != 0 || last.Bad != 3 {
 			t.Errorf("%q %+v", found, last)
 		}
+	}
+}
+
+// A check that takes a damaged file away has a sync fetch it again, though the upstream
+// has nothing new; and one that is not there any more, too.
+func TestVerifyRepairs(t *testing.T) {
+	w := newWorld(t, project.Config{Kind: "plain", Schedule: "never"})
+	for _, name := range []string{"a", "folder/b", "folder/c", "gone/d"} {
+		w.write(name, "what is in "+name)
+	}
+	w.start()
+	if r := w.sync(mirrorapi.SyncRequest{}); r.Result != mirrorapi.Published {
+		t.Fatalf("%+v", r)
+	}
+	tree := filepath.Join(w.cfg.Directory, "projects/p/current/tree")
+	name := filepath.Join(tree, "folder/b")
+	info, err := os.Stat(name)
+	err = errors.Join(err, os.WriteFile(name, []byte("what is on folder/b"), 0o600), os.Chtimes(name, time.Time{}, info.ModTime()), os.RemoveAll(filepath.Join(tree, "gone")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := func(repair bool) (bad int64) {
+		for p, err := range w.client.Verify(t.Context(), "p", mirrorapi.VerifyRequest{Repair: repair}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			bad = p.Bad
+		}
+		return bad
+	}
+	if bad := verify(true); bad != 2 {
+		t.Errorf("%d files are found bad", bad)
+	}
+	w.await("the repair", func(p mirrorapi.ProjectStatus) bool {
+		return p.State == mirrorapi.Idle && p.Last != nil && p.Last.Order.Force
+	})
+	if bad := verify(false); bad != 0 {
+		t.Errorf("%d files are bad after the repair", bad)
+	}
+	if got := w.get("/p/folder/b"); got != "what is in folder/b" {
+		t.Errorf("served: %q", got)
+	}
+	if r := w.sync(mirrorapi.SyncRequest{Force: true}); r.Result != mirrorapi.Unchanged {
+		t.Errorf("and then: %+v", r)
 	}
 }

@@ -32,6 +32,8 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		"freshet/internal/mirror":          "../mirror",
 		"freshet/internal/rsync":           "../rsync",
 		"freshet/internal/mirror/project":  "../mirror/project",
+		"freshet/internal/mirror/rsyncd":   "../mirror/rsyncd",
+		"freshet/internal/telemetry":       "../telemetry",
 	})
 	if err != nil {
 		t.Fatal(err)

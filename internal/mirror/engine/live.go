@@ -298,7 +298,6 @@ func (l *live) fetch(ctx context.Context, list iter.Seq2[fetch.Want, error], eac
 			l.counts.fetched(l.up, res)
 			l.progress.did(res.Size)
 		}
-		l.progress.received.Store(l.counts.job.Received.Load())
 		each(res, err)
 	})
 }

@@ -45,10 +45,11 @@ func (r *run) failedParts() bool {
 // changes is what is different in a list from what is served.
 type changes struct {
 	added, removed int64
+	lost           int64 // files that the manifest has and the disk has not
 	total          int64 // bytes of the list
 }
 
-func (c changes) none() bool { return c.added == 0 && c.removed == 0 }
+func (c changes) none() bool { return c.added == 0 && c.removed == 0 && c.lost == 0 }
 
 // join walks what is served and the list side by side.
 func (r *run) join() iter.Seq2[generation.Pair[generation.File, *group], error] {
@@ -61,7 +62,8 @@ func (r *run) join() iter.Seq2[generation.Pair[generation.File, *group], error] 
 	}, func(f *generation.File) string { return f.Path }, func(g **group) string { return (*g).Path })
 }
 
-// compare tells how the list differs from what is served.
+// compare tells how the list differs from what is served: from its manifest, and if
+// everything is to be looked at, from what is there of it.
 func (r *run) compare() (changes, error) {
 	var c changes
 	for pair, err := range r.join() {
@@ -83,7 +85,16 @@ func (r *run) compare() (changes, error) {
 		if !r.same(*pair.Left, g) {
 			c.added++
 		}
+		if !r.order.Force {
+			continue
+		}
+		if here, err := r.st.Holds(r.base, *pair.Left); err != nil {
+			return c, err
+		} else if !here {
+			c.lost++
+		}
 	}
+	r.lost = c.lost
 	return c, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/mirror/fetch"
 )
 
 // progress is how far a sync is. It is written by the sync and read by others.
@@ -19,7 +20,9 @@ type progress struct {
 
 	files, filesTotal atomic.Int64
 	bytes, bytesTotal atomic.Int64
-	received          atomic.Int64
+	received          atomic.Int64    // apart from what job has
+	job               *fetch.Progress // counts while files are still coming
+	before            atomic.Int64    // what was received when the step began
 }
 
 // begin begins a step of so many files and bytes; -1: not known.
@@ -31,7 +34,11 @@ func (p *progress) begin(step mirrorapi.Step, files, bytes int64) {
 	p.bytes.Store(0)
 	p.filesTotal.Store(files)
 	p.bytesTotal.Store(bytes)
+	p.before.Store(p.all())
 }
+
+// all is what was received since the sync began.
+func (p *progress) all() int64 { return p.received.Load() + p.job.Received.Load() }
 
 // did counts a file of the step.
 func (p *progress) did(bytes int64) {
@@ -49,10 +56,17 @@ func (p *progress) now() mirrorapi.Progress {
 	p.mu.Lock()
 	step, doing := p.step, p.doing
 	p.mu.Unlock()
+	received, bytes, total := p.all(), p.bytes.Load(), p.bytesTotal.Load()
+	if step == mirrorapi.StepFetch { // with what has come of files that are not whole yet
+		coming := received - p.before.Load()
+		if total > 0 {
+			coming = min(coming, total)
+		}
+		bytes = max(bytes, coming)
+	}
 	return mirrorapi.Progress{
 		Project: p.project, Step: step, Began: p.began, Doing: doing,
 		Files: p.files.Load(), FilesTotal: p.filesTotal.Load(),
-		Bytes: p.bytes.Load(), BytesTotal: p.bytesTotal.Load(),
-		Received: p.received.Load(),
+		Bytes: bytes, BytesTotal: total, Received: received,
 	}
 }

@@ -128,7 +128,7 @@ func (r *run) judge() error {
 			added++
 		}
 	}
-	if added == 0 && r.removed.Files == 0 {
+	if added == 0 && r.removed.Files == 0 && r.lost == 0 {
 		return r.nothing()
 	}
 	if !r.guards() {

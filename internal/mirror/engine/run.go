@@ -43,6 +43,7 @@ type run struct {
 	// keepOthers: files that are served and not on the list stay.
 	keepOthers bool
 	removed    amount
+	lost       int64 // files that are served by the manifest, and are not there any more
 	made       *generation.Generation
 }
 
@@ -50,7 +51,7 @@ func newRun(log *slog.Logger, p *Project, order mirrorapi.Order) *run {
 	now := time.Now().UTC()
 	r := &run{log: log, p: p, order: order, stamps: p.Kind.Stamps()}
 	r.report = mirrorapi.Report{Project: p.Name, Order: order, Began: now}
-	r.progress.project, r.progress.began = p.Name, now
+	r.progress.project, r.progress.began, r.progress.job = p.Name, now, &r.counts.job
 	return r
 }
 

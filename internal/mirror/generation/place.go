@@ -36,6 +36,29 @@ func (st *Staging) Keep(from *Generation, f File) (bool, error) {
 	return kept, err
 }
 
+// Holds reports whether a file of a generation is still in its tree: [Project.Verify]
+// takes damaged ones away, and disks lose some. It looks for the name and reads nothing.
+// The file is what Files of the generation yields.
+func (st *Staging) Holds(of *Generation, f File) (bool, error) {
+	has := false
+	err := st.do(f, func() error {
+		t, err := st.source(generationsName + "/" + of.ID())
+		if err != nil {
+			return err
+		}
+		in, name, err := t.at(f.Path, false)
+		if err == nil {
+			_, err = in.Lstat(name)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		has = err == nil
+		return err
+	})
+	return has, err
+}
+
 // linkFrom links a file of another tree, or copies it if it is to have another time. It
 // returns false if it is not there.
 func (st *Staging) linkFrom(dir string, have, f File) (bool, error) {
