@@ -507,8 +507,7 @@ func TestHandoverKilled(t *testing.T) {
 		}
 		_ = syscall.Kill(heir, syscall.SIGKILL)
 		_, _ = io.Copy(&out, errs)
-		switch err := cmd.Wait(); {
-		case err == nil:
+		if err := cmd.Wait(); err == nil {
 			// It had taken over before: nobody is left, as after any kill.
 			reap(heir)
 			eventually(t, "the old process ends", patience, func() error {
@@ -518,7 +517,7 @@ func TestHandoverKilled(t *testing.T) {
 				return nil
 			})
 			s.start()
-		default:
+		} else {
 			survived++
 			reap(heir)
 			s.serves("the new process was killed: " + out.String())

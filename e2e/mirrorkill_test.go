@@ -110,11 +110,12 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 	var walks, read, cut atomic.Int64
 	for _, k := range kinds {
 		clients.Go(func() {
-			before, last := "", "" // as the disk has it, which is some time ahead of what is served
+			before := "" // as the disk has it, which is some time ahead of what is served
 			for ctx.Err() == nil {
 				<-time.After(5 * time.Millisecond)
 				began := b.now()
-				last, before = before, b.generation(k.Name)
+				last := before
+				before = b.generation(k.Name)
 				n, err := newWalker("http://"+b.listen+"/"+k.Name+"/").walk(ctx, k.Config)
 				switch {
 				case err == nil:

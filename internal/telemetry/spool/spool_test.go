@@ -177,7 +177,7 @@ func TestFull(t *testing.T) {
 				}
 				hours := false
 				for _, l := range sum.Lines() {
-					hours = hours || l.Count != nil && l.Count.Width == 3600
+					hours = hours || l.Count != nil && l.Width == 3600
 				}
 				if !hours && !c.drops {
 					t.Error("no minutes became hours")
