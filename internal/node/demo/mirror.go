@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"freshet/api/hubapi"
 	"freshet/internal/control"
@@ -30,7 +29,7 @@ const (
 func mirrorConfig(dir string, info *Info, tokenHash string) *mirror.Config {
 	key := filepath.Join(dir, clientsFolder, publicKey)
 	of := func(format kind.Format, url string, repositories ...string) project.Config {
-		p := project.Config{Kind: string(format), Upstreams: []string{url}, Repositories: repositories, Schedule: "every 1m", Jitter: time.Second}
+		p := project.Config{Kind: string(format), Upstreams: []string{"hub+" + url}, Repositories: repositories, Schedule: "every 10m"}
 		if format != kind.OSTree {
 			p.Keys = []string{key}
 		}
