@@ -17,6 +17,8 @@ func TestRulesOfAlerts(t *testing.T) {
 		{"test", "rules", "freshet-hub.test.yml"},
 		{"check", "rules", "--lint-fatal", "freshet-director.rules.yml"},
 		{"test", "rules", "freshet-director.test.yml"},
+		{"check", "rules", "--lint-fatal", "freshet-mirror.rules.yml"},
+		{"test", "rules", "freshet-mirror.test.yml"},
 	} {
 		cmd := exec.CommandContext(t.Context(), "promtool", args...)
 		cmd.Dir = "contrib/prometheus"

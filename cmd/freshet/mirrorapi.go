@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"net"
+	"net/url"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +36,22 @@ func (m *mirrorFlags) register(cmd *cobra.Command) {
 func (m *mirrorFlags) client(cmd *cobra.Command) (*mirrorapi.Client, error) {
 	to, err := m.connect(cmd)
 	return &mirrorapi.Client{Base: to.base, Token: to.token, HTTP: to.http}, err
+}
+
+// answers reports whether somebody listens where the admin listener is said to be.
+func (m *mirrorFlags) answers(cmd *cobra.Command) bool {
+	to, _ := m.connect(cmd) // without a token, too
+	u, err := url.Parse(to.base)
+	if err != nil {
+		return false
+	}
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := dialer.DialContext(cmd.Context(), "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), u.Scheme)))
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was sent
+	return true
 }
 
 // failed is the error of a request.

@@ -14,6 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/config"
+	"freshet/internal/mirror"
+	"freshet/internal/node"
 )
 
 func newMirrorStatusCommand() *cobra.Command {
@@ -258,24 +261,46 @@ func printSyncReport(out io.Writer, r mirrorapi.Report) error {
 }
 
 func newMirrorDoctorCommand() *cobra.Command {
-	var flags mirrorFlags
+	var (
+		flags mirrorFlags
+		file  string
+	)
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Have a mirror say in plain words what is wrong with it",
-		Long: `Doctor asks a running mirror for what is wrong with its disk, its programs and
-each project, worst first, and what to do about it. It fails if anything is.`,
-		Example: "  freshet mirror doctor",
+		Long: `Doctor says what is wrong with a mirror, worst first, and what to do about it: with
+its disk and how that fills, its projects and their upstreams, the clock, disks
+that are failing (smartctl), certificates, limits, and the programs it needs.
+
+It asks the mirror that runs. If none does, and --config names the file of one,
+it looks at that, at the folder of the mirror and at the machine: why it does not
+start, for instance.
+
+It ends with 0 if nothing is wrong or there are warnings only, and with 1 if
+there are errors.`,
+		Example: `  freshet mirror doctor
+  freshet mirror doctor --json
+  freshet mirror doctor --config /etc/freshet/mirror.toml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var (
+				d   mirrorapi.Diagnosis
+				err error
+			)
+			if file != "" && !flags.answers(cmd) {
+				d = examineMirror(cmd, file)
+				err = flags.answer(cmd, d, func(out io.Writer) error { return printDiagnosis(out, d) })
+			} else {
+				err = ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Diagnosis, error) {
+					d, err = c.Doctor(cmd.Context())
+					return d, err
+				}, printDiagnosis)
+			}
 			sick := 0
-			err := ask(cmd, &flags, func(c *mirrorapi.Client) (mirrorapi.Diagnosis, error) {
-				d, err := c.Doctor(cmd.Context())
-				for _, f := range d.Findings {
-					if f.Level == mirrorapi.LevelError {
-						sick++
-					}
+			for _, f := range d.Findings {
+				if f.Level == mirrorapi.LevelError {
+					sick++
 				}
-				return d, err
-			}, printDiagnosis)
+			}
 			if err == nil && sick > 0 {
 				err = fmt.Errorf("mirror doctor: %d things are wrong", sick)
 			}
@@ -283,7 +308,24 @@ each project, worst first, and what to do about it. It fails if anything is.`,
 		},
 	}
 	flags.register(cmd)
+	cmd.Flags().StringVarP(&file, "config", "c", "", "configuration file of the mirror, for when it does not run")
 	return cmd
+}
+
+// examineMirror judges the mirror of a configuration file that does not run. A file that
+// cannot be read is a finding, too.
+func examineMirror(cmd *cobra.Command, file string) mirrorapi.Diagnosis {
+	var cfg node.Config
+	_, err := config.Read(file, &cfg)
+	if err == nil && cfg.Mirror == nil {
+		err = errors.New("there is no table [mirror]")
+	}
+	if err == nil {
+		return mirror.Examine(cmd.Context(), *cfg.Mirror)
+	}
+	return mirrorapi.Diagnosis{Findings: []mirrorapi.Finding{{
+		Level: mirrorapi.LevelError, About: "configuration " + file, Message: err.Error(), Do: "mend it; freshet config check " + file + " says when it is right",
+	}}}
 }
 
 func printDiagnosis(out io.Writer, d mirrorapi.Diagnosis) error {

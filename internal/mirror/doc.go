@@ -15,6 +15,7 @@
 //	plan               what a project will take, before
 //	setup, desired     how a box becomes a mirror, and whom it follows
 //	room               what fits on the disk, and what goes when it is full
+//	checkup            what is wrong with the machine
 //
 // What a project consists of is taken from its own metadata, is fetched beside what is
 // served, checked, and served in one step. Nothing is served that is not whole.

@@ -19,8 +19,12 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 	if err != nil {
 		return err
 	}
-	found := diskFindings(disk)
-	found = append(found, m.programFindings(r.Context())...)
+	found := diskFindings(disk, time.Now())
+	found = append(found, m.stateFindings()...)
+	found = append(found, m.machineFindings(r.Context())...)
+	if m.cfg().needsRsync() {
+		found = append(found, programFindings(r.Context(), m.cfg().Rsync)...)
+	}
 	found = append(found, m.desiredFindings(time.Now())...)
 	for _, name := range slices.Sorted(maps.Keys(m.cfg().Projects)) {
 		st, err := m.projectStatus(name)
@@ -28,35 +32,73 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 			return err
 		}
 		found = append(found, projectFindings(st, len(m.cfg().Projects[name].Keys), time.Now())...)
+		if reports, err := m.reports.Newest(name, silentReports); err == nil {
+			found = append(found, silent(name, reports, time.Now())...)
+		}
 	}
 	for _, l := range m.left() {
 		found = append(found, leftFinding(l))
 	}
-	level := []string{mirrorapi.LevelError, mirrorapi.LevelWarning, mirrorapi.LevelOK}
-	slices.SortStableFunc(found, func(a, b mirrorapi.Finding) int {
-		return cmp.Compare(slices.Index(level, a.Level), slices.Index(level, b.Level))
-	})
+	worstFirst(found)
 	writeJSON(w, http.StatusOK, mirrorapi.Diagnosis{Findings: found})
 	return nil
 }
 
-// diskFindings judges how full the disk is.
-func diskFindings(d mirrorapi.Disk) []mirrorapi.Finding {
-	f := mirrorapi.Finding{Level: mirrorapi.LevelOK, About: "disk"}
-	f.Message = fmt.Sprintf("%s of %s are free", room.Size(d.Free), room.Size(d.Size))
-	switch {
-	case d.Free < d.Reserve/2:
-		f.Level = mirrorapi.LevelError
-		f.Do = "make room: leave out releases, architectures or a project, or drop old generations (freshet mirror drop)"
-	case d.Free < d.Reserve:
-		f.Level = mirrorapi.LevelWarning
-		f.Do = fmt.Sprintf("the reserve is %s: old generations go before their time; plan for a larger disk or less on it", room.Size(d.Reserve))
+// worstFirst sorts findings.
+func worstFirst(found []mirrorapi.Finding) {
+	level := []string{mirrorapi.LevelError, mirrorapi.LevelWarning, mirrorapi.LevelOK}
+	slices.SortStableFunc(found, func(a, b mirrorapi.Finding) int {
+		return cmp.Compare(slices.Index(level, a.Level), slices.Index(level, b.Level))
+	})
+}
+
+// soon is when a disk that fills is worth a warning.
+const soon = 30 * 24 * time.Hour
+
+// diskFindings judges how full the disk is, and is going to be.
+func diskFindings(d mirrorapi.Disk, now time.Time) []mirrorapi.Finding {
+	const makeRoom = "make room: leave out releases, architectures or a project (or give one drain = true), or use a larger disk"
+	var found []mirrorapi.Finding
+	add := func(level, do, format string, args ...any) {
+		found = append(found, mirrorapi.Finding{Level: level, About: "disk", Message: fmt.Sprintf(format, args...), Do: do})
 	}
-	found := []mirrorapi.Finding{f}
-	if d.Inodes > 0 && d.InodeFree < d.Inodes/20 {
+	free := fmt.Sprintf("%s of %s are free", room.Size(d.Free), room.Size(d.Size))
+	switch {
+	case d.Alarm != "":
+		add(mirrorapi.LevelError, makeRoom, "projects are served as they are, and get nothing new: %s", d.Alarm)
+	case d.Free < d.Reserve/2:
+		add(mirrorapi.LevelError, makeRoom, "%s", free)
+	case d.Free < d.Reserve:
+		add(mirrorapi.LevelWarning, makeRoom, "%s, and the reserve is %s: old versions go before their time", free, room.Size(d.Reserve))
+	case d.Free-d.Reserve < d.Planned:
+		add(mirrorapi.LevelWarning, makeRoom, "%s; the reserve is %s, and old versions will take %s more within their grace time: some will go before it is over",
+			free, room.Size(d.Reserve), room.Size(d.Planned))
+	}
+	if d.Alarm == "" && d.Inodes > 0 && d.InodeFree < d.InodeReserve {
+		add(mirrorapi.LevelWarning, "a file system that makes inodes as it needs them, such as XFS, has no such limit", "of %d inodes only %d are free", d.Inodes, d.InodeFree)
+	}
+	if left := d.Full.Sub(now); !d.Full.IsZero() && left < soon && d.Free >= d.Reserve {
+		add(mirrorapi.LevelWarning, makeRoom, "it has no more than its reserve in %d days, if it goes on to fill as it does", int(max(left, 0).Hours()/24))
+	}
+	if len(found) == 0 {
+		add(mirrorapi.LevelOK, "", "%s", free)
+	}
+	return found
+}
+
+// stateFindings judges what the mirror remembers of itself.
+func (m *mirror) stateFindings() []mirrorapi.Finding {
+	var found []mirrorapi.Finding
+	for _, repair := range m.repairs {
 		found = append(found, mirrorapi.Finding{
-			Level: mirrorapi.LevelWarning, About: "disk", Message: fmt.Sprintf("of %d inodes only %d are free", d.Inodes, d.InodeFree),
-			Do: "a file system that makes inodes as it needs them, such as XFS, has no such limit",
+			Level: mirrorapi.LevelWarning, About: "state", Message: "was damaged when the mirror started, and is mended: " + repair,
+			Do: "after a loss of power that may be; otherwise see whether the disk is failing",
+		})
+	}
+	if err := m.scheduler.Unsaved(); err != nil {
+		found = append(found, mirrorapi.Finding{
+			Level: mirrorapi.LevelError, About: "state", Message: "what waits to be synced is not written to the disk, and a restart would forget it: " + err.Error(),
+			Do: "see whether the disk is full, or cannot be written",
 		})
 	}
 	return found
@@ -69,15 +111,21 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 	add := func(level, do, format string, args ...any) {
 		found = append(found, mirrorapi.Finding{Level: level, About: about, Message: fmt.Sprintf(format, args...), Do: do})
 	}
-	if st.Failures > 0 && st.Last != nil {
+	if st.Failures > 0 && st.Last != nil && st.Last.Reason != mirrorapi.ReasonDrained {
 		level := mirrorapi.LevelWarning
 		if st.Failures > 3 || st.Generation == "" {
 			level = mirrorapi.LevelError
 		}
 		add(level, remedy(st.Last.Reason), "the last %d syncs did not end well: %s (%s)", st.Failures, st.Last.Message, st.Last.Reason)
 	}
+	if !st.Drained.IsZero() {
+		add(mirrorapi.LevelError, "make room, and have it back: freshet mirror sync "+st.Name, "it was taken off the disk at %s, because that was full", st.Drained.Format(time.RFC3339))
+	}
+	if st.Last != nil && st.Last.Ended.Sub(now) > 5*time.Minute {
+		add(mirrorapi.LevelWarning, "have the clock kept right by NTP", "its last sync ended at %s, says its report: the clock was set back since", st.Last.Ended.Format(time.RFC3339))
+	}
 	switch times, _ := schedule.Parse(st.Schedule); {
-	case st.Generation == "" && st.State == mirrorapi.Idle && st.Failures == 0:
+	case st.Generation == "" && st.State == mirrorapi.Idle && st.Failures == 0 && st.Drained.IsZero():
 		add(mirrorapi.LevelWarning, "freshet mirror sync "+st.Name, "nothing was ever synced")
 	case !st.Checked.IsZero() && !times.Never() && now.Sub(st.Checked) > 3*times.Every()+time.Hour:
 		add(mirrorapi.LevelError, "freshet mirror log "+st.Name+" says why", "it was last known to be up to date %s ago, though it is looked at %s",
@@ -100,6 +148,50 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 		add(mirrorapi.LevelOK, "", "generation %s is served, and was up to date at %s", st.Generation, st.Checked.Format(time.RFC3339))
 	}
 	return found
+}
+
+// silentReports is by how many reports it is known what is usual.
+const silentReports = 300
+
+// silent is a finding if an upstream has published nothing for much longer than it uses to,
+// by the reports of syncs, newest first.
+func silent(project string, reports []mirrorapi.Report, now time.Time) []mirrorapi.Finding {
+	const (
+		enough = 5 // publications, to know what is usual
+		least  = 2 * 24 * time.Hour
+		factor = 4
+	)
+	var at []time.Time
+	for _, r := range reports {
+		if r.Result == mirrorapi.Published {
+			at = append(at, r.Ended)
+		}
+	}
+	if len(at) < enough {
+		return nil
+	}
+	var gaps []time.Duration
+	for i := range at[1:] {
+		gaps = append(gaps, at[i].Sub(at[i+1]))
+	}
+	slices.Sort(gaps)
+	usual, since := gaps[len(gaps)*9/10], now.Sub(at[0])
+	if since < least || since < factor*usual {
+		return nil
+	}
+	return []mirrorapi.Finding{{
+		Level: mirrorapi.LevelWarning, About: "project " + project,
+		Message: fmt.Sprintf("upstream has published nothing for %s; nine times out of ten it does within %s", days(since), days(usual)),
+		Do:      "see whether the upstream is still kept up to date, or use another",
+	}}
+}
+
+// days writes a time that is long.
+func days(d time.Duration) string {
+	if d < 48*time.Hour {
+		return config.FormatDuration(max(d.Round(time.Hour), time.Hour))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
 // remedy says what to do about a reason.

@@ -49,7 +49,7 @@ type stateCollector struct {
 	following, events                         *prometheus.Desc
 	churn, drained                            *prometheus.Desc
 	size, free, reserve                       *prometheus.Desc // of the disk, by what
-	planned, full, short                      *prometheus.Desc
+	planned, full, short, smart               *prometheus.Desc
 }
 
 func newStateCollector(m *mirror) *stateCollector {
@@ -72,6 +72,7 @@ func newStateCollector(m *mirror) *stateCollector {
 		reserve:   prometheus.NewDesc("freshet_mirror_disk_reserve", "What is to stay free of it: bytes, or inodes.", []string{"unit"}, nil),
 		planned:   prometheus.NewDesc("freshet_mirror_disk_planned_bytes", "What old generations are going to take besides what they take, until their grace time is over.", nil, nil),
 		full:      prometheus.NewDesc("freshet_mirror_disk_full_timestamp_seconds", "When the disk has no more than its reserve, if it goes on to fill as in the last month, in seconds since 1970; absent: not within a year, or not known.", nil, nil),
+		smart:     prometheus.NewDesc("freshet_mirror_disks_failing", "How many things disks find wrong with themselves (SMART): freshet mirror doctor says which.", nil, nil),
 		short:     prometheus.NewDesc("freshet_mirror_disk_short", "1: less than the reserve is free, and nothing more may be dropped, so that nothing new is fetched; 0: there is room.", nil, nil),
 	}
 }
@@ -80,7 +81,7 @@ func newStateCollector(m *mirror) *stateCollector {
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.checked, c.published, c.files, c.bytes, c.failing, c.following, c.events, c.churn, c.drained,
-		c.size, c.free, c.reserve, c.planned, c.full, c.short,
+		c.size, c.free, c.reserve, c.planned, c.full, c.short, c.smart,
 	} {
 		to <- d
 	}
@@ -148,6 +149,7 @@ func (c *stateCollector) collectDisk(to chan<- prometheus.Metric) {
 	}
 	gauge(c.planned, float64(d.Planned.Bytes))
 	gauge(c.short, oneIf(d.Alarm != nil))
+	gauge(c.smart, float64(c.m.smart.failing()))
 	if full := c.m.diskFull(d); !full.IsZero() {
 		gauge(c.full, float64(full.Unix()))
 	}

@@ -58,6 +58,7 @@ type mirror struct {
 	metrics     *metrics
 	telemetry   *telemetry.Emitter // nil: there is no watch
 	meter       meter
+	smart       smart
 	network     *budget.Budget    // of syncs
 	disks       *budget.Budget    // of syncs and checks
 	news        chan struct{}     // there is a new generation
@@ -130,6 +131,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	work.Go(func() { m.scheduler.Run(ctx) })
 	work.Go(func() { m.clean(ctx) })
 	work.Go(func() { m.sample(ctx) })
+	work.Go(func() { m.watchDisks(ctx) })
 	work.Go(func() { m.follow(ctx, reloads, public.Certificates()) })
 	if m.follower != nil {
 		work.Go(func() { m.follower.Run(ctx) })
