@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,10 +23,18 @@ import (
 
 // otherMirror is a mirror upstream of a plain project "q", which may lie.
 type otherMirror struct {
+	mu       sync.Mutex // held while it answers
 	head     mirrorapi.Head
 	manifest string
 	files    map[string]string
 	asked    []string
+}
+
+// change changes what it does from now on.
+func (o *otherMirror) change(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f()
 }
 
 // serves makes it serve files honestly, in a generation since a time.
@@ -53,6 +62,8 @@ func (o *otherMirror) tells(id, manifest string) {
 }
 
 func (o *otherMirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.asked = append(o.asked, r.URL.Path)
 	base := mirrorapi.HeadPath("q")
 	name, inTree := strings.CutPrefix(r.URL.Path, mirrorapi.TreePath("q", o.head.Generation))
@@ -87,7 +98,7 @@ func TestOtherMirror(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.project.Upstream.Sources = []fetch.Source{s}
-	sync := func(when string, order mirrorapi.Order, result mirrorapi.Result, reason mirrorapi.Reason) {
+	look := func(when string, order mirrorapi.Order, result mirrorapi.Result, reason mirrorapi.Reason) {
 		t.Helper()
 		order.Project = "p"
 		r, err := engine.New(nil, []*engine.Project{&w.project}).Sync(t.Context(), order)
@@ -112,16 +123,18 @@ func TestOtherMirror(t *testing.T) {
 	}
 	begun := time.Now().Add(-time.Hour)
 	one, two := map[string]string{"a": "one", "b": "same"}, map[string]string{"a": "two", "b": "same"}
-	up.serves("000001", begun, one)
-	sync("first", mirrorapi.Order{}, mirrorapi.Published, "")
+	up.change(func() { up.serves("000001", begun, one) })
+	look("first", mirrorapi.Order{}, mirrorapi.Published, "")
 	served("first", one)
-	up.asked = nil
-	sync("again", mirrorapi.Order{}, mirrorapi.Unchanged, "")
-	if len(up.asked) > 2 {
-		t.Errorf("it was asked for %q, though it has told of nothing new", up.asked)
-	}
-	up.serves("000002", begun.Add(time.Minute), two)
-	sync("second", mirrorapi.Order{}, mirrorapi.Published, "")
+	up.change(func() { up.asked = nil })
+	look("again", mirrorapi.Order{}, mirrorapi.Unchanged, "")
+	up.change(func() {
+		if len(up.asked) > 2 {
+			t.Errorf("it was asked for %q, though it has told of nothing new", up.asked)
+		}
+		up.serves("000002", begun.Add(time.Minute), two)
+	})
+	look("second", mirrorapi.Order{}, mirrorapi.Published, "")
 	served("second", two)
 
 	three := map[string]string{"a": "three", "b": "same"}
@@ -140,12 +153,14 @@ func TestOtherMirror(t *testing.T) {
 		"wrong file":       {func() { up.files = map[string]string{"a": "other", "b": "same"} }, mirrorapi.Failed, mirrorapi.ReasonInconsistent},
 		"older generation": {func() { up.serves("000001", begun, one) }, mirrorapi.Refused, mirrorapi.ReasonRollback},
 	} {
-		up.serves("000003", begun.Add(2*time.Minute), three)
-		lie.tell()
-		sync(when, mirrorapi.Order{}, lie.result, lie.reason)
+		up.change(func() {
+			up.serves("000003", begun.Add(2*time.Minute), three)
+			lie.tell()
+		})
+		look(when, mirrorapi.Order{}, lie.result, lie.reason)
 		served(when, two)
 	}
-	up.serves("000001", begun, one)
-	sync("by an operator's word", mirrorapi.Order{Rollback: true}, mirrorapi.Published, "")
+	up.change(func() { up.serves("000001", begun, one) })
+	look("by an operator's word", mirrorapi.Order{Rollback: true}, mirrorapi.Published, "")
 	served("by an operator's word", one)
 }

@@ -283,21 +283,21 @@ func TestUnreadable(t *testing.T) {
 func TestTellsLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		load, known := 0.25, false
-		w.load = func() (float64, bool) { return load, known }
+		var load atomic.Int64 // in percent; 0: not known yet
+		w.load = func() (float64, bool) { return float64(load.Load()) / 100, load.Load() > 0 }
 		defer w.start()()
 		wait := func(d time.Duration) {
 			time.Sleep(d)
 			synctest.Wait()
 		}
 		wait(time.Minute + time.Second)
-		known = true
+		load.Store(25)
 		wait(30 * time.Second)
-		load = 0.5
+		load.Store(50)
 		w.director.down.Store(true)
 		wait(time.Minute)
 		w.director.down.Store(false)
-		load = 0.75
+		load.Store(75)
 		wait(30 * time.Second)
 		w.director.mu.Lock()
 		defer w.director.mu.Unlock()
