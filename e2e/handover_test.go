@@ -232,6 +232,7 @@ func fetchFrom(c *http.Client, url, version string, from int) (*http.Response, e
 // Five upgrades in a row while hundreds download, by all ways there are: nobody is refused,
 // no transfer is cut, every byte is right, and of the old processes nothing is left.
 func TestHandover(t *testing.T) {
+	onlyInAcceptance(t)
 	parallel(t)
 	s := startService(t, 6<<20, "")
 	url := "http://" + s.listen + "/p/"
@@ -377,6 +378,7 @@ func TestHandover(t *testing.T) {
 // Whatever fails while a mirror is handed over, it is served from: by the old process, or
 // the new one.
 func TestHandoverFails(t *testing.T) {
+	onlyInAcceptance(t)
 	parallel(t)
 	s := startService(t, 16<<20, `start = "5s"`)
 	good, err := os.ReadFile(s.config)
@@ -467,6 +469,7 @@ func TestHandoverFails(t *testing.T) {
 
 // The new process is killed at any moment, and then the old one.
 func TestHandoverKilled(t *testing.T) {
+	onlyInAcceptance(t)
 	parallel(t)
 	s := startService(t, 1<<20, "")
 	random := rand.New(rand.NewPCG(1, 2))

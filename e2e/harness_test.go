@@ -393,3 +393,12 @@ func (c *client) try(name string, args ...string) (string, error) {
 	out, readErr := os.ReadFile(said.Name())
 	return string(out), errors.Join(err, readErr)
 }
+
+// onlyInAcceptance leaves out what takes minutes, or a machine of its own, unless figures
+// are wanted, as "make mirror-acceptance" and "make mirror-soak" want them.
+func onlyInAcceptance(t *testing.T) {
+	t.Helper()
+	if os.Getenv("FRESHET_FIGURES") == "" && os.Getenv("FRESHET_SOAK") == "" {
+		t.Skip("FRESHET_FIGURES=1 runs it")
+	}
+}

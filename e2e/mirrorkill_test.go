@@ -27,6 +27,7 @@ import (
 // that read from the index to every package, all the time, never find one missing or
 // wrong; and what is new is there after the next start.
 func TestMirrorKilled(t *testing.T) {
+	onlyInAcceptance(t)
 	parallel(t)
 	kills := 3
 	if fullSize() {

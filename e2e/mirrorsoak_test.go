@@ -34,6 +34,7 @@ const mirrorSoakEnv = "FRESHET_MIRROR_SOAK"
 // upstreams do not answer. None of them ever misses a file, gets one that is not the one
 // of its index, or goes back.
 func TestMirrorSoak(t *testing.T) {
+	onlyInAcceptance(t)
 	parallel(t)
 	length := time.Minute
 	if text := os.Getenv(mirrorSoakEnv); text != "" {

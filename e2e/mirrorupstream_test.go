@@ -164,6 +164,7 @@ func (m *master) isNewest(b *boxed) {
 // of a sync. What is served then is a version that they had, whole, and never something
 // between; and that they did not agree with themselves is told.
 func TestMirrorUpstreamPublishes(t *testing.T) {
+	onlyInAcceptance(t)
 	parallel(t)
 	moments := 3
 	if fullSize() {
@@ -262,6 +263,7 @@ func (m *master) publishesDuring(b *boxed, p *tap, moments int, told, during *at
 // doctor and metrics say so, it is tried again later and later, and what else there is goes
 // on.
 func TestMirrorMissing(t *testing.T) {
+	onlyInAcceptance(t)
 	parallel(t)
 	up := t.TempDir()
 	url := nginxtest.Serve(t, up)
