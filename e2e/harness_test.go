@@ -398,7 +398,7 @@ func (c *client) try(name string, args ...string) (string, error) {
 // are wanted, as "make mirror-acceptance" and "make mirror-soak" want them.
 func onlyInAcceptance(t *testing.T) {
 	t.Helper()
-	if os.Getenv("FRESHET_FIGURES") == "" && os.Getenv("FRESHET_SOAK") == "" {
+	if os.Getenv("FRESHET_FIGURES") == "" && os.Getenv("FRESHET_MIRROR_SOAK") == "" {
 		t.Skip("FRESHET_FIGURES=1 runs it")
 	}
 }
