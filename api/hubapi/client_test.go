@@ -211,19 +211,22 @@ func TestMissingObjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var sizes []int
+		var refuses atomic.Bool
 		c := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != "GET" || r.URL.Path != "/api/v1/build/3/missing_objects" ||
 				r.Header.Get("Content-Encoding") != "gzip" || r.Header.Get("Content-Type") != "application/json" {
 				t.Errorf("request %s %s %v", r.Method, r.URL, r.Header)
 			}
-			zr, err := gzip.NewReader(r.Body)
-			if err != nil {
-				t.Error(err)
-				return
-			}
 			var req hubapi.MissingObjectsRequest
-			if err := json.NewDecoder(zr).Decode(&req); err != nil {
-				t.Error(err)
+			zr, err := gzip.NewReader(r.Body)
+			if err == nil {
+				err = json.NewDecoder(zr).Decode(&req)
+			}
+			if err != nil { // where one request is refused, the others are broken off
+				if !refuses.Load() {
+					t.Error(err)
+				}
+				return
 			}
 			mu.Lock()
 			sizes = append(sizes, len(req.Wanted))
@@ -246,6 +249,7 @@ func TestMissingObjects(t *testing.T) {
 		if !slices.Equal(sizes, []int{500, 2000, 2000}) {
 			t.Errorf("asked for %v", sizes)
 		}
+		refuses.Store(true)
 		names[2000] = "refused"
 		missing, err = c.MissingObjects(t.Context(), 3, names)
 		if e, ok := errors.AsType[*hubapi.Error](err); !ok || e.Message != "no name" || missing != nil {
