@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"freshet/api/directorapi"
+	"freshet/internal/watchdog"
 )
 
 // Options say what is got. From and Path are needed.
@@ -84,9 +85,6 @@ const (
 	silence = 30 * time.Second // how long nothing may come otherwise
 )
 
-// errSilent is why a request ended.
-var errSilent = fmt.Errorf("nothing came for %v", silence)
-
 // Get asks once for what differs from the version that the caller has.
 func (r *Resource) Get(ctx context.Context, have Version) (Answer, error) {
 	if r.url == nil {
@@ -102,20 +100,11 @@ func (r *Resource) Get(ctx context.Context, have Version) (Answer, error) {
 		}
 		target.RawQuery = query.Encode()
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	b := &body{ctx: ctx, cancel: cancel, timer: time.AfterFunc(limit, func() { cancel(errSilent) })}
-	a, err := r.ask(ctx, target.String(), have)
-	if a.Body == nil {
-		err = b.explain(err)
-		b.end()
-		return a, err
-	}
-	b.ReadCloser, a.Body = a.Body, b
-	return a, nil
+	return r.ask(ctx, target.String(), have, limit)
 }
 
-// ask makes a request.
-func (r *Resource) ask(ctx context.Context, target string, have Version) (Answer, error) {
+// ask makes a request, whose answer begins within a time.
+func (r *Resource) ask(ctx context.Context, target string, have Version, limit time.Duration) (Answer, error) {
 	begin := time.Now()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
@@ -127,7 +116,7 @@ func (r *Resource) ask(ctx context.Context, target string, have Version) (Answer
 	if r.o.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+r.o.Token)
 	}
-	resp, err := r.o.HTTP.Do(req)
+	resp, err := watchdog.Do(r.o.HTTP, req, limit, silence)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -168,41 +157,4 @@ func (r *Resource) open(have Version) (Answer, error) {
 		return Answer{}, errors.Join(err, f.Close())
 	}
 	return Answer{Body: f, Version: Version{info: info}}, nil
-}
-
-// body is one that may not be silent.
-type body struct {
-	io.ReadCloser
-	ctx    context.Context //nolint:containedctx // that of the request
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	b.timer.Reset(silence)
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = b.explain(err)
-	}
-	return n, err
-}
-
-// Close implements [io.Closer].
-func (b *body) Close() error {
-	err := b.ReadCloser.Close()
-	b.end()
-	return err
-}
-
-func (b *body) end() {
-	b.timer.Stop()
-	b.cancel(nil)
-}
-
-// explain says why a request ended, if that was not the network's doing.
-func (b *body) explain(err error) error {
-	if err != nil && errors.Is(context.Cause(b.ctx), errSilent) {
-		return fmt.Errorf("%w: %w", errSilent, err)
-	}
-	return err
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"freshet/internal/pause"
+	"freshet/internal/watchdog"
 )
 
 const (
@@ -22,9 +23,6 @@ const (
 	attempts  = 3           // for what fails at the server, or on the way
 	maxWait   = time.Minute // that a server may ask for
 )
-
-// errSilent ends a request to a server that says nothing.
-var errSilent = errors.New("the server was silent for too long")
 
 // web asks one web server, by so many requests a second. It follows no redirect: what is
 // elsewhere is not on the mirror. It may be used by several goroutines.
@@ -45,11 +43,7 @@ func newWeb(transport http.RoundTripper, rate int) *web {
 
 // answer is what a server answered with 200, or with 304 if it was asked so. Its body is
 // to be closed.
-type answer struct {
-	*http.Response
-	cancel context.CancelCauseFunc
-	guard  *time.Timer
-}
+type answer struct{ *http.Response }
 
 // ask asks for a URL. What is not there, or elsewhere, is an error with a reason; what
 // fails is tried again a few times.
@@ -76,19 +70,14 @@ func (w *web) ask(ctx context.Context, method string, u *url.URL, header http.He
 // try asks once. Of an error after says how long to wait at least before the next
 // attempt; -1: there is no use in one.
 func (w *web) try(ctx context.Context, method string, u *url.URL, header http.Header) (_ *answer, after time.Duration, _ error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	guard := time.AfterFunc(silence, func() { cancel(errSilent) })
 	res, err := w.send(ctx, method, u, header) //nolint:bodyclose // the answer closes it
+	if errors.Is(err, watchdog.ErrSilent) {
+		return nil, 0, fail(Silent, err)
+	}
 	if err != nil {
-		guard.Stop()
-		cause := context.Cause(ctx)
-		cancel(nil)
-		if errors.Is(cause, errSilent) {
-			return nil, 0, fail(Silent, fmt.Errorf("%s: %w", u.Redacted(), errSilent))
-		}
 		return nil, 0, fail(Unreachable, err)
 	}
-	a := &answer{Response: res, cancel: cancel, guard: guard}
+	a := &answer{res}
 	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusNotModified && header.Get("If-None-Match")+header.Get("If-Modified-Since") != "" {
 		return a, 0, nil
 	}
@@ -105,24 +94,19 @@ func (w *web) send(ctx context.Context, method string, u *url.URL, header http.H
 	maps.Copy(req.Header, header)
 	req.Header.Set("User-Agent", userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
-	return w.client.Do(req)
+	return watchdog.Do(w.client, req, silence, silence)
 }
 
 // Read reads the body, which must not stop flowing.
 func (a *answer) Read(p []byte) (int, error) {
 	n, err := a.Body.Read(p)
-	a.guard.Reset(silence)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = fail(Silent, err)
 	}
 	return n, err
 }
 
-func (a *answer) close() {
-	a.guard.Stop()
-	_ = a.Body.Close() // it was only read
-	a.cancel(nil)
-}
+func (a *answer) close() { _ = a.Body.Close() } // it was only read
 
 // refusal is the error of an answer that is no success, and how long to wait before the
 // next attempt.

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"freshet/internal/watchdog"
 )
 
 // Origin is where the files of projects are read.
@@ -30,8 +32,6 @@ type HTTPOrigin struct {
 	// Stall is how long an origin may send nothing; 0: 30 s.
 	Stall time.Duration
 }
-
-var errStalled = errors.New("the origin sends nothing")
 
 // Get implements [Origin].
 func (o *HTTPOrigin) Get(ctx context.Context, project, path, tag string) (body io.ReadCloser, newTag string, err error) {
@@ -54,15 +54,12 @@ func (o *HTTPOrigin) Get(ctx context.Context, project, path, tag string) (body i
 // get makes one request. A tag is the URL, the ETag and Last-Modified, which mean
 // nothing at another origin.
 func (o *HTTPOrigin) get(ctx context.Context, target, tag string) (io.ReadCloser, string, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
 	stall := o.Stall
 	if stall <= 0 {
 		stall = 30 * time.Second
 	}
-	b := &body{ctx: ctx, stall: stall, cancel: cancel, timer: time.AfterFunc(stall, func() { cancel(errStalled) })}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		b.end()
 		return nil, "", err
 	}
 	request.Header.Set("User-Agent", "freshet-director")
@@ -75,25 +72,22 @@ func (o *HTTPOrigin) get(ctx context.Context, target, tag string) (io.ReadCloser
 			request.Header.Set("If-Modified-Since", known[2])
 		}
 	}
-	response, err := o.Client.Do(request) //nolint:bodyclose // by body.Close
+	response, err := watchdog.Do(o.Client, request, stall, stall)
 	if err != nil {
-		err = b.explain(err)
-		b.end()
 		return nil, "", err
 	}
-	b.timer.Stop()
-	b.ReadCloser = response.Body
 	switch response.StatusCode {
 	case http.StatusOK:
-		return b, tagOf(target, response.Header), nil
+		return response.Body, tagOf(target, response.Header), nil
 	case http.StatusNotModified:
-		return nil, tag, b.Close()
+		return nil, tag, response.Body.Close()
 	case http.StatusNotFound, http.StatusGone:
-		_ = b.Close()
-		return nil, "", fmt.Errorf("%s: %w", target, fs.ErrNotExist)
+		err = fs.ErrNotExist
+	default:
+		err = fmt.Errorf("the origin answers %s", response.Status)
 	}
-	_ = b.Close()
-	return nil, "", fmt.Errorf("%s: the origin answers %s", target, response.Status)
+	_ = response.Body.Close() // it is not wanted
+	return nil, "", fmt.Errorf("%s: %w", target, err)
 }
 
 // tagOf is that of an answer, "" if it does not tell this content apart from one of the
@@ -111,43 +105,4 @@ func tagOf(target string, h http.Header) string {
 		return ""
 	}
 	return target + "\n" + etag + "\n" + modified
-}
-
-// body is one that may not stall.
-type body struct {
-	io.ReadCloser
-	ctx    context.Context //nolint:containedctx // that of the request
-	stall  time.Duration
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	b.timer.Reset(b.stall)
-	n, err := b.ReadCloser.Read(p)
-	b.timer.Stop()
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = b.explain(err)
-	}
-	return n, err
-}
-
-// Close implements [io.Closer].
-func (b *body) Close() error {
-	err := b.ReadCloser.Close()
-	b.end()
-	return err
-}
-
-func (b *body) end() {
-	b.timer.Stop()
-	b.cancel(nil)
-}
-
-// explain says why a request ended, if that was not the network's doing.
-func (b *body) explain(err error) error {
-	if errors.Is(context.Cause(b.ctx), errStalled) {
-		return fmt.Errorf("%w for %v: %w", errStalled, b.stall, err)
-	}
-	return err
 }

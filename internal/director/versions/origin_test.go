@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"freshet/internal/watchdog"
 )
 
 // TestHTTPOrigin reads from a real server: what has changed, what has not, what is not
@@ -129,7 +131,7 @@ func TestOriginStalls(t *testing.T) {
 			_, err = io.ReadAll(body)
 			_ = body.Close()
 		}
-		if !errors.Is(err, errStalled) || !strings.Contains(fmt.Sprint(err), "10ms") {
+		if !errors.Is(err, watchdog.ErrSilent) || !strings.Contains(fmt.Sprint(err), "10ms") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 
 	"freshet/internal/ostree"
 	"freshet/internal/pause"
+	"freshet/internal/watchdog"
 )
 
 const (
@@ -181,10 +182,6 @@ func (e *finalError) Unwrap() error { return e.err }
 
 // fetch fetches an object and verifies it while it comes.
 func (p *pull) fetch(ctx context.Context, name ostree.ObjectName, file string) (err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	watchdog := time.AfterFunc(fetchStall, func() { cancel(errors.New("the download does not move")) })
-	defer watchdog.Stop()
 	url := strings.TrimRight(p.base, "/") + p.path + name.Path()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -194,7 +191,7 @@ func (p *pull) fetch(ctx context.Context, name ostree.ObjectName, file string) (
 	if p.token != "" {
 		request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(p.token))
 	}
-	response, err := p.http.Do(request)
+	response, err := watchdog.Do(p.http, request, fetchStall, fetchStall)
 	if err != nil {
 		return err
 	}
@@ -213,7 +210,7 @@ func (p *pull) fetch(ctx context.Context, name ostree.ObjectName, file string) (
 	if err != nil {
 		return &finalError{err}
 	}
-	body := &counted{r: response.Body, moved: func() { watchdog.Reset(fetchStall) }}
+	body := &counted{r: response.Body}
 	_, err = ostree.VerifyObject(name, io.TeeReader(body, temp))
 	if p.fetched != nil {
 		p.fetched(body.n)
@@ -228,15 +225,13 @@ func (p *pull) fetch(ctx context.Context, name ostree.ObjectName, file string) (
 }
 
 type counted struct {
-	r     io.Reader
-	n     int64
-	moved func()
+	r io.Reader
+	n int64
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
-	c.moved()
 	return n, err
 }
 

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"freshet/internal/watchdog"
 )
 
 const (
@@ -147,17 +149,10 @@ func (s *webSource) Read(ctx context.Context, name string, limit int64, v Valida
 	return File{Data: b.Bytes(), Validator: Validator{ETag: a.Header.Get("ETag"), ModTime: a.modTime(), Size: n}}, nil
 }
 
-// errSilent ends a request to a server that says nothing.
-var errSilent = errors.New("the server was silent for too long")
-
 // answer is what a server answered; it is to be closed.
 type answer struct {
 	*http.Response
 	url     string
-	silence time.Duration
-	ctx     context.Context //nolint:containedctx // it is that of the request, which ends with the answer
-	cancel  context.CancelCauseFunc
-	guard   *time.Timer
 	release func()
 }
 
@@ -174,38 +169,34 @@ func (s *webSource) ask(ctx context.Context, method string, u *url.URL, header h
 		release()
 		return nil, err
 	}
-	outer := ctx
-	ctx, cancel := context.WithCancelCause(ctx)
-	silence := s.o.silence()
-	guard := time.AfterFunc(silence, func() { cancel(errSilent) })
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	res, err := s.send(ctx, method, u, header) //nolint:bodyclose // the answer closes it
 	if err == nil {
-		req.Header = header
-		req.Header.Set("User-Agent", cmp.Or(s.o.UserAgent, defaultAgent))
-		req.Header.Set("Accept-Encoding", "identity")
-		var res *http.Response
-		if res, err = s.client.Do(req); err == nil { //nolint:bodyclose // the answer closes it
-			a := &answer{Response: res, url: u.Redacted(), silence: silence, ctx: ctx, cancel: cancel, guard: guard, release: release}
-			if err = a.refusal(); err == nil {
-				return a, nil
-			}
-			a.close()
-			return nil, err
+		a := &answer{Response: res, url: u.Redacted(), release: release}
+		if err = a.refusal(); err == nil {
+			return a, nil
 		}
+		a.close()
+		return nil, err
 	}
-	guard.Stop()
 	release()
-	silent := errors.Is(context.Cause(ctx), errSilent)
-	cancel(nil)
 	switch {
-	case silent:
-		err = fmt.Errorf("%s: %w", u.Redacted(), errSilent)
-	case outer.Err() != nil:
-		return nil, context.Cause(outer)
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
 	case errors.Is(err, errRedirect):
 		return nil, err
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+}
+
+func (s *webSource) send(ctx context.Context, method string, u *url.URL, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = header
+	req.Header.Set("User-Agent", cmp.Or(s.o.UserAgent, defaultAgent))
+	req.Header.Set("Accept-Encoding", "identity")
+	return watchdog.Do(s.client, req, s.o.silence(), s.o.silence())
 }
 
 // show adds the token, if there is one. It stays here when a server redirects to another.
@@ -222,19 +213,10 @@ func (s *webSource) show(header http.Header) error {
 }
 
 // Read reads the body, which must not stop flowing.
-func (a *answer) Read(p []byte) (int, error) {
-	n, err := a.Body.Read(p)
-	a.guard.Reset(a.silence)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = cmp.Or(context.Cause(a.ctx), err)
-	}
-	return n, err
-}
+func (a *answer) Read(p []byte) (int, error) { return a.Body.Read(p) }
 
 func (a *answer) close() {
-	a.guard.Stop()
 	_ = a.Body.Close() // it was only read
-	a.cancel(nil)
 	a.release()
 }
 
