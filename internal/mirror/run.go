@@ -123,6 +123,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		m.rsyncs.Each, m.rsyncs.Under = m.telemetry.Note, m.telemetry.Under
 		m.meter.sent = func() int64 { return access.Sent() + m.rsyncs.Sent() }
 	}
+	collectSooner()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { m.meter.run(ctx); return nil })
 	hasten := context.AfterFunc(ctx, m.site.Hasten)
@@ -307,6 +308,7 @@ func (m *mirror) runSync(ctx context.Context, order mirrorapi.Order) mirrorapi.R
 		attrs = append(attrs, slog.String("reason", string(report.Reason)), slog.Any("error", err))
 	}
 	m.log.LogAttrs(ctx, level, "sync ended", attrs...)
+	giveBack(report)
 	return m.keepReport(ctx, report)
 }
 
