@@ -69,7 +69,7 @@ func (c *Client) Generations(ctx context.Context, project string) (g Generations
 	return g, err
 }
 
-// Rollback serves an older generation of a project.
+// Rollback serves an older generation of a project, which is held then.
 func (c *Client) Rollback(ctx context.Context, project string, req GenerationRequest) (g Generations, err error) {
 	err = c.call(ctx, http.MethodPost, ProjectPath(project, RollbackPath), req, &g)
 	return g, err
@@ -103,6 +103,18 @@ func (c *Client) Sync(ctx context.Context, project string, req SyncRequest) (ans
 // Cancel ends the sync of a project that runs, and takes back one that waits.
 func (c *Client) Cancel(ctx context.Context, project string) (answer SyncAnswer, err error) {
 	err = c.call(ctx, http.MethodPost, ProjectPath(project, CancelPath), nil, &answer)
+	return answer, err
+}
+
+// Hold has a project stay as it is until [Client.Release]. A sync of it that runs is ended.
+func (c *Client) Hold(ctx context.Context, project string, req HoldRequest) (answer SyncAnswer, err error) {
+	err = c.call(ctx, http.MethodPost, ProjectPath(project, HoldPath), req, &answer)
+	return answer, err
+}
+
+// Release ends the hold of a project: what waited begins.
+func (c *Client) Release(ctx context.Context, project string) (answer SyncAnswer, err error) {
+	err = c.call(ctx, http.MethodPost, ProjectPath(project, ReleasePath), nil, &answer)
 	return answer, err
 }
 

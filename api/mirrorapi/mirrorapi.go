@@ -32,6 +32,9 @@ const (
 	// SyncPath takes a [SyncRequest] and answers with a [SyncAnswer], or, if the request
 	// says so, with a stream of [SyncEvent], one JSON object a line.
 	SyncPath = "sync"
+	// HoldPath takes a [HoldRequest], ReleasePath nothing; both answer with a [SyncAnswer].
+	HoldPath    = "hold"
+	ReleasePath = "release"
 	// CancelPath takes nothing and ends the sync that runs; it answers with a
 	// [SyncAnswer]. What was fetched stays for the next one.
 	CancelPath = "cancel"
@@ -65,7 +68,7 @@ const (
 	RightRead = "read"
 	// RightSync is to have projects synced as they are configured, and checked.
 	RightSync = "sync"
-	// RightWrite is to roll back and to drop, and to sync in spite of what speaks
+	// RightWrite is to roll back, to hold, to release and to drop, and to sync in spite of what speaks
 	// against it.
 	RightWrite = "write"
 )

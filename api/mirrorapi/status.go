@@ -14,6 +14,23 @@ type SyncRequest struct {
 	Wait bool `json:"wait,omitempty"`
 }
 
+// HoldRequest is an order to sync a project no more until it is released.
+type HoldRequest struct {
+	// Reason says why, for those who wonder.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Hold says that a project stays as it is until it is released: its times pass, and what is ordered
+// meanwhile waits.
+type Hold struct {
+	Since time.Time `json:"since"`
+	// By is the client that ordered it.
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	// Generation is the ID of that which was rolled back to; empty: nothing was.
+	Generation string `json:"generation,omitempty"`
+}
+
 // SyncAnswer says what became of an order.
 type SyncAnswer struct {
 	// State is that of the project now.
@@ -37,6 +54,7 @@ const (
 	Idle    State = "idle"    // its next sync has its time
 	Waiting State = "waiting" // it is to be synced as soon as others have ended
 	Running State = "running" // it is being synced
+	Held    State = "held"    // it is not synced until an operator releases it
 )
 
 // Status is what a mirror does and has.
@@ -91,6 +109,8 @@ type ProjectStatus struct {
 	// Pending is the sync that waits, Progress that which runs.
 	Pending  *Order    `json:"pending,omitempty"`
 	Progress *Progress `json:"progress,omitempty"`
+	// Hold is set while an operator has it stay as it is.
+	Hold *Hold `json:"hold,omitempty"`
 	// Follows are the upstreams that tell of what is new.
 	Follows []Followed `json:"follows,omitempty"`
 	// Failures is how many syncs in a row have not ended well, and Last the last report.
@@ -165,6 +185,8 @@ type Log struct {
 type Generations struct {
 	Project     string       `json:"project"`
 	Generations []Generation `json:"generations"`
+	// Hold is set while the project is held, as it is after a rollback.
+	Hold *Hold `json:"hold,omitempty"`
 }
 
 // Generation is one complete state of a project.
@@ -187,8 +209,11 @@ type Generation struct {
 
 // GenerationRequest names a generation of a project.
 type GenerationRequest struct {
-	// ID is that of the generation. Empty, for a rollback: the newest before the current.
+	// ID is that of the generation, without its leading zeros if need be. Empty, for a
+	// rollback: the newest before the current.
 	ID string `json:"id,omitempty"`
+	// Reason says why it is rolled back to; it becomes that of the [Hold].
+	Reason string `json:"reason,omitempty"`
 }
 
 // VerifyRequest is an order to read all files of the current generation and compare them

@@ -71,7 +71,8 @@ func newCatalogueCheckCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("director catalogue check: %w", err)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d projects, %d sites, %d mirrors\n", args[0], len(c.Projects), len(c.Sites), len(c.Mirrors))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s, %s\n", args[0], counted(len(c.Projects), "project", "projects"),
+				counted(len(c.Sites), "site", "sites"), counted(len(c.Mirrors), "mirror", "mirrors"))
 			return err
 		},
 	}

@@ -67,7 +67,7 @@ func printScans(out io.Writer, scans []directorapi.ScanStatus) error {
 			used = "yes"
 		}
 		if s.Error != "" {
-			failed = fmt.Sprintf("%s (%d times): %s: %s", when(s.Failed), s.Failures, cmp.Or(s.Cause, "other"), printable(s.Error))
+			failed = fmt.Sprintf("%s (%s): %s: %s", when(s.Failed), counted(s.Failures, "time", "times"), cmp.Or(s.Cause, "other"), printable(s.Error))
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", cmp.Or(s.Mirror, "(origin)"), s.Project,
 			cmp.Or(string(s.How), "none"), when(s.Good), s.Files, used, failed, printable(s.Remark))

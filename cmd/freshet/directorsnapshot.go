@@ -83,8 +83,8 @@ func (s *snapshotFlags) run(cmd *cobra.Command) error {
 	if s.asJSON {
 		return printJSON(cmd.OutOrStdout(), stat)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d directories on %d mirrors, %d of them public; %d repositories\n",
-		s.out, stat.Directories, stat.PublicHosts+stat.PrivateHosts, stat.PublicHosts, stat.Repositories)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s on %s, %d of them public; %s\n", s.out, counted(stat.Directories, "directory", "directories"),
+		counted(stat.PublicHosts+stat.PrivateHosts, "mirror", "mirrors"), stat.PublicHosts, counted(stat.Repositories, "repository", "repositories"))
 	return err
 }
 

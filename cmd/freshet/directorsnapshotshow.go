@@ -289,7 +289,7 @@ func showDirectory(s *mirrorlist.Snapshot, name string) (shownDirectory, error) 
 }
 
 func printDirectory(out io.Writer, d shownDirectory) error {
-	if _, err := fmt.Fprintf(out, "%s: %d mirrors\n", printable(d.Directory), len(d.Mirrors)); err != nil {
+	if _, err := fmt.Fprintf(out, "%s: %s\n", printable(d.Directory), counted(len(d.Mirrors), "mirror", "mirrors")); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

@@ -120,11 +120,11 @@ func printStoreStat(out io.Writer, st edge.StoreStat) error {
 	w.printf("answers      %d, %s\n", st.Answers, bytesText(st.Bodies))
 	w.printf("on disk      %s%s\n", bytesText(st.Disk), limit)
 	w.printf("segments     %d\n", st.Segments)
-	w.printf("long bodies  %d files, %s\n", st.Files, bytesText(st.FilesBytes))
+	w.printf("long bodies  %s, %s\n", filesText(st.Files), bytesText(st.FilesBytes))
 	w.printf("index        %s of memory\n", bytesText(st.Memory))
 	w.printf("purges       %d pending\n", st.Bans)
 	if st.Gone > 0 {
-		w.printf("gone         %d entries, purged for good or damaged\n", st.Gone)
+		w.printf("gone         %s, purged for good or damaged\n", counted(st.Gone, "entry", "entries"))
 	}
 	if !st.Oldest.IsZero() {
 		w.printf("validated    %s … %s\n", st.Oldest.Local().Format(time.DateTime), st.Newest.Local().Format(time.DateTime))
@@ -208,7 +208,7 @@ func removeAnswers(cmd *cobra.Command, store *edge.Inspection, sel edge.Selected
 	if dry {
 		done = "would remove"
 	}
-	w.printf("%s %d answers, %s\n", done, sum.Answers, bytesText(sum.Bytes))
+	w.printf("%s %s, %s\n", done, counted(sum.Answers, "answer", "answers"), bytesText(sum.Bytes))
 	return w.err
 }
 

@@ -308,7 +308,7 @@ func (p *fsckProgress) step(now upkeep.Progress) {
 	}
 	if t := time.Now(); t.Sub(p.last) >= checkLines {
 		p.last = t
-		_, _ = fmt.Fprintf(p.out, "%s: %d of %d; %d objects, %s so far\n", now.Phase, now.Done, now.Total, now.Objects, bytesText(now.Bytes))
+		_, _ = fmt.Fprintf(p.out, "%s: %d of %d; %s, %s so far\n", now.Phase, now.Done, now.Total, counted(now.Objects, "object", "objects"), bytesText(now.Bytes))
 	}
 }
 

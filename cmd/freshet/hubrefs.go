@@ -63,7 +63,7 @@ func sayNone(out io.Writer, all int, patterns []string) {
 		_, _ = fmt.Fprintln(out, "the repository has no refs") // nobody reads it, then
 		return
 	}
-	_, _ = fmt.Fprintf(out, "none of %d refs matches %s\n", all, strings.Join(patterns, " or "))
+	_, _ = fmt.Fprintf(out, "none of %s matches %s\n", counted(all, "ref", "refs"), strings.Join(patterns, " or "))
 }
 
 func printRefs(out io.Writer, refs []inspect.Ref) error {

@@ -59,7 +59,7 @@ below talk to a running mirror by its admin listener.`,
 	set.register(cmd.Flags())
 	cmd.AddCommand(
 		newMirrorSetupCommand(), newMirrorSyncCommand(), newMirrorCancelCommand(), newMirrorStatusCommand(), newMirrorLogCommand(), newMirrorDoctorCommand(),
-		newMirrorGenerationsCommand(), newMirrorRollbackCommand(), newMirrorDropCommand(), newMirrorVerifyCommand(),
+		newMirrorGenerationsCommand(), newMirrorRollbackCommand(), newMirrorHoldCommand(), newMirrorReleaseCommand(), newMirrorDropCommand(), newMirrorVerifyCommand(),
 		newMirrorPlanCommand(), newMirrorTriggerCommand(), newMirrorTriggerKeyCommand(), newMirrorPresetsCommand(), newMirrorTokensCommand(),
 	)
 	return cmd

@@ -44,21 +44,30 @@ func printProjectGenerations(out io.Writer, list mirrorapi.Generations) error {
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", g.ID, when(g.Made), end, g.Files, bytesText(g.Bytes), alone)
 	}
-	return w.Flush()
+	err := w.Flush()
+	if list.Hold != nil {
+		_, lerr := fmt.Fprintf(out, "%s is held %s; freshet mirror release %s ends that\n", list.Project, holdText(*list.Hold), list.Project)
+		err = errors.Join(err, lerr)
+	}
+	return err
 }
 
 func newMirrorRollbackCommand() *cobra.Command {
-	var flags mirrorFlags
+	var (
+		flags mirrorFlags
+		req   mirrorapi.GenerationRequest
+	)
 	cmd := &cobra.Command{
 		Use:   "rollback PROJECT [GENERATION]",
-		Short: "Serve an older version of a project",
+		Short: "Serve an older version of a project, and hold it",
 		Long: `Rollback serves an older generation of a project, by default the newest before the
-current one, at once. The next sync goes on from there: it serves what upstream
-has, so stop the mirror's schedule for the project if upstream is at fault.`,
-		Example: `  freshet mirror rollback epel
-  freshet mirror rollback epel 000041`,
+current one, at once, and holds the project: it stays so, also after a restart. A sync
+that runs is ended, and what is ordered or triggered meanwhile waits. When upstream is
+as it should be, "freshet mirror release PROJECT" has the project synced again.`,
+		Example: `  freshet mirror rollback epel --reason 'upstream has published a broken kernel'
+  freshet mirror rollback epel 41
+  freshet mirror release epel`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var req mirrorapi.GenerationRequest
 			if len(args) > 1 {
 				req.ID = args[1]
 			}
@@ -68,6 +77,7 @@ has, so stop the mirror's schedule for the project if upstream is at fault.`,
 		},
 	}
 	flags.register(cmd)
+	cmd.Flags().StringVar(&req.Reason, "reason", "", "why, for those who wonder")
 	return cmd
 }
 
@@ -141,7 +151,7 @@ func dropAll(cmd *cobra.Command, flags *mirrorFlags, project string, yes bool) e
 
 // leftText describes a project that is on the disk alone.
 func leftText(l mirrorapi.LeftProject) string {
-	return fmt.Sprintf("%s (%d generations, the largest of %d files and %s)", printable(l.Name), l.Generations, l.Files, bytesText(l.Bytes))
+	return fmt.Sprintf("%s (%s, the largest of %s and %s)", printable(l.Name), counted(l.Generations, "generation", "generations"), filesText(l.Files), bytesText(l.Bytes))
 }
 
 // confirmed asks whoever types, and reports whether the answer is yes.
@@ -189,7 +199,7 @@ until the project has a new generation; --restart begins anew.`,
 				}
 				if last.FilesTotal == 0 && p.Resumed > 0 && !flags.asJSON {
 					show.clear()
-					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "going on with the check of %s: %d of %d files were read\n", when(p.Began), p.Resumed, p.FilesTotal)
+					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "going on with the check of %s: %d of %s were read\n", when(p.Began), p.Resumed, filesText(p.FilesTotal))
 				}
 				show.step(p.Bytes - last.Bytes)
 				if last = p; p.Found != nil && !flags.asJSON {
@@ -204,13 +214,13 @@ until the project has a new generation; --restart begins anew.`,
 			}
 			show.clear()
 			if !flags.asJSON {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d files, %s read in %s: %d bad\n", last.Files, bytesText(last.Bytes), tookText(time.Since(begun)), last.Bad)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s, %s read in %s: %d bad\n", filesText(last.Files), bytesText(last.Bytes), tookText(time.Since(begun)), last.Bad)
 			}
 			switch {
 			case last.Error != "":
 				return fmt.Errorf("mirror verify: %s", printable(last.Error))
 			case last.Bad > 0:
-				return fmt.Errorf("mirror verify: %d files of %s are not what they should be", last.Bad, args[0])
+				return fmt.Errorf("mirror verify: of %s, %s", args[0], counted(last.Bad, "file is not what it should be", "files are not what they should be"))
 			}
 			return err
 		},

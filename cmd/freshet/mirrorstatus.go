@@ -48,8 +48,10 @@ func printStatus(out io.Writer, st mirrorapi.Status) error {
 	_, _ = fmt.Fprintln(w, "PROJECT\tSTATE\tUP TO DATE\tNEXT\tFILES\tSIZE\tTROUBLE") // Flush tells
 	for _, p := range st.Projects {
 		trouble := ""
-		if p.Failures > 0 && p.Last != nil {
-			trouble = fmt.Sprintf("%s, %d times", p.Last.Reason, p.Failures)
+		if p.Hold != nil {
+			trouble = "held " + holdText(*p.Hold)
+		} else if p.Failures > 0 && p.Last != nil {
+			trouble = fmt.Sprintf("%s, %s", p.Last.Reason, counted(p.Failures, "time", "times"))
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.Name, stateText(p), ago(st.Now, p.Checked), until(st.Now, p.Next), p.Files, bytesText(p.Bytes), trouble)
 	}
@@ -103,10 +105,13 @@ func printProject(out io.Writer, p mirrorapi.ProjectStatus) error {
 		line("progress", "%s", progressText(*p.Progress, 0))
 	}
 	if p.Generation != "" {
-		line("serves", "%s since %s: %d files, %s", p.Generation, when(p.Published), p.Files, bytesText(p.Bytes))
+		line("serves", "%s since %s: %s, %s", p.Generation, when(p.Published), filesText(p.Files), bytesText(p.Bytes))
 	}
 	line("up to date", "%s", when(p.Checked))
 	line("schedule", "%s; next at %s", p.Schedule, when(p.Next))
+	if p.Hold != nil {
+		line("held", "%s", holdText(*p.Hold))
+	}
 	for _, f := range p.Follows {
 		line("follows", "%s", followText(f))
 	}
@@ -131,7 +136,7 @@ func followText(f mirrorapi.Followed) string {
 	case mirrorapi.FollowFollowing:
 		text += "up to " + cmp.Or(printable(f.Position), "its beginning") + ", since " + when(f.Since)
 	case mirrorapi.FollowCatchingUp:
-		text += fmt.Sprintf("catching up, %d events behind", f.Behind)
+		text += fmt.Sprintf("catching up, %s behind", counted(f.Behind, "event", "events"))
 	case mirrorapi.FollowAway:
 		text += "not reached since " + when(f.Since)
 	case mirrorapi.FollowNoLog:
@@ -187,8 +192,8 @@ func printSyncs(out io.Writer, reports []mirrorapi.Report) error {
 		if r.Message != "" {
 			why += ": " + printable(r.Message)
 		}
-		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s in %d files\t%s\n", r.Serial, when(r.Began), tookText(r.Ended.Sub(r.Began)),
-			r.Order.Cause, r.Result, bytesText(fetched.Bytes), fetched.Files, why)
+		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s in %s\t%s\n", r.Serial, when(r.Began), tookText(r.Ended.Sub(r.Began)),
+			r.Order.Cause, r.Result, bytesText(fetched.Bytes), filesText(fetched.Files), why)
 	}
 	return w.Flush()
 }
@@ -225,7 +230,7 @@ func printSyncReport(out io.Writer, r mirrorapi.Report) error {
 		o.printf("  about %q\n", r.Path)
 	}
 	if r.Generation != "" {
-		o.printf("  serves %s: %d files, %s", r.Generation, r.Files, bytesText(r.Bytes))
+		o.printf("  serves %s: %s, %s", r.Generation, filesText(r.Files), bytesText(r.Bytes))
 		if r.Previous != "" && r.Previous != r.Generation {
 			o.printf(" (before: %s)", r.Previous)
 		}
@@ -233,14 +238,14 @@ func printSyncReport(out io.Writer, r mirrorapi.Report) error {
 	}
 	for _, source := range slices.Sorted(maps.Keys(r.Fetched)) {
 		if a := r.Fetched[source]; a.Files > 0 {
-			o.printf("  fetched from %s: %d files, %s\n", source, a.Files, bytesText(a.Bytes))
+			o.printf("  fetched from %s: %s, %s\n", source, filesText(a.Files), bytesText(a.Bytes))
 		}
 	}
 	if r.Linked.Files > 0 {
-		o.printf("  were here: %d files, %s\n", r.Linked.Files, bytesText(r.Linked.Bytes))
+		o.printf("  were here: %s, %s\n", filesText(r.Linked.Files), bytesText(r.Linked.Bytes))
 	}
 	if r.Removed.Files > 0 {
-		o.printf("  gone: %d files, %s\n", r.Removed.Files, bytesText(r.Removed.Bytes))
+		o.printf("  gone: %s, %s\n", filesText(r.Removed.Files), bytesText(r.Removed.Bytes))
 	}
 	var steps []string
 	for _, s := range r.Steps {
@@ -302,7 +307,7 @@ there are errors.`,
 				}
 			}
 			if err == nil && sick > 0 {
-				err = fmt.Errorf("mirror doctor: %d things are wrong", sick)
+				err = fmt.Errorf("mirror doctor: %s wrong", counted(sick, "thing is", "things are"))
 			}
 			return err
 		},

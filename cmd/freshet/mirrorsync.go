@@ -188,7 +188,7 @@ func progressText(p mirrorapi.Progress, rate float64) string {
 			parts = append(parts, unit(done)+noun)
 		}
 	}
-	add(p.Files, p.FilesTotal, func(n int64) string { return fmt.Sprint(n) }, " files")
+	add(p.Files, p.FilesTotal, func(n int64) string { return fmt.Sprint(n) }, fileWord(p))
 	if p.Step == mirrorapi.StepFetch && p.BytesTotal <= 0 { // nobody tells the sizes
 		add(p.Bytes, -1, bytesText, "")
 	} else {
@@ -208,6 +208,14 @@ func progressText(p mirrorapi.Progress, rate float64) string {
 		text += " (" + printable(p.Doing) + ")"
 	}
 	return text
+}
+
+// fileWord is the noun for the files of a step.
+func fileWord(p mirrorapi.Progress) string {
+	if p.FilesTotal == 1 || p.FilesTotal < 0 && p.Files == 1 {
+		return " file"
+	}
+	return " files"
 }
 
 func newMirrorCancelCommand() *cobra.Command {

@@ -59,7 +59,18 @@ func runGroup(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
 	}
-	return usageError(cmd, "unknown command %q", args[0])
+	return unknownCommand(cmd, args[0])
+}
+
+// unknownCommand says which commands there are below cmd.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return usageError(cmd, "unknown command %q: want %s", name, strings.Join(names, ", "))
 }
 
 // countArguments compares the arguments with the words behind the command's
@@ -78,6 +89,8 @@ func countArguments(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) < needed:
 		return usageError(cmd, "%s is missing", strings.TrimSuffix(wanted[len(args)], "..."))
+	case len(wanted) == 0 && len(args) > 0 && cmd.HasAvailableSubCommands():
+		return unknownCommand(cmd, args[0])
 	case len(wanted) == 0 && len(args) > 0:
 		return usageError(cmd, "takes no arguments, got %q", args[0])
 	case len(args) > most:

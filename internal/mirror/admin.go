@@ -27,6 +27,8 @@ func (m *mirror) register(admin func(pattern string, h http.Handler)) {
 	admin("GET "+of(mirrorapi.PlanPath), m.desk.handle("plan", mirrorapi.RightRead, m.answerPlan))
 	admin("POST "+of(mirrorapi.SyncPath), m.desk.handle("sync", mirrorapi.RightSync, m.orderSync))
 	admin("POST "+of(mirrorapi.CancelPath), m.desk.handle("cancel", mirrorapi.RightSync, m.orderCancel))
+	admin("POST "+of(mirrorapi.HoldPath), m.desk.handle("hold", mirrorapi.RightWrite, m.orderHold))
+	admin("POST "+of(mirrorapi.ReleasePath), m.desk.handle("release", mirrorapi.RightWrite, m.orderRelease))
 	admin("POST "+of(mirrorapi.VerifyPath), m.desk.handle("verify", mirrorapi.RightSync, m.orderVerify))
 	admin("POST "+of(mirrorapi.RollbackPath), m.desk.handle("rollback", mirrorapi.RightWrite, m.orderRollback))
 	admin("POST "+of(mirrorapi.DropPath), m.desk.handle("drop", mirrorapi.RightWrite, m.orderDrop))
@@ -77,7 +79,7 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 	cfg, st := m.cfg().Projects[name], m.scheduler.Status(name)
 	p := mirrorapi.ProjectStatus{
 		Name: name, Kind: cfg.Kind, Schedule: cfg.Schedule, State: st.State,
-		Checked: st.Good, Next: st.Next, Pending: st.Pending, Failures: st.Failures,
+		Checked: st.Good, Next: st.Next, Pending: st.Pending, Failures: st.Failures, Hold: st.Hold,
 		Follows: m.now.Load().listener.Follows(name),
 	}
 	held, err := m.store.Project(name, nil)
@@ -142,6 +144,9 @@ func (m *mirror) orderSync(w http.ResponseWriter, r *http.Request, v *visit) err
 		if err := v.need(mirrorapi.RightWrite); err != nil {
 			return err
 		}
+	}
+	if hold := m.scheduler.Status(v.project).Hold; hold != nil {
+		return refuse(http.StatusConflict, "conflict", "%s; freshet mirror release %s ends that", heldText(v.project, *hold), v.project)
 	}
 	waits, err := m.scheduler.Submit(mirrorapi.Order{
 		Project: v.project, Cause: mirrorapi.CauseOrder, By: v.client.Name, Force: req.Force, Rollback: req.Rollback, Shrink: req.Shrink,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"freshet/api/mirrorapi"
@@ -29,7 +30,7 @@ func (m *mirror) answerGenerations(w http.ResponseWriter, r *http.Request, v *vi
 // tellGenerations answers with those of a project.
 func (m *mirror) tellGenerations(ctx context.Context, w http.ResponseWriter, p *generation.Project) error {
 	grace, current := m.cfg().Projects[p.Name()].Grace, p.Current()
-	list := mirrorapi.Generations{Project: p.Name(), Generations: []mirrorapi.Generation{}}
+	list := mirrorapi.Generations{Project: p.Name(), Generations: []mirrorapi.Generation{}, Hold: m.scheduler.Status(p.Name()).Hold}
 	for _, g := range p.Generations() {
 		info := g.Info()
 		told := mirrorapi.Generation{
@@ -62,10 +63,19 @@ func (m *mirror) orderRollback(w http.ResponseWriter, r *http.Request, v *visit)
 		}
 		req.ID = before[1].ID()
 	}
-	if _, err := p.Rollback(r.Context(), req.ID); err != nil {
+	if _, err := p.Generation(req.ID); err != nil {
 		return err
 	}
-	return m.tellGenerations(r.Context(), w, p)
+	// The next sync would take it back at once. What runs is ended first: it might switch
+	// after the rollback.
+	ctx := context.WithoutCancel(r.Context()) // what is begun is ended
+	if err := m.hold(ctx, v, mirrorapi.Hold{Reason: req.Reason, Generation: req.ID}); err != nil {
+		return err
+	}
+	if _, err := p.Rollback(ctx, req.ID); err != nil {
+		return err // it is held all the same: nobody wanted what is served
+	}
+	return m.tellGenerations(ctx, w, p)
 }
 
 func (m *mirror) orderDrop(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -94,6 +104,19 @@ func (m *mirror) generationOrder(r *http.Request, v *visit) (p *generation.Proje
 		return nil, req, err
 	}
 	err = readJSON(r, &req)
+	req.ID = wholeID(req.ID)
 	v.order.What = map[string]string{"project": v.project, "generation": req.ID}
+	if req.Reason != "" {
+		v.order.What = map[string]string{"project": v.project, "generation": req.ID, "reason": req.Reason}
+	}
 	return p, req, err
+}
+
+// wholeID is the ID of a generation of which the leading zeros may be left out.
+func wholeID(text string) string {
+	const digits = 6
+	if text == "" || len(text) >= digits || strings.Trim(text, "0123456789") != "" {
+		return text
+	}
+	return strings.Repeat("0", digits-len(text)) + text
 }

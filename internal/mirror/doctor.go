@@ -12,6 +12,7 @@ import (
 	"freshet/internal/config"
 	"freshet/internal/mirror/room"
 	"freshet/internal/mirror/schedule"
+	"freshet/internal/page"
 )
 
 func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) error {
@@ -78,7 +79,7 @@ func diskFindings(d mirrorapi.Disk, now time.Time) []mirrorapi.Finding {
 		add(mirrorapi.LevelWarning, "a file system that makes inodes as it needs them, such as XFS, has no such limit", "of %d inodes only %d are free", d.Inodes, d.InodeFree)
 	}
 	if left := d.Full.Sub(now); !d.Full.IsZero() && left < soon && d.Free >= d.Reserve {
-		add(mirrorapi.LevelWarning, makeRoom, "it has no more than its reserve in %d days, if it goes on to fill as it does", int(max(left, 0).Hours()/24))
+		add(mirrorapi.LevelWarning, makeRoom, "it has no more than its reserve in %s, if it goes on to fill as it does", page.Plural(int(max(left, 0).Hours()/24), "day", "days"))
 	}
 	if len(found) == 0 {
 		add(mirrorapi.LevelOK, "", "%s", free)
@@ -116,7 +117,11 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 		if st.Failures > 3 || st.Generation == "" {
 			level = mirrorapi.LevelError
 		}
-		add(level, remedy(st.Last.Reason), "the last %d syncs did not end well: %s (%s)", st.Failures, st.Last.Message, st.Last.Reason)
+		syncs := "last sync"
+		if st.Failures > 1 {
+			syncs = fmt.Sprintf("last %d syncs", st.Failures)
+		}
+		add(level, remedy(st.Last.Reason), "the %s did not end well: %s (%s)", syncs, st.Last.Message, st.Last.Reason)
 	}
 	if !st.Drained.IsZero() {
 		add(mirrorapi.LevelError, "make room, and have it back: freshet mirror sync "+st.Name, "it was taken off the disk at %s, because that was full", st.Drained.Format(time.RFC3339))
@@ -124,7 +129,15 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 	if st.Last != nil && st.Last.Ended.Sub(now) > 5*time.Minute {
 		add(mirrorapi.LevelWarning, "have the clock kept right by NTP", "its last sync ended at %s, says its report: the clock was set back since", st.Last.Ended.Format(time.RFC3339))
 	}
+	if st.Hold != nil {
+		waits := ""
+		if st.Pending != nil {
+			waits = fmt.Sprintf("; a sync waits since %s (%s)", st.Pending.Given.Format(time.RFC3339), st.Pending.Cause)
+		}
+		add(mirrorapi.LevelWarning, "when what was wrong is mended: freshet mirror release "+st.Name, "it gets nothing new: %s%s", heldText(st.Name, *st.Hold), waits)
+	}
 	switch times, _ := schedule.Parse(st.Schedule); {
+	case st.Hold != nil:
 	case st.Generation == "" && st.State == mirrorapi.Idle && st.Failures == 0 && st.Drained.IsZero():
 		add(mirrorapi.LevelWarning, "freshet mirror sync "+st.Name, "nothing was ever synced")
 	case !st.Checked.IsZero() && !times.Never() && now.Sub(st.Checked) > 3*times.Every()+time.Hour:

@@ -12,6 +12,7 @@ import (
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/room"
+	"freshet/internal/page"
 )
 
 // left are the projects on the disk that are not in the configuration, by name.
@@ -45,7 +46,7 @@ func leftFinding(l mirrorapi.LeftProject) mirrorapi.Finding {
 		f.Level, f.Message = mirrorapi.LevelOK, "it is being removed from the disk"
 		return f
 	}
-	f.Message = fmt.Sprintf("it is on the disk (%s in %d generations), and in no configuration", room.Size(l.Bytes), l.Generations)
+	f.Message = fmt.Sprintf("it is on the disk (%s in %s), and in no configuration", room.Size(l.Bytes), page.Plural(l.Generations, "generation", "generations"))
 	f.Do = "freshet mirror drop " + l.Name + " --all, unless it is to come back"
 	return f
 }

@@ -47,7 +47,7 @@ type stateCollector struct {
 	m                                         *mirror
 	checked, published, files, bytes, failing *prometheus.Desc
 	following, events                         *prometheus.Desc
-	churn, drained                            *prometheus.Desc
+	churn, drained, held                      *prometheus.Desc
 	size, free, reserve                       *prometheus.Desc // of the disk, by what
 	planned, full, short, smart               *prometheus.Desc
 }
@@ -67,11 +67,12 @@ func newStateCollector(m *mirror) *stateCollector {
 		events:    of("freshet_mirror_events_total", "How often upstreams have told of something new of the project."),
 		churn:     of("freshet_mirror_churn_bytes", "About how many bytes of the project are new each day."),
 		drained:   of("freshet_mirror_drained", "1: the project was taken off the disk, which was full; 0: it was not."),
+		held:      of("freshet_mirror_held", "1: an operator holds the project, which gets nothing new; 0: it is synced."),
 		size:      prometheus.NewDesc("freshet_mirror_disk_size", "What the file system has: bytes, or inodes if it counts them.", []string{"unit"}, nil),
 		free:      prometheus.NewDesc("freshet_mirror_disk_free", "What is free of it: bytes, or inodes.", []string{"unit"}, nil),
 		reserve:   prometheus.NewDesc("freshet_mirror_disk_reserve", "What is to stay free of it: bytes, or inodes.", []string{"unit"}, nil),
 		planned:   prometheus.NewDesc("freshet_mirror_disk_planned_bytes", "What old generations are going to take besides what they take, until their grace time is over.", nil, nil),
-		full:      prometheus.NewDesc("freshet_mirror_disk_full_timestamp_seconds", "When the disk has no more than its reserve, if it goes on to fill as in the last month, in seconds since 1970; absent: not within a year, or not known.", nil, nil),
+		full:      prometheus.NewDesc("freshet_mirror_disk_full_timestamp_seconds", "When the disk has no more than its reserve, if it goes on to fill as in the last two weeks, in seconds since 1970; absent: not within a year, or not known.", nil, nil),
 		smart:     prometheus.NewDesc("freshet_mirror_disks_failing", "How many things disks find wrong with themselves (SMART): freshet mirror doctor says which.", nil, nil),
 		short:     prometheus.NewDesc("freshet_mirror_disk_short", "1: less than the reserve is free, and nothing more may be dropped, so that nothing new is fetched; 0: there is room.", nil, nil),
 	}
@@ -80,7 +81,7 @@ func newStateCollector(m *mirror) *stateCollector {
 // Describe implements [prometheus.Collector].
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.checked, c.published, c.files, c.bytes, c.failing, c.following, c.events, c.churn, c.drained,
+		c.checked, c.published, c.files, c.bytes, c.failing, c.following, c.events, c.churn, c.drained, c.held,
 		c.size, c.free, c.reserve, c.planned, c.full, c.short, c.smart,
 	} {
 		to <- d
@@ -96,6 +97,7 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 		}
 		st := c.m.scheduler.Status(name)
 		gauge(c.failing, float64(st.Failures))
+		gauge(c.held, oneIf(st.Hold != nil))
 		if !st.Good.IsZero() {
 			gauge(c.checked, float64(st.Good.Unix()))
 		}

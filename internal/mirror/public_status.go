@@ -114,6 +114,9 @@ func (m *mirror) publicProject(name string, now time.Time) (status.Project, erro
 		Name: name, Kind: known.Kind, State: cmp.Or(known.State, mirrorapi.Idle), Generation: known.Generation, Switched: known.Published,
 		Files: known.Files, Bytes: known.Bytes, Checked: known.Checked, Next: known.Next,
 	}
+	if known.Hold != nil {
+		p.Held = known.Hold.Since
+	}
 	held, err := m.store.Project(name, nil)
 	if err != nil {
 		return p, err

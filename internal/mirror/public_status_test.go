@@ -99,6 +99,18 @@ func TestPublicStatus(t *testing.T) {
 			}
 		}
 	}
+	if _, err := w.client.Hold(t.Context(), "p", mirrorapi.HoldRequest{Reason: "a secret reason"}); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	w.start()
+	if _, _, text := w.page("/.freshet/status.json"); !strings.Contains(text, `"state":"held","held":"2`) || strings.Contains(text, "reason\":\"a") {
+		t.Errorf("held: %s", text)
+	}
+	if _, _, text := w.page("/.freshet/status"); !strings.Contains(text, ">held<") || strings.Contains(text, "secret") || strings.Contains(text, "two weeks") ||
+		!strings.Contains(text, "can be told after a day") {
+		t.Errorf("held: %s", text)
+	}
 	w.stop()
 	w.cfg.HideStatus = true
 	w.start()

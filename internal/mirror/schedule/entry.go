@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"cmp"
+	"errors"
 	"hash/fnv"
 	"maps"
 	"slices"
@@ -21,6 +22,7 @@ type entry struct {
 	began    time.Time
 	good     time.Time
 	failures int
+	hold     *mirrorapi.Hold // nil: it is not held; what it points to is not changed
 	triggers map[string]time.Time
 	running  *Sync
 	pending  *Sync
@@ -32,7 +34,7 @@ func newEntry(p Project, rec Record, seed uint64, now time.Time) *entry {
 	part := partOf(seed, p.Name)
 	e := &entry{
 		Project: p, times: p.Times.Moved(p.Jitter, part), part: part,
-		began: rec.Began, good: rec.Good, failures: rec.Failures, triggers: maps.Clone(rec.Triggers),
+		began: rec.Began, good: rec.Good, failures: rec.Failures, hold: rec.Hold, triggers: maps.Clone(rec.Triggers),
 	}
 	if e.triggers == nil {
 		e.triggers = make(map[string]time.Time)
@@ -166,10 +168,10 @@ func rank(c mirrorapi.Cause) int {
 	}, c)
 }
 
-// due is when the next sync of e is to begin, zero if none is: one runs, or nobody wants
-// one. What is to begin by itself begins to wait when its time has come.
+// due is when the next sync of e is to begin, zero if none is: one runs, it is held, or
+// nobody wants one. What is to begin by itself begins to wait when its time has come.
 func (e *entry) due(now time.Time) time.Time {
-	if e.running != nil {
+	if e.running != nil || e.hold != nil {
 		return time.Time{} // one that is gone has nothing else
 	}
 	if limit := now.Add(max(e.times.every, maxBackOff) + time.Minute); e.next.After(limit) {
@@ -195,8 +197,8 @@ func (e *entry) begin(now time.Time) {
 	e.began = now.UTC()
 }
 
-// end takes over what came of the sync that ran. If it ended because the process does, it
-// waits again.
+// end takes over what came of the sync that ran. If it ended because the process does, or
+// because it is held, it waits again.
 func (e *entry) end(report mirrorapi.Report, now time.Time, stopped bool) {
 	sync := e.running
 	e.running = nil
@@ -208,7 +210,7 @@ func (e *entry) end(report mirrorapi.Report, now time.Time, stopped bool) {
 		e.next = e.times.After(now)
 	case mirrorapi.Canceled:
 		e.next = e.times.After(now)
-		if stopped {
+		if stopped || errors.Is(sync.ended, errHeld) {
 			order := sync.order
 			order.Cause = mirrorapi.CauseResume
 			e.add(order, now, 0)
@@ -256,13 +258,16 @@ func orderFirst(e *entry) int {
 }
 
 func (e *entry) status() Status {
-	st := Status{State: mirrorapi.Idle, Next: e.next, Good: e.good, Failures: e.failures}
+	st := Status{State: mirrorapi.Idle, Next: e.next, Good: e.good, Failures: e.failures, Hold: e.hold}
 	if e.pending != nil {
 		order := e.pending.order
 		st.State, st.Pending = mirrorapi.Waiting, &order
 		if st.Next.IsZero() || e.pending.due.Before(st.Next) {
 			st.Next = e.pending.due
 		}
+	}
+	if e.hold != nil {
+		st.State, st.Next = mirrorapi.Held, time.Time{}
 	}
 	if e.running != nil {
 		st.State = mirrorapi.Running
@@ -272,7 +277,7 @@ func (e *entry) status() Status {
 
 // record is what is remembered of e.
 func (e *entry) record() Record {
-	rec := Record{Began: e.began, Good: e.good, Failures: e.failures, Triggers: e.triggers, Settings: e.Settings}
+	rec := Record{Began: e.began, Good: e.good, Failures: e.failures, Hold: e.hold, Triggers: e.triggers, Settings: e.Settings}
 	if e.failures > 0 {
 		rec.Retry = e.next
 	}

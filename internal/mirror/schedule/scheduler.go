@@ -184,8 +184,48 @@ func (s *Scheduler) Cancel(project string) (bool, error) {
 	return any, s.save()
 }
 
+// Hold has a project synced no more until [Scheduler.Release]; an earlier hold is replaced.
+// A sync of it that runs is ended, and returned; it waits again when it has ended. What is ordered
+// meanwhile waits, too, and is kept over restarts, as the hold is. After an error
+// nothing is held that was not before.
+func (s *Scheduler) Hold(project string, hold mirrorapi.Hold) (running *Sync, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entry(project)
+	if e == nil {
+		return nil, fmt.Errorf("%w: %q", ErrUnknown, project)
+	}
+	before := e.hold
+	e.hold = &hold
+	if err := s.save(); err != nil {
+		e.hold = before
+		return nil, err
+	}
+	if e.running != nil {
+		e.running.end(errHeld)
+	}
+	return e.running, nil
+}
+
+// Release ends the hold of a project: what waits, or was to begin meanwhile, begins. It
+// reports whether there was one.
+func (s *Scheduler) Release(project string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entry(project)
+	if e == nil {
+		return false, fmt.Errorf("%w: %q", ErrUnknown, project)
+	}
+	held := e.hold != nil
+	e.hold = nil
+	e.due(time.Now()) // what was to begin meanwhile waits from now on
+	s.poke()
+	return held, s.save()
+}
+
 // Why syncs are ended.
 var (
+	errHeld     = errors.New("an operator holds the project: it goes on when it is released")
 	errCanceled = errors.New("canceled by an operator")
 	errRemoved  = errors.New("the project is not in the configuration any more")
 	errChanged  = errors.New("the settings of the project have changed: it begins anew")
@@ -254,6 +294,8 @@ type Status struct {
 	Pending  *mirrorapi.Order
 	Good     time.Time
 	Failures int
+	// Hold is set while the project is held. It is not to be changed.
+	Hold *mirrorapi.Hold
 }
 
 // Status tells what is done with a project; the zero value for one that is not known.

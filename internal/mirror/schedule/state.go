@@ -30,6 +30,8 @@ type Record struct {
 	Running *mirrorapi.Order `json:"running,omitempty"`
 	Pending *mirrorapi.Order `json:"pending,omitempty"`
 	Due     time.Time        `json:"due,omitzero"`
+	// Hold says that nothing of it is synced.
+	Hold *mirrorapi.Hold `json:"hold,omitempty"`
 	// Triggers are when the newest trigger of each key was made that was acted on.
 	Triggers map[string]time.Time `json:"triggers,omitempty"`
 	// Settings are those that the project had last.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/config"
 	"freshet/internal/mirror/status"
 	"freshet/internal/page"
 )
@@ -87,6 +88,8 @@ func (p projectView) Href() string { return "../" + url.PathEscape(p.Name) + "/"
 // Badge is how the project is, in a few words.
 func (p projectView) Badge() page.Badge {
 	switch {
+	case !p.Held.IsZero():
+		return page.Badge{Tone: "wait", Text: "held"}
 	case p.Stale:
 		return page.Badge{Tone: "bad", Text: "out of date"}
 	case p.Failing != nil:
@@ -124,8 +127,22 @@ func (p projectView) week(now time.Time) page.Event {
 	if known > 0 {
 		permille := int64(fresh.Seconds() * 1000 / known.Seconds()) // down: only all of it is all of it
 		e.Text = fmt.Sprintf("%d.%d %% up to date", permille/10, permille%10)
+		if known < status.Week {
+			e.Text += ", in " + config.FormatDuration(shown(known))
+		}
 	}
 	return e
+}
+
+// shown is a duration without what is too exact for it.
+func shown(d time.Duration) time.Duration {
+	switch {
+	case d >= 48*time.Hour:
+		return d.Truncate(time.Hour)
+	case d >= time.Hour:
+		return d.Truncate(time.Minute)
+	}
+	return max(d.Truncate(time.Second), time.Second)
 }
 
 // trend is the plot of how full the disk was and will be.
@@ -139,13 +156,28 @@ func trend(st *status.Status) page.Trend {
 	ahead := page.TrendPoint{At: st.Disk.Full, Value: limit}
 	words := fmt.Sprintf("%d %% of it is in use, and %s are to stay free. ",
 		st.Disk.Used()*100/max(st.Disk.Size, 1), page.Bytes(uint64(max(st.Disk.Reserve, 0))))
+	known := status.Known(st.History, st.Made)
 	switch {
+	case st.Disk.Full.IsZero() && !status.Foreseen(known):
+		words += "When it is going to be full can be told after a day."
 	case st.Disk.Full.IsZero():
-		words += "By the last two weeks it is not going to be full within a year."
+		words += "By the last " + spanWords(known) + " it is not going to be full within a year."
 	case !st.Disk.Full.After(st.Made):
 		words += "That is no more so: old versions go before their time."
 	default:
-		words += "If it goes on as in the last two weeks, that is so until " + st.Disk.Full.UTC().Format("2006-01-02") + "."
+		words += "If it goes on as in the last " + spanWords(known) + ", that is so until " + st.Disk.Full.UTC().Format("2006-01-02") + "."
 	}
 	return page.NewTrend("In use, and where the reserve begins", words, points, ahead, limit, float64(st.Disk.Size), st.Made)
+}
+
+// spanWords is a time of a day or more, in words.
+func spanWords(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch days := int(d.Round(day) / day); {
+	case days >= 14:
+		return "two weeks"
+	case days > 1:
+		return page.Plural(days, "day", "days")
+	}
+	return "day"
 }

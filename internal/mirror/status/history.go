@@ -88,6 +88,19 @@ const (
 	forecastMost  = 365 * 24 * time.Hour
 )
 
+// Known is how much of the time that a [Forecast] is made of is covered by samples.
+func Known(samples []Sample, now time.Time) time.Duration {
+	for _, s := range samples {
+		if ago := now.Sub(s.At); ago >= 0 && ago <= forecastOf {
+			return ago
+		}
+	}
+	return 0
+}
+
+// Foreseen reports whether so much is enough for a [Forecast].
+func Foreseen(known time.Duration) bool { return known >= forecastLeast }
+
 // Forecast returns when the disk reaches limit bytes if it goes on as in the last two weeks.
 // Zero: it does not grow, is known for less than a day, or has more than a year; now if it
 // is there already.

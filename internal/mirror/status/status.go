@@ -28,7 +28,7 @@ type Disk struct {
 	Free    int64 `json:"free"`
 	Reserve int64 `json:"reserve"` // of what is free, this is kept so
 	// Full is when the reserve will be reached if it goes on as in the last two weeks; zero:
-	// not in sight.
+	// not in sight, or not known yet.
 	Full time.Time `json:"full,omitzero"`
 }
 
@@ -39,8 +39,10 @@ func (d Disk) Used() int64 { return max(0, d.Size-d.Free) }
 type Project struct {
 	Name string `json:"project"`
 	Kind string `json:"kind"`
-	// State is what is done with it.
+	// State is what is done with it; Held since when an operator has it stay as it is, zero: he does
+	// not.
 	State mirrorapi.State `json:"state"`
+	Held  time.Time       `json:"held,omitzero"`
 	// Generation is the name of what is served since Switched; empty: nothing yet.
 	Generation string    `json:"generation,omitempty"`
 	Switched   time.Time `json:"switched,omitzero"`

@@ -150,3 +150,23 @@ func TestHistory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// How much is known is told by the oldest sample that counts.
+func TestKnown(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		samples []status.Sample
+		want    time.Duration
+		enough  bool
+	}{
+		"nothing":      {nil, 0, false},
+		"an hour":      {[]status.Sample{{At: ago(time.Hour)}}, time.Hour, false},
+		"three days":   {[]status.Sample{{At: ago(72 * time.Hour)}, {At: ago(time.Hour)}}, 72 * time.Hour, true},
+		"a month":      {[]status.Sample{{At: ago(30 * 24 * time.Hour)}, {At: ago(13 * 24 * time.Hour)}}, 13 * 24 * time.Hour, true},
+		"of the clock": {[]status.Sample{{At: ago(-time.Hour)}}, 0, false},
+	} {
+		if got := status.Known(c.samples, now); got != c.want || status.Foreseen(got) != c.enough {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
