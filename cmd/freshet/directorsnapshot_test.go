@@ -91,7 +91,7 @@ func TestDirectorSnapshot(t *testing.T) {
 	}
 	write("# the database\nexport DB_URL = \"" + dsn + "\"\n")
 	out, problems, err := snapshotCommand(t, "-c", config, "-o", file)
-	if err != nil || out != file+": 2 directories on 3 mirrors, 2 of them public; 1 repositories\n" {
+	if err != nil || out != file+": 2 directories on 3 mirrors, 2 of them public; 1 repository\n" {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if want := `left out: HostNetblockCache: "10.0.0.0/33" is neither a prefix nor an address, nor a name that resolves` + "\n"; problems != want {

@@ -44,7 +44,7 @@ func TestHubImportDatabase(t *testing.T) {
 		return out.String(), err
 	}
 	out, err := imported("--dry-run")
-	for _, want := range []string{"database: 2 builds (1 not published), 0 refs of builds, 1 jobs, 0 checks, 0 tokens\n", "repository beta, which no --repo names", "nothing was changed"} {
+	for _, want := range []string{"database: 2 builds (1 not published), 0 refs of builds, 1 job, 0 checks, 0 tokens\n", "repository beta, which no --repo names", "nothing was changed"} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("dry run: %v: %s", err, out)
 		}
@@ -52,7 +52,7 @@ func TestHubImportDatabase(t *testing.T) {
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("a dry run has made the folder")
 	}
-	if out, err := imported(); err != nil || !strings.Contains(out, "database: 2 builds, 0 refs of builds, 1 jobs, 0 checks, 0 tokens\n") {
+	if out, err := imported(); err != nil || !strings.Contains(out, "database: 2 builds, 0 refs of builds, 1 job, 0 checks, 0 tokens\n") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if out, err := imported(); err == nil || !strings.Contains(err.Error(), "give the import a new --dir") {
