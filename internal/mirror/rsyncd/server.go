@@ -68,6 +68,10 @@ const (
 	messageName = "rsyncd.motd"
 )
 
+// nice is the niceness of the processes: a hundred clients that list a large tree take what
+// HTTP leaves of the processor, and whoever downloads by HTTP does not wait for them.
+const nice = 19
+
 // New prepares a server of modules, whose names are those of projects. Its configuration
 // is written into dir, an absolute path.
 func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, env role.Env) (*Server, error) {
@@ -163,7 +167,7 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer s.leave(from)
-	served, err := s.program.Serve(ctx, rsync.Session{Conn: tcp, Config: s.path(), Nice: 5, Progress: s.progress(&rec)})
+	served, err := s.program.Serve(ctx, rsync.Session{Conn: tcp, Config: s.path(), Nice: nice, Progress: s.progress(&rec)})
 	if _, ended := errors.AsType[*rsync.ExitError](err); served.Module != "" || err != nil {
 		rec.Path, rec.Site = "/"+served.Module, served.Module
 		switch {
