@@ -129,22 +129,36 @@ type view struct {
 
 // Render answers with a page and its data. When that fails nothing was sent.
 func (s *Set) Render(w http.ResponseWriter, status int, name string, frame Frame, data any) error {
+	body, err := s.Make(name, frame, data)
+	if err != nil {
+		return err
+	}
+	Describe(w.Header())
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // nobody is left to tell
+	return nil
+}
+
+// Make returns a page with its data, for who sends it himself, with the header of
+// [Describe]. The bytes are the caller's.
+func (s *Set) Make(name string, frame Frame, data any) ([]byte, error) {
 	page, ok := s.pages[name]
 	if !ok {
-		return fmt.Errorf("there is no page %q", name)
+		return nil, fmt.Errorf("there is no page %q", name)
 	}
 	var body bytes.Buffer
 	v := view{frame, s.role, s.base + "/", s.base + "/account", s.base + "/signout", data}
 	if err := page.ExecuteTemplate(&body, "page", v); err != nil {
-		return fmt.Errorf("page %s: %w", name, err)
+		return nil, fmt.Errorf("page %s: %w", name, err)
 	}
-	h := w.Header()
+	return body.Bytes(), nil
+}
+
+// Describe sets what the header of every page says.
+func Describe(h http.Header) {
 	Protect(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(body.Bytes()) // nobody is left to tell
-	return nil
 }
 
 // Protect sets what keeps a browser from doing more with an answer than to show

@@ -74,7 +74,7 @@ func (p *Project) Current() *Generation {
 }
 
 // Changed returns a channel that is closed when another generation is current than the one
-// that Current returns after this call.
+// that Current returns after this call, or none any more.
 func (p *Project) Changed() <-chan struct{} {
 	p.changeMu.Lock()
 	defer p.changeMu.Unlock()

@@ -111,6 +111,7 @@ func (p *Project) End() (ended []Info, err error) {
 		return nil, err
 	}
 	all := p.kept.Swap(new([]*Generation))
+	p.changed()
 	for _, g := range slices.Backward(*all) {
 		ended = append(ended, g.info)
 		err = errors.Join(err, p.discard(g.info.ID), g.tree.Close(), g.dir.Close())

@@ -49,10 +49,8 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case p == nil:
 		s.fail(w, r, http.StatusNotFound, NoProject, "This mirror has no project of that name.")
-	case p.Current() == nil && isDrained(p):
-		s.fail(w, r, http.StatusServiceUnavailable, Drained, "The project had to make room for others: please use another mirror.")
 	case p.Current() == nil:
-		s.fail(w, r, http.StatusServiceUnavailable, NotSynced, "The project is being fetched for the first time.")
+		s.empty(w, r, p)
 	case !slash:
 		s.toFolder(w, r, name)
 	case rest == "" || strings.HasSuffix(rest, "/"):
@@ -65,9 +63,13 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func isDrained(p *generation.Project) bool {
-	_, drained := p.Drained()
-	return drained
+// empty answers for a project without a generation.
+func (s *Site) empty(w http.ResponseWriter, r *http.Request, p *generation.Project) {
+	if _, drained := p.Drained(); drained {
+		s.fail(w, r, http.StatusServiceUnavailable, Drained, "The project had to make room for others: please use another mirror.")
+		return
+	}
+	s.fail(w, r, http.StatusServiceUnavailable, NotSynced, "The project is being fetched for the first time.")
 }
 
 // clean makes a path of a URL one without empty, "." and ".." elements, and keeps the
@@ -237,14 +239,15 @@ func (s *Site) openFor(r *http.Request, a asked) (f *os.File, from *generation.G
 // the same name in one which a client may still read from. Packages should not change
 // under their name; images do.
 func replaced(a asked, f *os.File, now time.Time) bool {
-	if now.Sub(a.p.Current().Info().Switched) > Settling {
+	all := a.p.Generations()
+	if len(all) == 0 || now.Sub(all[0].Info().Switched) > Settling {
 		return false
 	}
 	info, err := f.Stat()
 	if err != nil {
 		return false // it is told when it is served
 	}
-	for _, g := range a.p.Generations()[1:] {
+	for _, g := range all[1:] {
 		if now.Sub(g.Info().Superseded) > Settling {
 			return false
 		}

@@ -29,7 +29,7 @@ func (s *Site) generations(w http.ResponseWriter, r *http.Request, name string) 
 		s.fail(w, r, http.StatusNotFound, NoProject, "This mirror has no project of that name.")
 		return
 	case p.Current() == nil:
-		s.fail(w, r, http.StatusServiceUnavailable, NotSynced, "The project is being fetched for the first time.")
+		s.empty(w, r, p)
 		return
 	}
 	if rec := role.RecordOf(r); rec != nil {
@@ -69,7 +69,12 @@ func (s *Site) head(w http.ResponseWriter, r *http.Request, p *generation.Projec
 	if wait = min(wait, mirrorapi.MaxHeadWait); wait > 0 {
 		s.await(r, p, query.Get("after"), wait)
 	}
-	info := p.Current().Info()
+	g := p.Current()
+	if g == nil { // it was taken off the disk meanwhile
+		s.empty(w, r, p)
+		return
+	}
+	info := g.Info()
 	body, err := json.Marshal(mirrorapi.Head{
 		Project: p.Name(), Generation: info.Name(), Manifest: info.Manifest, Switched: info.Switched,
 		Files: info.Files, Links: info.Links, Bytes: info.Bytes, Stamps: info.Stamps,
@@ -95,7 +100,7 @@ func (s *Site) await(r *http.Request, p *generation.Project, after string, wait 
 	defer timer.Stop()
 	for {
 		changed := p.Changed()
-		if p.Current().Info().Name() != after {
+		if g := p.Current(); g == nil || g.Info().Name() != after {
 			return
 		}
 		select {

@@ -1,8 +1,8 @@
 package serve
 
 import (
-	"bytes"
 	"cmp"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -17,6 +17,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 
 	"freshet/internal/mirror/generation"
 	"freshet/internal/page"
+	"freshet/internal/role"
 )
 
 // entry is a line of a listing.
@@ -51,36 +53,79 @@ const (
 	typeFolder = "directory"
 )
 
-// list answers with the listing of a folder of the current generation.
+// list answers with the listing of a folder of the current generation. Few are made at
+// once, but any number may be on their way: who takes one slowly holds up nobody.
 func (s *Site) list(w http.ResponseWriter, r *http.Request, p *generation.Project, rest string) {
+	body, err := s.makeListing(w.Header(), r, p, rest)
+	switch {
+	case r.Context().Err() != nil:
+		return // the client has left
+	case err != nil:
+		s.failOpen(w, r, err)
+	case body == nil:
+		w.WriteHeader(http.StatusNotModified)
+	default:
+		s.sendListing(w, r, body)
+	}
+}
+
+// makeListing returns the listing of a folder, and sets what the header says of it; nil if
+// the client has it.
+func (s *Site) makeListing(h http.Header, r *http.Request, p *generation.Project, rest string) ([]byte, error) {
 	select {
 	case s.listings <- struct{}{}:
 		defer func() { <-s.listings }()
 	case <-r.Context().Done():
-		return
+		return nil, r.Context().Err()
 	}
 	g := p.Current()
-	order := orderOf(r.URL.Query())
-	asJSON := wantsJSON(r)
-	entries, changed, err := read(g, cmp.Or(rest, "."))
+	dir, changed, err := openFolder(g, cmp.Or(rest, "."))
 	if err != nil {
-		s.failOpen(w, r, err)
-		return
+		return nil, err
 	}
-	h := w.Header()
+	defer dir.Close() //nolint:errcheck // opened for reading
+	order, asJSON := orderOf(r.URL.Query()), wantsJSON(r)
+	tag := fmt.Sprintf(`"%s-%x-%s%s-%t"`, g.ID(), changed.UnixNano(), order.key, order.way, asJSON)
+	if !isKnown(r.Header, tag) {
+		return s.renderListing(h, r, g, dir, rest, order, asJSON, tag)
+	}
+	describeListing(h, tag)
+	return nil, nil
+}
+
+func describeListing(h http.Header, tag string) {
 	h.Set("Vary", "Accept")
 	h.Set("Cache-Control", "no-cache")
-	h.Set("Etag", fmt.Sprintf(`"%s-%x-%s%s-%t"`, g.ID(), changed.UnixNano(), order.key, order.way, asJSON))
-	if err := addSums(g, rest, entries); err != nil {
+	h.Set("Etag", tag)
+}
+
+// isKnown reports whether the client has what has this tag (RFC 9110 §13.1.2).
+func isKnown(h http.Header, tag string) bool {
+	for known := range strings.SplitSeq(strings.Join(h["If-None-Match"], ","), ",") {
+		if known = strings.TrimSpace(known); known == "*" || strings.TrimPrefix(known, "W/") == tag {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Site) renderListing(h http.Header, r *http.Request, g *generation.Generation, dir *os.File, rest string, order order, asJSON bool, tag string) ([]byte, error) {
+	entries, err := read(g, dir, cmp.Or(rest, "."))
+	if err != nil {
+		return nil, err
+	}
+	if err := addSums(r.Context(), g, rest, entries); err != nil {
 		s.opts.Log.ErrorContext(r.Context(), "a listing lacks checksums", slog.Any("error", err))
 	}
 	order.sort(entries)
 	if asJSON {
-		s.listJSON(w, r, entries)
-		return
+		body, err := json.Marshal(entries)
+		h.Set("Content-Type", "application/json")
+		describeListing(h, tag)
+		return append(body, '\n'), err
 	}
-	data := listing{Crumbs: crumbs(p.Name(), rest), Order: order, Switched: g.Info().Switched}
-	data.Title = "/" + p.Name() + "/" + rest
+	data := listing{Crumbs: crumbs(g.Info().Project, rest), Order: order, Switched: g.Info().Switched}
+	data.Title = "/" + g.Info().Project + "/" + rest
 	for i := range entries {
 		if e := &entries[i]; e.folder() {
 			data.Folders++
@@ -91,11 +136,56 @@ func (s *Site) list(w http.ResponseWriter, r *http.Request, p *generation.Projec
 		}
 	}
 	data.Rows = rows(entries, data.Sums)
-	s.render(w, r, "listing", data.Title, data)
+	body, err := s.pages.Make("listing", page.Frame{Title: data.Title, Footer: footer}, data)
+	page.Describe(h)
+	describeListing(h, tag)
+	return body, err
+}
+
+// Bounds of listings that are on their way.
+const (
+	// smallListing is what each client may have in memory, and defaultMaxListings what all
+	// longer ones together have, in bytes.
+	smallListing       = 64 << 10
+	defaultMaxListings = 256 << 20
+	// sendPiece is sent at once. After sendPatience, less than sendRate bytes per second is too
+	// slow.
+	sendPiece    = 16 << 10
+	sendPatience = 30 * time.Second
+	sendRate     = 16 << 10
+)
+
+// sendListing sends a listing. Of long ones only so much is in memory, and not for long.
+func (s *Site) sendListing(w http.ResponseWriter, r *http.Request, body []byte) {
+	if n := int64(len(body)); n > smallListing {
+		if !s.sending.TryAcquire(n) {
+			clear(w.Header())
+			s.fail(w, r, http.StatusServiceUnavailable, Busy, "Too many long listings are being sent: please try again later.")
+			return
+		}
+		defer s.sending.Release(n)
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	began, sent := time.Now(), 0
+	for piece := range slices.Chunk(body, sendPiece) {
+		n, err := w.Write(piece)
+		if err != nil {
+			return // the client has left
+		}
+		sent += n
+		if took := time.Since(began); took > sendPatience && float64(sent) < sendRate*took.Seconds() && sent < len(body) {
+			role.SetReason(w, r, string(ClientGone), "it takes a long listing too slowly")
+			panic(http.ErrAbortHandler) // and not as if that was all
+		}
+	}
 }
 
 // addSums looks up what is known of the files of a folder, and leaves them sorted by name.
-func addSums(g *generation.Generation, folder string, entries []entry) error {
+func addSums(ctx context.Context, g *generation.Generation, folder string, entries []entry) error {
 	find, err := g.Finder()
 	if err != nil {
 		return err
@@ -111,6 +201,9 @@ func addSums(g *generation.Generation, folder string, entries []entry) error {
 		e := &entries[i]
 		if e.folder() {
 			continue
+		}
+		if ctx.Err() != nil {
+			return nil // nobody wants them any more
 		}
 		_, f, err := walk(find, folder, e.Name)
 		if err != nil {
@@ -168,22 +261,25 @@ func rows(entries []entry, sums bool) template.HTML {
 	return template.HTML(b) //nolint:gosec // names and links are escaped above, and the rest is of this package
 }
 
-// read lists a folder: files, and folders, by what links lead to. Links that lead
-// nowhere, and what is neither, are left out. It returns when the folder was changed
-// last: stamps are written into a generation.
-func read(g *generation.Generation, folder string) (entries []entry, changed time.Time, err error) {
-	dir, err := g.Open(folder)
-	if err != nil {
+// openFolder opens a folder, and tells when it was changed last: stamps are written into a
+// generation.
+func openFolder(g *generation.Generation, folder string) (dir *os.File, changed time.Time, err error) {
+	if dir, err = g.Open(folder); err != nil {
 		return nil, changed, err
 	}
-	defer dir.Close() //nolint:errcheck // opened for reading
 	info, err := dir.Stat()
+	if err == nil && !info.IsDir() {
+		err = fs.ErrNotExist
+	}
 	if err != nil {
-		return nil, changed, err
+		return nil, changed, errors.Join(err, dir.Close())
 	}
-	if !info.IsDir() {
-		return nil, changed, fs.ErrNotExist
-	}
+	return dir, info.ModTime(), nil
+}
+
+// read lists an open folder: files, and folders, by what links lead to. Links that lead
+// nowhere, and what is neither, are left out.
+func read(g *generation.Generation, dir *os.File, folder string) (entries []entry, err error) {
 	entries = []entry{}
 	for {
 		names, err := dir.Readdirnames(512)
@@ -197,10 +293,10 @@ func read(g *generation.Generation, folder string) (entries []entry, changed tim
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return entries, info.ModTime(), nil
+			return entries, nil
 		}
 		if err != nil {
-			return nil, changed, err
+			return nil, err
 		}
 	}
 }
@@ -288,23 +384,12 @@ func wantsJSON(r *http.Request) bool {
 	return strings.HasPrefix(r.Header.Get("Accept"), "application/json")
 }
 
-func (s *Site) listJSON(w http.ResponseWriter, r *http.Request, entries []entry) {
-	body, err := json.Marshal(entries)
-	if err != nil {
-		s.failOpen(w, r, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(append(body, '\n')))
-}
+// footer ends each page.
+const footer = "Times are UTC."
 
-// render answers with a page, or 304.
+// render answers with a page.
 func (s *Site) render(w http.ResponseWriter, r *http.Request, name, title string, data any) {
-	if tag := w.Header().Get("Etag"); tag != "" && r.Header.Get("If-None-Match") == tag {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	frame := page.Frame{Title: title, Footer: "Times are UTC."}
+	frame := page.Frame{Title: title, Footer: footer}
 	if err := s.pages.Render(w, http.StatusOK, name, frame, data); err != nil {
 		s.opts.Log.ErrorContext(r.Context(), "page was not made", slog.Any("error", err))
 		http.Error(w, "the page could not be made", http.StatusInternalServerError)

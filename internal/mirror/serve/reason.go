@@ -23,8 +23,10 @@ const (
 	BadHash   Reason = "bad-hash"   // what stands for a SHA-256 is none
 	// GenerationGone: a generation that a mirror downstream asks for has ended.
 	GenerationGone Reason = "generation-gone"
-	DiskFailed     Reason = "disk-failed" // the file is there, and cannot be read
-	ClientGone     Reason = "client-gone" // before it had all of it
+	// Busy: too many clients are sent long listings.
+	Busy       Reason = "busy"
+	DiskFailed Reason = "disk-failed" // the file is there, and cannot be read
+	ClientGone Reason = "client-gone" // before it had all of it
 )
 
 // retryAfter is what a client is told that comes before the first sync has ended, in

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"freshet/internal/h1"
 	"freshet/internal/mirror/generation"
@@ -38,6 +41,8 @@ type Options struct {
 	Status func() *status.Status
 	// MaxOpen is how many files are kept open; 0: 4,096.
 	MaxOpen int
+	// MaxListings is how many bytes of long listings are on their way at once; 0: 256 MiB.
+	MaxListings int64
 	// Access records the requests that are answered at once. It must also be wrapped
 	// around [Site.ServeHTTP], by whoever serves.
 	Access *role.Access
@@ -54,9 +59,10 @@ type Site struct {
 	projects atomic.Pointer[map[string]*generation.Project]
 	open     *openFiles
 	settled  settlement
-	listings chan struct{} // one for each that is being made
-	waiting  chan struct{} // one for each answer that is held back
-	closing  chan struct{} // closed when nothing is held back any more
+	listings chan struct{}       // one for each that is being made
+	sending  *semaphore.Weighted // bytes of long listings that are on their way
+	waiting  chan struct{}       // one for each answer that is held back
+	closing  chan struct{}       // closed when nothing is held back any more
 	hasten   sync.Once
 	pages    *page.Set
 	through  atomic.Pointer[map[string]http.Handler]
@@ -87,7 +93,7 @@ func New(opts Options) (*Site, error) {
 	}
 	s := &Site{
 		opts: opts, open: newOpenFiles(opts.MaxOpen), pages: pages,
-		listings: make(chan struct{}, maxListings), waiting: make(chan struct{}, maxWaiting), closing: make(chan struct{}),
+		listings: make(chan struct{}, maxListings), sending: semaphore.NewWeighted(cmp.Or(opts.MaxListings, defaultMaxListings)), waiting: make(chan struct{}, maxWaiting), closing: make(chan struct{}),
 	}
 	s.Show(nil, nil)
 	return s, nil

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 
 	"freshet/internal/layout"
 	"freshet/internal/role"
@@ -23,7 +24,8 @@ func (s *Site) newThrough(project string, to *url.URL, rt http.RoundTripper) htt
 		Transport: rt,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			rest := r.In.URL.Path[len("/"+project):]
-			r.Out.URL = to.JoinPath(rest)
+			// The path is a decoded one: "%" is a sign like any other.
+			r.Out.URL = &url.URL{Scheme: to.Scheme, User: to.User, Host: to.Host, Path: strings.TrimSuffix(to.Path, "/") + rest}
 			r.Out.Host = to.Host
 			// What is passed on is a file that is the same for everybody.
 			kept := make(http.Header)

@@ -80,6 +80,12 @@ func TestThrough(t *testing.T) {
 			t.Errorf("%s: %q", path, body)
 		}
 	}
+	// Whatever is written twice stays in the project.
+	if _, _, _ = get("/%252e%252e/%252e%252e" + object); true {
+		if path := <-asked; path != "/repo/%2e%2e/%2e%2e"+object {
+			t.Errorf("asked for %q", path)
+		}
+	}
 	for _, path := range []string{"/summary.sig", "/refs/heads/x", "/README", "/other/"} {
 		if status, _, reason := get(path); status != http.StatusNotFound || reason != string(serve.NotFound) {
 			t.Errorf("%s: %d %s", path, status, reason)
