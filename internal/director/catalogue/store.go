@@ -95,6 +95,9 @@ type Edit struct {
 	IfMatch string
 	// DryRun finds out what would change, and what is wrong with it, alone.
 	DryRun bool
+	// Before is done in the same transaction, before the change; an error ends both, and comes
+	// out as it is. It may be called more than once. Nil: nothing is.
+	Before func(ctx context.Context, tx *sqldb.Tx) error
 	// Change makes it, on a copy of the newest catalogue. Serial, Changed, and the order
 	// of lists are not its business. It may be called more than once, and its error
 	// comes out as it is.
@@ -139,6 +142,11 @@ func (s *Store) Update(ctx context.Context, edit Edit) (directorapi.Change, erro
 		}
 		if edit.IfMatch != "" && edit.IfMatch != c.ETag() {
 			return ErrConflict
+		}
+		if edit.Before != nil {
+			if err := edit.Before(ctx, tx); err != nil {
+				return err
+			}
 		}
 		changes, err := apply(c, edit.Change)
 		if err != nil {

@@ -273,16 +273,23 @@ func (a *API) redeem(w http.ResponseWriter, r *http.Request, _ *orders.Giver, o 
 	if _, err := control.ParseHash(req.Token); err != nil {
 		return orders.BadRequest("token: %v", err)
 	}
-	if err := a.store.Redeem(r.Context(), req); err != nil {
+	if err := a.store.Check(r.Context(), req); err != nil {
 		return told(err)
 	}
-	o.Client = "mirror:" + req.Mirror
-	// After a crash here the box shows its claim again.
+	again := false
 	_, err := a.catalogue.Update(r.Context(), catalogue.Edit{
-		Actor: "mirror:" + req.Mirror, Note: "its claim was redeemed", Change: func(c *directorapi.Catalogue) error {
+		Actor: "mirror:" + req.Mirror, Note: "its claim was redeemed",
+		Before: func(ctx context.Context, tx *sqldb.Tx) (err error) {
+			again, err = a.store.Redeem(ctx, tx, req)
+			return err
+		},
+		Change: func(c *directorapi.Catalogue) error {
 			i := slices.IndexFunc(c.Mirrors, func(m directorapi.Mirror) bool { return m.Name == req.Mirror })
-			if i < 0 {
+			switch {
+			case i < 0:
 				return orders.NotFound("mirror %q is not in the catalogue any more", req.Mirror)
+			case again && c.Mirrors[i].Token != req.Token:
+				return ErrClaim // somebody has taken the token back since
 			}
 			c.Mirrors[i].Token = req.Token
 			return nil
@@ -291,6 +298,7 @@ func (a *API) redeem(w http.ResponseWriter, r *http.Request, _ *orders.Giver, o 
 	if err != nil {
 		return told(err)
 	}
+	o.Client = "mirror:" + req.Mirror
 	answer := directorapi.Redeemed{Mirror: req.Mirror}
 	_, signed, err := a.store.Get(r.Context(), req.Mirror, 0)
 	switch {

@@ -3,11 +3,14 @@ package desired_test
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,10 +25,11 @@ import (
 
 // world is an API with two mirrors in its catalogue.
 type world struct {
-	store *desired.Store
-	boss  *directorapi.Client
-	audit string
-	now   time.Time
+	store     *desired.Store
+	catalogue *catalogue.Store
+	boss      *directorapi.Client
+	audit     string
+	now       time.Time
 }
 
 func newWorld(t *testing.T, dsn string) *world {
@@ -57,6 +61,7 @@ func newWorld(t *testing.T, dsn string) *world {
 	if again, err := desired.OpenKey(dir); err != nil || !again.Equal(key) {
 		t.Errorf("another key at the next start: %v", err)
 	}
+	w.catalogue = c
 	w.store = desired.Open(c.DB(), key, func() time.Time { return w.now })
 	token, hash := control.NewToken("fd_")
 	desk, err := orders.Open(orders.Config{AuditFile: w.audit, Clients: map[string]orders.ClientConfig{"boss": {Token: hash}}}, c.Current, slog.New(slog.DiscardHandler))
@@ -123,6 +128,10 @@ func TestDesired(t *testing.T) {
 		}
 		_, err = w.boss.SetDesired(ctx, "box7", directorapi.DesiredChange{Settings: "three", Version: 20})
 		wantRefused(t, "a version that is there", err, http.StatusConflict)
+		for _, version := range []int64{-1, math.MaxInt64} {
+			_, err = w.boss.SetDesired(ctx, "box7", directorapi.DesiredChange{Settings: "three", Version: version})
+			wantRefused(t, "a version that no other can follow", err, http.StatusConflict)
+		}
 		if h, err := w.boss.DesiredHistory(ctx, "box7"); err != nil || len(h.Versions) != 2 || h.Versions[0].Version != 20 || h.Versions[1].Note != "because" {
 			t.Errorf("%+v, %v", h, err)
 		}
@@ -178,6 +187,80 @@ func TestDesired(t *testing.T) {
 		}
 		if m := list.Mirrors[0]; m.Version != 21 || m.Applied.Refused != 21 || m.Applied.Why != "no room" || m.Heard.IsZero() || m.Claim != "redeemed" || list.Key != claim.Key {
 			t.Errorf("%+v", m)
+		}
+	})
+}
+
+// A box whose token was taken back does not get it again by the claim that it has shown before.
+func TestClaimAfterRevocation(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, newDSN func() string) {
+		w := newWorld(t, newDSN())
+		ctx := t.Context()
+		claim, err := w.boss.Claim(ctx, "box7", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, hash := control.NewToken("fm_")
+		show := func() error {
+			_, err := w.box("").Redeem(ctx, directorapi.Redemption{Mirror: "box7", Secret: claim.Secret, Token: hash})
+			return err
+		}
+		revoke := func(mirrors ...directorapi.Mirror) {
+			t.Helper()
+			if _, err := w.catalogue.Update(ctx, catalogue.Edit{Actor: "ada", Change: func(c *directorapi.Catalogue) error {
+				c.Mirrors = mirrors
+				return nil
+			}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := show(); err != nil {
+			t.Fatal(err)
+		}
+		revoke(directorapi.Mirror{Name: "box7", Site: "uni"})
+		wantRefused(t, "the claim of a box that was turned away", show(), http.StatusForbidden)
+		revoke()
+		wantRefused(t, "a mirror that is gone", show(), http.StatusNotFound)
+		revoke(directorapi.Mirror{Name: "box7", Site: "uni"})
+		wantRefused(t, "one of the same name", show(), http.StatusForbidden)
+		_, err = w.box(token).FollowDesired(ctx, "box7", 0, 0)
+		wantRefused(t, "the box", err, http.StatusUnauthorized)
+		if claim, err = w.boss.Claim(ctx, "box7", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if err := show(); err != nil {
+			t.Errorf("a new claim: %v", err)
+		}
+	})
+}
+
+// Of many boxes that show a claim at once one is the mirror, and has its token.
+func TestClaimRace(t *testing.T) {
+	sqldbtest.Each(t, func(t *testing.T, newDSN func() string) {
+		w := newWorld(t, newDSN())
+		claim, err := w.boss.Claim(t.Context(), "box7", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var boxes sync.WaitGroup
+		var taken atomic.Int32
+		for range 6 {
+			boxes.Go(func() {
+				token, hash := control.NewToken("fm_")
+				_, err := w.box("").Redeem(t.Context(), directorapi.Redemption{Mirror: "box7", Secret: claim.Secret, Token: hash})
+				if err == nil {
+					taken.Add(1)
+					if _, err := w.box(token).FollowDesired(t.Context(), "box7", 0, 0); err != nil {
+						t.Errorf("who was told that it is the mirror is not: %v", err)
+					}
+					return
+				}
+				wantRefused(t, "another box", err, http.StatusConflict)
+			})
+		}
+		boxes.Wait()
+		if n := taken.Load(); n != 1 {
+			t.Errorf("%d boxes are the mirror", n)
 		}
 	})
 }

@@ -55,6 +55,10 @@ var (
 	ErrRedeemed = errors.New("another box has shown this claim: ask for a new one, and find out who that was")
 )
 
+// maxVersion is the highest version that may be asked for: those that come after it must have numbers,
+// in the JSON of anybody too (RFC 8259 §6).
+const maxVersion = 1 << 52
+
 // Set makes the next version of what is desired of a mirror. When it returns without an error, the
 // version is on stable storage. The same settings as before are no new version, unless at asks for one.
 func (s *Store) Set(ctx context.Context, mirror, settings, by, note string, at int64) (d directorapi.Desired, err error) {
@@ -67,8 +71,8 @@ func (s *Store) Set(ctx context.Context, mirror, settings, by, note string, at i
 			d = last
 			return nil
 		}
-		if at != 0 && at <= last.Version {
-			return fmt.Errorf("%w: %d is there", ErrVersion, last.Version)
+		if at != 0 && at <= last.Version || at > maxVersion {
+			return fmt.Errorf("%w, and up to %d: %d is there", ErrVersion, int64(maxVersion), last.Version)
 		}
 		made := time.UnixMicro(s.now().UnixMicro()).UTC()
 		d = directorapi.Desired{Mirror: mirror, Version: max(last.Version+1, at), Made: made, By: by, Settings: settings}
@@ -248,29 +252,43 @@ func (s *Store) Claim(ctx context.Context, mirror, by string, good time.Duration
 	return a, err
 }
 
-// Redeem takes a claim: the box with the token of this hash is the mirror. The same box may show it
-// again, also when its time is over. It is [ErrClaim] or [ErrRedeemed] otherwise.
-func (s *Store) Redeem(ctx context.Context, r directorapi.Redemption) error {
-	return s.db.Write(ctx, func(tx *sqldb.Tx) error {
-		var hash, redeemed string
-		var expires int64
-		err := tx.QueryRow(ctx, `SELECT secret, expires, redeemed FROM claims WHERE mirror = ?`, r.Mirror).Scan(&hash, &expires, &redeemed)
-		if errors.Is(err, sql.ErrNoRows) {
-			return ErrClaim
-		}
-		switch {
-		case err != nil:
-			return err
-		case subtle.ConstantTimeCompare([]byte(control.Hash(r.Secret)), []byte(hash)) != 1:
-			return ErrClaim
-		case redeemed == r.Token:
-			return nil
-		case redeemed != "":
-			return ErrRedeemed
-		case s.now().UnixMicro() > expires:
-			return ErrClaim
-		}
+// Redeem takes a claim in a transaction: the box with the token of this hash is the mirror. Again
+// says that the same box has shown it before, which it may also when the time of the claim is over.
+// The error is [ErrClaim] or [ErrRedeemed] otherwise.
+func (s *Store) Redeem(ctx context.Context, tx *sqldb.Tx, r directorapi.Redemption) (again bool, err error) {
+	again, err = s.check(ctx, tx, r)
+	if err == nil && !again {
 		_, err = tx.Exec(ctx, `UPDATE claims SET redeemed = ? WHERE mirror = ?`, r.Token, r.Mirror)
+	}
+	return again, err
+}
+
+// Check is the error that [Store.Redeem] would be, and changes nothing: anybody may show what is no
+// claim as often as he likes, and keeps nobody from writing.
+func (s *Store) Check(ctx context.Context, r directorapi.Redemption) error {
+	return s.db.Read(ctx, func(tx *sqldb.Tx) error {
+		_, err := s.check(ctx, tx, r)
 		return err
 	})
+}
+
+func (s *Store) check(ctx context.Context, tx *sqldb.Tx, r directorapi.Redemption) (again bool, err error) {
+	var hash, redeemed string
+	var expires int64
+	err = tx.QueryRow(ctx, `SELECT secret, expires, redeemed FROM claims WHERE mirror = ?`, r.Mirror).Scan(&hash, &expires, &redeemed)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return false, ErrClaim
+	case err != nil:
+		return false, err
+	case subtle.ConstantTimeCompare([]byte(control.Hash(r.Secret)), []byte(hash)) != 1:
+		return false, ErrClaim
+	case redeemed == r.Token:
+		return true, nil
+	case redeemed != "":
+		return false, ErrRedeemed
+	case s.now().UnixMicro() > expires:
+		return false, ErrClaim
+	}
+	return false, nil
 }
