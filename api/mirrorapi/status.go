@@ -116,6 +116,9 @@ type ProjectStatus struct {
 	// Failures is how many syncs in a row have not ended well, and Last the last report.
 	Failures int     `json:"failures"`
 	Last     *Report `json:"last,omitempty"`
+	// Damaged is how many files a check has found that are not what they should be, and that
+	// were not repaired since.
+	Damaged int64 `json:"damaged,omitempty"`
 	// Churn is about how many bytes are new each day.
 	Churn int64 `json:"churn"`
 	// Drained is when the project was taken off the disk, which was full; zero: it was not.

@@ -48,7 +48,9 @@ func printStatus(out io.Writer, st mirrorapi.Status) error {
 	_, _ = fmt.Fprintln(w, "PROJECT\tSTATE\tUP TO DATE\tNEXT\tFILES\tSIZE\tTROUBLE") // Flush tells
 	for _, p := range st.Projects {
 		trouble := ""
-		if p.Hold != nil {
+		if p.Damaged > 0 {
+			trouble = filesText(p.Damaged) + " damaged"
+		} else if p.Hold != nil {
 			trouble = "held " + holdText(*p.Hold)
 		} else if p.Failures > 0 && p.Last != nil {
 			trouble = fmt.Sprintf("%s, %s", p.Last.Reason, counted(p.Failures, "time", "times"))
@@ -117,6 +119,9 @@ func printProject(out io.Writer, p mirrorapi.ProjectStatus) error {
 	}
 	if p.Pending != nil {
 		line("waits", "%s by %s since %s", p.Pending.Cause, cmp.Or(printable(p.Pending.By), "the mirror"), when(p.Pending.Given))
+	}
+	if p.Damaged > 0 {
+		line("damaged", "%s; freshet mirror doctor says which", filesText(p.Damaged))
 	}
 	if p.Failures > 0 {
 		line("failures", "%d in a row", p.Failures)

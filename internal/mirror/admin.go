@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -88,6 +89,11 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 	}
 	if now := held.Current(); now != nil {
 		info := now.Info()
+		damage, err := m.damages.left(name, now)
+		if err != nil {
+			m.log.Error("what is damaged of a project cannot be told", slog.String("project", name), slog.Any("error", err))
+		}
+		p.Damaged = damage.count()
 		p.Generation, p.Published, p.Files, p.Bytes = info.Name(), info.Switched, info.Files, info.Bytes
 	}
 	if since, drained := held.Drained(); drained {

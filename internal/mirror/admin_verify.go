@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,7 +66,12 @@ func (m *mirror) verify(ctx context.Context, w http.ResponseWriter, p *generatio
 	check.out = newLines(w)
 	err = p.Verify(ctx, now, generation.VerifyOptions{
 		After: check.cursor.After, Read: paced(m.disks.Share(verifyWeight)), Remove: req.Repair,
-	}, check.file)
+	}, func(f generation.File, wrong error) error {
+		if err := check.note(p.Name(), f, wrong, req.Repair); err != nil {
+			return err
+		}
+		return check.file(f, wrong)
+	})
 	if err == nil {
 		err = check.forget()
 	} else {
@@ -121,12 +127,26 @@ func (m *mirror) newChecking(g *generation.Generation, req mirrorapi.VerifyReque
 	// One that cannot be read is begun anew.
 	if err != nil || req.Restart || json.Unmarshal(text, &c.cursor) != nil || c.cursor.Generation != info.Name() {
 		c.cursor = cursor{Generation: info.Name(), Began: now.UTC().Truncate(time.Second)}
+		if err := m.damages.begin(info.Project); err != nil {
+			return nil, err
+		}
 	}
 	c.progress = mirrorapi.VerifyProgress{
 		Files: c.cursor.Files, FilesTotal: info.Files + info.Links, Bytes: c.cursor.Bytes, BytesTotal: info.Bytes,
 		Bad: c.cursor.Bad, Resumed: c.cursor.Files, Began: c.cursor.Began,
 	}
 	return c, nil
+}
+
+// note remembers a file that is damaged, and forgets one that is not.
+func (c *checking) note(project string, f generation.File, wrong error, removed bool) error {
+	if wrong == nil {
+		return c.m.damages.right(project, f.Path)
+	}
+	return c.m.damages.found(project, damagedFile{
+		BadFile: mirrorapi.BadFile{Path: f.Path, Reason: badReason(wrong)}, SHA256: hex.EncodeToString(f.SHA256[:]),
+		Found: time.Now().UTC().Truncate(time.Second), Removed: removed,
+	})
 }
 
 // file takes note of a file that was checked. The error is one of the client, who has left,
@@ -173,11 +193,14 @@ func (c *checking) keep() error {
 // forget ends the check.
 func (c *checking) forget() error { return c.m.state.Remove(c.name) }
 
+// badMissing is the reason of a file that is not there.
+const badMissing = "missing"
+
 // badReason is what is wrong with a file, in one word.
 func badReason(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "missing"
+		return badMissing
 	case errors.Is(err, generation.ErrDamaged):
 		return "damaged"
 	}

@@ -30,6 +30,7 @@
 //	DIR/state/told-*.json       what directors know                                tell
 //	DIR/state/desired.json      the last good desired state                        desired
 //	DIR/state/verify-*.json     how far checks of all files are
+//	DIR/state/damage-*.json     what they have found, until it is repaired
 //	DIR/state/disk.json         how full the disk was                              status
 //	DIR/lock                    one mirror at a time
 //

@@ -32,6 +32,7 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 		if err != nil {
 			return err
 		}
+		found = append(found, m.damageFindings(st)...)
 		found = append(found, projectFindings(st, len(m.cfg().Projects[name].Keys), time.Now())...)
 		if reports, err := m.reports.Newest(name, silentReports); err == nil {
 			found = append(found, silent(name, reports, time.Now())...)
@@ -155,12 +156,29 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 	}
 	switch {
 	case len(found) > 0:
+	case st.Damaged > 0: // that is told
 	case st.Generation == "":
 		add(mirrorapi.LevelOK, "", "it is being synced for the first time")
 	default:
 		add(mirrorapi.LevelOK, "", "generation %s is served, and was up to date at %s", st.Generation, st.Checked.Format(time.RFC3339))
 	}
 	return found
+}
+
+// damageFindings says what checks have found damaged of a project.
+func (m *mirror) damageFindings(st mirrorapi.ProjectStatus) []mirrorapi.Finding {
+	if st.Damaged == 0 {
+		return nil
+	}
+	p, err := m.store.Project(st.Name, nil)
+	if err != nil {
+		return nil // the status has told
+	}
+	damage, err := m.damages.left(st.Name, p.Current())
+	if err != nil || damage.count() == 0 {
+		return nil
+	}
+	return []mirrorapi.Finding{damage.finding(st.Name, st.Hold != nil)}
 }
 
 // silentReports is by how many reports it is known what is usual.

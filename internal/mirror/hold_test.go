@@ -3,6 +3,8 @@ package mirror_test
 import (
 	"crypto/ed25519"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +87,9 @@ func TestRollbackHolds(t *testing.T) {
 		t.Error("there is no metric freshet_mirror_held")
 	}
 	held(1)
+	if w.finding("was damaged when the mirror started") != "" {
+		t.Error("something is damaged")
+	}
 	if _, err := w.client.Release(t.Context(), "p"); err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +109,40 @@ func TestRollbackHolds(t *testing.T) {
 	if st, err := w.client.Project(t.Context(), "p"); err != nil || st.Hold != nil {
 		t.Errorf("what is refused holds: %+v, %v", st, err)
 	}
+}
+
+// What was held before the file of the schedule was damaged is not known any more: the doctor
+// says so.
+func TestHoldIsLost(t *testing.T) {
+	w := newWorld(t, project.Config{Kind: "plain", Schedule: "never"})
+	w.write("a", "first")
+	w.start()
+	if _, err := w.client.Hold(t.Context(), "p", mirrorapi.HoldRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	if err := os.WriteFile(filepath.Join(w.cfg.Directory, "state/schedule.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	if got := w.finding("was damaged when the mirror started"); !strings.Contains(got, "what was held") {
+		t.Errorf("the doctor says %q", got)
+	}
+}
+
+// finding is what the doctor says with these words, "" if it does not.
+func (w *world) finding(words string) string {
+	w.t.Helper()
+	d, err := w.client.Doctor(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range d.Findings {
+		if strings.Contains(f.Message, words) {
+			return f.Message
+		}
+	}
+	return ""
 }
 
 // isRefused reports whether an order was refused for this reason.

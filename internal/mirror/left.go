@@ -112,6 +112,9 @@ func (m *mirror) removeWhole(ctx context.Context, p *generation.Project) error {
 			return err
 		}
 	}
+	if err := m.damages.forget(name); err != nil {
+		return err
+	}
 	if err := m.reports.Forget(name); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ type stateCollector struct {
 	m                                         *mirror
 	checked, published, files, bytes, failing *prometheus.Desc
 	following, events                         *prometheus.Desc
-	churn, drained, held                      *prometheus.Desc
+	churn, drained, held, damaged             *prometheus.Desc
 	size, free, reserve                       *prometheus.Desc // of the disk, by what
 	planned, full, short, smart               *prometheus.Desc
 }
@@ -67,6 +67,7 @@ func newStateCollector(m *mirror) *stateCollector {
 		events:    of("freshet_mirror_events_total", "How often upstreams have told of something new of the project."),
 		churn:     of("freshet_mirror_churn_bytes", "About how many bytes of the project are new each day."),
 		drained:   of("freshet_mirror_drained", "1: the project was taken off the disk, which was full; 0: it was not."),
+		damaged:   of("freshet_mirror_damaged_files", "Files that a check (freshet mirror verify) has found damaged or missing, and that were not repaired since."),
 		held:      of("freshet_mirror_held", "1: an operator holds the project, which gets nothing new; 0: it is synced."),
 		size:      prometheus.NewDesc("freshet_mirror_disk_size", "What the file system has: bytes, or inodes if it counts them.", []string{"unit"}, nil),
 		free:      prometheus.NewDesc("freshet_mirror_disk_free", "What is free of it: bytes, or inodes.", []string{"unit"}, nil),
@@ -81,7 +82,7 @@ func newStateCollector(m *mirror) *stateCollector {
 // Describe implements [prometheus.Collector].
 func (c *stateCollector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.checked, c.published, c.files, c.bytes, c.failing, c.following, c.events, c.churn, c.drained, c.held,
+		c.checked, c.published, c.files, c.bytes, c.failing, c.following, c.events, c.churn, c.drained, c.held, c.damaged,
 		c.size, c.free, c.reserve, c.planned, c.full, c.short, c.smart,
 	} {
 		to <- d
@@ -114,6 +115,9 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 			gauge(c.published, float64(info.Switched.Unix()))
 			gauge(c.files, float64(info.Files))
 			gauge(c.bytes, float64(info.Bytes))
+			if damage, err := c.m.damages.left(name, now); err == nil {
+				gauge(c.damaged, float64(damage.count()))
+			}
 		}
 	}
 }

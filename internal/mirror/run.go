@@ -54,6 +54,7 @@ type mirror struct {
 	planning    sync.Mutex     // one plan at a time
 	changing    sync.Mutex     // of which projects there are, here and in the store
 	verifying   sync.Map       // the projects whose files are being read
+	damages     damages        // what that has found
 	desk        *desk
 	metrics     *metrics
 	telemetry   *telemetry.Emitter // nil: there is no watch
@@ -207,7 +208,13 @@ func open(ctx context.Context, cfg Config, env role.Env) (m *mirror, err error) 
 		Projects: now.schedules(), Parallel: cfg.Limits.Syncs, Run: m.runSync,
 		Store: schedule.File{Dir: m.state, Name: "schedule.json"}, Log: env.Log,
 	})
-	return m, err
+	if err != nil {
+		return m, err
+	}
+	if lost := m.scheduler.Lost(); lost != nil {
+		m.repaired("what waited, and what was held: %v", lost)
+	}
+	return m, nil
 }
 
 // openState opens the folder of what is remembered besides generations.
@@ -218,7 +225,7 @@ func (m *mirror) openState(directory string) (err error) {
 	if m.logs, err = durable.Open(filepath.Join(directory, "state", "reports")); err != nil {
 		return err
 	}
-	m.reports = reports.New(m.logs)
+	m.reports, m.damages.dir = reports.New(m.logs), m.state
 	if m.telling.disk, err = status.OpenHistory(m.state); err != nil {
 		m.repaired("how full the disk was is forgotten: %v", err)
 	}

@@ -110,12 +110,52 @@ func TestVerifyRepairs(t *testing.T) {
 		}
 		return bad
 	}
+	diagnosis := func(want string, part ...string) {
+		t.Helper()
+		d, err := w.client.Doctor(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range d.Findings {
+			if strings.Contains(f.Message, "should be") {
+				if f.Level != mirrorapi.LevelError || !strings.Contains(f.Message, want) || want == "" || len(part) > 0 && !strings.Contains(f.Do, part[0]) {
+					t.Errorf("the doctor says: %+v, want %q", f, want)
+				}
+				return
+			}
+		}
+		if want != "" {
+			t.Errorf("the doctor does not say %q: %+v", want, d.Findings)
+		}
+	}
+	diagnosis("")
+	if bad := verify(false); bad != 2 {
+		t.Errorf("%d files are found bad", bad)
+	}
+	// That is told until it is repaired: by syncs and restarts it is not.
+	w.sync(mirrorapi.SyncRequest{})
+	w.stop()
+	w.start()
+	diagnosis(`2 files are not what they should be`, "--repair")
+	diagnosis(`damaged: "folder/b"`)
+	diagnosis(`missing: "gone/d"`)
+	if _, err := w.client.Hold(t.Context(), "p", mirrorapi.HoldRequest{}); err != nil {
+		t.Fatal(err)
+	}
 	if bad := verify(true); bad != 2 {
 		t.Errorf("%d files are found bad", bad)
+	}
+	diagnosis(`damaged: "folder/b"`, "mirror release p")
+	if _, err := w.client.Release(t.Context(), "p"); err != nil {
+		t.Fatal(err)
 	}
 	w.await("the repair", func(p mirrorapi.ProjectStatus) bool {
 		return p.State == mirrorapi.Idle && p.Last != nil && p.Last.Order.Force
 	})
+	diagnosis("")
+	if left, err := filepath.Glob(filepath.Join(w.cfg.Directory, "state/damage-*")); err != nil || left != nil {
+		t.Errorf("%q, %v", left, err)
+	}
 	if bad := verify(false); bad != 0 {
 		t.Errorf("%d files are bad after the repair", bad)
 	}
@@ -125,4 +165,52 @@ func TestVerifyRepairs(t *testing.T) {
 	if r := w.sync(mirrorapi.SyncRequest{Force: true}); r.Result != mirrorapi.Unchanged {
 		t.Errorf("and then: %+v", r)
 	}
+}
+
+// What is damaged and not repaired is told until a check finds it right, or upstream has
+// another file in its place.
+func TestDamageEnds(t *testing.T) {
+	w := newWorld(t, project.Config{Kind: "plain", Schedule: "never"})
+	for _, name := range []string{"a", "b"} {
+		w.write(name, "what is in "+name)
+	}
+	w.start()
+	w.sync(mirrorapi.SyncRequest{})
+	put := func(name, content string) {
+		t.Helper()
+		path := filepath.Join(w.cfg.Directory, "projects/p/current/tree", name)
+		info, err := os.Stat(path)
+		if err == nil {
+			err = errors.Join(os.WriteFile(path, []byte(content), 0o600), os.Chtimes(path, time.Time{}, info.ModTime()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	verify := func() {
+		t.Helper()
+		for _, err := range w.client.Verify(t.Context(), "p", mirrorapi.VerifyRequest{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	damaged := func(what string, want int64) {
+		t.Helper()
+		st, err := w.client.Project(t.Context(), "p")
+		if err != nil || st.Damaged != want {
+			t.Errorf("%s: %d files are damaged, want %d: %v", what, st.Damaged, want, err)
+		}
+	}
+	put("a", "what is on a")
+	put("b", "what is on b")
+	verify()
+	damaged("both", 2)
+	put("b", "what is in b") // somebody has it from elsewhere
+	damaged("nobody has looked", 2)
+	verify()
+	damaged("one", 1)
+	w.write("a", "what is new in a")
+	w.sync(mirrorapi.SyncRequest{Force: true})
+	damaged("none", 0)
 }

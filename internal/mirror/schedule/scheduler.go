@@ -36,8 +36,8 @@ type Options struct {
 	Parallel int
 	// Run runs one sync and returns what came of it. When ctx ends, it returns soon.
 	Run func(ctx context.Context, order mirrorapi.Order) mirrorapi.Report
-	// Store keeps the state over restarts. A state that is [ErrDamaged] is told in the log,
-	// and is as none; one that cannot be saved is told, and not needed.
+	// Store keeps the state over restarts. A state that is [ErrDamaged] is as none, see
+	// [Scheduler.Lost]; one that cannot be saved is told, and not needed.
 	Store interface {
 		Load() (State, error)
 		Save(state State) error
@@ -55,6 +55,7 @@ type Scheduler struct {
 	projects map[string]*entry
 	other    map[string]Record // of projects that are not configured now
 	running  int
+	lost     error // why nothing is remembered; not changed
 	saved    error // of the last change of the state
 	closed   bool
 	wake     chan struct{}
@@ -91,12 +92,10 @@ func New(opt Options) (*Scheduler, error) {
 	}
 	opt.Parallel = max(opt.Parallel, 1)
 	state, err := opt.Store.Load()
-	if errors.Is(err, ErrDamaged) {
-		opt.Log.Error("the state of the schedule is lost", slog.Any("error", err))
-	} else if err != nil {
+	if err != nil && !errors.Is(err, ErrDamaged) {
 		return nil, err
 	}
-	s := &Scheduler{opt: opt, seed: state.Seed, projects: make(map[string]*entry), other: make(map[string]Record), wake: make(chan struct{}, 1)}
+	s := &Scheduler{opt: opt, lost: err, seed: state.Seed, projects: make(map[string]*entry), other: make(map[string]Record), wake: make(chan struct{}, 1)}
 	if s.seed == 0 {
 		s.seed = 1 | rand.Uint64()
 	}
@@ -110,6 +109,9 @@ func New(opt Options) (*Scheduler, error) {
 	s.note(s.save())
 	return s, nil
 }
+
+// Lost is why what was remembered before was lost, [ErrDamaged]; nil if it was not.
+func (s *Scheduler) Lost() error { return s.lost }
 
 // Unsaved is why the state was not saved when that was tried last; nil if it was.
 func (s *Scheduler) Unsaved() error {

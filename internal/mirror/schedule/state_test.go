@@ -41,6 +41,9 @@ func TestDamagedState(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if !errors.Is(s.Lost(), schedule.ErrDamaged) {
+				t.Errorf("nobody says that it is lost: %v", s.Lost())
+			}
 			if next := s.Status("p").Next; time.Until(next) > time.Minute {
 				t.Errorf("the next sync is at %v", next)
 			}
