@@ -156,10 +156,14 @@ func (st *Staging) linkFetched(f File) (bool, error) {
 	if f.ModTime.IsZero() {
 		f.ModTime = have.ModTime
 	}
+	mine := s.number == st.journal.last().number
+	if mine && have.Path == f.Path {
+		return f.ModTime.Unix() == have.ModTime.Unix(), nil // it is there, and recorded
+	}
 	if ok, err := st.linkFrom(dir, have, f); err != nil || !ok {
 		return false, err
 	}
-	if s.number == st.journal.last().number {
+	if mine {
 		return true, st.record(f, true)
 	}
 	return true, st.note(f, true)
@@ -221,13 +225,18 @@ func (st *Staging) note(f File, journal bool) error {
 }
 
 // Resume puts a file into the tree that an interrupted staging has fetched for this
-// path with this size and time. It returns false if there is none. It is for files
-// whose SHA-256 the upstream does not tell; for others there is LinkObject. A size
-// below zero and a zero time stand for any: for files that are bound by their names.
+// path with this size and time, or leaves the one that is in the tree already. It
+// returns false if there is none. It is for files whose SHA-256 the upstream does not
+// tell; for others there is LinkObject. A size below zero and a zero time stand for
+// any: for files that are bound by their names.
 func (st *Staging) Resume(path string, size int64, modTime time.Time) (bool, error) {
 	resumed := false
+	want := File{Path: path, Size: size, ModTime: whole(modTime)}
 	err := st.do(File{Path: path}, func() (err error) {
-		if f, ok := st.journal.byPath(File{Path: path, Size: size, ModTime: whole(modTime)}); ok {
+		if resumed, err = st.has(want); resumed || err != nil {
+			return err
+		}
+		if f, ok := st.journal.byPath(want); ok {
 			resumed, err = st.linkContent(f)
 		}
 		return err

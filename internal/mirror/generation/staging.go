@@ -253,19 +253,26 @@ func (st *Staging) Remove(path string) error {
 // Has says whether the tree has a regular file of this size at the path.
 func (st *Staging) Has(path string, size int64) (bool, error) {
 	has := false
-	err := st.do(File{Path: path}, func() error {
-		to, name, err := st.next.at(path, false)
-		if err == nil {
-			var info durable.Info
-			info, err = to.Lstat(name)
-			has = err == nil && info.Mode.IsRegular() && info.Size == size
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
+	err := st.do(File{Path: path}, func() (err error) {
+		has, err = st.has(File{Path: path, Size: size})
 		return err
 	})
 	return has, err
+}
+
+// has looks for a file of this size, unless it is below zero, and this time, unless it
+// is zero.
+func (st *Staging) has(f File) (bool, error) {
+	to, name, err := st.next.at(f.Path, false)
+	if err != nil {
+		return false, ignoreAbsent(err)
+	}
+	info, err := to.Lstat(name)
+	if err != nil {
+		return false, ignoreAbsent(err)
+	}
+	return info.Mode.IsRegular() && (f.Size < 0 || info.Size == f.Size) &&
+		(f.ModTime.IsZero() || info.ModTime.Unix() == f.ModTime.Unix()), nil
 }
 
 // Open opens what the staged tree has at a path, as [Generation.Open] does.

@@ -109,6 +109,57 @@ func TestResume(t *testing.T) {
 	tidy(t, dir, p)
 }
 
+// What this staging has fetched itself is asked for again when a sync goes round once
+// more: it stays where it is.
+func TestGoRoundAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	st := stage(t, project(t, s))
+	a, b := mustFetch(t, st, "a", "aaa"), mustFetch(t, st, "dir/b", "bbb")
+	for range 2 {
+		if ok, err := st.LinkObject(a); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if ok, err := st.LinkObject(generation.File{Path: "a", Size: 3, SHA256: a.SHA256}); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if ok, err := st.LinkObject(generation.File{Path: "twin", Size: 3, SHA256: a.SHA256}); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if ok, err := st.Resume("dir/b", b.Size, b.ModTime); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if ok, err := st.Resume("dir/b", -1, time.Time{}); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+	}
+	later := a
+	later.ModTime = a.ModTime.Add(time.Hour)
+	for _, ask := range []func() (bool, error){
+		func() (bool, error) { return st.LinkObject(later) }, // fetched with another time
+		func() (bool, error) { return st.Resume("dir/b", 4, b.ModTime) },
+		func() (bool, error) { return st.Resume("dir/b", 3, b.ModTime.Add(time.Hour)) },
+		func() (bool, error) { return st.Resume("dir", -1, time.Time{}) },
+		func() (bool, error) { return st.Resume("none", -1, time.Time{}) },
+	} {
+		if ok, err := ask(); ok || err != nil {
+			t.Error(ok, err)
+		}
+	}
+	g := commit(t, st)
+	if i := g.Info(); i.AddedFiles != 2 || i.AddedBytes != 6 || i.Files != 3 {
+		t.Errorf("%+v", i)
+	}
+	p := project(t, s)
+	for path, want := range map[string]string{"a": "aaa", "dir/b": "bbb", "twin": "aaa"} {
+		if data, _, err := read(p, path); data != want || err != nil {
+			t.Errorf("%s: %q %v", path, data, err)
+		}
+	}
+	tidy(t, dir, p)
+}
+
 // After a loss of power nothing is used that was not read again, and parts of
 // transfers not at all.
 func TestPowerLoss(t *testing.T) {
