@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Paths of the desired states of mirrors; docs/mirror-fleet.md is the manual.
@@ -226,6 +227,9 @@ func ParseClaim(word string) (c Claim, err error) {
 	u, err := url.Parse(c.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || c.Mirror == "" || c.Secret == "" {
 		return Claim{}, errors.New("the claim is not whole: it names no director, no mirror or no secret")
+	}
+	if strings.ContainsFunc(c.URL+c.Mirror+c.Secret+c.Key, unicode.IsControl) { // they become lines of a configuration
+		return Claim{}, errors.New("there are control characters in the claim: no director makes such ones")
 	}
 	if _, err := ParseKey(c.Key); err != nil {
 		return Claim{}, fmt.Errorf("the key of the claim: %w", err)

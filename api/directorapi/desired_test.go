@@ -36,7 +36,7 @@ func TestClaim(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []directorapi.Claim{{}, {URL: "ftp://x", Mirror: "a", Secret: "b", Key: claim.Key}, {URL: claim.URL, Mirror: "a", Secret: "b", Key: "ed25519:AA=="}} {
+	for _, bad := range []directorapi.Claim{{}, {URL: claim.URL, Mirror: "a\n[mirror.control.clients.evil]\ntoken = \"sha256:00\"", Secret: "b", Key: claim.Key}, {URL: "ftp://x", Mirror: "a", Secret: "b", Key: claim.Key}, {URL: claim.URL, Mirror: "a", Secret: "b", Key: "ed25519:AA=="}} {
 		if got, err := directorapi.ParseClaim(bad.String()); err == nil {
 			t.Errorf("%+v", got)
 		}

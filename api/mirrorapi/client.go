@@ -31,6 +31,7 @@ type Client struct {
 // Bounds of answers, in bytes.
 const (
 	maxAnswer = 64 << 20
+	maxHead   = 1 << 20 // of a mirror of somebody else
 	maxLine   = 8 << 20
 	maxError  = 1 << 20
 )
@@ -156,12 +157,17 @@ func (c *Client) SignTrigger(ctx context.Context, t Trigger, key ed25519.Private
 
 // call sends in (unless nil) as the body, and decodes the answer into out.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	return c.callBounded(ctx, maxAnswer, method, path, in, out)
+}
+
+// callBounded is call for answers of so many bytes at most.
+func (c *Client) callBounded(ctx context.Context, most int64, method, path string, in, out any) error {
 	body, err := c.send(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = body.Close() }() // what is left is not wanted
-	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(body, most)).Decode(out); err != nil {
 		return fmt.Errorf("read the mirror's answer: %w", err)
 	}
 	return nil

@@ -56,6 +56,6 @@ func (c *Client) Head(ctx context.Context, project, after string, wait time.Dura
 	if wait > 0 {
 		path += "?" + url.Values{"after": {after}, "wait": {wait.String()}}.Encode()
 	}
-	err = c.call(ctx, http.MethodGet, path, nil, &h)
+	err = c.callBounded(ctx, maxHead, http.MethodGet, path, nil, &h)
 	return h, err
 }

@@ -82,6 +82,10 @@ func (d Desired) Validate() []config.Problem {
 			c.Directors[director] = DirectorConfig{URL: "http://of.the.box", TokenFile: "of the box"}
 		}
 		key := "projects." + name
+		if p.TokenFile != "" {
+			// It would go to a hub that is named beside it.
+			problems = append(problems, config.Problem{Key: key + ".token-file", Message: "is a file of the box, and stands in the file of the box: secrets are not named here"})
+		}
 		files := false
 		for i, file := range p.Keys {
 			if _, text := d.Keys[file]; !text {

@@ -81,7 +81,8 @@ func (h *hub) all() error {
 	return nil
 }
 
-// apply has the projects synced that a batch is about, each once.
+// apply has the projects synced that a batch is about, each once, and waits a little: what
+// comes meanwhile is one batch.
 func (h *hub) apply(ctx context.Context, b hubapi.Batch, log *slog.Logger) error {
 	for _, w := range h.wards {
 		for i := range b.Events {
@@ -101,6 +102,9 @@ func (h *hub) apply(ctx context.Context, b hubapi.Batch, log *slog.Logger) error
 			break
 		}
 		w.at(strconv.FormatInt(b.Cursor.Serial, 10), max(0, b.Head-b.Cursor.Serial))
+	}
+	if len(b.Events) > 0 {
+		pause.For(ctx, pace)
 	}
 	return nil
 }

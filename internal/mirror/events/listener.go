@@ -163,6 +163,10 @@ func stateFile(who string) string {
 	return "follow-" + hex.EncodeToString(sum[:8]) + ".json"
 }
 
+// pace is the least time from one thing that an upstream tells to the next: whoever tells
+// without end has neither the disk nor the network of the mirror for himself.
+const pace = 500 * time.Millisecond
+
 // Waits after failures in a row.
 const (
 	firstPause = 250 * time.Millisecond

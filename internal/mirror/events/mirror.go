@@ -35,6 +35,8 @@ const (
 	hurried = 5 * time.Second
 	// patience is how long an answer may be behind its time.
 	patience = 20 * time.Second
+	// maxName is how long the name of a generation may be.
+	maxName = 128
 )
 
 func (m *mirror) run(ctx context.Context) {
@@ -69,6 +71,9 @@ func (m *mirror) run(ctx context.Context) {
 		if head.Generation == known && wait > 0 && time.Since(asked) < min(wait, hurried) {
 			pause.For(ctx, hurried) // it has too many followers to hold answers back
 		}
+		if head.Generation != known && !pause.For(ctx, pace) {
+			return
+		}
 		known, wait = head.Generation, pollWait
 	}
 }
@@ -77,8 +82,8 @@ func ask(ctx context.Context, client *mirrorapi.Client, project, after string, w
 	ctx, cancel := context.WithTimeout(ctx, wait+patience)
 	defer cancel()
 	head, err := client.Head(ctx, project, after, wait)
-	if err == nil && head.Generation == "" {
-		err = errors.New("the answer names no generation")
+	if name := head.Generation; err == nil && (name == "" || len(name) > maxName) {
+		err = fmt.Errorf("the answer names no generation: %.200q", name)
 	}
 	return head, err
 }

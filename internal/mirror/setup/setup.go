@@ -22,6 +22,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -90,6 +92,9 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 	for _, path := range []*string{&o.Directory, &o.Config} {
 		if *path, err = filepath.Abs(*path); err != nil {
 			return r, err
+		}
+		if !utf8.ValidString(*path) || strings.ContainsFunc(*path, unicode.IsControl) {
+			return r, fmt.Errorf("%q: such a path cannot be written into a configuration: name another folder", *path)
 		}
 	}
 	if err := o.look(ctx); err != nil {
