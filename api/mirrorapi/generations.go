@@ -22,6 +22,12 @@ func ManifestPath(project, generation string) string {
 	return HeadPath(project) + "/" + url.PathEscape(generation) + "/manifest"
 }
 
+// DeltaPath is what leads from the manifest of one generation, base, to that of another. A
+// mirror that has one of them not any more, or finds too much that differs, has none: 410, 404.
+func DeltaPath(project, generation, base string) string {
+	return HeadPath(project) + "/" + url.PathEscape(generation) + "/delta/" + url.PathEscape(base)
+}
+
 // TreePath begins the paths of the files of a generation. It ends in a slash.
 func TreePath(project, generation string) string {
 	return HeadPath(project) + "/" + url.PathEscape(generation) + "/tree/"

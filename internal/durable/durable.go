@@ -146,13 +146,13 @@ func (d Dir) Mkdir(name string, perm fs.FileMode) error {
 	return d.Root.Mkdir(name, perm)
 }
 
-// Create creates a file that is not there yet, open for writing. The disk is
-// not waited for.
+// Create creates a file that is not there yet, open for reading and writing. The
+// disk is not waited for.
 func (d Dir) Create(name string, perm fs.FileMode) (*os.File, error) {
 	if err := d.step("create", name); err != nil {
 		return nil, err
 	}
-	return d.Root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	return d.Root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 }
 
 // TempName returns a new name with [TempPrefix].

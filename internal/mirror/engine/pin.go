@@ -20,8 +20,10 @@ func (r *run) pin(ctx context.Context) error {
 	up := r.p.Upstream
 	up.Sources = nil
 	var failed error
+	urls := make([]string, 0, len(r.p.Upstream.Sources))
 	for _, s := range r.p.Upstream.Sources {
-		p, err := fetch.Pin(ctx, s, r.st.Incoming())
+		urls = append(urls, s.URL())
+		p, err := fetch.Pin(ctx, s, r.p.Store)
 		if p != nil {
 			r.pinned = append(r.pinned, p)
 			s, err = p, r.notBefore(p)
@@ -37,6 +39,9 @@ func (r *run) pin(ctx context.Context) error {
 		up.Sources = append(up.Sources, s)
 	}
 	r.up, r.live.up = &up, &up
+	if err := r.p.Store.KeepNoManifestsBut(urls); err != nil {
+		r.warn("manifests of former upstreams are not removed: %v", err)
+	}
 	if len(up.Sources) == 0 && failed != nil {
 		return failed
 	}

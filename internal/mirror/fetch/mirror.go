@@ -20,6 +20,7 @@ import (
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/closure"
+	"freshet/internal/durable"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/source"
 )
@@ -61,14 +62,24 @@ type Pinned struct {
 	tree     *webSource
 }
 
+// Shelf keeps the manifest that was read last of each upstream: [generation.Project].
+type Shelf interface {
+	// KeptManifest returns the one that was kept of an upstream. The error is
+	// [fs.ErrNotExist] if there is none, and [generation.ErrManifest] if it was damaged.
+	KeptManifest(of string) (*generation.Manifest, error)
+	// KeepManifest keeps another one in its place, which make writes to an empty file.
+	KeepManifest(of string, make func(*os.File) (*generation.Manifest, error)) (*generation.Manifest, error)
+}
+
 // maxHead bounds what a mirror says of a generation.
 const maxHead = 1 << 20
 
 // Pin returns the generation that a mirror serves now, if the source is a mirror of which
-// generations are fetched; else nil. Small files are put into the folder meanwhile. The
-// errors are those of [Source.Read], of the disk, and [ErrManifest] or
-// [closure.ErrInconsistent] of what is not as it should be. The caller closes it.
-func Pin(ctx context.Context, from Source, folder string) (*Pinned, error) {
+// generations are fetched; else nil. Its manifest is that on the shelf, if it is still the
+// same, or made of it and of what has changed, if the mirror tells that. The errors are those of
+// [Source.Read], of the disk, and [ErrManifest] or [closure.ErrInconsistent] of what is not
+// as it should be. The caller closes it.
+func Pin(ctx context.Context, from Source, shelf Shelf) (*Pinned, error) {
 	s, ok := from.(*mirrorSource)
 	if !ok {
 		return nil, nil //nolint:nilnil // as documented
@@ -77,16 +88,16 @@ func Pin(ctx context.Context, from Source, folder string) (*Pinned, error) {
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := s.readManifest(ctx, head, folder)
+	manifest, err := s.manifestOf(ctx, head, shelf)
 	if err != nil {
 		return nil, fmt.Errorf("generation %s at %s: %w", head.Generation, s.url, err)
 	}
-	tree := s.mirror.below(strings.TrimPrefix(mirrorapi.GenerationsPrefix, "/") + s.project + "/" + head.Generation + "/tree/")
+	tree := s.mirror.below(s.path(head, "tree/"))
 	return &Pinned{head: head, manifest: manifest, tree: s.at(tree)}, nil
 }
 
 func (s *mirrorSource) readHead(ctx context.Context) (head mirrorapi.Head, err error) {
-	f, err := s.mirror.Read(ctx, strings.TrimPrefix(mirrorapi.GenerationsPrefix, "/")+s.project, maxHead, Validator{})
+	f, err := s.mirror.Read(ctx, s.projectPath(), maxHead, Validator{})
 	if errors.Is(err, fs.ErrNotExist) {
 		// Not the same as a file that is not there: nothing is known of the project.
 		return head, fmt.Errorf("%w: it has no project %q, or is no Freshet mirror: %w", ErrUnreachable, s.project, err)
@@ -104,9 +115,41 @@ func (s *mirrorSource) readHead(ctx context.Context) (head mirrorapi.Head, err e
 	return head, nil
 }
 
-// readManifest reads the manifest of a generation into a file without a name.
-func (s *mirrorSource) readManifest(ctx context.Context, head mirrorapi.Head, folder string) (*generation.Manifest, error) {
-	a, err := s.mirror.ask(ctx, http.MethodGet, s.mirror.below(strings.TrimPrefix(mirrorapi.GenerationsPrefix, "/")+s.project+"/"+head.Generation+"/manifest"), make(http.Header))
+// projectPath is where the mirror tells of the project, and path where it has something of
+// a generation.
+func (s *mirrorSource) projectPath() string {
+	return strings.TrimPrefix(mirrorapi.GenerationsPrefix, "/") + s.project
+}
+
+func (s *mirrorSource) path(head mirrorapi.Head, what string) string {
+	return s.projectPath() + "/" + head.Generation + "/" + what
+}
+
+// manifestOf returns the manifest of a generation.
+func (s *mirrorSource) manifestOf(ctx context.Context, head mirrorapi.Head, shelf Shelf) (*generation.Manifest, error) {
+	kept, err := shelf.KeptManifest(s.url)
+	switch {
+	case err == nil && kept.Sum() == head.Manifest:
+		return kept, nil
+	case err == nil:
+		m, err := s.keep(ctx, shelf, s.path(head, "delta/"+kept.Name()), func(from io.Reader, to *os.File) (*generation.Manifest, error) {
+			return kept.ApplyDelta(from, to, head.Manifest)
+		})
+		if closed := kept.Close(); err == nil || ctx.Err() != nil || durable.IsNoSpace(err) {
+			return m, errors.Join(err, closed)
+		}
+		// It has none between these two, or one that is not sound: then all of it.
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, generation.ErrManifest):
+		return nil, err
+	}
+	return s.keep(ctx, shelf, s.path(head, "manifest"), func(from io.Reader, to *os.File) (*generation.Manifest, error) {
+		return generation.UnpackManifest(from, to, head.Manifest)
+	})
+}
+
+// keep makes a manifest of what the mirror has at a path.
+func (s *mirrorSource) keep(ctx context.Context, shelf Shelf, path string, read func(from io.Reader, to *os.File) (*generation.Manifest, error)) (*generation.Manifest, error) {
+	a, err := s.mirror.ask(ctx, http.MethodGet, s.mirror.below(path), make(http.Header))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: it has switched meanwhile: %w", closure.ErrInconsistent, err)
 	}
@@ -114,17 +157,11 @@ func (s *mirrorSource) readManifest(ctx context.Context, head mirrorapi.Head, fo
 		return nil, err
 	}
 	defer a.close()
-	to, err := os.CreateTemp(folder, "manifest-")
-	if err != nil {
-		return nil, err
-	}
 	src := &source.Reader{R: a}
-	m, err := generation.UnpackManifest(src, to, head.Manifest)
-	if err = errors.Join(err, os.Remove(to.Name())); err == nil {
-		return m, nil
-	}
-	_ = to.Close() // it has no name any more
+	m, err := shelf.KeepManifest(s.url, func(to *os.File) (*generation.Manifest, error) { return read(src, to) })
 	switch {
+	case err == nil:
+		return m, nil
 	case src.Err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, src.Err)
 	case errors.Is(err, generation.ErrOther):

@@ -14,6 +14,7 @@
 //	                         /incoming        where transfers write
 //	                         /placed          journal of what was fetched
 //	DIR/projects/NAME/trash                   is being removed
+//	DIR/projects/NAME/upstream                manifests that were read last of other mirrors
 //
 // Files decide: what [Open] finds it repairs to the state before or after whatever
 // was under way, also after a loss of power. docs/formats/mirror-store.md describes

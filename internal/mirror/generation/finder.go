@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sort"
 
 	"github.com/klauspost/compress/zstd"
@@ -63,13 +64,30 @@ func newFinder(file io.ReaderAt, size int64) (f *Finder, err error) {
 	if f.starts, err = readSeekTable(file, size); err != nil {
 		return nil, err
 	}
-	f.frames, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(manifestWindow), zstd.WithDecoderMaxMemory(maxFrame))
+	f.frames, err = newFrameDecoder()
 	return f, err
 }
 
 // maxFrame bounds the text of a frame: the last line may begin one byte before its end.
 const maxFrame = frameSize + maxManifestLine
+
+func newFrameDecoder() (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(manifestWindow), zstd.WithDecoderMaxMemory(maxFrame))
+}
+
+// readFrame reads a frame, as it is packed, into a buffer.
+func readFrame(from io.ReaderAt, to []byte, start, end int64) ([]byte, error) {
+	size := end - start
+	if size > 2*maxFrame {
+		return nil, fmt.Errorf("a frame of %d bytes: %w", size, ErrManifest)
+	}
+	to = slices.Grow(to[:0], int(size))[:size]
+	if _, err := from.ReadAt(to, start); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return to, nil
+}
 
 // Close closes the manifest.
 func (f *Finder) Close() error {
@@ -142,12 +160,8 @@ func (f *Finder) load(i int) error {
 		return nil
 	}
 	f.at = -1
-	size := f.starts[i+1] - f.starts[i]
-	if size > 2*maxFrame {
-		return fmt.Errorf("a frame of %d bytes: %w", size, ErrManifest)
-	}
-	f.packed = append(f.packed[:0], make([]byte, size)...)
-	if _, err := f.file.ReadAt(f.packed, f.starts[i]); err != nil && !errors.Is(err, io.EOF) {
+	var err error
+	if f.packed, err = readFrame(f.file, f.packed, f.starts[i], f.starts[i+1]); err != nil {
 		return err
 	}
 	text, err := f.frames.DecodeAll(f.packed, f.text[:0])

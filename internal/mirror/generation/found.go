@@ -13,14 +13,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // Manifest is that of a generation of any mirror, unpacked into a file, in which files are
 // found by their paths. It may be used by several goroutines at once.
 type Manifest struct {
 	text  *os.File
+	sum   string  // SHA-256 of the text, in hexadecimal
+	id    string  // of the generation, as the head says
 	index []place // of every so many files, by path
 	end   int64   // where the last line begins
 
@@ -49,8 +49,7 @@ var ErrOther = errors.New("another manifest than the one that was told of")
 // empty file, which is the manifest's from then on. The error wraps [ErrOther] if the
 // SHA-256 of the text is not sum, in hexadecimal, and [ErrManifest] if it is none.
 func UnpackManifest(packed io.Reader, to *os.File, sum string) (*Manifest, error) {
-	in, err := zstd.NewReader(packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(manifestWindow), zstd.WithDecoderMaxMemory(1<<62))
+	in, err := newManifestDecoder(packed)
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +66,33 @@ func UnpackManifest(packed io.Reader, to *os.File, sum string) (*Manifest, error
 	case got != sum:
 		return nil, fmt.Errorf("%w: its SHA-256 is %s, not %.64q", ErrOther, got, sum)
 	}
-	m := &Manifest{text: to, block: -1}
+	return openManifest(to, sum)
+}
+
+// ReadManifest reads the text of a manifest, as [UnpackManifest] and [Manifest.ApplyDelta]
+// write it. The file is the manifest's, unless there is an error: [ErrManifest], or one of the disk.
+func ReadManifest(text *os.File) (*Manifest, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, io.NewSectionReader(text, 0, maxManifest)); err != nil {
+		return nil, err
+	}
+	return openManifest(text, hex.EncodeToString(h.Sum(nil)))
+}
+
+// openManifest reads a text of which the SHA-256 is known.
+func openManifest(text *os.File, sum string) (*Manifest, error) {
+	m := &Manifest{text: text, sum: sum, block: -1}
 	if err := m.read(); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
+
+// Sum is the SHA-256 of the text, in hexadecimal.
+func (m *Manifest) Sum() string { return m.sum }
+
+// Name is that of the generation: [Info.Name].
+func (m *Manifest) Name() string { return Info{ID: m.id, Manifest: m.sum}.Name() }
 
 // read reads all of the text, and notes where files are.
 func (m *Manifest) read() error {
@@ -81,6 +101,7 @@ func (m *Manifest) read() error {
 	if err := r.head(); err != nil {
 		return err
 	}
+	m.id = r.value("generation")
 	for {
 		at := counted.n - int64(r.lines.Buffered())
 		f, err := r.next()

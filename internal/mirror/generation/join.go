@@ -90,26 +90,3 @@ func (h *head[T]) fill() error {
 
 // PathOf is the path of a file, for Join.
 func PathOf(f *File) string { return f.Path }
-
-// Change is how a path differs between two generations. Left, the former, is nil of a
-// file that has come, Right of one that has gone.
-type Change = Pair[File, File]
-
-// Changes yields what is different in after, sorted by path; before may be nil.
-// Files with the same content and time, and links with the same target, are not.
-func Changes(before, after *Generation) iter.Seq2[Change, error] {
-	return func(yield func(Change, error) bool) {
-		for c, err := range Join(before.Files(), after.Files(), PathOf, PathOf) {
-			if err == nil && c.Left != nil && c.Right != nil && sameFile(*c.Left, *c.Right) {
-				continue
-			}
-			if !yield(c, err) {
-				return
-			}
-		}
-	}
-}
-
-func sameFile(a, b File) bool {
-	return a.Size == b.Size && a.SHA256 == b.SHA256 && a.Link == b.Link && a.ModTime.Equal(b.ModTime)
-}

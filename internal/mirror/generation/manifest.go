@@ -28,7 +28,23 @@ const (
 	// frameSize is the length of the text from which a frame ends, with a line: what is
 	// read to find one file.
 	frameSize = 32 << 10
+	// leastFrame is from when it ends where the path says so.
+	leastFrame = 8 << 10
 )
+
+// endsFrame says whether a frame ends behind the line of a file. It depends on the path
+// alone, for one of 64, so that manifests of nearly the same files have nearly the same
+// frames: a file more or less changes those around it, and no others.
+func endsFrame(path string, length int) bool {
+	if length < leastFrame || length >= frameSize {
+		return length >= frameSize
+	}
+	h := uint32(2166136261) // FNV-1a, 32 bits
+	for i := range len(path) {
+		h = (h ^ uint32(path[i])) * 16777619
+	}
+	return h>>26 == 0
+}
 
 // ErrManifest is wrapped by errors of what is not a manifest, or not a whole one.
 var ErrManifest = errors.New("not a sound manifest of a generation")
@@ -64,10 +80,10 @@ func (w *manifestWriter) add(f File) error {
 	w.last = f.Path
 	w.lines++
 	w.text = append(appendLine(w.text, f), '\n')
-	if len(w.text) < frameSize {
-		return nil
+	if endsFrame(f.Path, len(w.text)) {
+		return w.flush()
 	}
-	return w.flush()
+	return nil
 }
 
 // flush writes a frame.
@@ -180,8 +196,7 @@ var errLine = fmt.Errorf("a line of no file: %w", ErrManifest)
 // which it ends. Its memory does not depend on how long the manifest is.
 func readManifest(from io.Reader) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
-		in, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(manifestWindow), zstd.WithDecoderMaxMemory(1<<62))
+		in, err := newManifestDecoder(from)
 		if err != nil {
 			yield(File{}, err)
 			return
@@ -204,29 +219,54 @@ func readManifest(from io.Reader) iter.Seq2[File, error] {
 	}
 }
 
+// newManifestDecoder unpacks a manifest. Its memory does not depend on how long that is.
+func newManifestDecoder(from io.Reader) (*zstd.Decoder, error) {
+	return zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(manifestWindow), zstd.WithDecoderMaxMemory(1<<62))
+}
+
 type manifestReader struct {
 	lines *bufio.Reader
-	n     int64 // files
+	top   []byte // the head
+	n     int64  // files
 	last  string
 }
 
+// maxManifestHead bounds the lines of a head.
+const maxManifestHead = 64
+
 func (r *manifestReader) head() error {
-	for first := true; ; first = false {
+	for n := range maxManifestHead {
 		line, err := r.line()
 		if err != nil {
 			return err
 		}
-		if first && string(line) != manifestMagic {
+		if n == 0 && string(line) != manifestMagic {
 			return fmt.Errorf("it does not begin with %q: %w", manifestMagic, ErrManifest)
 		}
+		r.top = append(append(r.top, line...), '\n')
 		if len(line) == 0 {
 			return nil
 		}
 	}
+	return fmt.Errorf("the head has more than %d lines: %w", maxManifestHead, ErrManifest)
+}
+
+// value is that of a key in the head, empty if there is none.
+func (r *manifestReader) value(key string) string {
+	for line := range bytes.Lines(r.top) {
+		if value, ok := bytes.CutPrefix(line, []byte(key+" ")); ok {
+			return string(bytes.TrimSuffix(value, []byte("\n")))
+		}
+	}
+	return ""
 }
 
 // next returns the next file; io.EOF at the end of a whole manifest.
-func (r *manifestReader) next() (File, error) {
+func (r *manifestReader) next() (File, error) { return r.nextOf(parseLine) }
+
+// nextOf is next for lines that are parsed in another way.
+func (r *manifestReader) nextOf(parse func([]byte) (File, error)) (File, error) {
 	line, err := r.line()
 	if err != nil {
 		return File{}, err
@@ -240,7 +280,7 @@ func (r *manifestReader) next() (File, error) {
 		}
 		return File{}, io.EOF
 	}
-	f, err := parseLine(line)
+	f, err := parse(line)
 	if err == nil && f.Path <= r.last {
 		err = fmt.Errorf("%q behind %q: %w", f.Path, r.last, ErrManifest)
 	}

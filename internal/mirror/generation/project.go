@@ -25,7 +25,8 @@ const (
 	generationsName = "generations"
 	stagingName     = "staging"
 	trashName       = "trash"
-	serialName      = "serial" // the highest ID of a generation that has ended and is gone
+	serialName      = "serial"   // the highest ID of a generation that has ended and is gone
+	upstreamName    = "upstream" // manifests of other mirrors
 )
 
 var (
@@ -198,6 +199,9 @@ func (p *Project) load() error {
 		if _, err := p.dir.Sweep(name); err != nil {
 			return err
 		}
+	}
+	if _, err := p.dir.Sweep(upstreamName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	ids, err := list(p.dir, generationsName)
 	if err != nil {

@@ -61,7 +61,7 @@ func (p *Project) removeFolder() error {
 func (p *Project) Drain(ctx context.Context) ([]Info, error) {
 	ended, err := p.End()
 	if err == nil {
-		err = p.EmptyTrash(ctx)
+		err = errors.Join(p.dir.RemoveAll(upstreamName), p.EmptyTrash(ctx))
 	}
 	if err != nil {
 		err = fmt.Errorf("drain project %s: %w", p.name, err)

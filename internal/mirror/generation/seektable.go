@@ -42,20 +42,23 @@ func (t *seekTable) encode() []byte {
 	return binary.LittleEndian.AppendUint32(b, seekableMagic)
 }
 
+// errNoTable is that of a manifest without one.
+var errNoTable = fmt.Errorf("seek table: there is none: %w", ErrManifest)
+
 // readSeekTable returns where the frames of a file of this size begin, and, last, where
 // they end. The error is [ErrManifest] if it has no sound table.
 func readSeekTable(from io.ReaderAt, size int64) ([]int64, error) {
 	bad := func(why string) error { return fmt.Errorf("seek table: %s: %w", why, ErrManifest) }
 	var footer [seekFooter]byte
 	if size < skipHeader+seekFooter {
-		return nil, bad("there is none")
+		return nil, errNoTable
 	}
 	if _, err := from.ReadAt(footer[:], size-seekFooter); err != nil {
 		return nil, err
 	}
 	frames := int64(binary.LittleEndian.Uint32(footer[:]))
 	if binary.LittleEndian.Uint32(footer[5:]) != seekableMagic || footer[4] != 0 {
-		return nil, bad("there is none")
+		return nil, errNoTable
 	}
 	length := skipHeader + frames*seekEntry + seekFooter
 	if frames > maxFrames || length > size {

@@ -14,9 +14,10 @@ type Freed struct {
 	Inodes int64 // they, folders, and the files beside the tree
 }
 
-// Freed says what would be free if these generations of the project were dropped
-// together. Its memory is in proportion to what they have that the current one has
-// not.
+// Freed says what would be free at least if these generations of the project were dropped
+// together: what the current one has at the same path counts as staying, though there may
+// be two copies of it. Time and memory are in proportion to what they have that the
+// current one has not.
 func (p *Project) Freed(ctx context.Context, ids ...string) (Freed, error) {
 	c := counter{objects: p.store.objects, only: make(map[uint64]*inode)}
 	if current := p.Current(); !slices.Contains(ids, current.ID()) {
@@ -61,16 +62,15 @@ func (c *counter) count(ctx context.Context, p *Project, g *Generation) error {
 		return err
 	}
 	defer t.close() //nolint:errcheck // opened for reading
-	for pair, err := range Join(c.stays.Files(), g.Files(), PathOf, PathOf) {
+	for change, err := range Changes(c.stays, g) {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
 			return err
 		}
-		if f := pair.Right; f != nil && !f.IsLink() {
-			stays := pair.Left != nil && sameFile(*pair.Left, *f)
-			if err := c.add(t, *f, stays); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if f := change.Right; f != nil && !f.IsLink() {
+			if err := c.add(t, *f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
@@ -78,15 +78,14 @@ func (c *counter) count(ctx context.Context, p *Project, g *Generation) error {
 	return nil
 }
 
-// add counts a name of a file, and that of its object with the first of them. One
-// that stays is not counted, unless it is another copy.
-func (c *counter) add(t *tree, f File, stays bool) error {
+// add counts a name of a file, and that of its object with the first of them.
+func (c *counter) add(t *tree, f File) error {
 	in, name, err := t.at(f.Path, false)
 	if err != nil {
 		return err
 	}
 	info, err := in.Lstat(name)
-	if err != nil || stays && info.Links > 1 {
+	if err != nil {
 		return err
 	}
 	n := c.only[info.Inode]

@@ -6,7 +6,7 @@
 //	GET /                    the projects
 //	GET /.freshet/by-hash/sha256/HASH   a file by its content, for siblings
 //	GET /.freshet/generations/PROJECT   which generation is served, for mirrors downstream, and
-//	     its manifest and files below that
+//	     its manifest, what is different in it, and files below that
 //	GET /.freshet/assets/…   what pages need
 //
 // # The way of a request

@@ -20,7 +20,8 @@ import (
 const maxWaiting = 1024
 
 // generations answers mirrors downstream, who follow a project and fetch whole generations
-// of it: name is "PROJECT", "PROJECT/GENERATION/manifest" or "PROJECT/GENERATION/tree/PATH".
+// of it: name is "PROJECT", or "PROJECT/GENERATION/" and "manifest", "delta/GENERATION" or
+// "tree/PATH".
 func (s *Site) generations(w http.ResponseWriter, r *http.Request, name string) {
 	project, rest, _ := strings.Cut(name, "/")
 	p := (*s.projects.Load())[project]
@@ -41,20 +42,33 @@ func (s *Site) generations(w http.ResponseWriter, r *http.Request, name string) 
 	}
 	named, what, _ := strings.Cut(rest, "/")
 	all := p.Generations()
-	i := slices.IndexFunc(all, func(g *generation.Generation) bool { return g.Info().Name() == named })
-	if i < 0 {
+	g := oneNamed(all, named)
+	if g == nil {
 		s.gone(w, r)
 		return
 	}
 	if path, ok := strings.CutPrefix(what, "tree/"); ok {
-		s.pinned(w, r, all[i], path)
+		s.pinned(w, r, g, path)
+		return
+	}
+	if base, ok := strings.CutPrefix(what, "delta/"); ok {
+		s.delta(w, r, oneNamed(all, base), g)
 		return
 	}
 	if what == "manifest" {
-		s.manifest(w, r, all[i])
+		s.manifest(w, r, g)
 		return
 	}
 	s.fail(w, r, http.StatusNotFound, NotFound, "There is nothing here.")
+}
+
+// oneNamed is the generation of that name; nil: there is none.
+func oneNamed(all []*generation.Generation, name string) *generation.Generation {
+	i := slices.IndexFunc(all, func(g *generation.Generation) bool { return g.Info().Name() == name })
+	if i < 0 {
+		return nil
+	}
+	return all[i]
 }
 
 func (s *Site) gone(w http.ResponseWriter, r *http.Request) {

@@ -63,6 +63,7 @@ type Site struct {
 	sending  *semaphore.Weighted // bytes of long listings that are on their way
 	waiting  chan struct{}       // one for each answer that is held back
 	closing  chan struct{}       // closed when nothing is held back any more
+	deltas   *deltas
 	hasten   sync.Once
 	pages    *page.Set
 	through  atomic.Pointer[map[string]http.Handler]
@@ -94,6 +95,7 @@ func New(opts Options) (*Site, error) {
 	s := &Site{
 		opts: opts, open: newOpenFiles(opts.MaxOpen), pages: pages,
 		listings: make(chan struct{}, maxListings), sending: semaphore.NewWeighted(cmp.Or(opts.MaxListings, defaultMaxListings)), waiting: make(chan struct{}, maxWaiting), closing: make(chan struct{}),
+		deltas: newDeltas(),
 	}
 	s.Show(nil, nil)
 	return s, nil
