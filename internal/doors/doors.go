@@ -248,10 +248,19 @@ func (d *Doors) server(ctx context.Context, in Inside) *h1.Server {
 	return srv
 }
 
-// drain is how long answers under way may take when ctx has ended.
-func (d *Doors) drain(stopped context.Context) time.Duration {
-	if d.opt.Released {
-		return role.DrainTime(stopped)
+// maxIdle is how long idle connections are kept for another request when another process
+// takes over, at most.
+const maxIdle = 30 * time.Second
+
+// drain is what connections may do when ctx has ended. When another process has taken over
+// nobody waits for them: then those that are idle may have another request.
+func (d *Doors) drain(stopped context.Context) h1.Drain {
+	if !d.opt.Released {
+		return h1.Drain{AtMost: role.DrainTimeout}
 	}
-	return role.DrainTimeout
+	atMost := role.DrainTime(stopped)
+	if atMost <= role.DrainTimeout {
+		return h1.Drain{AtMost: atMost}
+	}
+	return h1.Drain{AtMost: atMost, Idle: min(atMost/10, maxIdle)}
 }

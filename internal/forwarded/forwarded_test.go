@@ -2,10 +2,12 @@ package forwarded
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -155,5 +157,47 @@ func TestProxyProtocolOfStrangers(t *testing.T) {
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if conn.RemoteAddr().String() != peer.LocalAddr().String() || line[:5] != "PROXY" || err != nil {
 		t.Errorf("%v said %q, %v", conn.RemoteAddr(), line, err)
+	}
+}
+
+// What was accepted when the listener is closed is given out, also when its header comes
+// afterwards.
+func TestCloseGivesOutWhatWasAccepted(t *testing.T) {
+	ln, rejected := open(t, Config{From: []string{"127.0.0.0/8"}})
+	const header = "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
+	early, late, never := dial(t, ln, header), dial(t, ln, header[:3]), dial(t, ln, "")
+	for len(ln.(*listener).pending) < 3 {
+		runtime.Gosched()
+	}
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(late, header[3:]); err != nil {
+		t.Fatal(err)
+	}
+	_ = never.Close()
+	for range 2 {
+		conn, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := conn.RemoteAddr().String(); got != "192.0.2.1:1" {
+			t.Errorf("from %s", got)
+		}
+		if _, err := io.WriteString(conn, "here"); err != nil {
+			t.Error(err)
+		}
+		_ = conn.Close()
+	}
+	for _, c := range []net.Conn{early, late} {
+		if got, err := io.ReadAll(c); err != nil || string(got) != "here" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("at the end: %v", err)
+	}
+	if n := rejected.Load(); n != 1 {
+		t.Errorf("%d were rejected", n)
 	}
 }

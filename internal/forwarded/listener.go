@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/pires/go-proxyproto"
 
@@ -33,7 +34,8 @@ const (
 // Listen returns a listener of the connections of ln, whose RemoteAddr is that
 // of the client. Connections are given out when their header was read; one that
 // is slow keeps no other waiting. rejected is called for each connection that
-// is closed instead. Closing the listener closes ln.
+// is closed instead. Closing the listener closes ln. What it has accepted by then is still
+// returned by Accept, which must be called until its error is [net.ErrClosed].
 func (c Config) Listen(ln net.Listener, rejected func(Reason)) (net.Listener, error) {
 	c = c.WithDefaults()
 	if len(c.From) == 0 {
@@ -45,7 +47,7 @@ func (c Config) Listen(ln net.Listener, rejected func(Reason)) (net.Listener, er
 	}
 	l := &listener{
 		Listener: ln, config: c, from: from, rejected: rejected,
-		ready: make(chan accepted), closed: make(chan struct{}), pending: make(chan struct{}, maxPending),
+		ready: make(chan accepted), closed: make(chan struct{}), ended: make(chan struct{}), pending: make(chan struct{}, maxPending),
 	}
 	go l.accept()
 	return l, nil
@@ -58,8 +60,10 @@ type listener struct {
 	rejected func(Reason)
 	ready    chan accepted
 	pending  chan struct{}
+	reading  sync.WaitGroup // headers
 	once     sync.Once
-	closed   chan struct{}
+	closed   chan struct{} // no more are accepted
+	ended    chan struct{} // and what was accepted is given out
 }
 
 type accepted struct {
@@ -69,18 +73,21 @@ type accepted struct {
 
 // accept takes connections and reads their headers, many at a time.
 func (l *listener) accept() {
+	defer func() {
+		l.reading.Wait()
+		close(l.ended)
+	}()
 	for {
 		conn, err := l.Listener.Accept()
 		switch {
+		case err != nil && (errors.Is(err, net.ErrClosed) || l.isClosed()):
+			return
 		case err != nil:
 			l.give(accepted{err: err})
-			if errors.Is(err, net.ErrClosed) || l.isClosed() {
-				return
-			}
 		case l.from.Has(addressOf(conn.RemoteAddr())):
 			select {
 			case l.pending <- struct{}{}:
-				go l.read(conn)
+				l.reading.Go(func() { l.read(conn) })
 			default:
 				l.refuse(conn, NoHeader)
 			}
@@ -109,15 +116,25 @@ func (l *listener) refuse(conn net.Conn, why Reason) {
 	_ = conn.Close() // it was not used
 }
 
+// give gives a connection out. When the listener is closed its server takes what is left,
+// unless it has failed.
 func (l *listener) give(a accepted) {
 	select {
 	case l.ready <- a:
+		return
 	case <-l.closed:
+	}
+	select {
+	case l.ready <- a:
+	case <-time.After(lastTime):
 		if a.conn != nil {
-			_ = a.conn.Close() // it was not used
+			_ = a.conn.Close() // nobody is there to serve it
 		}
 	}
 }
+
+// lastTime is how long what was accepted waits for a server when the listener is closed.
+const lastTime = 10 * time.Second
 
 func (l *listener) isClosed() bool {
 	select {
@@ -132,7 +149,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	select {
 	case a := <-l.ready:
 		return a.conn, a.err
-	case <-l.closed:
+	case <-l.ended:
 		return nil, net.ErrClosed
 	}
 }

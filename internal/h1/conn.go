@@ -109,6 +109,7 @@ type conn struct {
 	first  bool          // no request came yet
 	odd    oddity        // with turnGift
 	busy   bool          // requests follow one another
+	final  bool          // we said that there is no other request after this one
 	rested bool          // its goroutine has answered nothing yet
 	last   time.Duration // when the last one came, from the begin of the server on
 
@@ -124,11 +125,11 @@ const (
 	connIdle
 	connWoken   // idle when serving ended: its read was ended
 	connFresh   // idle, and no request came yet
-	connHurried // fresh when serving ended: its read has less time
+	connHurried // fresh, or kept for a last request, when serving ended: its read has less time
 )
 
-// lastCall is how long a connection without a request has for one when serving has ended.
-// It was accepted: its client may know of no other server, and have sent it.
+// lastCall is how long a connection without a request has for one when serving has ended,
+// at least. It was accepted: its client may know of no other server, and have sent it.
 const lastCall = 2 * time.Second
 
 func newConn(s *Server, rwc net.Conn) *conn {
@@ -170,6 +171,9 @@ func (c *conn) answers() (rests bool) {
 		case turnWait, turnEnd:
 		}
 		c.release()
+		if c.final {
+			Part(c.rwc, Parting{Within: max(c.s.drains.Idle, partTime), Stall: c.s.Stall, MinRate: c.s.Limits.MinRate})
+		}
 		_ = c.rwc.Close() // every byte that mattered was acknowledged by the kernel, or sending failed
 		return false
 	}
@@ -276,14 +280,21 @@ func (c *conn) resetDeadlines() {
 	c.readBy, c.writeBy, c.strict = time.Time{}, time.Time{}, false
 }
 
-// wakeIdle ends the wait of an idle connection for its next request, and soon that for a
-// first one.
+// wakeIdle ends the wait of an idle connection for its next request, at once or soon, and
+// soon that for a first one.
 func (c *conn) wakeIdle() {
+	idle := c.s.drains.Idle
 	switch { // setting a deadline fails only when the connection is closed
+	case idle > 0 && c.state.CompareAndSwap(connIdle, connHurried):
+		_ = c.rwc.SetReadDeadline(time.Now().Add(idle))
 	case c.state.CompareAndSwap(connIdle, connWoken):
 		_ = c.rwc.SetReadDeadline(time.Unix(1, 0))
 	case c.state.CompareAndSwap(connFresh, connHurried):
-		_ = c.rwc.SetReadDeadline(time.Now().Add(lastCall))
+		first := c.s.drains.First()
+		if d := c.s.headerTimeout(); d > 0 {
+			first = min(first, d)
+		}
+		_ = c.rwc.SetReadDeadline(time.Now().Add(first))
 	}
 }
 

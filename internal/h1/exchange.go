@@ -47,6 +47,7 @@ func (c *conn) exchange() (ok, mine bool) {
 	if isSlow(wr.err) {
 		c.s.Metrics.Rejected(RejectSlow)
 	}
+	c.final = whole && wr.closing && c.s.draining.Load()
 	return whole && !wr.closing, true
 }
 

@@ -1,12 +1,13 @@
 package h1
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"os"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // thawTime is how long the rest of what came in time may take when the time was
@@ -21,9 +22,7 @@ func (c *conn) frozen(err error) bool {
 	if c.late || !errors.Is(err, os.ErrDeadlineExceeded) || !waits(c.rwc) {
 		return false
 	}
-	if !c.state.CompareAndSwap(connIdle, connActive) && c.state.Load() != connActive {
-		return false // the wait was ended, not its time over
-	}
+	c.state.Store(connActive) // also where serving has ended: this came before
 	c.setRead(time.Now().Add(thawTime))
 	c.late = true
 	return true
@@ -32,18 +31,32 @@ func (c *conn) frozen(err error) bool {
 // waits reports whether something of the client waits in the socket of a
 // connection, were it its end. False if there is no socket to ask.
 func waits(conn net.Conn) bool {
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
-	}
-	sock, ok := conn.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := sock.SyscallConn()
-	if err != nil {
-		return false
-	}
 	found := false
-	err = raw.Control(func(fd uintptr) { found = stirs(fd) })
-	return err == nil && found
+	return onSocket(conn, func(fd uintptr) { found = stirs(fd) }) && found
+}
+
+// Unsent is how many bytes of what was written to a connection the other side's
+// system has not confirmed. It is false if there is no socket to ask.
+func Unsent(conn net.Conn) (n int, ok bool) {
+	var err error
+	ok = onSocket(conn, func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return n, ok && err == nil
+}
+
+// onSocket calls f with the socket below a connection, if there is one.
+func onSocket(conn net.Conn, f func(fd uintptr)) bool {
+	for {
+		switch c := conn.(type) {
+		case interface{ NetConn() net.Conn }: // of TLS
+			conn = c.NetConn()
+			continue
+		case interface{ Raw() net.Conn }: // of the PROXY protocol
+			conn = c.Raw()
+			continue
+		case syscall.Conn:
+			raw, err := c.SyscallConn()
+			return err == nil && raw.Control(f) == nil
+		}
+		return false
+	}
 }

@@ -184,7 +184,7 @@ func TestHandshakeLimits(t *testing.T) {
 		}
 		reg := prometheus.NewRegistry()
 		srv := &Server{
-			Handler: constant{make([]byte, 1000)}, HTTP: &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)}, Drain: func(context.Context) time.Duration { return time.Minute },
+			Handler: constant{make([]byte, 1000)}, HTTP: &http.Server{ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)}, Drain: func(context.Context) Drain { return Drain{AtMost: time.Minute} },
 			Metrics: NewMetrics("test", reg), Limits: Limits{Handshakes: 2},
 		}
 		ctx, cancel := context.WithCancel(t.Context())

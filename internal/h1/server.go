@@ -24,10 +24,9 @@ type Server struct {
 	// BaseContext hold here as well; it has neither ConnContext nor ConnState.
 	// Nothing else serves with it.
 	HTTP *http.Server
-	// Drain says how long requests in flight may take to end when Serve is told
-	// to stop, by the end of its context, which is given. Connections still open
-	// then are cut. Nil: none may.
-	Drain func(stopped context.Context) time.Duration
+	// Drain says what connections may do when Serve is told to stop, by the end of
+	// its context, which is given. Nil: nothing.
+	Drain func(stopped context.Context) Drain
 	// Stall is how long a client may take no byte of an answer, or send none of
 	// the body of a request, before it is cut. Zero: two minutes.
 	Stall time.Duration
@@ -50,6 +49,7 @@ type Server struct {
 	base     context.Context //nolint:containedctx // of all requests, as net/http has it
 	buffers  buffers
 	draining atomic.Bool
+	drains   Drain        // set before draining
 	given    atomic.Int64 // connections that HTTP has
 	others   sync.Map     // of these, *tls.Conn to *conn: those it has as they are
 
@@ -58,8 +58,23 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[*conn]struct{}   // served here
 	sources map[netip.Prefix]int // connections of each, with those that HTTP has
-	wg      sync.WaitGroup       // one for each of conns
+	cutting bool                 // the time of Drain is over
+	wg      sync.WaitGroup       // one for each of conns, and for accepting them
 }
+
+// Drain is what connections may do when serving ends.
+type Drain struct {
+	// AtMost is how long requests in flight may take to end. Connections still open
+	// then are cut.
+	AtMost time.Duration
+	// Idle is how long idle connections are kept for another request, which is their
+	// last: it may be on its way. Zero: they are closed at once. Those without any
+	// request yet have two seconds in any case, within the time for a header.
+	Idle time.Duration
+}
+
+// First is how long connections may take for their first request.
+func (d Drain) First() time.Duration { return max(d.Idle, lastCall) }
 
 // Protocol speaks another protocol on connections of TLS that agreed on it.
 type Protocol interface {
@@ -69,7 +84,7 @@ type Protocol interface {
 	ServeConn(ctx context.Context, c *tls.Conn)
 	// Drain tells all clients to begin nothing anew, and makes each ServeConn
 	// return when its answers are out. It is called once and does not wait.
-	Drain()
+	Drain(d Drain)
 }
 
 // defaultStall is what an answer may stand still.
@@ -119,11 +134,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- s.HTTP.Serve(s.slow) }()
 	accepted := make(chan error, 1)
-	go func() { accepted <- s.accept(ctx, ln) }()
+	s.wg.Go(func() { accepted <- s.accept(ctx, ln) })
 	var failed error
 	select {
 	case failed = <-accepted:
 		failed = fmt.Errorf("serve %s: %w", ln.Addr(), failed)
+		accepted <- nil
 	case failed = <-served:
 		failed = fmt.Errorf("serve %s: %w", ln.Addr(), failed)
 		served <- nil
@@ -132,10 +148,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if err := ln.Close(); err != nil && failed == nil && !errors.Is(err, net.ErrClosed) {
 		failed = fmt.Errorf("stop serving %s: %w", ln.Addr(), err)
 	}
-	if failed == nil {
-		failed = <-accepted
-	}
-	return errors.Join(failed, s.drain(ctx, served))
+	err := s.drain(ctx, served) // while the listener gives out what it has accepted
+	return errors.Join(failed, <-accepted, err)
 }
 
 // accept takes connections until the listener is closed.
@@ -185,6 +199,12 @@ func (s *Server) start(ctx context.Context, rwc net.Conn) {
 		_ = rwc.Close() // it was not used
 		return
 	}
+	if s.cutting {
+		s.mu.Unlock()
+		s.Metrics.Rejected(RejectDrain)
+		_ = rwc.Close() // it came too late
+		return
+	}
 	s.conns[c] = struct{}{}
 	s.wg.Add(1)
 	s.mu.Unlock()
@@ -210,16 +230,16 @@ func (s *Server) forget(c *conn) {
 
 // drain ends the connections: idle ones now, the others after their answers.
 func (s *Server) drain(stopped context.Context, served <-chan error) error {
-	var atMost time.Duration
 	if s.Drain != nil {
-		atMost = s.Drain(stopped)
+		s.drains = s.Drain(stopped)
 	}
+	atMost := s.drains.AtMost
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(stopped), atMost)
 	defer cancel()
 	s.draining.Store(true)
 	s.HTTP.SetKeepAlivesEnabled(false)
 	if s.H2 != nil {
-		s.H2.Drain()
+		s.H2.Drain(s.drains)
 	}
 	s.mu.Lock()
 	for c := range s.conns {
@@ -238,6 +258,7 @@ func (s *Server) drain(stopped context.Context, served <-chan error) error {
 	case <-ctx.Done():
 		cut = true
 		s.mu.Lock()
+		s.cutting = true
 		for c := range s.conns {
 			c.cut()
 			s.Metrics.Rejected(RejectDrain)

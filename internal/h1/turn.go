@@ -79,11 +79,13 @@ func (c *conn) ready() bool {
 		}
 		return true
 	}
-	c.state.Store(connIdle)
-	if c.s.draining.Load() {
+	if c.s.draining.Load() && c.s.drains.Idle <= 0 {
 		return false
 	}
 	c.idleDeadline()
+	if c.state.Store(connIdle); c.s.draining.Load() {
+		c.wakeIdle()
+	}
 	return true
 }
 
@@ -211,6 +213,7 @@ func (c *conn) answer(n int) turn {
 	c.s.Handler.Sent(&w.req, &w.res, sent, err)
 	w.res.Body, w.res.Whole, w.res.File, w.res.Tag = nil, nil, nil, nil
 	if w.res.Closing || err != nil {
+		c.final = err == nil && !w.req.Close
 		return turnEnd
 	}
 	w.answered(n)

@@ -237,4 +237,4 @@ func waitFor(t *testing.T, ok func() bool) {
 }
 
 // drainSoon is how long answers may take at the end of a server.
-func drainSoon(context.Context) time.Duration { return testDrain }
+func drainSoon(context.Context) Drain { return Drain{AtMost: testDrain} }

@@ -20,7 +20,7 @@ const (
 	// slack is how much later than it should a read deadline may come: setting
 	// one costs, so it is set only now and then.
 	slack = 5 * time.Second
-	// goodbye is how long the end of a connection may take.
+	// goodbye is how long the end of a connection may take when all is said.
 	goodbye = time.Second
 )
 
@@ -78,12 +78,15 @@ type conn struct {
 	framed    int       // frames of DATA that were queued
 	paid      int       // those that the budget knows of
 	sent      int64     // bytes of bodies
+	lastSent  int64     // of them, at the latest write that had any
+	wrote     time.Time // when that was
 	stuckFrom time.Time // when the client was first seen to hold up its answers
 	stuckSent int64     // sent at that time
 
 	leaving  leave
-	leaveBy  time.Time // when the client must have answered our ping
-	lastGood uint32    // with leftNow: later streams are not answered
+	leaveHow h1.Drain  // what [Server.Drain] was given
+	leaveBy  time.Time // until when the client is waited for, without requests of it; zero: it has some
+	lastGood uint32    // with leaveNow: later streams are not answered
 
 	running sync.WaitGroup // handlers, and the pump
 }
@@ -100,9 +103,10 @@ type stream struct {
 type leave uint8
 
 const (
-	leaveNot  leave = iota
-	leaveSoon       // the client knows
-	leaveNow        // what it sent before is here: there are no new streams
+	leaveNot   leave = iota
+	leaveFirst       // the client is told after its first request, which may be on its way
+	leaveSoon        // it was told
+	leaveNow         // what it sent before it knew is here: there are no new streams
 )
 
 // block is a header that comes in several frames.
@@ -196,6 +200,7 @@ func (c *conn) frames() error {
 func (c *conn) settle() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.leaveLocked()
 	if c.settled { // our SETTINGS go out with the first answers
 		c.flushLocked(2)
 	}
@@ -206,6 +211,9 @@ func (c *conn) settle() error {
 	}
 	if c.failed != nil {
 		return c.failed
+	}
+	if c.woken { // what changed is looked at here
+		c.woken, c.readBy = false, time.Time{}
 	}
 	wait := c.s.stall()
 	if len(c.streams) == 0 && c.handled == 0 {
@@ -220,17 +228,18 @@ func (c *conn) settle() error {
 	by := c.now.Add(wait)
 	partial := !c.strict.IsZero() || c.block.id != 0 || c.w != nil && c.w.end > c.w.begin
 	switch {
-	case c.leaving == leaveSoon && len(c.streams) == 0:
-		by = c.leaveBy
 	case partial:
 		if c.strict.IsZero() {
 			c.strict = c.now.Add(c.partTime())
 		}
 		by = c.strict
-	case c.readBy.After(by) && c.readBy.Before(by.Add(2*slack)):
+	case c.leaveBy.IsZero() && c.readBy.After(by) && c.readBy.Before(by.Add(2*slack)):
 		return nil
 	default:
 		by = by.Add(slack)
+	}
+	if !c.leaveBy.IsZero() && c.leaveBy.Before(by) {
+		by = c.leaveBy
 	}
 	if !by.Equal(c.readBy) {
 		c.readBy = by
@@ -317,6 +326,8 @@ func (c *conn) silent(err error) error {
 		return nil
 	case !c.strict.IsZero() && !c.now.Before(c.strict):
 		return &connError{codeCalm, h1.RejectHeaderTime, "a header or frame does not end"}
+	case idle && c.leaving == leaveFirst && c.settled && c.late(c.now):
+		return nil // it is told now
 	case idle:
 		return errDone
 	}
@@ -333,25 +344,46 @@ func (c *conn) wakeLocked() {
 }
 
 // drain begins the end of the connection: the client is told, and asked for a
-// sign that it heard it.
-func (c *conn) drain() {
+// sign that it heard it, after its first request if it has made none yet.
+func (c *conn) drain(d h1.Drain) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.leaving != leaveNot || c.failed != nil {
 		return
 	}
-	c.leaving = leaveSoon
-	c.leaveBy = time.Now().Add(goodbye)
-	if c.turns > 0 { // it got our SETTINGS, or will
-		c.queueGoAway(maxWindow, codeNone)
-		c.queuePing()
-		c.flushLocked(0)
-	} else {
-		c.leaving = leaveNow
-		c.lastGood = maxWindow
-	}
+	c.leaving, c.leaveHow = leaveFirst, d
 	c.wakeLocked()
 }
+
+// leaveLocked goes on with the end of the connection, if it has begun.
+func (c *conn) leaveLocked() {
+	now := time.Now()
+	if c.leaving == leaveFirst && (c.last > 0 || c.late(now)) {
+		c.leaving, c.leaveBy = leaveSoon, time.Time{}
+		c.queueGoAway(maxWindow, codeNone)
+		c.queuePing()
+	}
+	switch {
+	case c.leaving != leaveFirst && c.leaving != leaveSoon || len(c.streams) > 0 || c.handled > 0:
+		c.leaveBy = time.Time{}
+	case c.leaveBy.IsZero():
+		c.leaveBy = now.Add(c.patience(now))
+	}
+}
+
+// patience is how long a client without requests may take to hear that the connection ends,
+// or to close it. While another process takes over, nobody waits for that: then a client has
+// as long as always to read what was sent last, and may do so from the buffers of its system.
+func (c *conn) patience(now time.Time) time.Duration {
+	first := c.leaveHow.First()
+	if c.leaveHow.Idle > 0 {
+		return max(first, c.wrote.Add(c.s.stall()).Sub(now))
+	}
+	return first
+}
+
+// late reports whether a client without requests was waited for long enough.
+func (c *conn) late(now time.Time) bool { return !c.leaveBy.IsZero() && !now.Before(c.leaveBy) }
 
 // leaveNowLocked ends the taking of new streams.
 func (c *conn) leaveNowLocked() {
@@ -364,6 +396,7 @@ func (c *conn) leaveNowLocked() {
 // end ends the connection: err says why.
 func (c *conn) end(err error) {
 	bad := c.reject(err)
+	done := errors.Is(err, errDone)
 	c.mu.Lock()
 	c.sending = nil // their answers end here
 	if bad != nil {
@@ -372,8 +405,7 @@ func (c *conn) end(err error) {
 	for c.writing && c.failed == nil {
 		c.room.Wait()
 	}
-	if (bad != nil || errors.Is(err, errDone)) && c.failed == nil {
-		c.hurryLocked()
+	if (bad != nil || done) && c.failed == nil {
 		reason := codeNone
 		if bad != nil {
 			reason = bad.code
@@ -382,16 +414,24 @@ func (c *conn) end(err error) {
 		c.writing = true
 		c.writeLocked()
 	}
+	done = done && c.failed == nil
+	within := goodbye
+	if c.leaving != leaveNot {
+		within = c.patience(time.Now())
+	}
 	c.failLocked(err)
 	c.mu.Unlock()
-	if bad != nil {
-		c.linger()
-	}
-	_ = c.rwc.Close() // what mattered was said
 	if c.w != nil {
 		c.s.buffers.putWork(c.w)
 		c.w = nil
 	}
+	switch {
+	case bad != nil:
+		c.linger()
+	case done:
+		h1.Part(c.rwc, h1.Parting{Within: within, Stall: c.s.stall(), MinRate: int(c.s.minRate())})
+	}
+	_ = c.rwc.Close() // what mattered was said
 }
 
 // hurryLocked bounds what is still to be written.

@@ -135,6 +135,9 @@ func (c *conn) writeLocked() {
 	c.turns++
 	turn := c.turns
 	now := time.Now()
+	if c.sent > c.lastSent {
+		c.lastSent, c.wrote = c.sent, now
+	}
 	if by := now.Add(c.s.stall()); !c.ending && c.writeBy.Before(by) {
 		c.writeBy = by.Add(slack)
 		_ = c.rwc.SetWriteDeadline(c.writeBy) // fails only when the connection is closed

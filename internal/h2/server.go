@@ -42,6 +42,7 @@ type Server struct {
 	mu       sync.Mutex
 	conns    map[*conn]struct{}
 	draining bool
+	drain    h1.Drain // with draining: what Drain was given
 }
 
 var _ h1.Protocol = (*Server)(nil)
@@ -63,10 +64,10 @@ func (s *Server) serve(ctx context.Context, rwc net.Conn, state *tls.ConnectionS
 		s.conns = make(map[*conn]struct{})
 	}
 	s.conns[c] = struct{}{}
-	draining := s.draining
+	draining, drain := s.draining, s.drain
 	s.mu.Unlock()
 	if draining {
-		c.drain()
+		c.drain(drain)
 	}
 	c.run() //nolint:contextcheck // the connection has it
 	s.mu.Lock()
@@ -76,12 +77,12 @@ func (s *Server) serve(ctx context.Context, rwc net.Conn, state *tls.ConnectionS
 }
 
 // Drain implements [h1.Protocol].
-func (s *Server) Drain() {
+func (s *Server) Drain(d h1.Drain) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.draining = true
+	s.draining, s.drain = true, d
 	for c := range s.conns {
-		c.drain()
+		c.drain(d)
 	}
 }
 

@@ -100,7 +100,7 @@ func (w *world) serveMemory(tb testing.TB) {
 	})
 	w.stop = sync.OnceValue(func() error {
 		err := ln.Close()
-		w.server.Drain()
+		w.server.Drain(h1.Drain{})
 		conns.Wait()
 		return err
 	})
@@ -122,7 +122,7 @@ func (w *world) serveTLS(tb testing.TB, metrics *h1.Metrics, slow http.Handler) 
 	transport.DisableCompression = true
 	w.client = &http.Client{Transport: transport}
 	srv := &h1.Server{
-		Handler: w, H2: w.server, Drain: func(context.Context) time.Duration { return 10 * time.Second }, Metrics: metrics,
+		Handler: w, H2: w.server, Drain: func(context.Context) h1.Drain { return h1.Drain{AtMost: time.Minute, Idle: 10 * time.Second} }, Metrics: metrics,
 		HTTP: &http.Server{Handler: slow, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
