@@ -26,10 +26,10 @@
 //   - A file keeps its ETag and its time over generations, for as long as its size
 //     and time are the same: downloads resume over a switch. A transfer that has
 //     begun ends with the bytes of the file that it began with.
-//   - A client that has read a pointer, such as repomd.xml, reads the indexes and
-//     pointers of the same generation for as long as it keeps asking, up to
-//     [Settling] after the switch, since those of two generations do not go
-//     together. It is known by its address.
+//   - A client that has read a pointer, such as repomd.xml, or its signature, reads the
+//     indexes and pointers of the same generation for up to [Settling] after the switch,
+//     since those of two generations do not go together. It is known by its connection,
+//     or by its address and program.
 //   - Every failed request has one reason word: in the field Freshet-Reason, in the
 //     log and in the metric.
 package serve

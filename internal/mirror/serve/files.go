@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"path"
@@ -209,20 +208,20 @@ func (s *Site) serveFile(w http.ResponseWriter, r *http.Request, a asked) {
 // that all clients get it.
 func (s *Site) openFor(r *http.Request, a asked) (f *os.File, from *generation.Generation, same bool, err error) {
 	now := s.opts.Now()
-	at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: what is current
-	at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	who := askerOf(r)
 	f, _, from, err = a.p.Open(a.rest)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, false, err
 	}
 	var settled *generation.Generation
 	switch {
-	case a.settles: // who asks for what is not there does not begin with it
-		settled = s.settled.choose(at, a.p, a.rest, a.pointer && err == nil, now)
+	case a.settles: // who asks for what is not there, or for the rest of a file, does not begin with it
+		begins := a.pointer && err == nil && isWhole(r)
+		settled = s.settled.choose(who, a.p, a.rest, begins, r.Method == http.MethodGet, now)
 	case err != nil || from == a.p.Current() && !replaced(a, f, now):
 		return f, from, true, err
 	default:
-		settled = s.settled.reads(at, a.p, now)
+		settled = s.settled.choose(who, a.p, a.rest, false, false, now)
 	}
 	if settled != nil && settled != from {
 		if other, failed := settled.Open(a.rest); failed == nil {
@@ -233,6 +232,12 @@ func (s *Site) openFor(r *http.Request, a asked) (f *os.File, from *generation.G
 		}
 	}
 	return f, from, false, err
+}
+
+// isWhole reports whether a request is not for the rest of what was read before.
+func isWhole(r *http.Request) bool {
+	ranged := r.Header.Get("Range")
+	return ranged == "" || strings.HasPrefix(ranged, "bytes=0-")
 }
 
 // replaced reports whether a file of the current generation is another one than that of

@@ -1,8 +1,11 @@
 package serve
 
 import (
+	"hash/fnv"
+	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,131 +18,267 @@ const Settling = 2 * time.Minute
 
 const (
 	// idle is for how long at least it is remembered what a client read last.
-	idle = 20 * time.Second
-	// together is within which time of its last reading another connection of a client
-	// counts as the same: programs ask for a file and its signature over two of them,
-	// at once or, as zypper does, one after the other.
+	idle = Settling
+	// together is within which time what an address asks for is likely for one reading: a
+	// program that looks at several repositories does so at once.
 	together = 10 * time.Second
-	// maxSeats bounds what is remembered in that time. More clients than these are served
-	// what is current.
-	maxSeats = 1 << 16
-	// maxRead bounds the pointers that are remembered of one client.
+	// maxReaders bounds the connections that are remembered, and the clients too. More than
+	// these are served what is current.
+	maxReaders = 1 << 16
+	// maxRead bounds the pointers that are remembered of one of them.
 	maxRead = 32
 )
 
-// settlement remembers which generation clients read, by connection. The zero value is
-// ready.
+// settlement remembers which generation clients read. Clients ask for a pointer, such as
+// repomd.xml, and for what belongs to it, such as its signature, in either order, and
+// some of them over two connections. Those of two generations do not go together, and so
+// whoever has one of them gets the other one of the same generation:
+//
+//   - A connection reads one generation, until it asks for a pointer that it has read: it
+//     wants what there is now.
+//   - Another connection of the same client reads what that one does, as long as something
+//     is missing there: a signature was asked for less often than its pointer, or the
+//     other way round. Else it begins with what is current.
+//   - As long as somebody at an address is likely between a pointer and its signature, so
+//     shortly after a switch, nobody there begins with what is new: of two clients behind
+//     one address, nobody could say who asks for the signature.
+//
+// The zero value is ready.
 type settlement struct {
-	mu          sync.Mutex
-	now, before map[reader]*seat // before: what was used in the time before turned
-	turned      time.Time
+	mu      sync.Mutex
+	conns   recent[connection, *seat]
+	clients recent[client, *round]
 }
 
-// reader is a connection or, with a zero port, a client, and what it reads. Connections of
-// clients behind proxies are not known: they have the port zero too.
-type reader struct {
+// connection is one, by the client's address and port, and what it reads.
+type connection struct {
 	at      netip.AddrPort
 	project *generation.Project
 }
 
-// seat is the generation that a client reads from, and the pointers that it has read. One
-// that is read a second time begins anew: the client wants what there is now.
+// client is a program at an address, and what it reads.
+type client struct {
+	at      netip.Addr
+	agent   uint64
+	project *generation.Project
+}
+
+// asker is who asks. Connections of clients behind proxies are not known: their port is
+// zero.
+type asker struct {
+	at    netip.AddrPort
+	agent uint64
+}
+
+func askerOf(r *http.Request) asker {
+	at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: what is current
+	agent := fnv.New64a()
+	_, _ = agent.Write([]byte(r.UserAgent())) // never fails
+	return asker{netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), agent.Sum64()}
+}
+
+// seat is the generation that a connection reads from, and the pointers that it has read.
 type seat struct {
 	id   string
-	last time.Time // when it was read from
 	read []string
 }
 
+// round is the generation that a client was served last, and how often it was served which
+// pointers of it.
+type round struct {
+	id   string
+	last time.Time
+	read []reading
+}
+
+type reading struct {
+	path, stem string
+	times      int
+}
+
 // choose returns the generation from which a client is served a path that changes over
-// generations; pointer says that it is one with which reading begins.
-func (t *settlement) choose(at netip.AddrPort, p *generation.Project, path string, pointer bool, now time.Time) *generation.Generation {
+// generations. Begins says that it is all of a pointer, which is there; note, that the
+// client gets it now.
+func (t *settlement) choose(who asker, p *generation.Project, path string, begins, note bool, now time.Time) *generation.Generation {
 	current := p.Current()
-	if current == nil || !at.IsValid() {
+	if current == nil || !who.at.IsValid() {
 		return current
 	}
+	// Of what changed just now somebody may have read a part.
+	fresh := begins && now.Sub(current.Info().Switched) <= together && hasCompanion(current, path)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.turn(now)
-	conn, client, s := t.seat(at, p, now)
-	g := settled(p, s, current, now)
-	if s == nil || g == nil || pointer && slices.Contains(s.read, path) {
-		s, g = &seat{id: current.ID()}, current
-		t.keep(client, s)
-	}
-	if pointer && len(s.read) < maxRead {
-		s.read = append(s.read, path)
-	}
-	s.last = now
-	t.keep(conn, s)
-	return g
-}
-
-// reads returns the generation that a client reads from, the current one if that is not
-// known.
-func (t *settlement) reads(at netip.AddrPort, p *generation.Project, now time.Time) *generation.Generation {
-	current := p.Current()
-	if current == nil || !at.IsValid() {
-		return current
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.turn(now)
-	conn, _, s := t.seat(at, p, now)
-	g := settled(p, s, current, now)
-	if s == nil || g == nil {
-		return current
-	}
-	s.last = now
-	t.keep(conn, s)
-	return g
-}
-
-// seat finds that of a connection, or of another one of the same client.
-func (t *settlement) seat(at netip.AddrPort, p *generation.Project, now time.Time) (conn, client reader, s *seat) {
-	conn, client = reader{at, p}, reader{netip.AddrPortFrom(at.Addr(), 0), p}
-	s = t.find(conn)
-	if s == nil || conn == client {
-		if s = t.find(client); s != nil && now.Sub(s.last) > together {
-			s = nil
+	conn, from := connection{who.at, p}, client{who.at.Addr(), who.agent, p}
+	s := t.conns.find(conn, now)
+	r := t.clients.find(from, now)
+	g := current
+	if there := settled(p, s.generation(), current, now); there != nil {
+		if !begins || !slices.Contains(s.read, path) {
+			g = there
+		}
+	} else if there := settled(p, r.generation(), current, now); there != nil {
+		if !begins || r.lacks(path, now) || fresh && r.isOpen(path, now) {
+			g = there
 		}
 	}
-	return conn, client, s
+	if !note {
+		return g
+	}
+	if who.at.Port() != 0 {
+		t.conns.keep(conn, s.after(g, path, begins), now)
+	}
+	if r == nil || r.id == g.ID() || g == current {
+		t.clients.keep(from, r.after(g, path, begins, now), now)
+	}
+	return g
 }
 
-// settled is the generation of a seat, nil if it is not to be used any more.
-func settled(p *generation.Project, s *seat, current *generation.Generation, now time.Time) *generation.Generation {
-	if s == nil || s.id == current.ID() {
+// settled is the generation of this id, nil if it is not to be used any more.
+func settled(p *generation.Project, id string, current *generation.Generation, now time.Time) *generation.Generation {
+	switch id {
+	case "":
+		return nil
+	case current.ID():
 		return current
 	}
-	g, err := p.Generation(s.id)
+	g, err := p.Generation(id)
 	if err != nil || now.Sub(g.Info().Superseded) > Settling {
 		return nil
 	}
 	return g
 }
 
-func (t *settlement) find(r reader) *seat {
-	if s := t.now[r]; s != nil {
-		return s
+// generation is the id of the one that is read, "" if it is not known. So it is of a nil
+// seat.
+func (s *seat) generation() string {
+	if s == nil {
+		return ""
 	}
-	return t.before[r]
+	return s.id
 }
 
-func (t *settlement) keep(r reader, s *seat) {
-	if len(t.now) < maxSeats {
-		t.now[r] = s
+// after is s when a path was served of a generation.
+func (s *seat) after(g *generation.Generation, path string, begins bool) *seat {
+	if s == nil || s.id != g.ID() {
+		s = &seat{id: g.ID()}
+	}
+	if begins && len(s.read) < maxRead && !slices.Contains(s.read, path) {
+		s.read = append(s.read, path)
+	}
+	return s
+}
+
+func (r *round) generation() string {
+	if r == nil {
+		return ""
+	}
+	return r.id
+}
+
+func (r *round) after(g *generation.Generation, path string, begins bool, now time.Time) *round {
+	if r == nil || r.id != g.ID() {
+		r = &round{id: g.ID()}
+	}
+	r.last = now
+	if !begins {
+		return r
+	}
+	i := slices.IndexFunc(r.read, func(x reading) bool { return x.path == path })
+	switch {
+	case i >= 0:
+		r.read[i].times++
+	case len(r.read) < maxRead:
+		r.read = append(r.read, reading{path, stem(path), 1})
+	}
+	return r
+}
+
+// times is how often a pointer was served, and how often at most one of those that belong
+// to it.
+func (r *round) times(path string) (own, others int) {
+	stem := stem(path)
+	for _, x := range r.read {
+		switch {
+		case x.path == path:
+			own = x.times
+		case x.stem == stem:
+			others = max(others, x.times)
+		}
+	}
+	return own, others
+}
+
+// lacks reports whether a pointer is missing to what the client has of the generation, or
+// is one of another repository that it looks at in one go.
+func (r *round) lacks(path string, now time.Time) bool {
+	own, others := r.times(path)
+	return own < others || own == 0 && now.Sub(r.last) <= together
+}
+
+// isOpen reports whether somebody has just read a pointer and not yet what belongs to it.
+func (r *round) isOpen(path string, now time.Time) bool {
+	own, others := r.times(path)
+	return own > others && now.Sub(r.last) <= together
+}
+
+// companions are the ends of the names of what belongs to a pointer: signatures and keys.
+func companions() []string { return []string{".asc", ".key", ".sig", ".gpg", ".sign"} }
+
+// stem is the pointer that a path belongs to.
+func stem(path string) string {
+	for _, end := range companions() {
+		if s, ok := strings.CutSuffix(path, end); ok {
+			return s
+		}
+	}
+	return path
+}
+
+// hasCompanion reports whether a generation has what belongs to a pointer.
+func hasCompanion(g *generation.Generation, path string) bool {
+	if stem(path) != path {
+		return true
+	}
+	return slices.ContainsFunc(companions(), func(end string) bool {
+		f, err := g.Open(path + end)
+		if err == nil {
+			_ = f.Close() // opened for reading
+		}
+		return err == nil
+	})
+}
+
+// recent remembers what was used within [idle], of [maxReaders] at most. The zero value is
+// ready.
+type recent[K comparable, V any] struct {
+	now, before map[K]V // before: what was used in the time before turned
+	turned      time.Time
+}
+
+func (m *recent[K, V]) find(k K, now time.Time) (v V) {
+	m.turn(now)
+	if v, ok := m.now[k]; ok {
+		return v
+	}
+	return m.before[k]
+}
+
+func (m *recent[K, V]) keep(k K, v V, now time.Time) {
+	m.turn(now)
+	if _, known := m.now[k]; known || len(m.now) < maxReaders {
+		m.now[k] = v
 	}
 }
 
 // turn forgets what was not used for idle.
-func (t *settlement) turn(now time.Time) {
-	switch passed := now.Sub(t.turned); {
-	case t.now != nil && passed >= 0 && passed < idle:
+func (m *recent[K, V]) turn(now time.Time) {
+	switch passed := now.Sub(m.turned); {
+	case m.now != nil && passed >= 0 && passed < idle:
 		return
 	case passed < 2*idle:
-		t.before = t.now
+		m.before = m.now
 	default:
-		t.before = nil
+		m.before = nil
 	}
-	t.now, t.turned = make(map[reader]*seat), now
+	m.now, m.turned = make(map[K]V), now
 }
