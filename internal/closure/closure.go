@@ -12,7 +12,7 @@
 // It gets at files through a function of the caller, by HTTP as well as from a folder.
 // What it reads is checked against what names it, never kept, and may be anybody's: all
 // is read as it comes in, and the memory is that of one file of the list and the
-// windows of the decoders. No signature is checked.
+// windows of the decoders. No signature is checked, but whether it is all there.
 //
 // Delta packages of rpm (prestodelta) are not in the list: clients do without them.
 package closure

@@ -15,6 +15,7 @@ import (
 
 	"freshet/internal/apt"
 	"freshet/internal/layout"
+	"freshet/internal/roots"
 	"freshet/internal/unpack"
 )
 
@@ -37,6 +38,9 @@ func (w *walker) deb(r Repository, name string) error {
 	release, err := apt.ParseRelease(bytes.NewReader(text))
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := roots.Whole(text); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrInconsistent, name, err)
 	}
 	s := suite{name: name, dir: path.Dir(name), root: path.Clean(r.Root), flat: true, byHash: release.ByHash, strict: r.Strict}
 	if i := strings.LastIndex("/"+s.dir+"/", "/dists/"); i >= 0 {

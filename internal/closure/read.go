@@ -16,6 +16,7 @@ import (
 	"io/fs"
 
 	"freshet/internal/layout"
+	"freshet/internal/roots"
 	"freshet/internal/source"
 	"freshet/internal/unpack"
 )
@@ -144,11 +145,15 @@ func (w *walker) readPointer(name string, limit int64) ([]byte, File, error) {
 	return text.Bytes(), f.pointer(), nil
 }
 
-// maxCompanion is the longest file beside a pointer that is read.
-const maxCompanion = 16 << 20
+const (
+	// maxCompanion is the longest file beside a pointer that is read.
+	maxCompanion = 16 << 20
+	// maxSignature is the longest one that is looked into.
+	maxSignature = 1 << 20
+)
 
 // companion yields a file beside the pointer that changes with it, such as its
-// signature, if there is one.
+// signature, if there is one. One that is not whole is being written.
 func (w *walker) companion(name string) error {
 	f, err := w.begin(name, maxCompanion, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -157,8 +162,15 @@ func (w *walker) companion(name string) error {
 	if err != nil {
 		return err
 	}
+	var text bytes.Buffer
+	_, _ = text.ReadFrom(io.LimitReader(f, maxSignature+1)) // the error stays in f.Err
 	if err := f.end(); err != nil {
 		return err
+	}
+	if text.Len() <= maxSignature {
+		if err := roots.Whole(text.Bytes()); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrInconsistent, name, err)
+		}
 	}
 	file := f.pointer()
 	file.Optional = true

@@ -115,7 +115,7 @@ func TestAptFtparchive(t *testing.T) {
 	}
 	checkClosure(t, "below", closure.Repository{Kind: closure.Deb, Root: "debian/", Pointer: "dists/sid/Release"}, below(c, "debian"))
 	checkClosure(t, "in its folder", closure.Repository{Kind: closure.Deb, Root: "debian/dists/sid", Pointer: "Release"}, below(c, "debian"))
-	inline := with(c, "dists/sid/InRelease", "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n"+c["dists/sid/Release"]+"-----BEGIN PGP SIGNATURE-----\n\nxxxx\n-----END PGP SIGNATURE-----\n")
+	inline := with(c, "dists/sid/InRelease", "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n"+c["dists/sid/Release"]+"-----BEGIN PGP SIGNATURE-----\n\nwgEA\n-----END PGP SIGNATURE-----\n")
 	inline["dists/sid/Release.gpg"] = "a signature"
 	checkClosure(t, "InRelease", closure.Repository{Kind: closure.Deb, Pointer: "dists/sid/InRelease"}, inline)
 

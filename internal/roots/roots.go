@@ -155,6 +155,9 @@ func Check(set layout.Set, files Files, keys *sign.Verifier) (Proof, error) {
 		case set.Kind == release && g.Signature == "":
 			this, err = checkInline(data, keys)
 		case g.Signature == "":
+			if err := checkKey(set, data); err != nil {
+				return Unproven, fmt.Errorf("%s: %w", g.File, err)
+			}
 			continue
 		case sig == nil && keys != nil:
 			err = ErrUnsigned
@@ -198,9 +201,24 @@ func checkDetached(kind string, data, sig Content, keys *sign.Verifier) (Proof, 
 	if kind == summary {
 		signatures = gpgSignatures(text)
 	} else {
-		signatures = unarmored(text)
+		signatures, err = unarmored(text), Whole(text)
+	}
+	if err != nil {
+		return Unproven, fmt.Errorf("its signature: %w", err)
 	}
 	return checkSignatures(data, signatures, keys)
+}
+
+// checkKey checks a key that is published beside a repository.
+func checkKey(set layout.Set, data Content) error {
+	if set.Kind != repomd {
+		return nil
+	}
+	text, err := read(data)
+	if err != nil {
+		return err
+	}
+	return Whole(text)
 }
 
 // gpgSignatures returns the OpenPGP signatures in a summary.sig, one after the
@@ -242,6 +260,9 @@ func checkInline(data Content, keys *sign.Verifier) (Proof, error) {
 	}
 	block, _ := clearsign.Decode(text)
 	if block == nil {
+		if err := Whole(text); err != nil {
+			return Unproven, err
+		}
 		if keys != nil {
 			return Unproven, ErrUnsigned
 		}

@@ -85,6 +85,7 @@ func TestCheck(t *testing.T) {
 		"does not fit":        {sum, map[string]string{"/summary": "b", "/summary.sig": summarySig(t, ring, "a")}, nil, 0, ErrMismatch},
 		"does not fit by key": {sum, map[string]string{"/summary": "b", "/summary.sig": summarySig(t, ring, "a")}, mine, 0, ErrMismatch},
 		"no OpenPGP":          {sum, map[string]string{"/summary": "b", "/summary.sig": "?"}, nil, Unproven, nil},
+		"another kind":        {md, map[string]string{"/repodata/repomd.xml": "b", "/repodata/repomd.xml.asc": "untrusted comment: signature"}, nil, Unproven, nil},
 		"repomd":              {md, map[string]string{"/repodata/repomd.xml": "a", "/repodata/repomd.xml.asc": armored("a"), "/repodata/repomd.xml.key": "k"}, nil, Likely, nil},
 		"repomd, another":     {md, map[string]string{"/repodata/repomd.xml": "b", "/repodata/repomd.xml.asc": armored("a")}, nil, 0, ErrMismatch},
 		"release":             {rel, map[string]string{"/d/InRelease": release("1"), "/d/Release": release("1"), "/d/Release.gpg": detached(t, ring, release("1"))}, nil, Likely, nil},

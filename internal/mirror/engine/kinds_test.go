@@ -1,7 +1,11 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"freshet/api/mirrorapi"
@@ -56,4 +60,61 @@ func (w *world) visit(f kindtest.Upstream) int {
 func visit(ctx context.Context, c kind.Config, dir string) (files int, err error) {
 	tree := kindtest.FolderTree(dir)
 	return kindtest.Visit(ctx, c, tree, tree.Open)
+}
+
+// What lies beside a pointer, and nothing tells what is in it, is not taken over while it
+// is being written.
+func TestHalfBesidePointer(t *testing.T) {
+	for _, f := range kindtest.Upstreams() {
+		if f.Name != "arch" {
+			continue
+		}
+		needs(t, f.Needs...)
+		w := newWorld(t, f.Config)
+		w.project.MaxShrink = 90
+		f.Publish(t, w.up, 1)
+		w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+		f.Publish(t, w.up, 2)
+		const name = "core/os/x86_64/core.files.tar.gz"
+		whole, err := os.ReadFile(w.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		half := func() {
+			if err := os.WriteFile(w.path(name), whole[:len(whole)/2], 0o644); err != nil {
+				t.Error(err)
+			}
+		}
+		half()
+		asked := 0
+		w.onRequest(func(path string) {
+			if path != name {
+				return
+			}
+			if asked++; asked == 2 { // then it is complete
+				if err := os.WriteFile(w.path(name), whole, 0o644); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		r := w.sync(mirrorapi.Order{})
+		w.want(r, mirrorapi.Published, "")
+		got, err := os.ReadFile(filepath.Join(w.project.Store.TreePath(), name))
+		if err != nil || !bytes.Equal(got, whole) {
+			t.Errorf("it serves %d of %d bytes, %v", len(got), len(whole), err)
+		}
+		if len(r.Warnings) == 0 || !strings.Contains(r.Warnings[0], "core.files") {
+			t.Errorf("it is not said: %q", r.Warnings)
+		}
+		w.visit(f)
+
+		f.Publish(t, w.up, 3)
+		half()
+		w.onRequest(nil)
+		w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+		if got, err := os.ReadFile(filepath.Join(w.project.Store.TreePath(), name)); err == nil {
+			t.Errorf("it serves %d of %d bytes", len(got), len(whole))
+		}
+		w.visit(f)
+	}
 }

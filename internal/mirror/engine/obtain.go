@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"path"
@@ -306,7 +307,12 @@ func (r *run) fetchOnce(ctx context.Context) (twins bool, err error) {
 		g := r.wants.Find(res.Want.Path)
 		switch res.Outcome {
 		case fetch.Fetched:
-			g.Mark(staged)
+			state, err := r.arrived(g)
+			if err != nil {
+				failed = err
+				return
+			}
+			g.Mark(state)
 		case fetch.Absent, fetch.Denied:
 			g.Mark(absent)
 		case fetch.Wrong:
@@ -324,6 +330,25 @@ func (r *run) fetchOnce(ctx context.Context) (twins bool, err error) {
 		return false, fail(mirrorapi.ReasonUpstream, "", unreachable)
 	}
 	return twins, nil
+}
+
+// arrived looks into a file that was fetched: what lies beside a pointer without a checksum
+// may have been read while it was written.
+func (r *run) arrived(g *group) (state, error) {
+	if g.Class != layout.Pointer || g.Sum.Value != "" {
+		return staged, nil
+	}
+	f, err := r.st.Open(g.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	err = kind.Whole(g.Path, f)
+	if errors.Is(err, kind.ErrWrong) {
+		r.counts.job.Wrong.Add(1)
+		return wrong, nil
+	}
+	return staged, err
 }
 
 // linkTwins links what has the same content as something that was fetched.

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
+	"time"
 
 	"freshet/internal/layout"
 	"freshet/internal/mirror/kind"
@@ -196,7 +198,70 @@ func signed(t *testing.T, c kind.Config, g gpg, tree kind.Tree, r kind.Repositor
 	if err != nil || v.Proof != "signed" {
 		t.Errorf("with the key: %+v, %v", v, err)
 	}
+	checkHalf(t, c, tree, r)
 	return v
+}
+
+// checkHalf has the upstream in the middle of writing each signature and key: that is
+// inconsistent, whether signatures are asked for or not.
+func checkHalf(t *testing.T, c kind.Config, tree kind.Tree, r kind.Repository) {
+	t.Helper()
+	read := func(c kind.Config, tree kind.Tree) error {
+		k := newKind(t, c)
+		if _, err := k.Version(t.Context(), tree.Open, r); err != nil {
+			return err
+		}
+		for _, err := range k.Files(t.Context(), tree, r, nil) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	beside := make(map[string][]byte)
+	noting := tree
+	noting.Open = func(ctx context.Context, name string) (fs.File, error) {
+		f, err := tree.Open(ctx, name)
+		if err == nil && (name == r.Pointer || slices.Contains([]string{".asc", ".key", ".gpg", ".sig"}, path.Ext(name)) || path.Base(name) == "InRelease") {
+			data, err := io.ReadAll(f)
+			if err != nil {
+				return nil, err
+			}
+			if name != r.Pointer || strings.HasPrefix(string(data), "-----BEGIN") {
+				beside[name] = data
+			}
+			_ = f.Close() // opened for reading
+			return tree.Open(ctx, name)
+		}
+		return f, err
+	}
+	if err := read(c, noting); err != nil {
+		t.Fatal(err)
+	}
+	if len(beside) == 0 {
+		t.Fatal("it has no signature")
+	}
+	for name, whole := range beside {
+		for _, length := range []int{0, len(whole) / 2, len(whole) - 20} {
+			if name == r.Pointer && length < len(whole)-20 {
+				continue // then it is not a pointer
+			}
+			half := tree
+			half.Open = func(ctx context.Context, asked string) (fs.File, error) {
+				if asked != name {
+					return tree.Open(ctx, asked)
+				}
+				return fstest.MapFS{name: &fstest.MapFile{Data: whole[:length], ModTime: time.Unix(1, 0)}}.Open(name)
+			}
+			for _, keys := range []kind.Keys{c.Keys, {}} {
+				c := c
+				c.Keys = keys
+				if err := read(c, half); kind.Reason(err) != "inconsistent" {
+					t.Errorf("%d of %d bytes of %s: %v", length, len(whole), name, err)
+				}
+			}
+		}
+	}
 }
 
 func reason(t *testing.T, seq iter.Seq2[kind.File, error]) string {

@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"archive/tar"
 	"errors"
 	"fmt"
 	"io"
@@ -8,8 +9,11 @@ import (
 	"strings"
 
 	"freshet/internal/apkindex"
+	"freshet/internal/layout"
 	"freshet/internal/ostree"
+	"freshet/internal/roots"
 	"freshet/internal/source"
+	"freshet/internal/unpack"
 )
 
 // ErrWrong says that a file is not the one that the metadata name.
@@ -73,6 +77,55 @@ func verify(f File, r io.Reader) error {
 	}
 	_, err := io.Copy(io.Discard, r)
 	return err
+}
+
+// maxSignature is the longest signature that is looked into.
+const maxSignature = 1 << 20
+
+// Whole reads a pointer of which no checksum is told, and looks whether it is all there, as
+// far as that can be seen: signatures of OpenPGP, and databases of pacman. The error wraps
+// [ErrWrong], or is one of the reader.
+func Whole(name string, r io.Reader) error {
+	src := &source.Reader{R: r}
+	var err error
+	switch path.Ext(name) {
+	case ".sig", ".asc", ".gpg", ".key":
+		var data []byte
+		if data, err = io.ReadAll(io.LimitReader(src, maxSignature)); err == nil && len(data) < maxSignature {
+			err = roots.Whole(data)
+		}
+	default:
+		if layout.Arch(name).Class == layout.Pointer {
+			err = wholeDatabase(src)
+		}
+	}
+	switch {
+	case src.Err != nil:
+		return fmt.Errorf("%s: %w", name, src.Err)
+	case err != nil:
+		return fmt.Errorf("%w: %s: %w", ErrWrong, name, err)
+	}
+	return nil
+}
+
+func wholeDatabase(r io.Reader) error {
+	plain, done, err := unpack.NewReader(r)
+	if _, unknown := errors.AsType[unpack.FormatError](err); unknown {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
+	for archive := tar.NewReader(plain); ; {
+		switch _, err := archive.Next(); {
+		case errors.Is(err, io.EOF):
+			_, err := io.Copy(io.Discard, plain) // and what the compression says of it
+			return err
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // objectOf is the object of OSTree that a path names; zero if it is none.

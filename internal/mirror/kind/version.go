@@ -195,12 +195,43 @@ func (p *pointer) proof(main *content) (roots.Proof, error) {
 			}
 		}
 	}
+	if p.repository.Format == OSTree {
+		if err := p.detached("summary.sig", "summary.idx.sig"); err != nil {
+			return roots.Unproven, err
+		}
+	}
 	proof, err := roots.Check(set, p.files, p.kind.config.Keys.OpenPGP)
 	if err != nil || p.repository.Format != OSTree {
 		return proof, err
 	}
 	index, err := p.summaryIndex()
 	return min(proof, index), err
+}
+
+// detached looks whether signatures of OSTree, beside the pointer, are all there.
+func (p *pointer) detached(names ...string) error {
+	for _, name := range names {
+		name = path.Join(path.Dir(p.repository.Pointer), name)
+		c := p.files["/"+name]
+		if c == nil {
+			sig, err := p.get(name, true)
+			if err != nil {
+				return err
+			}
+			if sig == nil {
+				continue
+			}
+			c = sig
+		}
+		data, err := io.ReadAll(io.NewSectionReader(c, 0, c.Size()))
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if _, err := ostree.ParseDetached(data); err != nil || len(data) == 0 {
+			return fmt.Errorf("%w: %s is cut off, or damaged", closure.ErrInconsistent, name)
+		}
+	}
+	return nil
 }
 
 // summaryIndex checks what newer clients of Flatpak begin with.
@@ -218,13 +249,11 @@ func (p *pointer) summaryIndex() (roots.Proof, error) {
 	if err != nil {
 		return roots.Unproven, err
 	}
-	sig, err := p.get(path.Join(dir, ostree.SummaryIndexSignaturePath(digest)), true)
-	if err != nil {
+	signature := ostree.SummaryIndexSignaturePath(digest)
+	if err := p.detached(signature); err != nil {
 		return roots.Unproven, err
 	}
-	if sig == nil {
-		return roots.CheckIndex(index, nil, p.kind.config.Keys.OpenPGP)
-	}
+	sig := p.files["/"+path.Join(dir, signature)]
 	return roots.CheckIndex(index, sig, p.kind.config.Keys.OpenPGP)
 }
 
