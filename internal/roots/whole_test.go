@@ -71,7 +71,9 @@ func TestWhole(t *testing.T) {
 }
 
 // isBoundary reports whether a packet ends after n bytes, and another begins.
-func isBoundary(data []byte, n int) bool { return wholePackets(data[:n]) == nil && wholePackets(data[n:]) == nil }
+func isBoundary(data []byte, n int) bool {
+	return wholePackets(data[:n]) == nil && wholePackets(data[n:]) == nil
+}
 
 func FuzzWhole(f *testing.F) {
 	f.Add([]byte("-----BEGIN PGP SIGNATURE-----\n\nwgEA\n-----END PGP SIGNATURE-----\n"))
