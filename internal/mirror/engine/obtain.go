@@ -54,7 +54,12 @@ func (c changes) none() bool { return c.added == 0 && c.removed == 0 && c.lost =
 
 // join walks what is served and the list side by side.
 func (r *run) join() iter.Seq2[generation.Pair[generation.File, *group], error] {
-	return generation.Join(r.base.Files(), func(yield func(*group, error) bool) {
+	return r.beside(r.base.Files())
+}
+
+// beside walks files and the list side by side.
+func (r *run) beside(files iter.Seq2[generation.File, error]) iter.Seq2[generation.Pair[generation.File, *group], error] {
+	return generation.Join(files, func(yield func(*group, error) bool) {
 		for g := range r.wants.All() {
 			if !yield(g, nil) {
 				return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
@@ -18,13 +19,13 @@ func (r *run) publish(ctx context.Context) error {
 		return err
 	}
 	r.step(mirrorapi.StepCheck, -1, -1)
-	if err := r.prune(ctx); err != nil {
-		return err
-	}
 	if err := r.judge(); err != nil {
-		return err
+		return err // what was fetched is there for the next sync
 	}
 	if err := r.stillThere(ctx); err != nil {
+		return err
+	}
+	if err := r.prune(ctx); err != nil {
 		return err
 	}
 	r.step(mirrorapi.StepSwitch, -1, -1)
@@ -79,42 +80,49 @@ func (r *run) nothing() error {
 	return errUnchanged
 }
 
-// prune takes out of the staging tree what was staged and is not on the list any more:
-// the new version of a repository that is held. It also drops from the list what is
-// optional and was not to be had.
-func (r *run) prune(ctx context.Context) error {
-	var gone []string
-	joined := generation.Join(r.st.Files(), func(yield func(*group, error) bool) {
-		for g := range r.wants.All() {
-			if !yield(g, nil) {
+// chosen yields the files in the staging tree that are to be in the generation, or, if
+// not, the others: what is not on the list, most often as the new version of a repository
+// that is held, or is optional and was not to be had.
+func (r *run) chosen(is bool) iter.Seq2[generation.File, error] {
+	return func(yield func(generation.File, error) bool) {
+		for pair, err := range r.beside(r.st.Files()) {
+			if err != nil {
+				yield(generation.File{}, err)
+				return
+			}
+			wanted := pair.Right != nil && (*pair.Right).State()&staged != 0
+			if pair.Left != nil && wanted == is && !yield(*pair.Left, nil) {
 				return
 			}
 		}
-	}, func(f *generation.File) string { return f.Path }, func(g **group) string { return (*g).Path })
-	for pair, err := range joined {
+	}
+}
+
+// prune takes out of the staging tree what is not to be in the generation.
+func (r *run) prune(ctx context.Context) error {
+	var others []generation.File
+	for f, err := range r.chosen(false) {
 		if err == nil {
 			err = ctx.Err()
 		}
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case pair.Right == nil || (*pair.Right).State()&staged == 0:
-			gone = append(gone, pair.Path)
 		}
+		others = append(others, f)
 	}
-	for _, path := range gone {
-		if err := r.st.Remove(path); err != nil {
+	for _, f := range others {
+		if err := r.st.SetAside(f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// judge compares what is staged with what is served: there must be something new, and not
-// too little left.
+// judge compares what the generation is going to have with what is served: there must be
+// something new, and not too little left.
 func (r *run) judge() error {
 	var files, bytes, added int64
-	for pair, err := range generation.Join(r.base.Files(), r.st.Files(), generation.PathOf, generation.PathOf) {
+	for pair, err := range generation.Join(r.base.Files(), r.chosen(true), generation.PathOf, generation.PathOf) {
 		if err != nil {
 			return err
 		}

@@ -82,10 +82,13 @@ func count(asked []string, part string) int {
 	return n
 }
 
-// A repository whose files do not agree stays as it is; the others go on.
+// A repository whose files do not agree stays as it is; the others go on. What was
+// fetched of it is not fetched again.
 func TestMissingPackage(t *testing.T) {
 	w := rpmWorld(t)
 	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	w.requests()
+	w.rpm("a", "other", "1")
 	for _, repo := range []string{"a", "b"} {
 		w.rpm(repo, "new"+repo, "1")
 		w.createrepo(repo, 11)
@@ -116,6 +119,9 @@ func TestMissingPackage(t *testing.T) {
 	w.want(r, mirrorapi.Published, "")
 	if w.check(repoA); !w.has("a/Packages/newa-1.rpm") || r.Repositories[0].Held {
 		t.Errorf("the report: %+v", r)
+	}
+	if n := count(w.requests(), "/other-1.rpm"); n != 1 {
+		t.Errorf("a package beside the one that is missing was fetched %d times", n)
 	}
 	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Unchanged, "")
 }

@@ -29,7 +29,7 @@ func (st *Staging) Commit(ctx context.Context, meta Meta) (*Generation, error) {
 		if err := errors.Join(err, st.settle(ctx)); err != nil {
 			return err // the next staging goes on with that
 		}
-		return st.discard()
+		return st.leave()
 	})
 	if err != nil {
 		err = fmt.Errorf("commit of %s: %w", st.p.name, err)

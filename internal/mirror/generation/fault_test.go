@@ -33,7 +33,8 @@ func release(n int) map[string]string {
 	return files
 }
 
-// sync is what an engine does: keep, link, fetch, commit, retire.
+// syncTo is what an engine does: keep, link, fetch, commit, retire. Files of which the
+// names begin with a question mark are fetched, but cannot be published yet.
 func syncTo(ctx context.Context, p *generation.Project, files map[string]string) error {
 	st, err := p.Stage(ctx)
 	if err != nil {
@@ -50,6 +51,12 @@ func syncTo(ctx context.Context, p *generation.Project, files map[string]string)
 	for _, path := range slices.Sorted(maps.Keys(files)) {
 		if err := stageOne(st, path, files[path], base); err != nil {
 			return err
+		}
+		if strings.HasPrefix(path, "?") {
+			f, _ := content(path, files[path])
+			if err := st.SetAside(f); err != nil {
+				return err
+			}
 		}
 	}
 	if _, err := st.Commit(ctx, generation.Meta{}); err != nil {
@@ -178,8 +185,10 @@ func faultAt(t *testing.T, n int, dead bool) bool {
 			t.Fatal(err)
 		}
 	}
+	files := release(3)
+	files["?/held-1.rpm"], files["?/held-2.rpm"] = "held", "held, too"
 	count = true
-	err = syncTo(ctx, p, release(3))
+	err = syncTo(ctx, p, files)
 	if err == nil {
 		_, err = p.Retire(ctx, -time.Hour)
 	}

@@ -186,7 +186,11 @@ func (j *journal) cancel(path string) error {
 	j.mu.Lock()
 	j.gone[goneKey{j.hash(path), j.last().number}] = j.size
 	j.mu.Unlock()
-	return j.write(goneMark + string(appendEscaped(nil, path, false)) + "\n")
+	return j.write(string(goneLine(path)))
+}
+
+func goneLine(path string) []byte {
+	return append(appendEscaped([]byte(goneMark), path, false), '\n')
 }
 
 // byContent returns a file with this content and the session whose tree has it.

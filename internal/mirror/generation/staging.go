@@ -46,6 +46,7 @@ type Staging struct {
 	sources map[string]*tree // that files are linked from
 	records extsort.Sorter   // by path; the last one of a path counts
 	journal *journal
+	aside   aside
 	fetched int64 // files, and their bytes
 	bytes   int64
 
@@ -72,6 +73,9 @@ func (p *Project) Stage(ctx context.Context) (*Staging, error) {
 
 func (st *Staging) open(ctx context.Context) error {
 	d := st.p.dir
+	if err := d.RemoveAll(staged(asideName)); err != nil { // of a commit that failed
+		return err
+	}
 	if err := st.openJournal(); err != nil {
 		return err
 	}
@@ -232,24 +236,6 @@ func (st *Staging) Symlink(path, target string) error {
 	})
 }
 
-// Remove takes a file out of the tree again. It may be one that is not there.
-func (st *Staging) Remove(path string) error {
-	f := File{Path: path}
-	return st.do(f, func() error {
-		to, name, err := st.next.at(path, false)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil {
-			err = st.take(to, name, path)
-		}
-		if err != nil {
-			return err
-		}
-		return st.records.Add(path, nil)
-	})
-}
-
 // Has says whether the tree has a regular file of this size at the path.
 func (st *Staging) Has(path string, size int64) (bool, error) {
 	has := false
@@ -353,7 +339,7 @@ func (st *Staging) close() error {
 	if st.journal != nil {
 		err = errors.Join(err, st.journal.file.Close())
 	}
-	return err
+	return errors.Join(err, st.aside.close())
 }
 
 // Abandon ends the staging and removes all that it has, also what was fetched.
