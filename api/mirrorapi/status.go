@@ -263,6 +263,12 @@ type Plan struct {
 	// Files and Bytes of the project as it is configured.
 	Files int64 `json:"files"`
 	Bytes int64 `json:"bytes"`
+	// Unsized is how many of these files have a size that nobody tells: Bytes, and those of
+	// Fetch, are without them, the least that there is. Guess is about how many bytes they have
+	// together, by that of Sampled others which were asked for one by one; 0: nothing is known.
+	Unsized int64 `json:"unsized,omitempty"`
+	Guess   int64 `json:"guess,omitempty"`
+	Sampled int64 `json:"sampled,omitempty"`
 	// Of these, Held are here already, in this or in another project, and Fetch is to be
 	// fetched, which takes about Time, in nanoseconds, at Rate bytes a second; 0: too
 	// little was read to tell.
@@ -273,19 +279,32 @@ type Plan struct {
 	// Metadata is how much was read to find it out.
 	Metadata     Amount           `json:"metadata"`
 	Repositories []PlanRepository `json:"repositories,omitempty"`
-	// Free is what the disk has for it, without the reserve. Fits says whether that is
-	// enough.
+	// Free is what the disk has for it, without the reserve. Room says whether that is
+	// enough, Fits that it is known to be.
 	Free int64 `json:"free"`
+	Room Room  `json:"room"`
 	Fits bool  `json:"fits"`
 	// Notes say what an operator should know: what is left out, what cannot be checked.
 	Notes []string `json:"notes,omitempty"`
 }
 
-// PlanRepository is a repository in a [Plan]. A file that is in several counts in each.
+// Room says whether a project fits on the disk.
+type Room string
+
+// What is known of the room for a project.
+const (
+	RoomEnough  Room = "enough"
+	RoomShort   Room = "short"   // what is known of it is too much already
+	RoomUnknown Room = "unknown" // sizes that nobody tells decide
+)
+
+// PlanRepository is a repository in a [Plan]. A file that is in several counts in each. Of
+// Unsized files the size is not in Bytes.
 type PlanRepository struct {
-	Path  string `json:"path"`
-	Files int64  `json:"files"`
-	Bytes int64  `json:"bytes"`
+	Path    string `json:"path"`
+	Files   int64  `json:"files"`
+	Bytes   int64  `json:"bytes"`
+	Unsized int64  `json:"unsized,omitempty"`
 }
 
 // Diagnosis is what a mirror finds wrong with itself, worst first.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 
+	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/plan"
@@ -45,7 +46,14 @@ func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) er
 	if p.Current() != nil {
 		made.Free = max(disk.Free-disk.Reserve-disk.UnderWay, 0)
 	}
-	made.Fits = made.Fetch.Bytes <= made.Free
+	switch {
+	case made.Fetch.Bytes > made.Free:
+		made.Room = mirrorapi.RoomShort
+	case made.Unsized > 0:
+		made.Room = mirrorapi.RoomUnknown
+	default:
+		made.Room, made.Fits = mirrorapi.RoomEnough, true
+	}
 	if len(cfg.Keys) == 0 {
 		made.Notes = append(made.Notes, "signatures will not be checked: there are no keys")
 	}
@@ -55,7 +63,7 @@ func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) er
 
 // heldFiles says of which files a project needs nothing from upstream: its current
 // generation has them, or any project does under their hash.
-func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File) bool, error) {
+func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File) (int64, bool), error) {
 	seed, sizes := maphash.MakeSeed(), make(map[uint64]int64)
 	if now := p.Current(); now != nil {
 		for f, err := range now.Files() {
@@ -65,19 +73,23 @@ func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File) 
 			sizes[maphash.String(seed, f.Path)] = f.Size
 		}
 	}
-	return func(f kind.File) bool {
+	return func(f kind.File) (int64, bool) {
 		if size, ok := sizes[maphash.String(seed, f.Path)]; ok && size == f.Size {
-			return true
+			return size, true
 		}
 		sum, ok := f.Sum.SHA256()
 		if !ok {
-			return false
+			return 0, false
 		}
 		object, err := store.Object(sum)
 		if err != nil {
-			return false
+			return 0, false
 		}
-		_ = object.Close() // read only
-		return true
+		defer object.Close() //nolint:errcheck // read only
+		info, err := object.Stat()
+		if err != nil {
+			return 0, false
+		}
+		return info.Size(), true
 	}, nil
 }

@@ -39,24 +39,32 @@ const maxSmall = 64 << 20
 
 // read reads a small file from the first source that answers.
 func (u *Upstream) read(ctx context.Context, name string, v fetch.Validator) (f fetch.File, from string, err error) {
-	err = u.noSource()
+	var said fetch.Each
 	for _, s := range u.Sources {
 		f, err = s.Read(ctx, name, maxSmall, v)
 		if err == nil || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
 			return f, s.URL(), err
 		}
+		said = said.Said(s.URL(), err)
 	}
-	return f, "", err
+	if len(u.Sources) == 0 {
+		return f, "", u.noSource()
+	}
+	return f, "", said.Err()
 }
 
 // List lists the tree at the first source that can tell anything. Entries of a source
-// that then fails end the listing.
+// that then fails end the listing. The error names each source that could not.
 func (u *Upstream) List(ctx context.Context) iter.Seq2[kind.File, error] {
 	return func(yield func(kind.File, error) bool) {
-		failed := u.noSource() // which is not the same as a tree without files
+		if len(u.Sources) == 0 {
+			yield(kind.File{}, u.noSource()) // which is not the same as a tree without files
+			return
+		}
+		var said fetch.Each
 		for _, s := range u.Sources {
 			begun := false
-			failed = nil
+			var failed error
 			for e, err := range s.List(ctx, ".") {
 				if err != nil && !begun {
 					failed = err
@@ -74,10 +82,9 @@ func (u *Upstream) List(ctx context.Context) iter.Seq2[kind.File, error] {
 			if failed == nil {
 				return
 			}
+			said = said.Said(s.URL(), failed)
 		}
-		if failed != nil {
-			yield(kind.File{}, failed)
-		}
+		yield(kind.File{}, said.Err())
 	}
 }
 

@@ -150,9 +150,7 @@ func (r *round) ask(ctx context.Context, s Source, least int64, wants []Want) (l
 	}
 	_ = r.order(ctx, s, Order{Wants: wants, Least: least}, func(res Result) { // of which the results tell
 		left = append(left, res.Want)
-		if before, ok := r.said[res.Want.Path]; !ok || res.Outcome.rank() > before.Outcome.rank() {
-			r.said[res.Want.Path] = res
-		}
+		r.said[res.Want.Path] = worse(r.said[res.Want.Path], res, s.URL())
 	})
 	return left
 }
@@ -192,6 +190,21 @@ func (r *round) over(ctx context.Context) bool {
 // that is not there.
 func (o Outcome) rank() int {
 	return slices.Index([]Outcome{Absent, Denied, Wrong, Failed}, o)
+}
+
+// worse is what is told of a file of which sources said this before, and the one at url says
+// now that it has it not.
+func worse(before, now Result, url string) Result {
+	told := now
+	if now.Outcome.rank() <= before.Outcome.rank() {
+		told = before
+	}
+	each, ok := before.Err.(Each) //nolint:errorlint // it is made here, and nobody wraps it
+	if !ok {
+		each = Each{}.Said(before.From, before.Err)
+	}
+	told.Err = each.Said(url, now.Err).Err()
+	return told
 }
 
 // settle reports the files that are not to be asked for again, and returns the others.

@@ -18,6 +18,7 @@ import (
 	"freshet/internal/mirror/engine"
 	"freshet/internal/mirror/fetch"
 	"freshet/internal/mirror/kind"
+	"freshet/internal/page"
 )
 
 // Options are what a plan is made of.
@@ -27,8 +28,8 @@ type Options struct {
 	// Folder is an absolute path, of a folder for metadata that nobody else uses. It is
 	// made, and removed afterwards.
 	Folder string
-	// Held reports whether a file is here already; nil: none is.
-	Held func(f kind.File) bool
+	// Held returns the size of a file that is here already, false if it is not; nil: none is.
+	Held func(f kind.File) (size int64, ok bool)
 	// Rate bounds the bytes a second that will be received; 0: nothing does.
 	Rate int64
 }
@@ -39,6 +40,9 @@ const (
 	minSample = 1 << 20
 	minTime   = time.Second
 )
+
+// attempts is how often metadata are asked for: whoever plans waits.
+const attempts = 2
 
 // Make makes a plan: all of it but the project's name, and what there is on the disk.
 func Make(ctx context.Context, o Options) (plan mirrorapi.Plan, err error) {
@@ -54,10 +58,16 @@ func Make(ctx context.Context, o Options) (plan mirrorapi.Plan, err error) {
 		return plan, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	m := &maker{o: &o, root: root, seen: make(map[uint64]struct{}), seed: maphash.MakeSeed(), plan: &plan}
+	m := &maker{o: &o, root: root, seen: make(map[uint64]struct{}), plan: &plan}
+	m.unsized = unsized{seed: maphash.MakeSeed(), of: make(map[uint64]int32), listed: make(map[uint64]int64)}
+	defer func() { err = errors.Join(err, m.unpin()) }()
+	if err := m.pin(ctx); err != nil {
+		return plan, err
+	}
 	if err := m.count(ctx); err != nil {
 		return plan, err
 	}
+	m.measure(ctx)
 	m.conclude()
 	return plan, nil
 }
@@ -70,10 +80,43 @@ type maker struct {
 	progress fetch.Progress
 	fetching time.Duration
 	left     kind.Left
-	unsized  int64 // files whose size nobody tells
+	sources  []fetch.Source // those of the upstream; mirrors at one generation
+	pinned   []*fetch.Pinned
+	unsized  unsized
+	seen     map[uint64]struct{} // paths that were counted, by their hashes
+}
 
-	seed maphash.Seed
-	seen map[uint64]struct{} // paths that were counted
+// pin makes of each upstream that is a mirror the generation that it serves now: its
+// manifest tells all sizes.
+func (m *maker) pin(ctx context.Context) error {
+	var said fetch.Each
+	for _, s := range m.o.Upstream.Sources {
+		p, err := fetch.Pin(ctx, s, m.o.Folder)
+		if p != nil {
+			m.pinned = append(m.pinned, p)
+			s = p
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			said = said.Said(s.URL(), err)
+			continue
+		}
+		m.sources = append(m.sources, s)
+	}
+	if len(m.sources) == 0 {
+		return said.Err()
+	}
+	return nil
+}
+
+// unpin gives back what pin has opened.
+func (m *maker) unpin() (err error) {
+	for _, p := range m.pinned {
+		err = errors.Join(err, p.Close())
+	}
+	return err
 }
 
 // count counts the files of all repositories, and what lies beside them.
@@ -83,40 +126,47 @@ func (m *maker) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range repositories {
+	for i, r := range repositories {
 		sum := mirrorapi.PlanRepository{Path: path.Dir(r.Pointer)}
-		if err := m.add(k.Files(ctx, tree, r, &m.left), &sum); err != nil {
+		if err := m.add(k.Files(ctx, tree, r, &m.left), &sum, int32(i)); err != nil {
 			return fmt.Errorf("%s: %w", r.Pointer, err)
 		}
 		m.plan.Repositories = append(m.plan.Repositories, sum)
 	}
-	return m.add(k.Rest(ctx, tree, repositories, &m.left), new(mirrorapi.PlanRepository))
+	return m.add(k.Rest(ctx, tree, repositories, &m.left), new(mirrorapi.PlanRepository), -1)
 }
 
-// add counts files.
-func (m *maker) add(files iter.Seq2[kind.File, error], sum *mirrorapi.PlanRepository) error {
+// add counts files of the repository with this number, -1 for none.
+func (m *maker) add(files iter.Seq2[kind.File, error], sum *mirrorapi.PlanRepository, number int32) error {
 	for f, err := range files {
 		if err != nil {
 			return err
 		}
-		size := max(f.Size, 0)
+		size, held := f.Size, false
+		if m.o.Held != nil {
+			var here int64
+			if here, held = m.o.Held(f); held {
+				size = here
+			}
+		}
 		sum.Files++
-		sum.Bytes += size
-		id := maphash.String(m.seed, f.Path)
+		sum.Bytes += max(size, 0)
+		id := m.unsized.hash(f.Path)
 		if _, counted := m.seen[id]; counted {
 			continue
 		}
 		m.seen[id] = struct{}{}
 		m.plan.Files++
-		m.plan.Bytes += size
+		m.plan.Bytes += max(size, 0)
 		to := &m.plan.Fetch
-		if m.o.Held != nil && m.o.Held(f) {
+		if held {
 			to = &m.plan.Held
 		}
 		to.Files++
-		to.Bytes += size
-		if f.Size < 0 {
-			m.unsized++
+		to.Bytes += max(size, 0)
+		if size < 0 {
+			sum.Unsized++
+			m.unsized.note(f.Path, number)
 		}
 	}
 	return nil
@@ -134,19 +184,19 @@ func (m *maker) conclude() {
 		p.Rate = limit
 	}
 	if p.Rate > 0 {
-		p.Time = time.Duration(float64(p.Fetch.Bytes) / float64(p.Rate) * float64(time.Second))
+		p.Time = time.Duration(float64(p.Fetch.Bytes+p.Guess) / float64(p.Rate) * float64(time.Second))
 	}
 	if m.left.Files > 0 {
-		p.Notes = append(p.Notes, fmt.Sprintf("indexes name %d more files with %d bytes that are left out", m.left.Files, m.left.Bytes))
+		p.Notes = append(p.Notes, fmt.Sprintf("indexes name %s more with %s that are left out", page.Plural(m.left.Files, "file", "files"), page.Bytes(uint64(max(m.left.Bytes, 0)))))
 	}
-	if m.unsized > 0 {
-		p.Notes = append(p.Notes, fmt.Sprintf("of %d files nobody tells the size: the project is larger than this", m.unsized))
-	}
+	p.Unsized = m.unsized.left()
 }
 
 // tree is the upstream, of which what is opened comes into the folder first.
 func (m *maker) tree() kind.Tree {
-	return kind.Tree{Open: m.open, List: m.o.Upstream.List, Prefetch: m.prefetch}
+	up := engine.Upstream{Sources: m.sources, Unusable: m.o.Upstream.Unusable}
+	list := func(ctx context.Context) iter.Seq2[kind.File, error] { return m.watch(up.List(ctx)) }
+	return kind.Tree{Open: m.open, List: list, Prefetch: m.prefetch}
 }
 
 func (m *maker) open(ctx context.Context, name string) (fs.File, error) {
@@ -190,7 +240,7 @@ func (m *maker) fetch(ctx context.Context, files []kind.File) error {
 		}
 	}
 	var failed error
-	job := fetch.Job{Folder: m.o.Folder, Sources: m.o.Upstream.Sources, Progress: &m.progress}
+	job := fetch.Job{Folder: m.o.Folder, Sources: m.sources, Progress: &m.progress, Attempts: attempts}
 	err := job.Fetch(ctx, wants, func(r fetch.Result) {
 		switch r.Outcome {
 		case fetch.Fetched:
