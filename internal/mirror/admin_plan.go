@@ -33,7 +33,7 @@ func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) er
 	}
 	made, err := plan.Make(r.Context(), plan.Options{
 		Kind: synced.Kind, Upstream: &synced.Upstream, Folder: filepath.Join(now.cfg.Directory, "state", "plan"),
-		Held: held, Rate: int64(cmp.Or(cfg.Limit, now.cfg.Limits.Bandwidth)),
+		Held: held, Shelf: p, Rate: int64(cmp.Or(cfg.Limit, now.cfg.Limits.Bandwidth)),
 	})
 	if err != nil {
 		return refuse(http.StatusBadGateway, "unavailable", "the metadata cannot be read: %v", err)

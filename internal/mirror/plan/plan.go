@@ -30,6 +30,8 @@ type Options struct {
 	Folder string
 	// Held returns the size of a file that is here already, false if it is not; nil: none is.
 	Held func(f kind.File) (size int64, ok bool)
+	// Shelf keeps manifests of upstreams that are mirrors, for the sync that follows.
+	Shelf fetch.Shelf
 	// Rate bounds the bytes a second that will be received; 0: nothing does.
 	Rate int64
 }
@@ -91,7 +93,7 @@ type maker struct {
 func (m *maker) pin(ctx context.Context) error {
 	var said fetch.Each
 	for _, s := range m.o.Upstream.Sources {
-		p, err := fetch.Pin(ctx, s, m.o.Folder)
+		p, err := fetch.Pin(ctx, s, m.o.Shelf)
 		if p != nil {
 			m.pinned = append(m.pinned, p)
 			s = p
