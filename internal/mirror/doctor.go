@@ -231,7 +231,7 @@ func remedy(reason mirrorapi.Reason) string {
 	case mirrorapi.ReasonUpstream:
 		return "see whether the upstreams can be reached from here, or add another"
 	case mirrorapi.ReasonInconsistent:
-		return "wait: upstream is being changed, or lacks files itself; the version before is served"
+		return "wait: upstream is being changed, or lacks files itself; the version before is served. A file that never comes can be left out by exclude"
 	case mirrorapi.ReasonSignature:
 		return "see whether the project has new keys; if not, upstream may be compromised"
 	case mirrorapi.ReasonRollback:
