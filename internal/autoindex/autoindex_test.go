@@ -48,6 +48,15 @@ func TestParse(t *testing.T) {
 		kind, text string
 		want       []string
 	}{
+		"freshet": {
+			kind: "application/json",
+			text: `[{"name":"\ufffd.bin","type":"file","size":3,"mtime":"Sat, 21 Nov 2026 00:00:00 GMT","href":"./%FF.bin"},
+				{"name":"a b","type":"directory","mtime":"Sat, 21 Nov 2026 00:00:00 GMT","href":"./a%20b/"},
+				{"name":"else","type":"file","size":1,"href":"https://other.example/x"},
+				{"name":"up","type":"file","size":1,"href":"./..%2fup"},
+				{"name":"bad","type":"file","size":1,"href":"./%zz"}]`,
+			want: []string{"\xff.bin 3", "a b/", "else 1", "bad 1"},
+		},
 		"nginx": {
 			text: "<html><head><title>Index of /d/</title></head><body><h1>Index of /d/</h1><hr><pre><a href=\"../\">../</a>\n" +
 				"<a href=\"pool/\">pool/</a>      02-Jan-2024 03:04       -\n<a href=\"a%20b.deb\">a b.deb</a>   02-Jan-2024 03:04    12345\n" +

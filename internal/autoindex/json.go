@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -18,6 +19,7 @@ type object struct {
 	Size  *int64 `json:"size"`
 	MTime string `json:"mtime"`    // nginx
 	Time  string `json:"mod_time"` // Caddy
+	Href  string `json:"href"`     // a mirror of Freshet, of which it is the exact name: JSON has UTF-8 alone
 }
 
 // parseJSON reads a listing in JSON, an array of objects.
@@ -69,6 +71,11 @@ func (o *object) modTime() time.Time {
 
 func (c *collector) addObject(o *object) error {
 	name, slash := strings.CutSuffix(o.Name, "/")
+	if href, ok := strings.CutPrefix(o.Href, "./"); ok {
+		if exact, err := url.PathUnescape(strings.TrimSuffix(href, "/")); err == nil {
+			name = exact
+		}
+	}
 	if !isName(name) {
 		return nil
 	}

@@ -35,7 +35,7 @@ func checks() []acceptance.Check {
 		acceptance.Row(11, "one limit for ten projects", slices.Concat(budget.Has("TestTenShares", "TestTCP"), end.Has("TestMirrorLimit"))),
 		acceptance.Row(12, "lost triggers, fleets at once", schedule.Has("TestFleetIsSpread", "TestLooksWithoutTriggers")),
 		acceptance.Row(13, "a full disk", slices.Concat(fetch.Has("TestFull"), generation.Has("TestFullDisk", "TestDrainInterrupted"), role.Has("TestFullDisk", "TestBrokenDisk"), end.Has("TestMirrorStartsOnFullDisk"))),
-		acceptance.Row(14, "odd names", slices.Concat(serve.Has("TestFiles", "TestNothingElseIsReachable", "TestListings"), rsyncd.Has("TestClients"))),
+		acceptance.Row(14, "odd names", slices.Concat(serve.Has("TestFiles", "TestNothingElseIsReachable", "TestListings"), rsyncd.Has("TestClients"), end.Has("TestMirrorOddNames"))),
 		acceptance.Row(15, "what serving costs", end.Has("TestMirrorServingCost")),
 		acceptance.Row(16, "what is told arrives", slices.Concat(telemetry.Has("TestTwoHoursAway", "TestKilled", "TestHostile"), end.Has("TestMirrorTellsWatch"))),
 	}

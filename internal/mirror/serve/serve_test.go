@@ -354,7 +354,6 @@ func TestListings(t *testing.T) {
 			slices.Sort(got)
 			if accept == "application/json" && folder == "/epel/odd/" {
 				checkHrefs(t, w, folder, a.body)
-				continue
 			}
 			if !slices.Equal(got, want) {
 				t.Errorf("%s as %s: %q, want %q", folder, accept, got, want)
