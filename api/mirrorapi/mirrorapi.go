@@ -1,7 +1,8 @@
 // Package mirrorapi is what a mirror understands: on its admin listener orders to sync,
 // check, roll back and drop, and questions about all of it; on its public listener
 // triggers, signed words that there is something new upstream. It has the JSON types
-// and a client. docs/mirror.md is the manual. It imports the standard library only.
+// and a client. docs/mirror.md is the manual, openapi.json the formal description. It
+// imports the standard library only.
 //
 // All times are in UTC, all sizes in bytes.
 package mirrorapi

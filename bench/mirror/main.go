@@ -76,6 +76,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (err error) {
 		{"small", measureSmall},
 		{"serve", measureServing},
 		{"fleet", measureFleet},
+		{"chain", measureChain},
 	} {
 		if !cfg.wants(c.name) {
 			continue

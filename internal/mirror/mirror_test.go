@@ -41,13 +41,15 @@ type world struct {
 
 	network memnet.Network
 	admin   *httptest.Server
-	metrics *prometheus.Registry
-	client  *mirrorapi.Client
-	public  *mirrorapi.Client
-	addr    string // where it listens, if that is not inside the process
-	reloads chan mirror.Config
-	stop    func()
-	written time.Time // the time of the newest file of writeOld
+	// patterns are those of the admin listener.
+	patterns []string
+	metrics  *prometheus.Registry
+	client   *mirrorapi.Client
+	public   *mirrorapi.Client
+	addr     string // where it listens, if that is not inside the process
+	reloads  chan mirror.Config
+	stop     func()
+	written  time.Time // the time of the newest file of writeOld
 }
 
 // newWorld makes an upstream in a folder, served by a real rsync daemon, and a mirror of
@@ -84,7 +86,11 @@ func (w *world) start() {
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	w.metrics = prometheus.NewRegistry()
 	env := role.Env{
-		Metrics: w.metrics, Ready: func() { close(ready) }, Admin: mux.Handle,
+		Metrics: w.metrics, Ready: func() { close(ready) },
+		Admin: func(pattern string, h http.Handler) {
+			w.patterns = append(w.patterns, pattern)
+			mux.Handle(pattern, h)
+		},
 		Listen: func(ctx context.Context, addr string) (net.Listener, error) {
 			if strings.HasPrefix(addr, memnet.Scheme) {
 				return w.network.Listen(addr)

@@ -28,8 +28,8 @@ import (
 	"freshet/internal/role"
 )
 
-// entry is a line of a listing.
-type entry struct {
+// Entry is a line of a listing: an element of the array that it is in JSON.
+type Entry struct {
 	// Name is as the file system has it. In JSON, what is no UTF-8 is replaced in it:
 	// Href is exact.
 	Name string `json:"name"`
@@ -46,7 +46,7 @@ type entry struct {
 	modified time.Time
 }
 
-func (e *entry) folder() bool { return e.Type == typeFolder }
+func (e *Entry) folder() bool { return e.Type == typeFolder }
 
 const (
 	typeFile   = "file"
@@ -185,7 +185,7 @@ func (s *Site) sendListing(w http.ResponseWriter, r *http.Request, body []byte) 
 }
 
 // addSums looks up what is known of the files of a folder, and leaves them sorted by name.
-func addSums(ctx context.Context, g *generation.Generation, folder string, entries []entry) error {
+func addSums(ctx context.Context, g *generation.Generation, folder string, entries []Entry) error {
 	find, err := g.Finder()
 	if err != nil {
 		return err
@@ -196,7 +196,7 @@ func addSums(ctx context.Context, g *generation.Generation, folder string, entri
 			return err
 		}
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
 	for i := range entries {
 		e := &entries[i]
 		if e.folder() {
@@ -230,7 +230,7 @@ type listing struct {
 
 // rows are those of the table. A folder may have a hundred thousand: a template would take
 // a second.
-func rows(entries []entry, sums bool) template.HTML {
+func rows(entries []Entry, sums bool) template.HTML {
 	b := make([]byte, 0, len(entries)*320)
 	for i := range entries {
 		e := &entries[i]
@@ -279,8 +279,8 @@ func openFolder(g *generation.Generation, folder string) (dir *os.File, changed 
 
 // read lists an open folder: files, and folders, by what links lead to. Links that lead
 // nowhere, and what is neither, are left out.
-func read(g *generation.Generation, dir *os.File, folder string) (entries []entry, err error) {
-	entries = []entry{}
+func read(g *generation.Generation, dir *os.File, folder string) (entries []Entry, err error) {
+	entries = []Entry{}
 	for {
 		names, err := dir.Readdirnames(512)
 		for _, name := range names {
@@ -306,7 +306,7 @@ var errLink = errors.New("it is a link")
 
 // look tells of what is in an open folder. It does not go by a path: the folder is that of
 // one generation, whatever its path leads to by now.
-func look(dir *os.File, name string) (e entry, err error) {
+func look(dir *os.File, name string) (e Entry, err error) {
 	conn, err := dir.SyscallConn()
 	if err != nil {
 		return e, err
@@ -331,7 +331,7 @@ func look(dir *os.File, name string) (e entry, err error) {
 }
 
 // follow tells of what a link leads to, within the tree.
-func follow(g *generation.Generation, folder, name string) (e entry, err error) {
+func follow(g *generation.Generation, folder, name string) (e Entry, err error) {
 	f, err := g.Open(path.Join(folder, name))
 	if err != nil {
 		return e, err
@@ -347,8 +347,8 @@ func follow(g *generation.Generation, folder, name string) (e entry, err error) 
 	return newEntry(name, info.IsDir(), info.Size(), info.ModTime()), nil
 }
 
-func newEntry(name string, folder bool, size int64, modified time.Time) entry {
-	e := entry{
+func newEntry(name string, folder bool, size int64, modified time.Time) Entry {
+	e := Entry{
 		Name: name, Type: typeFile, Size: size, modified: modified,
 		ModTime: modified.UTC().Format(http.TimeFormat),
 		// "./" keeps a colon in the name from making a scheme of what is before it.
@@ -417,8 +417,8 @@ func orderOf(q url.Values) order {
 }
 
 // sort puts folders first.
-func (o order) sort(entries []entry) {
-	slices.SortFunc(entries, func(a, b entry) int {
+func (o order) sort(entries []Entry) {
+	slices.SortFunc(entries, func(a, b Entry) int {
 		if c := cmp.Compare(a.Type, b.Type); c != 0 {
 			return c // "directory" is before "file"
 		}
