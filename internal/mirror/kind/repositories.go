@@ -89,7 +89,7 @@ func (k *Kind) discover(ctx context.Context, tree Tree, patterns []string, found
 	}
 	for f, err := range tree.List(ctx) {
 		if err != nil {
-			return err
+			return fmt.Errorf("%w (it is listed to find its repositories: those that are named in the configuration without * need no listing)", err)
 		}
 		if !k.isPointer(f.Path) || f.Link != "" && leadsOut(f) {
 			continue
