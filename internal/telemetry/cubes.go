@@ -108,7 +108,7 @@ func (c *cube) at(second int64, l labels) *cell {
 	if i, ok := c.index[k]; ok {
 		return &c.cells[i]
 	}
-	if d := second / day; d > c.day {
+	if d := second / day; d > c.day || d < c.day-1 { // what has just ended may be of the day before; else the clock was set
 		c.day = d
 		clear(c.seen)
 	}

@@ -83,6 +83,8 @@ const (
 	// maxPlaces and maxAgents bound what is remembered of paths and of names of programs.
 	maxPlaces = 16 << 10
 	maxAgents = 4096
+	// maxNames is how many labels have numbers until they are numbered anew.
+	maxNames = 1 << 15
 	// maxKept is the length of what is remembered.
 	maxKept = 256
 	// maxSystems is how many autonomous systems of a project are told apart in a day.
@@ -278,10 +280,31 @@ func (e *Emitter) take(now time.Time) []watchapi.Line {
 	if e.moved.Swap(false) {
 		clear(e.places)
 	}
+	if len(e.names.names) > maxNames {
+		lines = e.rename(lines, now)
+	}
 	if now.UTC().YearDay() != e.begun.UTC().YearDay() {
 		e.systems = nil
 	}
 	e.begun = now
+	return lines
+}
+
+// rename numbers labels anew, when there were so many over the months that no other would find a
+// number. All cubes are empty.
+func (e *Emitter) rename(lines []watchapi.Line, now time.Time) []watchapi.Line {
+	for project, h := range e.hot {
+		lines = h.take(lines, e.names.names[project], second(now))
+	}
+	clear(e.hot)
+	clear(e.places)
+	clear(e.agents)
+	e.systems = nil
+	for _, c := range e.cubes.all() {
+		clear(c.seen)
+	}
+	e.names = dictionary{}
+	e.names.id(other)
 	return lines
 }
 
