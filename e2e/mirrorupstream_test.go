@@ -303,7 +303,7 @@ func (m *master) missing(b *boxed) {
 	}
 	for n := range 2 {
 		r := b.synced(m.T, m.name, mirrorapi.SyncRequest{}, mirrorapi.Failed, mirrorapi.ReasonInconsistent)
-		if !strings.Contains(r.Message, name) || r.Path != name && m.name != "ostree" || r.Generation != filepath.Base(before) && !strings.HasSuffix(before, r.Generation) {
+		if !strings.Contains(r.Message, name) || r.Path != name || r.Generation != filepath.Base(before) && !strings.HasSuffix(before, r.Generation) {
 			m.Errorf("the report: %+v; what is missing is %s", r, name)
 		}
 		m.serves(b)
@@ -530,6 +530,11 @@ func TestMirrorStartsOnFullDisk(t *testing.T) {
 	b.start()
 	if _, err := newWalker("http://"+b.listen+"/"+m.name+"/").walk(t.Context(), m.Config); err != nil {
 		t.Error(err)
+	}
+	// An order that cannot be kept is refused with a reason.
+	_, err := b.api().Hold(t.Context(), m.name, mirrorapi.HoldRequest{Reason: "to see"})
+	if refused, ok := errors.AsType[*mirrorapi.Error](err); !ok || refused.Reason != string(mirrorapi.ReasonNoSpace) || !strings.Contains(refused.Message, "make room") {
+		t.Errorf("an order on a full disk: %v", err)
 	}
 	if err := os.Remove(filepath.Join(disk, "hog")); err != nil {
 		t.Fatal(err)

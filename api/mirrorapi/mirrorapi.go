@@ -78,7 +78,7 @@ const (
 type Error struct {
 	Status int `json:"status"`
 	// Reason is one word: unauthorized, forbidden, bad_request, not_found, conflict,
-	// too_large, stale, unavailable, internal.
+	// too_large, stale, unavailable, no_space, internal.
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 }
@@ -228,6 +228,27 @@ type Report struct {
 	Repositories []Repository `json:"repositories,omitempty"`
 	// Warnings are what an operator should know though it did not stop the sync.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// HeldBack are the repositories that stay at the version before, or were left out, each
+// with the reason. Others may have been published.
+func (r Report) HeldBack() []Repository {
+	var held []Repository
+	for _, repo := range r.Repositories {
+		if repo.Reason != "" {
+			held = append(held, repo)
+		}
+	}
+	return held
+}
+
+// Trouble is why the project, or the first of its repositories that are held back, is not
+// what the upstream has; empty: all of it is.
+func (r Report) Trouble() Reason {
+	if held := r.HeldBack(); r.Reason == "" && len(held) > 0 {
+		return held[0].Reason
+	}
+	return r.Reason
 }
 
 // Sources of files in [Report.Fetched].

@@ -53,7 +53,7 @@ func printStatus(out io.Writer, st mirrorapi.Status) error {
 		} else if p.Hold != nil {
 			trouble = "held " + holdText(*p.Hold)
 		} else if p.Failures > 0 && p.Last != nil {
-			trouble = fmt.Sprintf("%s, %s", p.Last.Reason, counted(p.Failures, "time", "times"))
+			trouble = fmt.Sprintf("%s, %s", p.Last.Trouble(), counted(p.Failures, "time", "times"))
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.Name, stateText(p), ago(st.Now, p.Checked), until(st.Now, p.Next), p.Files, bytesText(p.Bytes), trouble)
 	}

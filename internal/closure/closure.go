@@ -40,6 +40,20 @@ const maxFiles = 20_000_000
 // for a moment wherever files are published one after the other.
 var ErrInconsistent = errors.New("the repository's files do not agree")
 
+// FileError tells which file of the tree an error is about.
+type FileError struct {
+	Path string
+	Err  error
+}
+
+func (e *FileError) Error() string { return e.Err.Error() }
+func (e *FileError) Unwrap() error { return e.Err }
+
+// Disagree is an error that is [ErrInconsistent], about a file.
+func Disagree(path, format string, args ...any) error {
+	return &FileError{path, fmt.Errorf("%w: %w", ErrInconsistent, fmt.Errorf(format, args...))}
+}
+
 // Open opens a file of the tree for reading. A file that is not there is
 // [fs.ErrNotExist]; every other error ends the walk. Names are relative to the root of
 // the tree, clean, and stay inside it.

@@ -40,7 +40,7 @@ func (w *walker) deb(r Repository, name string) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if err := roots.Whole(text); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrInconsistent, name, err)
+		return Disagree(name, "%s: %w", name, err)
 	}
 	s := suite{name: name, dir: path.Dir(name), root: path.Clean(r.Root), flat: true, byHash: release.ByHash, strict: r.Strict}
 	if i := strings.LastIndex("/"+s.dir+"/", "/dists/"); i >= 0 {
@@ -147,7 +147,7 @@ func (w *walker) debPackages(s suite, stem string, forms []apt.File) error {
 		}
 	}
 	if unreadable == nil && s.strict {
-		return fmt.Errorf("%w: %s names %s, which is there in no form", ErrInconsistent, s.name, stem)
+		return Disagree(path.Join(s.dir, stem), "%s names %s, which is there in no form", s.name, stem)
 	}
 	return unreadable
 }

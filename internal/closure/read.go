@@ -90,9 +90,9 @@ func (w *walker) walkIndex(by, name string, size int64, sum Sum, walk func(io.Re
 	}
 	switch {
 	case size >= 0 && f.N != size:
-		return fmt.Errorf("%w: %s has not the %d bytes that %s says", ErrInconsistent, name, size, by)
+		return Disagree(name, "%s has not the %d bytes that %s says", name, size, by)
 	case sum.Value != "" && string(f.sum.Sum(nil)) != sum.Value:
-		return fmt.Errorf("%w: %s has not the checksum that %s says", ErrInconsistent, name, by)
+		return Disagree(name, "%s has not the checksum that %s says", name, by)
 	case walked != nil:
 		return fmt.Errorf("%s: %w", name, walked)
 	}
@@ -169,7 +169,7 @@ func (w *walker) companion(name string) error {
 	}
 	if text.Len() <= maxSignature {
 		if err := roots.Whole(text.Bytes()); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrInconsistent, name, err)
+			return Disagree(name, "%s: %w", name, err)
 		}
 	}
 	file := f.pointer()

@@ -77,7 +77,7 @@ func (w *walker) primary(root, by string, index File) error {
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s names %s, which is not there", ErrInconsistent, by, index.Path)
+		return Disagree(index.Path, "%s names %s, which is not there", by, index.Path)
 	}
 	return err
 }

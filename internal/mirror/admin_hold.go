@@ -21,7 +21,7 @@ func (m *mirror) hold(ctx context.Context, v *visit, hold mirrorapi.Hold) error 
 	hold.Since, hold.By = time.Now().UTC().Truncate(time.Second), v.client.Name
 	running, err := m.scheduler.Hold(v.project, hold)
 	if err != nil {
-		return refuse(http.StatusServiceUnavailable, "unavailable", "the hold cannot be kept: %v", err)
+		return unkept("the hold cannot be kept", err)
 	}
 	if running == nil {
 		return nil
@@ -58,7 +58,7 @@ func (m *mirror) orderRelease(w http.ResponseWriter, _ *http.Request, v *visit) 
 	}
 	held, err := m.scheduler.Release(v.project)
 	if err != nil {
-		return refuse(http.StatusServiceUnavailable, "unavailable", "it is released, and would be held again after a restart: %v", err)
+		return unkept("it is released, and would be held again after a restart", err)
 	}
 	if !held {
 		return refuse(http.StatusConflict, "conflict", "%q is not held", v.project)

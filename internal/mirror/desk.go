@@ -13,6 +13,7 @@ import (
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/control"
+	"freshet/internal/durable"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/schedule"
 	"freshet/internal/role"
@@ -107,6 +108,22 @@ func refuse(status int, reason, format string, args ...any) error {
 	return &mirrorapi.Error{Status: status, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
 
+// unkept is an error of an order that cannot be noted for a restart: what says what that
+// means.
+func unkept(what string, err error) error {
+	if durable.IsNoSpace(err) {
+		return full(what)
+	}
+	return refuse(http.StatusServiceUnavailable, "unavailable", "%s: %v", what, err)
+}
+
+func full(what string) *mirrorapi.Error {
+	return &mirrorapi.Error{
+		Status: http.StatusInsufficientStorage, Reason: string(mirrorapi.ReasonNoSpace),
+		Message: what + ": the mirror's disk is full; make room, by freshet mirror drop PROJECT GENERATION for instance, and give the order again",
+	}
+}
+
 // refusal is what the giver of an order is told of an error.
 func refusal(err error) *mirrorapi.Error {
 	if refused, ok := errors.AsType[*mirrorapi.Error](err); ok {
@@ -120,6 +137,8 @@ func refusal(err error) *mirrorapi.Error {
 		return &mirrorapi.Error{Status: http.StatusNotFound, Reason: "not_found", Message: err.Error()}
 	case errors.Is(err, generation.ErrCurrent):
 		return &mirrorapi.Error{Status: http.StatusConflict, Reason: "conflict", Message: err.Error()}
+	case durable.IsNoSpace(err):
+		return full("what is ordered cannot be kept")
 	case tooLong != nil:
 		return &mirrorapi.Error{
 			Status: http.StatusRequestEntityTooLarge, Reason: "too_large", Message: fmt.Sprintf("the body has more than %d bytes", tooLong.Limit),

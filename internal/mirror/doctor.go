@@ -113,7 +113,20 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 	add := func(level, do, format string, args ...any) {
 		found = append(found, mirrorapi.Finding{Level: level, About: about, Message: fmt.Sprintf(format, args...), Do: do})
 	}
-	if st.Failures > 0 && st.Last != nil && st.Last.Reason != mirrorapi.ReasonDrained {
+	if st.Last != nil && st.Last.Reason == "" {
+		add := func(format string, args ...any) {
+			add(mirrorapi.LevelWarning, remedy(st.Last.Trouble()), format, args...)
+		}
+		const most = 5
+		held := st.Last.HeldBack()
+		for _, repo := range held[:min(len(held), most)] {
+			add("%s stays at the version before: %s (%s); it is tried again at %s", cmp.Or(repo.Pointer, repo.Path), repo.Message, repo.Reason, nextText(st.Next))
+		}
+		if len(held) > most {
+			add("%d more repositories stay at the version before: freshet mirror status %s lists them", len(held)-most, st.Name)
+		}
+	}
+	if st.Failures > 0 && st.Last != nil && st.Last.Reason != "" && st.Last.Reason != mirrorapi.ReasonDrained {
 		level := mirrorapi.LevelWarning
 		if st.Failures > 3 || st.Generation == "" {
 			level = mirrorapi.LevelError
@@ -163,6 +176,14 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 		add(mirrorapi.LevelOK, "", "generation %s is served, and was up to date at %s", st.Generation, st.Checked.Format(time.RFC3339))
 	}
 	return found
+}
+
+// nextText is when a project is looked at next.
+func nextText(next time.Time) string {
+	if next.IsZero() {
+		return "the next order"
+	}
+	return next.Format(time.RFC3339)
 }
 
 // damageFindings says what checks have found damaged of a project.

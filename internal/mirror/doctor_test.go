@@ -72,7 +72,12 @@ func TestProjectFindings(t *testing.T) {
 		"not looked":  {func(st *mirrorapi.ProjectStatus) { st.Checked = now.Add(-5 * time.Hour) }, 1, mirrorapi.LevelError, "5h ago"},
 		"never":       {func(st *mirrorapi.ProjectStatus) { st.Generation = "" }, 1, mirrorapi.LevelWarning, "nothing was ever synced"},
 		"drained":     {func(st *mirrorapi.ProjectStatus) { st.Generation, st.Drained = "", now }, 1, mirrorapi.LevelError, "taken off the disk"},
-		"clock back":  {func(st *mirrorapi.ProjectStatus) { st.Last = &mirrorapi.Report{Ended: now.Add(time.Hour)} }, 1, mirrorapi.LevelWarning, "clock was set back"},
+		"held back": {func(st *mirrorapi.ProjectStatus) {
+			st.Failures, st.Last = 1, &mirrorapi.Report{Result: mirrorapi.Published, Ended: now, Repositories: []mirrorapi.Repository{
+				{Pointer: "a"}, {Pointer: "b/repodata/repomd.xml", Held: true, Reason: mirrorapi.ReasonInconsistent, Message: "why"},
+			}}
+		}, 1, mirrorapi.LevelWarning, "b/repodata/repomd.xml stays at the version before: why (upstream_inconsistent)"},
+		"clock back": {func(st *mirrorapi.ProjectStatus) { st.Last = &mirrorapi.Report{Ended: now.Add(time.Hour)} }, 1, mirrorapi.LevelWarning, "clock was set back"},
 	} {
 		st := sound
 		c.change(&st)

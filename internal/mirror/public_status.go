@@ -143,12 +143,12 @@ func (m *mirror) publicProject(name string, now time.Time) (status.Project, erro
 		return p, err
 	}
 	if known.Failures > 0 {
-		p.Failing = &status.Failing{Since: known.Last.Began, Syncs: known.Failures, Reason: known.Last.Reason}
+		p.Failing = &status.Failing{Since: known.Last.Began, Syncs: known.Failures, Reason: known.Last.Trouble()}
 	}
 	var good []time.Time
 	failing := p.Failing != nil
 	for _, r := range list {
-		ok := r.Result == mirrorapi.Published || r.Result == mirrorapi.Unchanged
+		ok := (r.Result == mirrorapi.Published || r.Result == mirrorapi.Unchanged) && len(r.HeldBack()) == 0
 		if ok {
 			good = append(good, r.Ended)
 		}

@@ -51,7 +51,7 @@ func (m *mirror) trigger(w http.ResponseWriter, r *http.Request, o *control.Orde
 	waits, err := m.scheduler.Trigger(
 		mirrorapi.Order{Project: t.Project, Cause: mirrorapi.CauseTrigger, By: t.Key}, t.Key, t.Sent, time.Duration(t.Spread)*time.Second)
 	if err != nil {
-		return answer, refuse(http.StatusServiceUnavailable, "unavailable", "the trigger cannot be kept: %v", err)
+		return answer, unkept("the trigger cannot be kept", err)
 	}
 	return mirrorapi.TriggerAnswer{Known: waits == nil, State: m.scheduler.Status(t.Project).State}, nil
 }

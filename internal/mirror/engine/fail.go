@@ -37,6 +37,9 @@ func asFailure(err error) *failure {
 		reason = word
 	}
 	path := ""
+	if f, ok := errors.AsType[*closure.FileError](err); ok {
+		path = f.Path
+	}
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		path = p.Path
 		if reason == mirrorapi.ReasonInternal {

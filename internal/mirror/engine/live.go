@@ -273,7 +273,7 @@ func (l *live) note(res fetch.Result) {
 	switch res.Outcome {
 	case fetch.Fetched, fetch.Absent, fetch.Denied:
 	case fetch.Wrong:
-		l.faults[name] = fmt.Errorf("%w: %s: %w", closure.ErrInconsistent, name, res.Err)
+		l.faults[name] = closure.Disagree(name, "%s: %w", name, res.Err)
 	case fetch.Failed:
 		l.faults[name] = fmt.Errorf("%s: %w: %w", name, fetch.ErrUnreachable, res.Err)
 	}

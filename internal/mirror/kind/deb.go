@@ -95,7 +95,7 @@ func (k *Kind) besides(ctx context.Context, open Open, name string, by apt.File,
 	}
 	sum := sha256.Sum256(text)
 	if by.SHA256 != "" && hex.EncodeToString(sum[:]) != by.SHA256 {
-		return fmt.Errorf("%w: %s has not the checksum that its Release says", closure.ErrInconsistent, name)
+		return closure.Disagree(name, "%s has not the checksum that its Release says", name)
 	}
 	for f, err := range read(bytes.NewReader(text)) {
 		if err != nil {

@@ -237,10 +237,10 @@ func (w *treeWalk) named(name string, sum ostree.Checksum) ([]byte, error) {
 	}
 	data, err := readAll(w.ctx, w.tree.Open, full, ostree.MaxMetadataSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is named and not there", closure.ErrInconsistent, full)
+		return nil, closure.Disagree(full, "%s is named and not there", full)
 	}
 	if err == nil && ostree.ChecksumOf(data) != sum {
-		return nil, fmt.Errorf("%w: %s has not the checksum that it is named with", closure.ErrInconsistent, full)
+		return nil, closure.Disagree(full, "%s has not the checksum that it is named with", full)
 	}
 	return data, err
 }
@@ -379,7 +379,7 @@ func (s *summaries) file(name string, optional bool) {
 func (w *treeWalk) subsummary(name string, sum ostree.Checksum) ([]byte, error) {
 	c, err := openContent(w.ctx, w.tree.Open, name, roots.MaxSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is named and not there", closure.ErrInconsistent, name)
+		return nil, closure.Disagree(name, "%s is named and not there", name)
 	}
 	if err != nil {
 		return nil, err
@@ -390,7 +390,7 @@ func (w *treeWalk) subsummary(name string, sum ostree.Checksum) ([]byte, error) 
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if ostree.ChecksumOf(text) != sum {
-		return nil, fmt.Errorf("%w: %s has not the checksum that it is named with", closure.ErrInconsistent, name)
+		return nil, closure.Disagree(name, "%s has not the checksum that it is named with", name)
 	}
 	return text, nil
 }

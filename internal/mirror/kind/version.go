@@ -228,7 +228,7 @@ func (p *pointer) detached(names ...string) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		if _, err := ostree.ParseDetached(data); err != nil || len(data) == 0 {
-			return fmt.Errorf("%w: %s is cut off, or damaged", closure.ErrInconsistent, name)
+			return closure.Disagree(name, "%s is cut off, or damaged", name)
 		}
 	}
 	return nil

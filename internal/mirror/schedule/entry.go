@@ -204,11 +204,11 @@ func (e *entry) end(report mirrorapi.Report, now time.Time, stopped bool) {
 	e.running = nil
 	sync.report = report
 	defer close(sync.done)
-	switch report.Result {
-	case mirrorapi.Published, mirrorapi.Unchanged:
+	switch {
+	case isGood(report):
 		e.good, e.failures = now.UTC(), 0
 		e.next = e.times.After(now)
-	case mirrorapi.Canceled:
+	case report.Result == mirrorapi.Canceled:
 		e.next = e.times.After(now)
 		if stopped || errors.Is(sync.ended, errHeld) {
 			order := sync.order
@@ -221,7 +221,22 @@ func (e *entry) end(report mirrorapi.Report, now time.Time, stopped bool) {
 		if !e.times.Never() {
 			e.next = now.Add(e.backOff())
 		}
+		if isPart(report) {
+			e.next = earlier(e.next, e.times.After(now))
+		}
 	}
+}
+
+// isGood reports whether all of the project is what its upstream has.
+func isGood(r mirrorapi.Report) bool {
+	return (r.Result == mirrorapi.Published || r.Result == mirrorapi.Unchanged) && len(r.HeldBack()) == 0
+}
+
+// isPart reports whether some repositories were held back, and others were not: those are
+// looked at as often as ever.
+func isPart(r mirrorapi.Report) bool {
+	held := len(r.HeldBack())
+	return held > 0 && held < len(r.Repositories)
 }
 
 // Bounds of the wait after a failure.

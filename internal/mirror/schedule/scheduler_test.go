@@ -60,7 +60,8 @@ type box struct {
 	began  []time.Time
 	most   int // at once
 	now    int
-	busy   map[string]bool // projects of which a sync runs
+	busy   map[string]bool        // projects of which a sync runs
+	held   []mirrorapi.Repository // what reports say of them
 }
 
 // start begins the scheduler; stop ends it as the end of the process does.
@@ -89,7 +90,9 @@ func (b *box) run(ctx context.Context, order mirrorapi.Order) mirrorapi.Report {
 	b.busy[order.Project] = true
 	b.most = max(b.most, b.now)
 	b.mu.Unlock()
-	report := mirrorapi.Report{Project: order.Project, Order: order, Result: mirrorapi.Published}
+	b.mu.Lock()
+	report := mirrorapi.Report{Project: order.Project, Order: order, Result: mirrorapi.Published, Repositories: b.held}
+	b.mu.Unlock()
 	select {
 	case <-time.After(b.takes):
 		if b.result != nil {
@@ -309,6 +312,35 @@ func TestBackOff(t *testing.T) {
 		works.Store(true)
 		time.Sleep(10 * time.Hour)
 		if st := s.Status("epel"); st.Failures != 0 || st.Good.IsZero() {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// A repository that is held back is tried again soon, with longer and longer waits, and the
+// others no later than ever.
+func TestHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBox(t, project(t, "rocky", "every 30m"))
+		b.held = []mirrorapi.Repository{{Path: "a"}, {Path: "b", Held: true, Reason: mirrorapi.ReasonInconsistent}}
+		s, stop := b.start()
+		defer stop()
+		time.Sleep(10 * time.Hour)
+		orders, began := b.took()
+		for i := 1; i < len(began); i++ {
+			d := began[i].Sub(began[i-1])
+			if least := min(time.Minute<<(i-1), 10*time.Minute); i < 5 && d < least || d > 31*time.Minute || i == 1 && d > 2*time.Minute {
+				t.Errorf("wait %d is of %v", i, d)
+			}
+		}
+		if st := s.Status("rocky"); len(began) < 20 || orders[1].Cause != mirrorapi.CauseRetry || st.Failures != len(began) || !st.Good.IsZero() {
+			t.Errorf("%d tries, %+v", len(began), st)
+		}
+		b.mu.Lock()
+		b.held = b.held[:1]
+		b.mu.Unlock()
+		time.Sleep(time.Hour)
+		if st := s.Status("rocky"); st.Failures != 0 || st.Good.IsZero() {
 			t.Errorf("%+v", st)
 		}
 	})
