@@ -99,9 +99,11 @@ func newMirrorPresetsCommand() *cobra.Command {
 		Use:   "presets [NAME]",
 		Short: "List the projects that need one line of configuration",
 		Long: `Presets lists projects of which it is known where they come from and what they
-consist of, with about how large they are. With a NAME it prints what the preset
-says, as the table would that says the same; each setting can be said otherwise
-in the project's own table.`,
+consist of, with about how large they are, and in which year that was seen;
+"freshet mirror plan" finds out how large one is now. With a NAME it prints what the
+preset says, as the table would that says the same, and where the keys are had that sign
+it: these are named in the project's own table, because no preset can say whom
+you trust. Each setting can be said otherwise there.`,
 		Example: `  freshet mirror presets
   freshet mirror presets epel`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -132,17 +134,25 @@ func listPresets(out io.Writer) error {
 
 // presetSize is about how large a project is.
 func presetSize(p presets.Preset) string {
-	if p.Size == 0 {
-		return "?"
+	seen := func(size config.Size, year int) string {
+		if year == 0 {
+			return bytesText(int64(size))
+		}
+		return fmt.Sprintf("%s (%d)", bytesText(int64(size)), year)
 	}
-	if p.Seen == 0 {
-		return bytesText(int64(p.Size))
+	switch {
+	case p.Size > 0 && p.Whole > 0:
+		return seen(p.Size, p.Seen) + " of " + seen(p.Whole, p.WholeSeen)
+	case p.Size > 0:
+		return seen(p.Size, p.Seen)
+	case p.Whole > 0:
+		return "part of " + seen(p.Whole, p.WholeSeen)
 	}
-	return fmt.Sprintf("%s (%d)", bytesText(int64(p.Size)), p.Seen)
+	return "see plan"
 }
 
 func printPreset(out io.Writer, p presets.Preset) error {
-	_, err := fmt.Fprintf(out, "# %s: %s\n# size: %s; more: %s\n", p.Name, p.Title, presetSize(p), cmp.Or(p.Home, "-"))
+	_, err := fmt.Fprintf(out, "# %s: %s\n# size: %s; more: %s\n# keys: %s\n", p.Name, p.Title, presetSize(p), cmp.Or(p.Home, "-"), p.Keys)
 	if p.Notes != "" {
 		_, lerr := fmt.Fprintf(out, "# %s\n", p.Notes)
 		err = errors.Join(err, lerr)

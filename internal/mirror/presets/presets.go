@@ -30,6 +30,12 @@ type Preset struct {
 	// known.
 	Size config.Size `toml:"size"`
 	Seen int         `toml:"seen"`
+	// Whole is about how large all of the project is, of which this is a part, in the year
+	// WholeSeen; 0 of each: not known.
+	Whole     config.Size `toml:"whole"`
+	WholeSeen int         `toml:"whole-seen"`
+	// Keys says where the keys are had that sign what mirrors serve of it, or that nothing is signed.
+	Keys string `toml:"keys"`
 	// Notes are what an operator should know before.
 	Notes string `toml:"notes"`
 	// Text is what it says of the project, in TOML.

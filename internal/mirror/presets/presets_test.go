@@ -26,6 +26,9 @@ func TestPresets(t *testing.T) {
 		if p.Title == "" || !strings.HasPrefix(p.Home, "https://") || p.Config.Schedule == "" {
 			t.Errorf("%s: no title, page or schedule: %+v", p.Name, p)
 		}
+		if p.Keys == "" || (p.Seen != 0) && p.Size == 0 || p.Whole > 0 && p.Size >= p.Whole {
+			t.Errorf("%s: keys %q, size %v of %v", p.Name, p.Keys, p.Size, p.Whole)
+		}
 		if err := project.CheckName(p.Name); err != nil {
 			t.Error(err)
 		}
