@@ -305,14 +305,8 @@ there are errors.`,
 					return d, err
 				}, printDiagnosis)
 			}
-			sick := 0
-			for _, f := range d.Findings {
-				if f.Level == mirrorapi.LevelError {
-					sick++
-				}
-			}
-			if err == nil && sick > 0 {
-				err = fmt.Errorf("mirror doctor: %s wrong", counted(sick, "thing is", "things are"))
+			if n := sick(d); err == nil && n > 0 {
+				err = fmt.Errorf("mirror doctor: %s wrong", counted(n, "thing is", "things are"))
 			}
 			return err
 		},

@@ -122,6 +122,10 @@ type DirectorConfig struct {
 	// Required.
 	TokenFile string `toml:"token-file"`
 
+	// CA is a file with the certificates that vouch for that of the director, in PEM.
+	// Default: those of the system.
+	CA string `toml:"ca"`
+
 	// Mirror is the name of this mirror in the catalogue. Default: node.
 	Mirror string `toml:"mirror"`
 }
@@ -257,8 +261,10 @@ func (c Config) CheckFiles() []config.Problem {
 	}
 	check("trigger-key", c.TriggerKey)
 	check("desired.token-file", c.Desired.TokenFile)
+	check("desired.ca", c.Desired.CA)
 	for name, d := range c.Directors {
 		check("directors."+name+".token-file", d.TokenFile)
+		check("directors."+name+".ca", d.CA)
 	}
 	for name, p := range c.Projects {
 		p.Keys = slices.DeleteFunc(slices.Clone(p.Keys), func(key string) bool { _, text := c.Keys[key]; return text })

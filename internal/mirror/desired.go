@@ -33,6 +33,10 @@ type DesiredConfig struct {
 	// TokenFile is a file with the mirror's token. Required with url.
 	TokenFile string `toml:"token-file"`
 
+	// CA is a file with the certificates that vouch for that of the director, in PEM.
+	// Default: those of the system.
+	CA string `toml:"ca"`
+
 	// Mirror is the name of this mirror in the catalogue. Default: node.
 	Mirror string `toml:"mirror"`
 
@@ -182,8 +186,12 @@ func (m *mirror) begin(ctx context.Context, local Config) (Config, error) {
 	if err != nil {
 		return local, fmt.Errorf("desired: %w", err)
 	}
+	client, err := Trusting(m.env.HTTP, local.Desired.CA)
+	if err != nil {
+		return local, fmt.Errorf("desired: %w", err)
+	}
 	o := desired.Options{
-		API: &directorapi.Client{Base: local.Desired.URL, Token: strings.TrimSpace(string(token)), HTTP: m.env.HTTP},
+		API: &directorapi.Client{Base: local.Desired.URL, Token: strings.TrimSpace(string(token)), HTTP: client},
 		Key: key, Mirror: cmp.Or(local.Desired.Mirror, local.Node), Dir: m.state, Take: m.take, Log: m.log,
 	}
 	if o.Mirror == "" {

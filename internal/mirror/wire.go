@@ -175,9 +175,13 @@ func (w *wiring) newCrier() (*tell.Crier, error) {
 		if err != nil {
 			return nil, fmt.Errorf("directors.%s: %w", name, err)
 		}
+		client, err := Trusting(w.m.env.HTTP, c.CA)
+		if err != nil {
+			return nil, fmt.Errorf("directors.%s: %w", name, err)
+		}
 		d := tell.Director{
 			Name: name, Mirror: cmp.Or(c.Mirror, w.cfg.Node), Projects: make(map[string]string),
-			API: &directorapi.Client{Base: c.URL, Token: strings.TrimSpace(string(token)), HTTP: w.m.env.HTTP},
+			API: &directorapi.Client{Base: c.URL, Token: strings.TrimSpace(string(token)), HTTP: client},
 		}
 		for projectName, p := range w.cfg.Projects {
 			if p.Directors == nil || slices.Contains(p.Directors, name) {

@@ -3,6 +3,7 @@
 //
 //	CONFIG's folder / mirror.token       the mirror's token, which the director knows by its hash
 //	CONFIG's folder / mirror-ops.token   that of whoever gives orders on this box
+//	CONFIG's folder / mirror-ca.pem      who vouches for the director, if that is not a public authority
 //	DIRECTORY / state / desired.json     the first desired state                      desired
 //	CONFIG                               the configuration: with it, all is done
 //
@@ -40,6 +41,7 @@ import (
 const (
 	tokenName = "mirror.token"
 	opsName   = "mirror-ops.token"
+	caName    = "mirror-ca.pem"
 )
 
 // Prefixes of tokens.
@@ -57,6 +59,12 @@ type Options struct {
 	Listen, Admin string
 	// Rsync is how rsync is looked for.
 	Rsync rsync.Options
+	// CA is a file with the certificates that vouch for the director's; empty: the system's.
+	CA string
+	// User is who the mirror runs as, and is given what it needs; empty: whoever sets up.
+	User string
+	// Service has it run as a service of systemd, as ServiceUser unless User says otherwise.
+	Service bool
 	// HTTP makes requests; nil: the default client.
 	HTTP *http.Client
 	// DryRun only looks, and says what would be written.
@@ -75,6 +83,8 @@ type Result struct {
 	OpsToken string
 	// Version is that of the first desired state; 0: nothing is desired yet.
 	Version int64
+	// Runs says that a mirror runs in the directory.
+	Runs bool
 }
 
 // ErrExists says that there is a configuration that says something else.
@@ -89,6 +99,9 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 	if o.HTTP == nil {
 		o.HTTP = http.DefaultClient
 	}
+	if o.HTTP, err = mirror.Trusting(o.HTTP, o.CA); err != nil {
+		return r, err
+	}
 	for _, path := range []*string{&o.Directory, &o.Config} {
 		if *path, err = filepath.Abs(*path); err != nil {
 			return r, err
@@ -99,6 +112,15 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 	}
 	if err := o.look(ctx); err != nil {
 		return r, err
+	}
+	byHand := error(nil)
+	if o.Service && !o.DryRun {
+		byHand = o.prepare(ctx)
+	}
+	if o.User != "" && byHand == nil {
+		if _, err := lookUp(o.User); err != nil { // before the claim is used up
+			return r, err
+		}
 	}
 	folder := filepath.Dir(o.Config)
 	r.OpsToken = filepath.Join(folder, opsName)
@@ -134,12 +156,29 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 	if err := o.checkConfig(r.Config, true); err != nil { // before the claim is used up
 		return r, err
 	}
+	if o.CA != "" {
+		text, err := os.ReadFile(o.CA)
+		if err == nil {
+			err = dir.WriteFile(caName, text, 0o644)
+		}
+		if err != nil {
+			return r, err
+		}
+	}
 	signed, err := o.redeem(ctx, token)
 	if err != nil {
 		return r, err
 	}
 	if signed != nil {
-		if r.Version, err = o.keep(ctx, *signed); err != nil {
+		if r.Version, r.Runs, err = o.keep(ctx, *signed); err != nil {
+			return r, err
+		}
+	}
+	if byHand == nil {
+		if err := os.MkdirAll(o.Directory, 0o755); err != nil {
+			return r, err
+		}
+		if err := o.own(folder); err != nil {
 			return r, err
 		}
 	}
@@ -147,6 +186,16 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 		return r, err
 	}
 	o.Say("wrote " + o.Config)
+	switch {
+	case byHand != nil:
+		o.Say("service: " + byHand.Error() + "; so:")
+		for _, line := range o.ByHand() {
+			o.Say("  " + line)
+		}
+		return r, ErrByHand
+	case o.Service:
+		return r, o.begin(ctx)
+	}
 	return r, nil
 }
 
@@ -215,14 +264,17 @@ func (o *Options) lookAtDirector(ctx context.Context) error {
 // config is the text of the configuration. It is the same each time, with the same token.
 func (o *Options) config(ops string) string {
 	var b strings.Builder
-	folder := filepath.Dir(o.Config)
+	folder, ca := filepath.Dir(o.Config), ""
+	if o.CA != "" {
+		ca = fmt.Sprintf("\nca = %q", filepath.Join(folder, caName))
+	}
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("# Written by freshet mirror setup. What this box carries is said by its director")
 	line("# (freshet director desired set %s); settings that are added here go before that.", o.Claim.Mirror)
 	line("[admin]\nlisten = %q\n", o.Admin)
 	line("[mirror]\ndirectory = %q\nlisten = %q\nnode = %q\n", o.Directory, o.Listen, o.Claim.Mirror)
-	line("[mirror.desired]\nurl = %q\nmirror = %q\ntoken-file = %q\nkey = %q\n", o.Claim.URL, o.Claim.Mirror, filepath.Join(folder, tokenName), o.Claim.Key)
-	line("[mirror.directors.main]\nurl = %q\nmirror = %q\ntoken-file = %q\n", o.Claim.URL, o.Claim.Mirror, filepath.Join(folder, tokenName))
+	line("[mirror.desired]\nurl = %q\nmirror = %q\ntoken-file = %q\nkey = %q%s\n", o.Claim.URL, o.Claim.Mirror, filepath.Join(folder, tokenName), o.Claim.Key, ca)
+	line("[mirror.directors.main]\nurl = %q\nmirror = %q\ntoken-file = %q%s\n", o.Claim.URL, o.Claim.Mirror, filepath.Join(folder, tokenName), ca)
 	if o.Rsync.AnyVersion {
 		line("[mirror.rsync]\nany-version = true\n")
 	}
@@ -294,43 +346,43 @@ func (o *Options) fault(step string) error {
 }
 
 // keep checks the first desired state and lays it where the mirror finds it.
-func (o *Options) keep(ctx context.Context, signed directorapi.SignedDesired) (version int64, err error) {
+func (o *Options) keep(ctx context.Context, signed directorapi.SignedDesired) (version int64, runs bool, err error) {
 	key, err := directorapi.ParseKey(o.Claim.Key)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	d, err := signed.Open(key, o.Claim.Mirror)
 	if err != nil {
-		return 0, fmt.Errorf("what the director says is not believed: %w", err)
+		return 0, false, fmt.Errorf("what the director says is not believed: %w", err)
 	}
 	if err := mirror.CheckDesired(d.Settings); err != nil {
-		return 0, fmt.Errorf("version %d of what is desired cannot be taken by this version of Freshet: %w", d.Version, err)
+		return 0, false, fmt.Errorf("version %d of what is desired cannot be taken by this version of Freshet: %w", d.Version, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(o.Directory), 0o755); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	store, err := generation.Open(ctx, o.Directory, generation.Options{}) // it is a mirror's, and not in use
 	if errors.Is(err, durable.ErrInUse) {
 		o.Say("a mirror runs in " + o.Directory + ": it follows what is desired when it is started again")
-		return d.Version, nil
+		return d.Version, true, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	state, err := durable.Open(filepath.Join(o.Directory, "state"))
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	state.Fault = o.Fault
 	defer func() { err = errors.Join(err, state.Root.Close()) }()
 	before, err := desired.Load(state, key, o.Claim.Mirror)
 	if err == nil && before.Version >= d.Version {
-		return before.Version, nil // a mirror was here, and knows more
+		return before.Version, false, nil // a mirror was here, and knows more
 	}
 	if err := desired.Keep(state, signed); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	o.Say(fmt.Sprintf("desired: version %d", d.Version))
-	return d.Version, nil
+	return d.Version, false, nil
 }

@@ -4,11 +4,16 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"io"
+	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -199,4 +204,117 @@ func TestRefuses(t *testing.T) {
 	if _, err := os.Stat(o.Config); err == nil {
 		t.Error("there is a configuration all the same")
 	}
+}
+
+// A director whose certificate no public authority vouches for is believed with a file of those that
+// do; the mirror is given that file, too.
+func TestPrivateAuthority(t *testing.T) {
+	d := newDirector(t)
+	secure := httptest.NewTLSServer(d.Config.Handler)
+	t.Cleanup(secure.Close)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	d.claim.URL = secure.URL
+	o := options(d.claim, t.TempDir())
+	if _, err := setup.Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("without the file: %v", err)
+	}
+	o.CA = filepath.Join(t.TempDir(), "authority.pem")
+	if _, err := setup.Run(t.Context(), o); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	if err := os.WriteFile(o.CA, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r, err := setup.Run(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := filepath.Join(filepath.Dir(o.Config), "mirror-ca.pem")
+		if n := strings.Count(r.Config, "ca = "+strconv.Quote(kept)); n != 2 {
+			t.Errorf("the configuration names it %d times:\n%s", n, r.Config)
+		}
+		if info, err := os.Stat(kept); err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("%v, %v", info, err)
+		}
+	}
+}
+
+// What root sets up for another user is that user's: the folder, and the token to read. The token for
+// orders is root's.
+func TestUser(t *testing.T) {
+	name, root := "nobody", os.Geteuid() == 0
+	if !root { // who can give nothing away sets up for himself
+		me, err := user.Current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name = me.Username
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDirector(t)
+	o := options(d.claim, t.TempDir())
+	o.User = name
+	for range 2 {
+		if _, err := setup.Run(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]struct {
+		mode       fs.FileMode
+		mine, read bool // it belongs to the user; his group may read it
+	}{
+		o.Directory: {0o755, true, true},
+		filepath.Join(o.Directory, "state", "desired.json"):       {0, true, true},
+		filepath.Join(filepath.Dir(o.Config), "mirror.token"):     {0o640, !root, true},
+		filepath.Join(filepath.Dir(o.Config), "mirror-ops.token"): {0o600, !root, !root},
+	} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		mode := want.mode
+		if !root && mode == 0o640 {
+			mode = 0o600
+		}
+		if mode != 0 && info.Mode().Perm() != mode || (strconv.Itoa(int(st.Uid)) == u.Uid) != want.mine || (strconv.Itoa(int(st.Gid)) == u.Gid) != want.read {
+			t.Errorf("%s is %v of %d:%d", path, info.Mode(), st.Uid, st.Gid)
+		}
+	}
+	o = options(d.claim, t.TempDir())
+	o.User = "no-such-user"
+	if _, err := setup.Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "no-such-user") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(o.Config); err == nil {
+		t.Error("there is a configuration all the same")
+	}
+}
+
+// Where no service can be begun, it is said what is to be done.
+func TestByHand(t *testing.T) {
+	if _, err := os.Stat("/run/systemd/system"); err == nil && os.Geteuid() == 0 {
+		t.Log("systemd runs here: nothing is left to do by hand, and nothing is installed by a test")
+		return
+	}
+	d := newDirector(t)
+	o := options(d.claim, t.TempDir())
+	o.Service = true
+	var said []string
+	o.Say = func(line string) { said = append(said, line) }
+	if _, err := setup.Run(t.Context(), o); !errors.Is(err, setup.ErrByHand) {
+		t.Errorf("%v", err)
+	}
+	text := strings.Join(said, "\n")
+	for _, part := range []string{"service: ", "sudo freshet mirror setup CLAIM --directory " + o.Directory, "freshet mirror --config " + o.Config} {
+		if !strings.Contains(text, part) {
+			t.Errorf("it is not said: %s\n%s", part, text)
+		}
+	}
+	o.Service = false
+	d.check(t, o)
 }
