@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -16,8 +17,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/disktest"
 	"freshet/internal/mirror/engine"
 	"freshet/internal/mirror/fetch"
+	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/kind"
 )
 
@@ -71,7 +74,7 @@ func (o *otherMirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == base:
 		_ = json.NewEncoder(w).Encode(o.head)
 	case r.URL.Path == mirrorapi.ManifestPath("q", o.head.Generation):
-		z, _ := zstd.NewWriter(w)
+		z, _ := zstd.NewWriter(w, zstd.WithWindowSize(1<<20)) // as mirrors have it
 		_, _ = z.Write([]byte(o.manifest))
 		_ = z.Close()
 	case inTree && ok:
@@ -163,4 +166,48 @@ func TestOtherMirror(t *testing.T) {
 	up.change(func() { up.serves("000001", begun, one) })
 	look("by an operator's word", mirrorapi.Order{Rollback: true}, mirrorapi.Published, "")
 	served("by an operator's word", one)
+}
+
+// A disk that is too full for the manifest of another mirror is made room on, as for all
+// else.
+func TestOtherMirrorFullDisk(t *testing.T) {
+	disk := disktest.New(t, 64<<20, 3000)
+	w := newWorld(t, kind.Config{Format: kind.Plain})
+	store, err := generation.Open(t.Context(), disk.Path+"/mirror", generation.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if w.project.Store, err = store.Project("p", nil); err != nil {
+		t.Fatal(err)
+	}
+	if w.project.Kind, err = kind.New(w.config); err != nil {
+		t.Fatal(err)
+	}
+	up := new(otherMirror)
+	srv := httptest.NewServer(up)
+	defer srv.Close()
+	s, err := fetch.Open("mirror+"+srv.URL+"/q/", fetch.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.project.Upstream.Sources = []fetch.Source{s}
+	up.serves("000001", time.Now().Add(-time.Hour), map[string]string{"a": "one", "b": "two"})
+	// As long as one of some thousand files.
+	up.tells("000001", strings.Replace(up.manifest, "\n\n", "\nnote "+strings.Repeat("x", 30<<10)+strings.Repeat("\nnote "+strings.Repeat("x", 30<<10), 20)+"\n\n", 1))
+	empty := disk.Fill(256 << 10)
+	rooms := 0
+	w.project.Room = func(context.Context, engine.Need) error {
+		if rooms++; rooms == 1 {
+			empty()
+		}
+		return nil
+	}
+	r, err := engine.New(nil, []*engine.Project{&w.project}).Sync(t.Context(), mirrorapi.Order{Project: "p"})
+	if r.Result != mirrorapi.Published {
+		t.Errorf("%s %s: %v", r.Result, r.Reason, err)
+	}
+	if rooms < 2 { // for the manifest, and for what it names
+		t.Errorf("room was made %d times", rooms)
+	}
 }

@@ -119,7 +119,14 @@ func (r *run) steps(ctx context.Context) error {
 	r.live.reset()
 	r.step(mirrorapi.StepProbe, -1, -1)
 	defer r.unpin()
-	if err := r.pin(ctx); err != nil {
+	err := r.pin(ctx)
+	if durable.IsNoSpace(err) { // for a manifest
+		if err := r.room(ctx, Need{First: r.isFirst()}); err != nil {
+			return err
+		}
+		err = r.pin(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.readStamps(ctx); err != nil {
