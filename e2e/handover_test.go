@@ -28,9 +28,10 @@ import (
 	"freshet/internal/rsync/rsynctest"
 )
 
-// service is a mirror in the process that serves now: another one after each hand-over.
+// service is a role in the process that serves now: another one after each hand-over.
 type service struct {
 	t                                *testing.T
+	role                             string
 	dir, program, config, token      string
 	listen, listenTLS, rsyncd, admin string
 	whole                            []byte // of the file "large"
@@ -47,7 +48,7 @@ func startService(t *testing.T, large int, more string) *service {
 	peertest.Require(t, "rsync", "openssl")
 	dir := t.TempDir()
 	s := &service{
-		t: t, dir: dir, program: filepath.Join(dir, "freshet"), config: filepath.Join(dir, "mirror.toml"), token: filepath.Join(dir, "token"),
+		t: t, role: "mirror", dir: dir, program: filepath.Join(dir, "freshet"), config: filepath.Join(dir, "mirror.toml"), token: filepath.Join(dir, "token"),
 		listen: freeAddr(t), listenTLS: freeAddr(t), rsyncd: freeAddr(t), admin: freeAddr(t),
 		whole: make([]byte, large), part: make([]byte, 200<<10),
 	}
@@ -61,10 +62,7 @@ func startService(t *testing.T, large int, more string) *service {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-		"-subj", "/CN=localhost", "-keyout", dir+"/key.pem", "-out", dir+"/cert.pem").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	s.certify()
 	text := fmt.Sprintf(`[handover]
 drain = "10m"
 %s
@@ -98,6 +96,15 @@ schedule = "never"
 	return s
 }
 
+// certify makes a certificate.
+func (s *service) certify() {
+	s.t.Helper()
+	if out, err := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+		"-subj", "/CN=localhost", "-keyout", s.dir+"/key.pem", "-out", s.dir+"/cert.pem").CombinedOutput(); err != nil {
+		s.t.Fatalf("%v\n%s", err, out)
+	}
+}
+
 // install puts a program where the service is started from, as a package manager does.
 func (s *service) install(program string) {
 	s.t.Helper()
@@ -118,7 +125,7 @@ func (s *service) start() {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(s.program, "mirror", "-c", s.config)
+	cmd := exec.Command(s.program, s.role, "-c", s.config)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)

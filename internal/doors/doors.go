@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,12 +51,15 @@ type Doors struct {
 	h3           []net.PacketConn
 	certificates *certs.Store // nil: there is no TLS
 	portTLS      int
+
+	leave chan struct{}  // closed when HTTP/3 ends before all else
+	left  sync.WaitGroup // doors of HTTP/3
 }
 
 // Open opens all listeners, or none. l and the limits have their defaults.
 func (l Listeners) Open(ctx context.Context, opt Options) (_ *Doors, err error) {
 	opt.Limits = opt.Limits.WithDefaults()
-	d := &Doors{opt: opt, metrics: h1.NewMetrics(opt.Role, opt.Env.Metrics)}
+	d := &Doors{opt: opt, metrics: h1.NewMetrics(opt.Role, opt.Env.Metrics), leave: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -83,6 +87,7 @@ func (l Listeners) Open(ctx context.Context, opt Options) (_ *Doors, err error) 
 		return nil, err
 	}
 	d.tell(ctx, clear)
+	d.left.Add(len(d.h3))
 	return d, nil
 }
 
@@ -225,9 +230,29 @@ func (d *Doors) Serve(ctx context.Context, in Inside) error {
 			conn: conn, handler: in.All, certificates: d.certificates, metrics: d.metrics, log: d.opt.Env.Log,
 			limits: d.opt.Limits, streams: d.opt.Streams,
 		}
-		group.Go(func() error { return door.serve(ctx) })
+		group.Go(func() error {
+			defer d.left.Done()
+			ctx, end := context.WithCancel(ctx)
+			defer end()
+			go func() {
+				select {
+				case <-d.leave:
+					end()
+				case <-ctx.Done():
+				}
+			}()
+			return door.serve(ctx)
+		})
 	}
 	return group.Wait()
+}
+
+// LeaveH3 ends HTTP/3, whose sockets cannot be handed over, before all else, while Serve
+// runs: its answers under way have [role.DrainTimeout], and its clients come back by TCP. It
+// returns when that is done. It is called once.
+func (d *Doors) LeaveH3() {
+	close(d.leave)
+	d.left.Wait()
 }
 
 // server is that of the listeners of TCP.

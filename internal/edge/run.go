@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,7 +44,16 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return e.Follow(ctx) })
+	working, endWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer endWork(nil)
+	serving, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	var work sync.WaitGroup // whatever changes the store by itself
+	work.Add(1)
+	group.Go(func() error {
+		defer work.Done()
+		return e.Follow(working)
+	})
 	if reloads != nil {
 		group.Go(func() error {
 			for {
@@ -57,8 +67,24 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		})
 	}
 	group.Go(func() error {
+		<-ctx.Done()
+		cause := context.Cause(ctx)
+		if _, over := errors.AsType[role.Handover](cause); !over {
+			stop(cause)
+			endWork(cause)
+			return nil
+		}
+		doors.LeaveH3() // while all others are served
+		endWork(cause)
+		work.Wait()
+		stop(cause)
+		err := e.store.Release()
+		env.Released()
+		return err
+	})
+	group.Go(func() error {
 		env.Ready()
-		return e.serve(ctx, doors, access)
+		return e.serve(serving, doors, access)
 	})
 	return group.Wait()
 }
@@ -81,7 +107,7 @@ func (e *Edge) newAccess() *role.Access {
 func (e *Edge) openDoors(ctx context.Context) (*doors.Doors, error) {
 	limits := e.cfg.Limits
 	d, err := e.cfg.Open(ctx, doors.Options{
-		Role: "edge", Env: e.env, Limits: limits.Limits, Hosts: e.cfg.hosts(), H3: e.cfg.ListenH3, Streams: limits.Streams,
+		Role: "edge", Env: e.env, Limits: limits.Limits, Hosts: e.cfg.hosts(), H3: e.cfg.ListenH3, Streams: limits.Streams, Released: true,
 	})
 	if err != nil {
 		return nil, err
@@ -97,7 +123,7 @@ func (e *Edge) serve(ctx context.Context, d *doors.Doors, access *role.Access) e
 	group, ctx := errgroup.WithContext(ctx)
 	served := make(chan struct{})
 	defer close(served)
-	context.AfterFunc(ctx, func() { e.endLate(served) })
+	context.AfterFunc(ctx, func() { e.endLate(role.DrainTime(ctx), served) })
 	group.Go(func() error {
 		front.hots.hugePages(ctx)
 		return nil
@@ -113,8 +139,8 @@ func (e *Edge) serve(ctx context.Context, d *doors.Doors, access *role.Access) e
 
 // endLate ends the fetches if they outlast the drain time. The clients are cut
 // then, and no answer is to wait for an origin any more.
-func (e *Edge) endLate(served <-chan struct{}) {
-	late := time.NewTimer(role.DrainTimeout)
+func (e *Edge) endLate(drain time.Duration, served <-chan struct{}) {
+	late := time.NewTimer(drain)
 	defer late.Stop()
 	select {
 	case <-late.C:

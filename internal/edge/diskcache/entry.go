@@ -126,7 +126,7 @@ func (e *Entry) Look() *Sight {
 // need not be counted as a use: that is done up to a number. It only reads what
 // all processors share. Nil has always changed.
 func (s *Store) Unchanged(seen *Sight) bool {
-	return seen != nil && seen.often && seen.bans == s.bans.newest.Load() && seen.changes == s.index.Changes(int(seen.shard))
+	return seen != nil && seen.often && !s.away.hidden.Load() && seen.bans == s.bans.newest.Load() && seen.changes == s.index.Changes(int(seen.shard))
 }
 
 // ID returns the entry's name.

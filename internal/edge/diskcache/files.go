@@ -77,6 +77,9 @@ func parseBodyName(name string) (id ID, num uint64, ok bool) {
 
 // create makes the file of a body that is going to be written. It has one user.
 func (b *bodies) create(id ID, num uint64) (*bodyFile, error) {
+	if b.store.given.over.Load() {
+		return nil, ErrUnavailable
+	}
 	name := tmpName(id, num)
 	f, err := b.store.home.Load().root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
@@ -126,6 +129,10 @@ func (b *bodies) keep(h *bodyFile, r record) error {
 	for i := range h.checked {
 		h.checked[i].Store(^uint64(0)) // written just now
 	}
+	if !b.store.given.begin() {
+		return ErrUnavailable
+	}
+	defer b.store.given.end()
 	root := b.store.home.Load().root
 	name := bigName(r.id, r.num)
 	err := root.Rename(h.name, name)
@@ -147,7 +154,7 @@ func (b *bodies) keep(h *bodyFile, r record) error {
 // lose removes a file that could not be kept, and gives up the caller's place
 // as its user. It can still be acquired for a while.
 func (b *bodies) lose(pool uint8, h *bodyFile, bytes int64) {
-	b.store.removeFile(h.name)
+	b.store.removeOwn(h.name)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if h.pool, h.gone = pool, bytes; h.elem == nil {

@@ -45,8 +45,11 @@ func (s *Store) Err() error {
 func (s *Store) Alert() error {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
-	if s.health.err == nil && s.health.full {
+	switch {
+	case s.health.err == nil && s.health.full:
 		return errSmaller
+	case errors.Is(s.health.err, ErrReleased):
+		return nil // that is as it should be
 	}
 	return s.health.err
 }

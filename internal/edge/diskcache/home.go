@@ -193,6 +193,16 @@ func (h *home) sync() error {
 	return nil
 }
 
+// unlock lets others use the folder.
+func (h *home) unlock() error {
+	if h.lock == nil {
+		return nil
+	}
+	err := h.lock.Close()
+	h.lock = nil
+	return err
+}
+
 func (h *home) close() error {
 	var errs []error
 	for _, f := range []*os.File{h.self, h.lock} {

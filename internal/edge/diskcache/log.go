@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"sync"
 
 	"freshet/internal/edge/diskcache/index"
@@ -313,6 +314,16 @@ func readNames(root *os.Root, dir string) ([]string, error) {
 
 // removeFile removes one of the store's files, if it is there.
 func (s *Store) removeFile(name string) {
+	if strings.HasPrefix(name, "tmp/") {
+		s.removeOwn(name)
+	} else if s.given.begin() { // else it is the matter of who has the store
+		s.removeOwn(name)
+		s.given.end()
+	}
+}
+
+// removeOwn removes a file that nothing in the store names.
+func (s *Store) removeOwn(name string) {
 	if err := s.home.Load().root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.fault("remove "+name, err)
 	}

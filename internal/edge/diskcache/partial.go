@@ -239,12 +239,19 @@ func (p *Partial) Give(i int64) {
 	p.mu.Lock()
 	p.taken -= n
 	p.mu.Unlock()
-	_ = p.h.punch(i<<p.head.shift, n) // if it cannot, the disk has less; a full disk tells
+	if p.store.given.begin() {
+		_ = p.h.punch(i<<p.head.shift, n) // if it cannot, the disk has less; a full disk tells
+		p.store.given.end()
+	}
 	p.store.space.free(p.head.pool(), n)
 }
 
 // WriteAt writes to a slice there is room for.
 func (p *Partial) WriteAt(b []byte, off int64) (int, error) {
+	if !p.store.given.begin() {
+		return 0, ErrUnavailable
+	}
+	defer p.store.given.end()
 	n, err := p.h.f.WriteAt(b, off)
 	if err != nil {
 		p.store.fault("write a body", err)

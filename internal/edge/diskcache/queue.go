@@ -104,6 +104,9 @@ func (s *Store) reserve(pool uint8, n int64) error {
 	}
 	s.evictMu.Lock()
 	defer s.evictMu.Unlock()
+	if s.given.over.Load() {
+		return ErrUnavailable
+	}
 	if err := s.flush(); err != nil { // what is replaced is removed with it
 		s.fault("write the log", err)
 	}
@@ -272,6 +275,11 @@ func fileCost(it index.Item) int64 { return diskCost(int64(it.Blocks) * blockSiz
 // the record, padded, but for its head. The caller puts the item into the index
 // and then gives up seg.appending; if it does not put it there, it calls drop.
 func (s *Store) append(pool, which uint8, r record, buf []byte, reserved int64) (*segment, index.Item, error) {
+	if !s.given.begin() {
+		s.space.free(pool, reserved)
+		return nil, index.Item{}, ErrUnavailable
+	}
+	defer s.given.end()
 	seg, off, delta, err := s.queues[pool][which].alloc(s, int64(len(buf)))
 	if err != nil {
 		s.space.free(pool, reserved)

@@ -87,6 +87,7 @@ type Store struct {
 	workers sync.WaitGroup
 	health  health
 	away    away
+	given   given
 }
 
 // counts are the store's own.
@@ -156,6 +157,9 @@ func (s *Store) measure() {
 func (s *Store) Close() error {
 	s.end.Do(func() { close(s.ended) })
 	s.workers.Wait()
+	if s.given.over.Load() {
+		return s.closeFiles()
+	}
 	s.savePartials()
 	failing := s.Err() != nil // which the log has told
 	err := s.Sync()
@@ -275,6 +279,13 @@ func (s *Store) dropDamaged(id ID, it index.Item, err error) (dropped bool) {
 // Sync returns when everything written so far, states and bans included, is on
 // the disk.
 func (s *Store) Sync() error {
+	if s.given.over.Load() {
+		return ErrUnavailable
+	}
+	return s.sync()
+}
+
+func (s *Store) sync() error {
 	if s.away.loading.Load() {
 		return ErrUnavailable
 	}
