@@ -75,7 +75,10 @@ func (f *fleet) serve(t *testing.T, file string, want []string, args ...string) 
 		t.Fatal(err)
 	}
 	addr := freeAddr(t)
-	f.admin, f.url = freeAddr(t), "http://"+addr+"/pub"
+	if f.admin == "" {
+		f.admin = freeAddr(t)
+	}
+	f.url = "http://" + addr + "/pub"
 	f.process = start(t, append([]string{
 		"director", "--listen", addr, "--admin", f.admin, "--log-level", "warn",
 		"--state", filepath.Join(dir, "state"), "--catalogue", filepath.Join(dir, "catalogue.json"),

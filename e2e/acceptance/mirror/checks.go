@@ -37,6 +37,6 @@ func checks() []acceptance.Check {
 		acceptance.Row(13, "a full disk", slices.Concat(fetch.Has("TestFull"), generation.Has("TestFullDisk", "TestDrainInterrupted"), role.Has("TestFullDisk", "TestBrokenDisk"), end.Has("TestMirrorStartsOnFullDisk"))),
 		acceptance.Row(14, "odd names", slices.Concat(serve.Has("TestFiles", "TestNothingElseIsReachable", "TestListings"), rsyncd.Has("TestClients"), end.Has("TestMirrorOddNames"))),
 		acceptance.Row(15, "what serving costs", end.Has("TestMirrorServingCost")),
-		acceptance.Row(16, "what is told arrives", slices.Concat(telemetry.Has("TestTwoHoursAway", "TestKilled", "TestHostile"), end.Has("TestMirrorTellsWatch"))),
+		acceptance.Row(16, "what is told arrives", slices.Concat(telemetry.Has("TestTwoHoursAway", "TestKilled", "TestHostile"), end.Has("TestMirrorTellsWatch", "TestMirrorBusy"))),
 	}
 }
