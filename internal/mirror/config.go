@@ -69,6 +69,9 @@ type Config struct {
 	// Watch is told what the mirror serves and holds.
 	Watch telemetry.Config `toml:"watch"`
 
+	// Trace is what the mirror tells of itself in project/trace of projects of kind deb.
+	Trace TraceConfig `toml:"trace"`
+
 	// Keys are public keys by name, as text: armored OpenPGP keys, or those of Alpine. A
 	// project whose keys have such a name need no file. Default: none.
 	Keys map[string]string `toml:"keys"`
@@ -111,6 +114,29 @@ type LimitsConfig struct {
 	// less, old generations go before their grace time, and nothing new is fetched
 	// that does not fit. Default "8%".
 	Reserve Reserve `toml:"reserve"`
+}
+
+// TraceConfig is the table [mirror.trace]: fields of the file by which Debian and those who do as
+// it does judge mirrors. Each is left out by default.
+type TraceConfig struct {
+	// Host is the name by which clients know the mirror, and that of the file. Default:
+	// node.
+	Host string `toml:"host"`
+
+	// Maintainer says who looks after the mirror: "Admins <admins@mirror.example>".
+	Maintainer string `toml:"maintainer"`
+
+	// Sponsor says who pays for it: "Example <https://example.com>".
+	Sponsor string `toml:"sponsor"`
+
+	// Country is where it is, in two letters: "DE".
+	Country string `toml:"country"`
+
+	// Location is where in the country: "Berlin".
+	Location string `toml:"location"`
+
+	// Throughput is what it can send: "10Gb".
+	Throughput string `toml:"throughput"`
 }
 
 // DirectorConfig is a table [mirror.directors.NAME].

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -74,7 +75,7 @@ func (w *wiring) project(ctx context.Context, name string, c project.Config) (*e
 	p := &engine.Project{
 		Name: name, Kind: k, Store: store, Selection: selection(c), MaxShrink: c.MaxShrink,
 		Room:  func(ctx context.Context, need engine.Need) error { return w.m.keeper.Room(ctx, name, need) },
-		Trace: kind.Trace{Host: w.cfg.Node, Upstream: hostOf(c.Upstreams[0]), Software: "freshet"},
+		Trace: w.cfg.Trace.of(w.cfg.Node, c.Upstreams[0]),
 		Done:  func(context.Context, *generation.Generation) { w.m.published(name) },
 	}
 	if c.HotSet > 0 {
@@ -112,6 +113,19 @@ func (w *wiring) project(ctx context.Context, name string, c project.Config) (*e
 	}
 	p.Upstream.Siblings = fetch.NewFleet(w.cfg.URL, siblings...)
 	return p, nil
+}
+
+// of is what is told of a mirror with a name, besides what comes of a sync.
+func (c TraceConfig) of(node, upstream string) kind.Trace {
+	machine, _ := os.Hostname() // without one it is the name of the mirror
+	software := "freshet"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		software += " " + info.Main.Version
+	}
+	return kind.Trace{
+		Host: cmp.Or(c.Host, node), Machine: machine, Software: software, Upstream: hostOf(upstream), Rsync: strings.HasPrefix(upstream, "rsync:"),
+		Maintainer: c.Maintainer, Sponsor: c.Sponsor, Country: c.Country, Location: c.Location, Throughput: c.Throughput,
+	}
 }
 
 func (w *wiring) options(c project.Config) fetch.Options {

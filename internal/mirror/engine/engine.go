@@ -37,14 +37,16 @@ type Project struct {
 	// says why it does not fit, and is one of a full disk ([durable.IsNoSpace]) then; nil:
 	// everything fits.
 	Room func(ctx context.Context, need Need) error
-	// Trace says who syncs, for the files by which the project judges its mirrors. Only
-	// Host, Upstream and Software count. Without Host none is written.
+	// Trace says who syncs, for the files by which the project judges its mirrors: what is
+	// known before a sync. Without Host none is written.
 	Trace kind.Trace
 	// Popular returns the refs of OSTree that clients ask for, the one that is most asked
 	// for first: what a hot set consists of. nil: nothing is known of it.
 	Popular func() []string
 	// Done, if not nil, is called after a switch: others are told.
 	Done func(ctx context.Context, g *generation.Generation)
+
+	traced traced // of the sync that runs
 }
 
 // Need is what a sync is going to write.

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/fetch"
 	"freshet/internal/mirror/generation"
+	"freshet/internal/mirror/kind"
 )
 
 // publish makes what is staged the generation that is served.
@@ -222,9 +226,49 @@ func (r *run) stamp() {
 	}
 	t := r.p.Trace
 	t.Began, t.Ended, t.Bytes = r.report.Began, time.Now().UTC(), r.progress.received.Load()
+	t.Serial, t.Trigger = r.serial, string(r.order.Cause)
+	if r.order.By != "" {
+		t.Trigger += " (" + r.order.By + ")"
+	}
+	if from, err := url.Parse(r.report.Upstream); err == nil && from.Hostname() != "" {
+		t.Upstream, t.Rsync = from.Hostname(), from.Scheme == "rsync"
+	}
+	if r.p.Kind.Format() == kind.Deb {
+		t.Architectures = r.architectures()
+	}
 	if name, content := r.p.Kind.Trace(t); name != "" {
 		r.writeStamp(name, content)
 	}
+}
+
+// architectures are those of which the generation that is served has indexes.
+func (r *run) architectures() []string {
+	g := r.base
+	if r.made != nil {
+		g = r.made
+	}
+	if g == nil {
+		return nil
+	}
+	if id := g.ID(); r.p.traced.generation != id {
+		found := make(map[string]bool)
+		for f, err := range g.Files() {
+			if err != nil {
+				return nil // nothing depends on it
+			}
+			if arch := kind.ArchitectureOf(f.Path); arch != "" {
+				found[arch] = true
+			}
+		}
+		r.p.traced = traced{id, slices.Sorted(maps.Keys(found))}
+	}
+	return r.p.traced.architectures
+}
+
+// traced are the architectures of a generation.
+type traced struct {
+	generation    string
+	architectures []string
 }
 
 func (r *run) writeStamp(name string, data []byte) {

@@ -36,6 +36,7 @@ type run struct {
 	pinned []*fetch.Pinned
 
 	stamps       []string // the paths of Kind.Stamps
+	serial       string   // of the archive, before everything else was read
 	stamped      map[string][]byte
 	repositories []kind.Repository
 	parts        []*part
@@ -165,7 +166,13 @@ func (r *run) readStamps(ctx context.Context) error {
 		}
 		r.stamped[name] = f.Data
 	}
-	return nil
+	if r.p.Trace.Host != "" && r.p.Kind.Format() == kind.Deb {
+		// Most archives besides Debian's have none.
+		if f, _, err := r.up.read(ctx, kind.MasterTrace, fetch.Validator{}); err == nil {
+			r.serial = kind.ArchiveSerial(f.Data)
+		}
+	}
+	return ctx.Err()
 }
 
 // probe reports whether the upstream has nothing new, as far as a few small files tell.

@@ -299,22 +299,52 @@ func TestPlain(t *testing.T) {
 func TestTrace(t *testing.T) {
 	t.Parallel()
 	began := time.Date(2026, 11, 22, 1, 2, 3, 0, time.UTC)
-	trace := kind.Trace{Host: "mirror.example", Upstream: "deb.example\nX: y", Software: "freshet", Began: began, Ended: began.Add(time.Minute), Bytes: 5}
+	trace := kind.Trace{
+		Host: "mirror.example", Machine: "box7.example", Upstream: "deb.example\nX: y", Software: "freshet v1.2", Began: began, Ended: began.Add(time.Minute), Bytes: 600,
+		Rsync: true, Serial: "2026112201", Trigger: "trigger (master)", Architectures: []string{"all", "amd64", "source"},
+		Maintainer: "Admins <admins@mirror.example>", Sponsor: "Example <https://example.com>", Country: "DE", Location: "Berlin", Throughput: "1Gb",
+	}
 	name, content := newKind(t, kind.Config{Format: kind.Deb, Architectures: []string{"amd64"}}).Trace(trace)
 	want := `Sun Nov 22 01:03:03 UTC 2026
 Date: Sun, 22 Nov 2026 01:03:03 +0000
 Date-Started: Sun, 22 Nov 2026 01:02:03 +0000
-Creator: freshet
-Running on host: mirror.example
-Architectures: amd64
+Archive serial: 2026112201
+Creator: freshet v1.2
+Running on host: box7.example
+Maintainer: Admins <admins@mirror.example>
+Sponsor: Example <https://example.com>
+Country: DE
+Location: Berlin
+Throughput: 1Gb
+Trigger: trigger (master)
+Architectures: all amd64 source
+Architectures-Configuration: INCLUDE amd64
 Upstream-mirror: deb.exampleX: y
-Total bytes received: 5
-Total time spent: 60
+Rsync-Transport: plain
+Total bytes received in rsync: 600
+Total time spent in rsync: 60
+Average rate: 10 B/s
 `
 	if name != "project/trace/mirror.example" || string(content) != want {
 		t.Errorf("%s\n%s", name, content)
 	}
-	for _, host := range []string{"", "a/b", "..", "a\nb"} {
+	for text, want := range map[string]string{
+		"Sun Nov 22 01:03:03 UTC 2026\nArchive serial: 2026112201\nX: y\n": "2026112201", "archive Serial:\t7": "7", "": "", "Archive serial\n": "",
+		"Archive serial: " + strings.Repeat("1", 100): "",
+	} {
+		if got := kind.ArchiveSerial([]byte(text)); got != want {
+			t.Errorf("%.30q: %q", text, got)
+		}
+	}
+	for file, want := range map[string]string{
+		"dists/sid/main/binary-amd64/Packages.xz": "amd64", "dists/sid/main/source/Sources.gz": "source", "dists/sid/main/binary-all/Packages": "all",
+		"dists/sid/main/binary-amd64/Release": "", "pool/source/Packages": "", "Packages": "",
+	} {
+		if got := kind.ArchitectureOf(file); got != want {
+			t.Errorf("%s: %q", file, got)
+		}
+	}
+	for _, host := range []string{"", "a/b", "..", "a\nb", "_traces"} {
 		trace.Host = host
 		if name, _ := newKind(t, kind.Config{Format: kind.Deb}).Trace(trace); name != "" {
 			t.Errorf("%q: %s", host, name)
