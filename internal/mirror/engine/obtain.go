@@ -211,6 +211,7 @@ func (r *run) fetchMissing(ctx context.Context) error {
 	if need.Files == 0 {
 		return nil
 	}
+	r.came = true
 	r.step(mirrorapi.StepFetch, need.Files, need.Bytes)
 	if err := r.room(ctx, need); err != nil {
 		return err

@@ -44,6 +44,7 @@ type run struct {
 	// keepOthers: files that are served and not on the list stay.
 	keepOthers bool
 	removed    amount
+	came       bool  // something was fetched since the tree was listed
 	lost       int64 // files that are served by the manifest, and are not there any more
 	made       *generation.Generation
 }
@@ -284,6 +285,41 @@ func (r *run) round(ctx context.Context, last bool) error {
 		return err
 	}
 	r.settle(last)
+	return r.moved(ctx, last)
+}
+
+// moved lists a plain tree again if something of it has come: nothing else tells whether
+// what came is of one version. What has changed is fetched in another round; a tree that is
+// never still is published as it came.
+func (r *run) moved(ctx context.Context, last bool) error {
+	rest := r.parts[len(r.parts)-1]
+	if r.p.Kind.Format() != kind.Plain || !r.came || r.first() != nil || rest.failed != nil || rest.held {
+		return nil
+	}
+	r.came = false
+	changed, example := 0, ""
+	for f, err := range r.p.Kind.Rest(ctx, r.live.tree(), r.repositories, nil) {
+		if err != nil {
+			return err
+		}
+		if slices.Contains(r.stamps, f.Path) || generation.CheckPath(f.Path) != nil || len(f.Link) >= maxName {
+			continue // not on the list
+		}
+		if g := r.wants.Find(f.Path); g != nil && g.Size == f.Size && g.Link == f.Link && (g.ModTime.IsZero() || g.ModTime.Equal(f.ModTime)) {
+			continue
+		}
+		if changed++; changed == 1 {
+			example = f.Path
+		}
+	}
+	switch {
+	case changed == 0:
+	case last:
+		r.warn("%s: %d files were changed at the upstream while they were fetched, %s among them: what is served may be of several versions",
+			mirrorapi.ReasonInconsistent, changed, example)
+	default:
+		rest.failed = fail(mirrorapi.ReasonInconsistent, example, fmt.Errorf("%d files were changed at the upstream while they were fetched, %s among them", changed, example))
+	}
 	return nil
 }
 

@@ -37,6 +37,8 @@ type world struct {
 	mu sync.Mutex
 	// hook is called before a file is asked for.
 	hook func(name string)
+	// fetched is called when files were fetched.
+	fetched func()
 	// asked are the paths that were asked for.
 	asked []string
 }
@@ -56,7 +58,14 @@ func (s watched) Fetch(ctx context.Context, o fetch.Order, report func(fetch.Res
 	for _, want := range o.Wants {
 		s.w.note(want.Path)
 	}
-	return s.Source.Fetch(ctx, o, report)
+	err := s.Source.Fetch(ctx, o, report)
+	s.w.mu.Lock()
+	fetched := s.w.fetched
+	s.w.mu.Unlock()
+	if fetched != nil {
+		fetched()
+	}
+	return err
 }
 
 func (w *world) note(name string) {
