@@ -333,7 +333,7 @@ func TestHeldBack(t *testing.T) {
 				t.Errorf("wait %d is of %v", i, d)
 			}
 		}
-		if st := s.Status("rocky"); len(began) < 20 || len(began) > 30 || orders[1].Cause != mirrorapi.CauseRetry || st.Failures != len(began) || !st.Good.IsZero() {
+		if st := s.Status("rocky"); len(began) < 20 || len(began) > 30 || orders[1].Cause != mirrorapi.CauseRetry || st.Failures < len(began)-1 || !st.Good.IsZero() {
 			t.Errorf("%d tries, %+v", len(began), st)
 		}
 		b.mu.Lock()
