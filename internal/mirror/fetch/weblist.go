@@ -102,7 +102,7 @@ func (s *webSource) walk(ctx context.Context, folder string, yield func(Entry, e
 		for running < cap(s.slots) && len(waiting) > 0 {
 			next := waiting[len(waiting)-1]
 			waiting = waiting[:len(waiting)-1]
-			if folders++; folders > maxFolders {
+			if folders++; folders+len(waiting) > maxFolders { // those that wait take memory, too
 				return fmt.Errorf("there are more than %d folders", maxFolders)
 			}
 			running++
