@@ -39,8 +39,8 @@ type HandoverConfig struct {
 	// serve, before it is given up. Default "2m".
 	Start time.Duration `toml:"start"`
 
-	// Drain is how long transfers may go on in the old process of a mirror when the new
-	// one serves. Those of other roles have 20 seconds, and end before the new one
+	// Drain is how long transfers may go on in the old process of a mirror or edge when the new
+	// one serves. Those of a hub have 20 seconds, and end before the new one
 	// begins. Default "1h".
 	Drain time.Duration `toml:"drain"`
 }
