@@ -110,7 +110,11 @@ func printProject(out io.Writer, p mirrorapi.ProjectStatus) error {
 		line("serves", "%s since %s: %s, %s", p.Generation, when(p.Published), filesText(p.Files), bytesText(p.Bytes))
 	}
 	line("up to date", "%s", when(p.Checked))
-	line("schedule", "%s; next at %s", p.Schedule, when(p.Next))
+	next := ""
+	if !p.Next.IsZero() {
+		next = "; next at " + when(p.Next)
+	}
+	line("schedule", "%s%s", p.Schedule, next)
 	if p.Hold != nil {
 		line("held", "%s", holdText(*p.Hold))
 	}

@@ -1,11 +1,13 @@
 package mirror
 
 import (
+	"cmp"
 	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"freshet/api/mirrorapi"
@@ -38,7 +40,8 @@ func (m *mirror) register(admin func(pattern string, h http.Handler)) {
 // known is an error if a visit is about no project of the configuration.
 func (m *mirror) known(v *visit) error {
 	if _, ok := m.cfg().Projects[v.project]; !ok {
-		return refuse(http.StatusNotFound, "not_found", "there is no project %q in [mirror.projects]", v.project)
+		names := slices.DeleteFunc(slices.Sorted(maps.Keys(m.cfg().Projects)), func(name string) bool { return !v.client.MayTouch(name) })
+		return refuse(http.StatusNotFound, "not_found", "there is no project %q in [mirror.projects], but %s", v.project, cmp.Or(strings.Join(names, ", "), "none"))
 	}
 	return nil
 }
