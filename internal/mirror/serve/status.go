@@ -125,7 +125,7 @@ func (p projectView) week(now time.Time) page.Event {
 	}
 	e.Text = "not known yet"
 	if known > 0 {
-		permille := int64(fresh.Seconds() * 1000 / known.Seconds()) // down: only all of it is all of it
+		permille := int64(fresh) * 1000 / int64(known) // down: only all of it is all of it
 		e.Text = fmt.Sprintf("%d.%d %% up to date", permille/10, permille%10)
 		if known < status.Week {
 			e.Text += ", in " + config.FormatDuration(shown(known))
