@@ -67,14 +67,19 @@ func (o *Options) own(folder string) error {
 			return err
 		}
 	}
-	return filepath.WalkDir(o.Directory, func(path string, entry fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(o.Directory) // the user could make links to elsewhere in it meanwhile
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // nothing is written
+	return fs.WalkDir(root.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if path != o.Directory && entry.IsDir() && entry.Name() == "tree" {
+		if path != "." && entry.IsDir() && entry.Name() == "tree" {
 			return fs.SkipDir // files that are served, which are the mirror's already
 		}
-		return os.Lchown(path, a.uid, a.gid)
+		return root.Lchown(path, a.uid, a.gid)
 	})
 }
 
