@@ -231,7 +231,35 @@ func (s *Site) openFor(r *http.Request, a asked) (f *os.File, from *generation.G
 			return other, settled, false, nil
 		}
 	}
+	if err != nil {
+		if old, g := lately(a, now); old != nil {
+			return old, g, false, nil
+		}
+	}
 	return f, from, false, err
+}
+
+// lately opens a file that is gone with a generation which a client may still read from:
+// programs of several parts, as flatpak, have several names and connections, and what one
+// part has read of it leads another one to the file.
+func lately(a asked, now time.Time) (*os.File, *generation.Generation) {
+	for i, g := range a.p.Generations() {
+		if i == 0 {
+			continue
+		}
+		if now.Sub(g.Info().Superseded) > Settling {
+			break
+		}
+		f, err := g.Open(a.rest)
+		if err != nil {
+			continue
+		}
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			return f, g
+		}
+		_ = f.Close() // opened for reading
+	}
+	return nil, nil
 }
 
 // isWhole reports whether a request is not for the rest of what was read before.

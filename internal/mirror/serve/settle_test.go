@@ -132,6 +132,23 @@ func TestSettling(t *testing.T) {
 	}
 }
 
+// What is gone with a generation is there for whoever may have read of it, by whatever name
+// he comes, and not for longer.
+func TestLeftBehind(t *testing.T) {
+	t.Parallel()
+	s := newSettling(t)
+	s.step("a:1 flatpak GET repomd.xml 1")
+	s.world.publish(map[string]string{"repodata/repomd.xml": "repodata/repomd.xml 2"})
+	s.step("a:2 libostree GET repomd.xml.asc 1")
+	s.step("b:1 other GET repomd.xml.asc 1")
+	s.passed += 3 * time.Minute
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/epel/repodata/repomd.xml.asc", nil)
+	w := httptest.NewRecorder()
+	if s.site.ServeHTTP(w, r); w.Code != http.StatusNotFound {
+		t.Errorf("long after the switch: %d %q", w.Code, w.Body)
+	}
+}
+
 // settling is a site with a clock of its own.
 type settling struct {
 	*testing.T
