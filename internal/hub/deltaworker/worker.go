@@ -149,13 +149,7 @@ func (w *worker) prepare(client *http.Client) (err error) {
 			return err
 		}
 	}
-	old, err := os.ReadDir(w.path("made"))
-	for _, entry := range old {
-		if info, infoErr := entry.Info(); infoErr == nil && time.Since(info.ModTime()) > keepMade {
-			err = errors.Join(err, os.RemoveAll(w.path("made", entry.Name())))
-		}
-	}
-	if err != nil {
+	if err := w.clearMade(); err != nil {
 		return err
 	}
 	if w.cache, err = openCache(w.path("repo")); err != nil {
@@ -165,6 +159,18 @@ func (w *worker) prepare(client *http.Client) (err error) {
 	w.cache.base, w.cache.token = w.cfg.Client.Base, w.cfg.Client.Token
 	w.cache.fetched = func(n int64) { w.metrics.fetched.Add(float64(n)) }
 	return w.cache.shrink()
+}
+
+// clearMade removes what was made and not asked for again: when a hub is killed, nobody
+// hears that a delta was taken.
+func (w *worker) clearMade() error {
+	old, err := os.ReadDir(w.path("made"))
+	for _, entry := range old {
+		if info, infoErr := entry.Info(); infoErr == nil && time.Since(info.ModTime()) > keepMade {
+			err = errors.Join(err, os.RemoveAll(w.path("made", entry.Name())))
+		}
+	}
+	return err
 }
 
 func (w *worker) path(elements ...string) string {
@@ -198,6 +204,9 @@ func (w *worker) work(ctx context.Context) error {
 		case lease == nil && w.cfg.Once:
 			return nil
 		case lease == nil:
+			if err := w.clearMade(); err != nil {
+				w.log.WarnContext(ctx, "files of deltas remain", slog.Any("error", err))
+			}
 			continue
 		default:
 			if err = w.serve(ctx, lease); err == nil {
