@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,10 +26,18 @@ func TestTrace(t *testing.T) {
 		w.write("project/trace/master", "Sun Nov 22 01:03:03 UTC 2026\nArchive serial: 2026112201\n")
 		w.start()
 		for i, result := range []mirrorapi.Result{mirrorapi.Published, mirrorapi.Unchanged} {
-			if r := w.sync(mirrorapi.SyncRequest{}); r.Result != result {
+			r := w.sync(mirrorapi.SyncRequest{})
+			if r.Result != result {
 				t.Fatalf("sync %d: %+v", i, r)
 			}
 			text := w.get("/p/project/trace/box")
+			var received int64
+			if _, after, ok := strings.Cut(text, "Total bytes received in rsync: "); ok {
+				_, _ = fmt.Sscan(after, &received)
+			}
+			if fetched := r.Fetched[mirrorapi.FromUpstream].Bytes; received < fetched || i == 0 && fetched == 0 {
+				t.Errorf("sync %d fetched %d bytes and tells of %d", i, fetched, received)
+			}
 			for _, want := range []string{
 				"Archive serial: 2026112201", "Creator: freshet", "Maintainer: Admins <admins@mirror.example>", "Trigger: order (ops)", "Architectures: ",
 				"Architectures-Configuration: ALL", "Upstream-mirror: 127.0.0.1", "Rsync-Transport: plain", "Total time spent in rsync: ",

@@ -225,7 +225,7 @@ func (r *run) stamp() {
 		return
 	}
 	t := r.p.Trace
-	t.Began, t.Ended, t.Bytes = r.report.Began, time.Now().UTC(), r.progress.received.Load()
+	t.Began, t.Ended, t.Bytes = r.report.Began, time.Now().UTC(), r.progress.all()
 	t.Serial, t.Trigger = r.serial, string(r.order.Cause)
 	if r.order.By != "" {
 		t.Trigger += " (" + r.order.By + ")"
