@@ -122,12 +122,17 @@ func (r *run) listPart(ctx context.Context, p *part) error {
 	return r.guardPart(p)
 }
 
+// canHave reports whether a file can be on the list, by its path and link.
+func canHave(f kind.File) bool {
+	return generation.CheckPath(f.Path) == nil && len(f.Link) < maxName
+}
+
 // want puts a file of a part on the list.
 func (r *run) want(p *part, f kind.File) {
 	if slices.Contains(r.stamps, f.Path) {
 		return
 	}
-	if generation.CheckPath(f.Path) != nil || f.Link != "" && len(f.Link) >= maxName {
+	if !canHave(f) {
 		r.warn("left out: %.200q is no path that a file can have", f.Path)
 		return
 	}

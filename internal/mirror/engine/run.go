@@ -93,13 +93,11 @@ var errUnchanged = errors.New("nothing new")
 // sync does all steps. Without an error a generation was published.
 func (r *run) sync(ctx context.Context) error {
 	r.base = r.p.Store.Current()
-	st, err := r.p.Store.Stage(ctx)
-	if durable.IsNoSpace(err) {
-		if err := r.room(ctx, Need{First: r.isFirst()}); err != nil {
-			return err
-		}
+	var st *generation.Staging
+	err := r.withRoom(ctx, func() (err error) {
 		st, err = r.p.Store.Stage(ctx)
-	}
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -116,19 +114,24 @@ func (r *run) sync(ctx context.Context) error {
 	return err
 }
 
+// withRoom does something, and once more, behind what makes room, if the disk is full.
+func (r *run) withRoom(ctx context.Context, do func() error) error {
+	err := do()
+	if !durable.IsNoSpace(err) {
+		return err
+	}
+	if err := r.room(ctx, Need{First: r.isFirst()}); err != nil {
+		return err
+	}
+	return do()
+}
+
 func (r *run) steps(ctx context.Context) error {
 	r.live = live{st: r.st, base: r.base, progress: &r.progress, counts: &r.counts, popular: r.p.Popular}
 	r.live.reset()
 	r.step(mirrorapi.StepProbe, -1, -1)
 	defer r.unpin()
-	err := r.pin(ctx)
-	if durable.IsNoSpace(err) { // for a manifest
-		if err := r.room(ctx, Need{First: r.isFirst()}); err != nil {
-			return err
-		}
-		err = r.pin(ctx)
-	}
-	if err != nil {
+	if err := r.withRoom(ctx, func() error { return r.pin(ctx) }); err != nil { // for a manifest
 		return err
 	}
 	if err := r.readStamps(ctx); err != nil {
@@ -302,7 +305,7 @@ func (r *run) moved(ctx context.Context, last bool) error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(r.stamps, f.Path) || generation.CheckPath(f.Path) != nil || len(f.Link) >= maxName {
+		if slices.Contains(r.stamps, f.Path) || !canHave(f) {
 			continue // not on the list
 		}
 		if g := r.wants.Find(f.Path); g != nil && g.Size == f.Size && g.Link == f.Link && (g.ModTime.IsZero() || g.ModTime.Equal(f.ModTime)) {

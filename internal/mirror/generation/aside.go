@@ -10,7 +10,10 @@ import (
 
 // asideName is the folder in that of a staging for what is kept when it is committed:
 // a tree and a journal like those of a session, which it is for the next staging.
-const asideName = "aside"
+const (
+	asideName    = "aside"
+	asideSession = 1 // the number of that session
+)
 
 // aside is what a staging has fetched and its generation is not to have.
 type aside struct {
@@ -47,16 +50,16 @@ func (st *Staging) SetAside(f File) error {
 		if err != nil {
 			return err
 		}
-		line := appendLine(nil, have)
+		var line []byte
 		err = to.MoveNew(base, in, name)
 		if errors.Is(err, fs.ErrExist) { // what was set aside for this path before
-			line = append(goneLine(f.Path), line...)
+			line = append(appendGone(line, f.Path), '\n')
 			err = errors.Join(to.Remove(base), to.MoveNew(base, in, name))
 		}
 		if err != nil {
 			return err
 		}
-		if _, err := st.aside.placed.Write(append(line, '\n')); err != nil {
+		if _, err := st.aside.placed.Write(append(appendLine(line, have), '\n')); err != nil {
 			return err
 		}
 		return st.records.Add(f.Path, nil)
@@ -80,7 +83,7 @@ func (st *Staging) openAside() error {
 		return errors.Join(err, t.close())
 	}
 	st.aside = aside{t, placed}
-	_, err = placed.WriteString(sessionMark + "1 " + st.p.store.boot + "\n")
+	_, err = placed.WriteString(session{number: asideSession, boot: st.p.store.boot}.line())
 	return err
 }
 
@@ -111,7 +114,7 @@ func (st *Staging) leave() error {
 			err = errors.Join(err, d.RemoveAll(staged(name)))
 		}
 	}
-	first := staged(strconv.Itoa(1))
+	first := staged(strconv.Itoa(asideSession))
 	if err == nil {
 		err = d.Rename(staged(asideName), first)
 	}

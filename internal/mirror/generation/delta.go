@@ -52,7 +52,7 @@ func writeDelta(ctx context.Context, to io.Writer, head []byte, base, now *Gener
 			return err
 		}
 		if c.Right == nil {
-			text = appendEscaped(append(text, goneMark...), c.Path, false)
+			text = appendGone(text, c.Path)
 		} else {
 			text = appendLine(text, *c.Right)
 		}

@@ -166,7 +166,12 @@ func (j *journal) write(line string) error {
 func (j *journal) begin(s session) error {
 	s.start = j.size
 	j.sessions = append(j.sessions, s)
-	return j.write(sessionMark + strconv.Itoa(s.number) + " " + s.boot + "\n")
+	return j.write(s.line())
+}
+
+// line is that with which a session begins.
+func (s session) line() string {
+	return sessionMark + strconv.Itoa(s.number) + " " + s.boot + "\n"
 }
 
 // add notes that a file was fetched and is in its place.
@@ -186,11 +191,12 @@ func (j *journal) cancel(path string) error {
 	j.mu.Lock()
 	j.gone[goneKey{j.hash(path), j.last().number}] = j.size
 	j.mu.Unlock()
-	return j.write(string(goneLine(path)))
+	return j.write(string(append(appendGone(nil, path), '\n')))
 }
 
-func goneLine(path string) []byte {
-	return append(appendEscaped([]byte(goneMark), path, false), '\n')
+// appendGone appends the line that says that a path is gone, without its end.
+func appendGone(b []byte, path string) []byte {
+	return appendEscaped(append(b, goneMark...), path, false)
 }
 
 // byContent returns a file with this content and the session whose tree has it.

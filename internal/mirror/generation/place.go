@@ -46,14 +46,7 @@ func (st *Staging) Holds(of *Generation, f File) (bool, error) {
 		if err != nil {
 			return err
 		}
-		in, name, err := t.at(f.Path, false)
-		if err == nil {
-			_, err = in.Lstat(name)
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		has = err == nil
+		_, has, err = t.lstat(f.Path)
 		return err
 	})
 	return has, err
@@ -176,16 +169,16 @@ func (st *Staging) isSound(dir string, f File, boot string) (bool, error) {
 	if err != nil {
 		return false, ignoreAbsent(err)
 	}
-	in, name, err := t.at(f.Path, false)
-	if err != nil {
-		return false, ignoreAbsent(err)
-	}
-	info, err := in.Lstat(name)
-	if err != nil || !info.Mode.IsRegular() || info.Size != f.Size || info.ModTime.Unix() != f.ModTime.Unix() {
-		return false, ignoreAbsent(err)
+	info, ok, err := t.lstat(f.Path)
+	if err != nil || !ok || !info.Mode.IsRegular() || info.Size != f.Size || info.ModTime.Unix() != f.ModTime.Unix() {
+		return false, err
 	}
 	if boot == st.p.store.boot {
 		return true, nil
+	}
+	in, name, err := t.at(f.Path, false)
+	if err != nil {
+		return false, ignoreAbsent(err)
 	}
 	sum, err := sumOf(in, name)
 	return sum == f.SHA256, err

@@ -249,16 +249,9 @@ func (st *Staging) Has(path string, size int64) (bool, error) {
 // has looks for a file of this size, unless it is below zero, and this time, unless it
 // is zero.
 func (st *Staging) has(f File) (bool, error) {
-	to, name, err := st.next.at(f.Path, false)
-	if err != nil {
-		return false, ignoreAbsent(err)
-	}
-	info, err := to.Lstat(name)
-	if err != nil {
-		return false, ignoreAbsent(err)
-	}
-	return info.Mode.IsRegular() && (f.Size < 0 || info.Size == f.Size) &&
-		(f.ModTime.IsZero() || info.ModTime.Unix() == f.ModTime.Unix()), nil
+	info, ok, err := st.next.lstat(f.Path)
+	return ok && info.Mode.IsRegular() && (f.Size < 0 || info.Size == f.Size) &&
+		(f.ModTime.IsZero() || info.ModTime.Unix() == f.ModTime.Unix()), err
 }
 
 // Open opens what the staged tree has at a path, as [Generation.Open] does.

@@ -86,3 +86,12 @@ func (t *tree) at(path string, create bool) (*durable.Folder, string, error) {
 	f, err := t.folder(dir, create)
 	return f, name, err
 }
+
+// lstat tells of what is at a path, if there is anything.
+func (t *tree) lstat(path string) (info durable.Info, ok bool, err error) {
+	in, name, err := t.at(path, false)
+	if err == nil {
+		info, err = in.Lstat(name)
+	}
+	return info, err == nil, ignoreAbsent(err)
+}

@@ -243,13 +243,7 @@ func (s *Site) openFor(r *http.Request, a asked) (f *os.File, from *generation.G
 // programs of several parts, as flatpak, have several names and connections, and what one
 // part has read of it leads another one to the file.
 func lately(a asked, now time.Time) (*os.File, *generation.Generation) {
-	for i, g := range a.p.Generations() {
-		if i == 0 {
-			continue
-		}
-		if now.Sub(g.Info().Superseded) > Settling {
-			break
-		}
+	for _, g := range former(a.p.Generations(), now) {
 		f, err := g.Open(a.rest)
 		if err != nil {
 			continue
@@ -260,6 +254,16 @@ func lately(a asked, now time.Time) (*os.File, *generation.Generation) {
 		_ = f.Close() // opened for reading
 	}
 	return nil, nil
+}
+
+// former are the generations before the current one that a client may still read from.
+func former(all []*generation.Generation, now time.Time) []*generation.Generation {
+	for i, g := range all {
+		if i > 0 && now.Sub(g.Info().Superseded) > Settling {
+			return all[1:i]
+		}
+	}
+	return all[min(1, len(all)):]
 }
 
 // isWhole reports whether a request is not for the rest of what was read before.
@@ -280,10 +284,7 @@ func replaced(a asked, f *os.File, now time.Time) bool {
 	if err != nil {
 		return false // it is told when it is served
 	}
-	for _, g := range all[1:] {
-		if now.Sub(g.Info().Superseded) > Settling {
-			return false
-		}
+	for _, g := range former(all, now) {
 		old, err := g.Open(a.rest)
 		if err != nil {
 			continue

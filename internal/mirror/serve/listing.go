@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"freshet/internal/httpcache"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/page"
 	"freshet/internal/role"
@@ -86,7 +87,7 @@ func (s *Site) makeListing(h http.Header, r *http.Request, p *generation.Project
 	defer dir.Close() //nolint:errcheck // opened for reading
 	order, asJSON := orderOf(r.URL.Query()), wantsJSON(r)
 	tag := fmt.Sprintf(`"%s-%x-%s%s-%t"`, g.ID(), changed.UnixNano(), order.key, order.way, asJSON)
-	if !isKnown(r.Header, tag) {
+	if httpcache.Evaluate(r.Header, http.Header{"Etag": {tag}}) == httpcache.Send {
 		return s.renderListing(h, r, g, dir, rest, order, asJSON, tag)
 	}
 	describeListing(h, tag)
@@ -97,16 +98,6 @@ func describeListing(h http.Header, tag string) {
 	h.Set("Vary", "Accept")
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Etag", tag)
-}
-
-// isKnown reports whether the client has what has this tag (RFC 9110 §13.1.2).
-func isKnown(h http.Header, tag string) bool {
-	for known := range strings.SplitSeq(strings.Join(h["If-None-Match"], ","), ",") {
-		if known = strings.TrimSpace(known); known == "*" || strings.TrimPrefix(known, "W/") == tag {
-			return true
-		}
-	}
-	return false
 }
 
 func (s *Site) renderListing(h http.Header, r *http.Request, g *generation.Generation, dir *os.File, rest string, order order, asJSON bool, tag string) ([]byte, error) {
