@@ -67,6 +67,9 @@ func (m *mirror) verify(ctx context.Context, w http.ResponseWriter, p *generatio
 	err = p.Verify(ctx, now, generation.VerifyOptions{
 		After: check.cursor.After, Read: paced(m.disks.Share(verifyWeight)), Remove: req.Repair,
 	}, func(f generation.File, wrong error) error {
+		if wrong != nil && req.Repair {
+			m.site.Forget()
+		}
 		if err := check.note(p.Name(), f, wrong, req.Repair); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,8 +143,16 @@ func TestVerifyRepairs(t *testing.T) {
 	if _, err := w.client.Hold(t.Context(), "p", mirrorapi.HoldRequest{}); err != nil {
 		t.Fatal(err)
 	}
+	for range 2 { // from the second time on it is kept open
+		if got := w.get("/p/folder/b"); got != "what is on folder/b" {
+			t.Errorf("before the repair: %q", got)
+		}
+	}
 	if bad := verify(true); bad != 2 {
 		t.Errorf("%d files are found bad", bad)
+	}
+	if status, _, body := w.fetch("/p/folder/b"); status != http.StatusNotFound {
+		t.Errorf("what is out of service: %d %q", status, body)
 	}
 	diagnosis(`damaged: "folder/b"`, "mirror release p")
 	if _, err := w.client.Release(t.Context(), "p"); err != nil {

@@ -314,7 +314,7 @@ func (s *Site) keepOpen(a asked, from *generation.Generation) {
 		_ = f.Close() // opened for reading
 		return
 	}
-	o := &openFile{project: a.p, current: from, file: f, size: info.Size(), path: a.name}
+	o := &openFile{project: a.p, current: from, file: f, size: info.Size(), path: a.name, bodies: &s.open.bodies}
 	o.render(a.header(info))
 	o.uses.Store(1)
 	s.open.put(target, o)

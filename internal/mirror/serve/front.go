@@ -43,7 +43,12 @@ func (s *Site) Answer(req *h1.Request, res *h1.Response) bool {
 	head.fields(o)
 	head.length(part.Length)
 	res.Head, res.Tag = head.b, o
-	if !req.Head && part.Length > 0 {
+	if req.Head || part.Length == 0 {
+		return true
+	}
+	if body := s.open.body(o); body != nil {
+		res.Body = body[part.Start:][:part.Length]
+	} else {
 		res.File, res.Offset, res.Length = o.file, part.Start, part.Length
 	}
 	return true

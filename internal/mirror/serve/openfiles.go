@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"cmp"
 	"hash/maphash"
 	"net/http"
 	"os"
@@ -20,14 +21,19 @@ type openFile struct {
 	size    int64
 	path    string // of the URL, decoded
 	h1, h2  []byte // the fields that tell of it, as the protocols have them
+	bodies  *bodies
 
 	uses atomic.Int32 // one of them is the table's; the last one closes the file
 	used atomic.Bool  // since the hand of the clock came by
+
+	body  atomic.Pointer[[]byte] // what is in it, if that is at hand
+	asked atomic.Uint32          // how often that was wanted and not at hand
 }
 
 // release gives a use back.
 func (o *openFile) release() {
 	if o.uses.Add(-1) == 0 {
+		o.bodies.drop(o)
 		_ = o.file.Close() // opened for reading
 	}
 }
@@ -64,13 +70,14 @@ type openFiles struct {
 		hand  int
 	}
 	perShard int
+	bodies   bodies
 }
 
-func newOpenFiles(most int) *openFiles {
+func newOpenFiles(most int, memory int64) *openFiles {
 	if most <= 0 {
 		most = defaultMaxOpen
 	}
-	t := &openFiles{seed: maphash.MakeSeed(), perShard: max(1, most/shards)}
+	t := &openFiles{seed: maphash.MakeSeed(), perShard: max(1, most/shards), bodies: bodies{most: cmp.Or(memory, defaultMemory)}}
 	for i := range t.shards {
 		t.shards[i].files = make(map[string]*openFile)
 	}
@@ -97,6 +104,30 @@ func (t *openFiles) get(target []byte) *openFile {
 		o.used.Store(true)
 	}
 	return o
+}
+
+// body is what is in a file that is in use; nil: it is to be read from the file.
+func (t *openFiles) body(o *openFile) []byte {
+	if b := o.body.Load(); b != nil {
+		return *b
+	}
+	b, full := t.bodies.read(o)
+	if full {
+		t.forgetBodies()
+	}
+	return b
+}
+
+// forgetBodies makes room for what is asked for now: what is still asked for comes back.
+func (t *openFiles) forgetBodies() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		for _, o := range s.files {
+			t.bodies.drop(o)
+		}
+		s.mu.RUnlock()
+	}
 }
 
 // put keeps a file that was just opened, and takes its use.

@@ -34,7 +34,7 @@ func TestServesWhileRetiring(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	}
-	w := newWorldIn(t, dir)
+	w := newWorldIn(t, dir, 0)
 	files := make(map[string]string)
 	for i := range clientFiles {
 		files[keptPath(i)] = fmt.Sprintf("kept %d", i)

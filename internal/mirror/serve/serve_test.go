@@ -46,11 +46,11 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	return newWorldIn(t, t.TempDir())
+	return newWorldIn(t, t.TempDir(), 0)
 }
 
-// newWorldIn is newWorld with its store in a folder.
-func newWorldIn(t testing.TB, dir string) *world {
+// newWorldIn is newWorld with its store in a folder, and so many bytes of files in memory.
+func newWorldIn(t testing.TB, dir string, memory int64) *world {
 	t.Helper()
 	store, err := generation.Open(t.Context(), dir, generation.Options{})
 	if err != nil {
@@ -67,7 +67,7 @@ func newWorldIn(t testing.TB, dir string) *world {
 	}
 	access := role.NewAccess("mirror", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	asked := make(chan string, 16)
-	site, err := serve.New(serve.Options{Object: store.Object, Access: access, Asked: func(project, path string) {
+	site, err := serve.New(serve.Options{Object: store.Object, Memory: memory, Access: access, Asked: func(project, path string) {
 		select {
 		case asked <- project + " " + path:
 		default:

@@ -41,6 +41,9 @@ type Options struct {
 	Status func() *status.Status
 	// MaxOpen is how many files are kept open; 0: 4,096.
 	MaxOpen int
+	// Memory is how many bytes of files that are asked for often are kept in memory; 0:
+	// 32 MiB.
+	Memory int64
 	// MaxListings is how many bytes of long listings are on their way at once; 0: 256 MiB.
 	MaxListings int64
 	// Access records the requests that are answered at once. It must also be wrapped
@@ -93,7 +96,7 @@ func New(opts Options) (*Site, error) {
 		return nil, fmt.Errorf("mirror's pages: %w", err)
 	}
 	s := &Site{
-		opts: opts, open: newOpenFiles(opts.MaxOpen), pages: pages,
+		opts: opts, open: newOpenFiles(opts.MaxOpen, opts.Memory), pages: pages,
 		listings: make(chan struct{}, maxListings), sending: semaphore.NewWeighted(cmp.Or(opts.MaxListings, defaultMaxListings)), waiting: make(chan struct{}, maxWaiting), closing: make(chan struct{}),
 		deltas: newDeltas(),
 	}
@@ -125,6 +128,10 @@ func (s *Site) Hasten() { s.hasten.Do(func() { close(s.closing) }) }
 // CloseStale closes files of older generations that are kept open. The disk has the room
 // of a file that was removed when nobody has it open any more.
 func (s *Site) CloseStale() { s.open.closeStale() }
+
+// Forget closes the files that are kept open: one of them may have been taken out of
+// service though its generation is still current.
+func (s *Site) Forget() { s.open.clear() }
 
 // Close closes the files that are kept open. Nothing is served any more.
 func (s *Site) Close() { s.open.clear() }

@@ -13,7 +13,7 @@ import (
 // room. What a project that was taken off the disk had, is nowhere, and is said to be.
 func TestCloseStale(t *testing.T) {
 	dir := t.TempDir()
-	w := newWorldIn(t, dir)
+	w := newWorldIn(t, dir, 0)
 	w.publish(map[string]string{"Packages/old.rpm": "old"})
 	for range 3 {
 		if a := w.get("/epel/Packages/old.rpm"); a.body != "old" {
