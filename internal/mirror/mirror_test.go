@@ -49,7 +49,8 @@ type world struct {
 	addr     string // where it listens, if that is not inside the process
 	reloads  chan mirror.Config
 	stop     func()
-	written  time.Time // the time of the newest file of writeOld
+	end      func(cause error) // stop, for this reason
+	written  time.Time         // the time of the newest file of writeOld
 }
 
 // newWorld makes an upstream in a folder, served by a real rsync daemon, and a mirror of
@@ -82,7 +83,7 @@ func newWorld(t *testing.T, p project.Config) *world {
 func (w *world) start() {
 	w.t.Helper()
 	mux := http.NewServeMux()
-	ctx, cancel := context.WithCancel(w.t.Context())
+	ctx, cancel := context.WithCancelCause(w.t.Context())
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	w.metrics = prometheus.NewRegistry()
 	env := role.Env{
@@ -112,12 +113,13 @@ func (w *world) start() {
 	w.admin = httptest.NewServer(mux)
 	w.client.Base = w.admin.URL
 	stopped := false
-	w.stop = func() {
+	w.stop = func() { w.end(nil) }
+	w.end = func(cause error) {
 		if stopped {
 			return
 		}
 		stopped = true
-		cancel()
+		cancel(cause)
 		if err := <-ended; err != nil {
 			w.t.Error(err)
 		}

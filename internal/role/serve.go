@@ -25,6 +25,9 @@ type Handover struct {
 // Error implements error.
 func (Handover) Error() string { return "another process takes over" }
 
+// Is implements the interface of [errors.Is]: what ends because of it is canceled.
+func (Handover) Is(target error) bool { return target == context.Canceled }
+
 // DrainTime is how long requests in flight may take to end when ctx, that of a role which
 // says [Env.Released], has ended: [DrainTimeout], or as [Handover] says.
 func DrainTime(ctx context.Context) time.Duration {

@@ -308,10 +308,10 @@ func (r *run) outcome(ctx context.Context, err error) {
 		r.stamp()
 		return
 	}
-	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", cause, err)
-	}
 	failed := asFailure(err)
+	if cause := context.Cause(ctx); cause != nil {
+		failed = ended(cause, failed)
+	}
 	r.report.Result = mirrorapi.Failed
 	switch {
 	case failed.reason == mirrorapi.ReasonCanceled:
@@ -320,6 +320,19 @@ func (r *run) outcome(ctx context.Context, err error) {
 		r.report.Result = mirrorapi.Refused
 	}
 	r.report.Reason, r.report.Message, r.report.Path = failed.reason, failed.Error(), failed.path
+}
+
+// ended is the failure of a sync whose context has ended, whatever it was at.
+func ended(cause error, at *failure) *failure {
+	reason := mirrorapi.ReasonCanceled
+	if errors.Is(cause, context.DeadlineExceeded) {
+		reason = mirrorapi.ReasonTimeout
+	}
+	err := at.err
+	if !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return fail(reason, at.path, err)
 }
 
 // tellParts puts the repositories into the report.

@@ -225,13 +225,20 @@ func (s *Scheduler) Release(project string) (bool, error) {
 	return held, s.save()
 }
 
-// Why syncs are ended.
-var (
-	errHeld     = errors.New("an operator holds the project: it goes on when it is released")
-	errCanceled = errors.New("canceled by an operator")
-	errRemoved  = errors.New("the project is not in the configuration any more")
-	errChanged  = errors.New("the settings of the project have changed: it begins anew")
+// ending is why a sync is ended. Whoever runs into it finds a [context.Canceled].
+type ending string
+
+const (
+	errHeld     ending = "an operator holds the project: it goes on when it is released"
+	errCanceled ending = "canceled by an operator"
+	errRemoved  ending = "the project is not in the configuration any more"
+	errChanged  ending = "the settings of the project have changed: it begins anew"
 )
+
+func (e ending) Error() string { return string(e) }
+
+// Is implements the interface of [errors.Is].
+func (e ending) Is(target error) bool { return target == context.Canceled }
 
 // Set has s work with these projects from now on, and with so many syncs at once. Syncs of
 // projects that are not among them any more are ended, and those that wait are taken back;
@@ -259,6 +266,17 @@ func (s *Scheduler) Set(projects []Project, parallel int) error {
 	}
 	s.poke()
 	return s.save()
+}
+
+// Forget forgets what is remembered of a project that is not configured: that it is held,
+// too. It does nothing to one that is.
+func (s *Scheduler) Forget(project string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.other[project]; known {
+		delete(s.other, project)
+		s.note(s.save())
+	}
 }
 
 // remove ends what is done with e, which is forgotten at the end of a sync that runs.
