@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/mirror/generation"
 )
 
 // register adds the API to the admin listener.
@@ -86,9 +87,9 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 		Checked: st.Good, Next: st.Next, Pending: st.Pending, Failures: st.Failures, Hold: st.Hold,
 		Follows: m.now.Load().listener.Follows(name),
 	}
-	held, err := m.store.Project(name, nil)
-	if err != nil {
-		return p, err
+	held := m.store.Held(name)
+	if held == nil { // it was removed meanwhile
+		return p, nil
 	}
 	if now := held.Current(); now != nil {
 		info := now.Info()
@@ -111,6 +112,15 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 		p.Last = &last
 	}
 	return p, err
+}
+
+// current is the generation of a project that is served; nil if there is none.
+func (m *mirror) current(name string) *generation.Generation {
+	p := m.store.Held(name)
+	if p == nil {
+		return nil
+	}
+	return p.Current()
 }
 
 // Bounds of how many reports are told.

@@ -16,7 +16,11 @@ func (m *mirror) held(v *visit) (*generation.Project, error) {
 	if err := m.known(v); err != nil {
 		return nil, err
 	}
-	return m.store.Project(v.project, nil)
+	p := m.store.Held(v.project)
+	if p == nil {
+		return nil, refuse(http.StatusNotFound, "not_found", "project %q was removed just now", v.project)
+	}
+	return p, nil
 }
 
 func (m *mirror) answerGenerations(w http.ResponseWriter, r *http.Request, v *visit) error {

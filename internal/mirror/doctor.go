@@ -191,9 +191,9 @@ func (m *mirror) damageFindings(st mirrorapi.ProjectStatus) []mirrorapi.Finding 
 	if st.Damaged == 0 {
 		return nil
 	}
-	p, err := m.store.Project(st.Name, nil)
-	if err != nil {
-		return nil // the status has told
+	p := m.store.Held(st.Name)
+	if p == nil {
+		return nil // it was removed meanwhile
 	}
 	damage, err := m.damages.left(st.Name, p.Current())
 	if err != nil || damage.count() == 0 {

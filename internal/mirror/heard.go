@@ -29,7 +29,7 @@ func (m *mirror) newListener(cfg Config) *events.Listener {
 func (m *mirror) heard(project, by string, perhaps bool) (events.Sync, error) {
 	cfg := m.cfg().Projects[project]
 	if times, _ := schedule.Parse(cfg.Schedule); times.Never() {
-		if p, err := m.store.Project(project, nil); err == nil && p.Current() == nil {
+		if p := m.store.Held(project); p == nil || p.Current() == nil {
 			return nil, nil //nolint:nilnil // as documented
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"freshet/api/mirrorapi"
-	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/presets"
 	"freshet/internal/mirror/room"
 	"freshet/internal/mirror/status"
@@ -37,13 +36,13 @@ func (m *mirror) clean(ctx context.Context) {
 // retire ends what is older than the grace time of its project.
 func (m *mirror) retire(ctx context.Context) {
 	for name, cfg := range m.cfg().Projects {
-		p, err := m.store.Project(name, nil)
-		if err == nil {
-			var ended []generation.Info
-			ended, err = p.Retire(ctx, cfg.Grace)
-			for _, info := range ended {
-				m.log.InfoContext(ctx, "a generation is retired", slog.String("project", info.Project), slog.String("generation", info.ID))
-			}
+		p := m.store.Held(name)
+		if p == nil {
+			continue // it was removed meanwhile
+		}
+		ended, err := p.Retire(ctx, cfg.Grace)
+		for _, info := range ended {
+			m.log.InfoContext(ctx, "a generation is retired", slog.String("project", info.Project), slog.String("generation", info.ID))
 		}
 		if err != nil && ctx.Err() == nil {
 			m.log.ErrorContext(ctx, "old generations stay", slog.String("project", name), slog.Any("error", err))
@@ -63,9 +62,9 @@ func (m *mirror) newKeeper() *room.Keeper {
 func (m *mirror) rooms() []room.Project {
 	var list []room.Project
 	for name, cfg := range m.cfg().Projects {
-		p, err := m.store.Project(name, nil)
-		if err != nil {
-			continue // the status tells
+		p := m.store.Held(name)
+		if p == nil {
+			continue // it was removed meanwhile
 		}
 		preset, _ := presets.Find(cfg.Preset) // known
 		list = append(list, room.Project{
@@ -152,8 +151,8 @@ func (m *mirror) cleanSoon() {
 // offDisk is the report of a sync of a project that was taken off the disk: only an
 // operator has it back. It is false for all others.
 func (m *mirror) offDisk(order mirrorapi.Order) (mirrorapi.Report, bool) {
-	p, err := m.store.Project(order.Project, nil)
-	if err != nil || order.Cause == mirrorapi.CauseOrder || order.Cause == mirrorapi.CauseResume {
+	p := m.store.Held(order.Project)
+	if p == nil || order.Cause == mirrorapi.CauseOrder || order.Cause == mirrorapi.CauseResume {
 		return mirrorapi.Report{}, false
 	}
 	since, drained := p.Drained()

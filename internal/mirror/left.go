@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"slices"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/generation"
@@ -24,8 +23,8 @@ func (m *mirror) left() []mirrorapi.LeftProject {
 		if _, ok := m.cfg().Projects[name]; ok {
 			continue
 		}
-		p, err := m.store.Project(name, nil)
-		if err != nil {
+		p := m.store.Held(name)
+		if p == nil {
 			continue // it was removed meanwhile
 		}
 		l := mirrorapi.LeftProject{Name: name}
@@ -78,16 +77,14 @@ func (m *mirror) end(name string) (*generation.Project, error) {
 		return nil, refuse(http.StatusConflict, "conflict",
 			"project %q is configured: take it out of the configuration, and have that read (systemctl reload freshet-mirror, or SIGHUP), then again", name)
 	}
-	if !slices.Contains(m.store.Names(), name) {
+	p := m.store.Held(name)
+	if p == nil {
 		return nil, refuse(http.StatusNotFound, "not_found", "there is no project %q on the disk", name)
 	}
 	if _, busy := m.verifying.Load(name); busy {
 		return nil, refuse(http.StatusConflict, "conflict", "the files of %q are being read: again when that has ended", name)
 	}
-	p, err := m.store.Project(name, nil)
-	if err == nil {
-		_, err = p.End()
-	}
+	_, err := p.End()
 	if errors.Is(err, generation.ErrBusy) {
 		return nil, refuse(http.StatusConflict, "conflict", "a sync of %q is just ending: again in a moment", name)
 	}
@@ -104,7 +101,7 @@ func (m *mirror) removeWhole(ctx context.Context, p *generation.Project) error {
 	defer m.changing.Unlock()
 	name := p.Name()
 	_, configured := m.cfg().Projects[name]
-	if configured || !slices.Contains(m.store.Names(), name) {
+	if configured || m.store.Held(name) == nil {
 		return nil
 	}
 	for _, file := range []string{verifyFile(name), popularFile(name)} {
@@ -121,6 +118,8 @@ func (m *mirror) removeWhole(ctx context.Context, p *generation.Project) error {
 	if err := m.store.Remove(ctx, name); err != nil {
 		return err
 	}
+	m.scheduler.Forget(name)
+	m.telling.forget(name)
 	m.log.InfoContext(ctx, "a project is removed from the disk", slog.String("project", name))
 	return nil
 }
@@ -131,11 +130,11 @@ func (m *mirror) removeEnded(ctx context.Context) {
 		if !l.Removing {
 			continue
 		}
-		p, err := m.store.Project(l.Name, nil)
-		if err == nil {
-			err = m.removeWhole(ctx, p)
+		p := m.store.Held(l.Name)
+		if p == nil {
+			continue // somebody else was faster
 		}
-		if err != nil && ctx.Err() == nil {
+		if err := m.removeWhole(ctx, p); err != nil && ctx.Err() == nil {
 			m.log.ErrorContext(ctx, "a project stays on the disk that is to be removed", slog.String("project", l.Name), slog.Any("error", err))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/durable"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/project"
 )
@@ -92,4 +93,57 @@ func TestLeftProject(t *testing.T) {
 	// One that comes back begins anew.
 	w.reloads <- w.with(all)
 	w.until("q is served again", func() bool { return w.get("/q/a") == "first" })
+}
+
+// What is removed is forgotten: when it comes back it is not held any more. A configuration
+// that cannot be taken over leaves no project behind.
+func TestRemovedIsForgotten(t *testing.T) {
+	w := newWorld(t, project.Config{Kind: "plain", Schedule: "every 1h"})
+	w.write("a", "first")
+	p := w.cfg.Projects["p"]
+	one, both := map[string]project.Config{"p": p}, map[string]project.Config{"p": p, "q": p}
+	w.cfg = w.with(both)
+	w.start()
+	w.until("q is served", func() bool { return w.get("/q/a") == "first" })
+	if _, err := w.client.Hold(t.Context(), "q", mirrorapi.HoldRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	w.reloads <- w.with(one)
+	w.until("q is not served", func() bool { return w.get("/q/a") == "404 Not Found" })
+	if _, err := w.client.Remove(t.Context(), "q"); err != nil {
+		t.Fatal(err)
+	}
+	unreadable := map[string]project.Config{"p": p, "o": p, "q": p, "z": p}
+	z := p
+	z.Kind, z.Keys, z.Repositories = "rpm", []string{filepath.Join(t.TempDir(), "gone")}, []string{"."}
+	unreadable["z"] = z
+	hot := p
+	hot.Kind, hot.HotSet, hot.Repositories = "ostree", 1<<20, []string{"a", "b"}
+	w.reloads <- w.with(map[string]project.Config{"p": p, "o": p, "q": hot})
+	w.reloads <- w.with(unreadable)
+	w.reloads <- w.with(one) // the ones before are done with
+	if st, err := w.client.Status(t.Context()); err != nil || len(st.Left) > 0 {
+		t.Errorf("left: %+v, %v", st.Left, err)
+	}
+	w.reloads <- w.with(both)
+	w.until("q is back", func() bool { return w.get("/q/a") == "first" })
+}
+
+// Temporary files that a crash has left in the state are removed by the next start.
+func TestStateIsSwept(t *testing.T) {
+	w := newWorld(t, project.Config{Kind: "plain", Schedule: "never"})
+	w.start()
+	w.stop()
+	state := filepath.Join(w.cfg.Directory, "state")
+	for _, folder := range []string{state, filepath.Join(state, "reports")} {
+		if err := os.WriteFile(filepath.Join(folder, durable.TempName()), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.start()
+	for _, pattern := range []string{durable.TempPrefix + "*", "*/" + durable.TempPrefix + "*"} {
+		if left, err := filepath.Glob(filepath.Join(state, pattern)); err != nil || len(left) > 0 {
+			t.Errorf("%q, %v", left, err)
+		}
+	}
 }

@@ -103,9 +103,9 @@ func (c *stateCollector) Collect(to chan<- prometheus.Metric) {
 			gauge(c.checked, float64(st.Good.Unix()))
 		}
 		c.collectFollows(name, to)
-		p, err := c.m.store.Project(name, nil)
-		if err != nil {
-			continue // the status tells
+		p := c.m.store.Held(name)
+		if p == nil {
+			continue // it was removed meanwhile
 		}
 		gauge(c.churn, float64(c.m.keeper.Churn(name).Bytes))
 		_, drained := p.Drained()

@@ -117,11 +117,7 @@ func (m *mirror) publicProject(name string, now time.Time) (status.Project, erro
 	if known.Hold != nil {
 		p.Held = known.Hold.Since
 	}
-	held, err := m.store.Project(name, nil)
-	if err != nil {
-		return p, err
-	}
-	if g := held.Current(); g != nil {
+	if g := m.current(name); g != nil {
 		for _, r := range g.Info().Repositories {
 			if r.Pointer == "" {
 				continue // a tree without any
@@ -169,6 +165,13 @@ func freshFor(text string) time.Duration {
 		return 0
 	}
 	return 3*times.Every() + time.Hour
+}
+
+// forget forgets a project.
+func (t *telling) forget(project string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.weeks, project)
 }
 
 // week returns the reports of a project in the last week, and the one before them, newest

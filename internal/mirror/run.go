@@ -225,6 +225,11 @@ func (m *mirror) openState(directory string) (err error) {
 	if m.logs, err = durable.Open(filepath.Join(directory, "state", "reports")); err != nil {
 		return err
 	}
+	for _, dir := range []durable.Dir{m.state, m.logs} {
+		if _, err := dir.Sweep("."); err != nil { // what a crash has left
+			m.log.Error("temporary files stay", slog.Any("error", err))
+		}
+	}
 	m.reports, m.damages.dir = reports.New(m.logs), m.state
 	if m.telling.disk, err = status.OpenHistory(m.state); err != nil {
 		m.repaired("how full the disk was is forgotten: %v", err)

@@ -60,12 +60,10 @@ func (m *mirror) placer() func(project, path string) telemetry.Place {
 		}
 		p := label.Project{Format: kind.Format(cfg.Kind), Releases: cfg.Releases, Architectures: cfg.Architectures}
 		generation := ""
-		if held, err := m.store.Project(project, nil); err == nil {
-			if g := held.Current(); g != nil {
-				generation = g.ID()
-				for _, r := range g.Info().Repositories {
-					p.Repositories = append(p.Repositories, r.Path)
-				}
+		if g := m.current(project); g != nil {
+			generation = g.ID()
+			for _, r := range g.Info().Repositories {
+				p.Repositories = append(p.Repositories, r.Path)
 			}
 		}
 		k := projects[project]

@@ -42,6 +42,12 @@ func (s *settings) wire(ctx context.Context, m *mirror) (err error) {
 	if s.crier, err = w.newCrier(); err != nil {
 		return err
 	}
+	before := m.store.Names()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.unmake(ctx, before))
+		}
+	}()
 	s.projects, s.hotSets, s.shares = make(map[string]*engine.Project), make(map[string]*hotSet), make(map[string]*budget.Share)
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Projects)) {
 		if s.projects[name], err = w.project(ctx, name, s.cfg.Projects[name]); err != nil {
@@ -49,6 +55,17 @@ func (s *settings) wire(ctx context.Context, m *mirror) (err error) {
 		}
 	}
 	return nil
+}
+
+// unmake removes the projects that were made in the store since there were these. They have
+// nothing yet.
+func (m *mirror) unmake(ctx context.Context, before []string) (err error) {
+	for _, name := range m.store.Names() {
+		if !slices.Contains(before, name) {
+			err = errors.Join(err, m.store.Remove(ctx, name))
+		}
+	}
+	return err
 }
 
 // wiring is what the projects of settings share while these are made.
@@ -208,7 +225,7 @@ func (w *wiring) newCrier() (*tell.Crier, error) {
 }
 
 func (w *wiring) current(name string) tell.Generation {
-	if p, err := w.m.store.Project(name, nil); err == nil {
+	if p := w.m.store.Held(name); p != nil {
 		if g := p.Current(); g != nil {
 			return told{g}
 		}
@@ -230,8 +247,8 @@ func (nothing) Entries() iter.Seq2[inventory.Entry, error] {
 }
 
 func (w *wiring) older(name, generationName string) tell.Generation {
-	p, err := w.m.store.Project(name, nil)
-	if err != nil {
+	p := w.m.store.Held(name)
+	if p == nil {
 		return nil
 	}
 	for _, g := range p.Generations() {

@@ -178,6 +178,13 @@ func (s *Store) Project(name string, classify func(path string) layout.Kind) (*P
 	return p, nil
 }
 
+// Held returns the project with this name if it is on the disk; nil: it is not.
+func (s *Store) Held(name string) *Project {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.projects[name]
+}
+
 // Repairs says, in a line each, what [Open] found damaged and has mended or removed. What
 // a crash or a loss of power leaves is no damage.
 func (s *Store) Repairs() []string {
