@@ -23,7 +23,8 @@ import (
 	"freshet/internal/rsync/rsynctest"
 )
 
-// A mirror of upstreams of all kinds is killed at random moments of their syncs. Clients
+// A mirror of upstreams of all kinds is killed at random moments of their syncs, until
+// a sync of each kind has been under way so many times. Clients
 // that read from the index to every package, all the time, never find one missing or
 // wrong; and what is new is there after the next start.
 func TestMirrorKilled(t *testing.T) {
@@ -68,13 +69,21 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 		projects.WriteString("]\n")
 	}
 	b := startBoxes(t, t.TempDir(), strings.ReplaceAll(projects.String(), "repositories = []\n", ""), "")
-	order := func() {
+	order := func(name string) {
+		t.Helper()
+		if _, err := b.api().Sync(t.Context(), name, mirrorapi.SyncRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// orders has all of them synced, the one that is aimed at last: it may be short.
+	orders := func(aim string) {
 		t.Helper()
 		for _, k := range kinds {
-			if _, err := b.api().Sync(t.Context(), k.Name, mirrorapi.SyncRequest{}); err != nil {
-				t.Fatal(err)
+			if k.Name != aim {
+				order(k.Name)
 			}
 		}
+		order(aim)
 	}
 	syncs := func() {
 		t.Helper()
@@ -92,7 +101,7 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 	syncs()
 	publish(2)
 	began := time.Now()
-	order()
+	orders(kinds[0].Name)
 	eventually(t, "all syncs end", patience, func() error {
 		status, err := b.api().Status(t.Context())
 		for _, p := range status.Projects {
@@ -102,13 +111,16 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 		}
 		return err
 	})
-	took := time.Since(began) // what all syncs together take; it is learned
+	took := make(map[string]time.Duration) // how long after the order a sync of the kind is under way; it is learned
+	for _, k := range kinds {
+		took[k.Name] = time.Since(began)
+	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var clients sync.WaitGroup
 	defer clients.Wait()
 	defer cancel()
-	var walks, read, cut atomic.Int64
+	var walks, read, cut, mixed atomic.Int64
 	for _, k := range kinds {
 		clients.Go(func() {
 			before := "" // as the disk has it, which is some time ahead of what is served
@@ -125,6 +137,10 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 				case ctx.Err() != nil:
 				case !errors.Is(err, fs.ErrNotExist) && (b.now() != began || began%2 == 0):
 					cut.Add(1) // its connections were; who begins there after the start is not known
+					if !errors.Is(err, errDown) {
+						mixed.Add(1)
+						t.Logf("a client of %s, around a kill: %v", k.Name, err)
+					}
 				case errors.Is(err, kindtest.ErrMixed) && b.generation(k.Name) != last: // over a switch; nothing says that its files belong together
 				default:
 					t.Errorf("a client of %s, from generation %s to %s: %v", k.Name, before, b.generation(k.Name), err)
@@ -133,31 +149,43 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 		})
 	}
 	random := rand.New(rand.NewPCG(1, uint64(kills)))
-	steps := make(map[mirrorapi.Step]int)
-	for v := 3; v < 3+kills; v++ {
+	steps, under := make(map[mirrorapi.Step]int), make(map[string]int)
+	fewest := func() string {
+		return slices.MinFunc(kinds, func(a, b kindtest.Upstream) int { return under[a.Name] - under[b.Name] }).Name
+	}
+	all := 0
+	for ; under[fewest()] < kills; all++ {
+		if all == 10*kills {
+			t.Errorf("of %d kills too few met a sync: %v", all, under)
+			break
+		}
+		v := 3 + all
 		publish(v)
 		before := make(map[string]string)
 		for _, k := range kinds {
 			before[k.Name] = b.generation(k.Name)
 		}
-		order()
-		<-time.After(time.Duration(random.Int64N(int64(took))))
+		aim := fewest()
+		orders(aim)
+		<-time.After(time.Duration(random.Int64N(int64(took[aim]))))
 		status, err := b.api().Status(t.Context())
 		b.kill()
 		if err != nil {
 			t.Fatal(err)
 		}
-		under := 0
 		for _, p := range status.Projects {
 			if p.Progress != nil {
 				steps[p.Progress.Step]++
-				under++
+				under[p.Name]++
 			}
-		}
-		if under == 0 { // that was too late
-			took = took * 3 / 4
-		} else {
-			took = took * 9 / 8
+			if p.Name != aim {
+				continue
+			}
+			if p.State == mirrorapi.Idle { // that was too late
+				took[aim] = max(took[aim]*3/4, time.Millisecond)
+			} else {
+				took[aim] = took[aim] * 9 / 8
+			}
 		}
 		if random.IntN(4) == 0 { // and again, while it starts
 			p := start(t, "mirror", "-c", b.config, "--listen", b.listen, "--admin", b.admin)
@@ -183,8 +211,8 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 	for _, s := range slices.Sorted(maps.Keys(steps)) {
 		when = append(when, fmt.Sprintf("%d in %s", steps[s], s))
 	}
-	t.Attr("killed", fmt.Sprintf("%d times; syncs under way: %s", kills, strings.Join(when, ", ")))
-	t.Attr("clients", fmt.Sprintf("%d walks, %d files, none missing or wrong; %d walks cut by a kill", walks.Load(), read.Load(), cut.Load()))
+	t.Attr("killed", fmt.Sprintf("%d times; syncs under way, by kind: %v; by step: %s", all, under, strings.Join(when, ", ")))
+	t.Attr("clients", fmt.Sprintf("%d walks, %d files, none missing or wrong; %d walks cut by a kill, %d of them with files of two versions", walks.Load(), read.Load(), cut.Load(), mixed.Load()))
 	if walks.Load() < int64(kills) {
 		t.Error("hardly anything was read")
 	}

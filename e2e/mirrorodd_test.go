@@ -3,12 +3,14 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"html"
 	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -62,14 +64,16 @@ func TestMirrorOddNames(t *testing.T) {
 	b.mustSync("published", "")
 	base := "http://" + b.listen + "/p/"
 
-	got := make(map[string]string)
-	crawl(t, base, "", got)
-	for name := range got {
-		if _, ok := files[name]; !ok {
-			t.Errorf("a listing shows %q", name)
+	for _, form := range []string{"json", "html"} {
+		got := make(map[string]string)
+		crawl(t, form, base, "", got)
+		for name := range got {
+			if _, ok := files[name]; !ok {
+				t.Errorf("a listing shows %q", name)
+			}
 		}
+		same(t, form, got, files)
 	}
-	same(t, "HTTP", got, files)
 	for _, path := range []string{"odd/.~tmp~/", "odd/.~tmp~/half", "odd/dangling", "odd/out/", "odd/out/passwd", "odd/above/", "../staging/", "..%2fstaging/", "%2e%2e/%2e%2e/state/", "staging/", "current/"} {
 		if text, err := fetchBody(base + path); err == nil {
 			t.Errorf("%s is served: %q", path, text)
@@ -131,32 +135,46 @@ func TestMirrorOddNames(t *testing.T) {
 	}
 }
 
-// crawl reads what listings lead to, by path.
-func crawl(t *testing.T, base, folder string, into map[string]string) {
+// crawl reads what listings lead to, by path; in JSON, or as a browser has them.
+func crawl(t *testing.T, form, base, folder string, into map[string]string) {
 	t.Helper()
-	text, err := fetchBody(base + "?format=json")
-	var entries []struct{ Type, Href string }
-	if err == nil {
-		err = json.Unmarshal(text, &entries)
-	}
-	if err != nil {
-		t.Fatalf("%s: %v", base, err)
-	}
 	at, err := url.Parse(base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range entries {
-		to, err := at.Parse(e.Href)
+	text, err := fetchBody(base + "?format=" + form)
+	if err != nil {
+		t.Fatalf("%s: %v", base, err)
+	}
+	var links []string
+	if form == "json" {
+		var entries []struct{ Href string }
+		if err := json.Unmarshal(text, &entries); err != nil {
+			t.Fatalf("%s: %v", base, err)
+		}
+		for _, e := range entries {
+			links = append(links, e.Href)
+		}
+	} else {
+		for _, m := range anchors.FindAllStringSubmatch(string(text), -1) {
+			links = append(links, html.UnescapeString(m[1]))
+		}
+	}
+	for _, link := range links {
+		to, err := at.Parse(link)
 		if err != nil {
 			t.Fatal(err)
 		}
-		name, err := url.PathUnescape(strings.TrimPrefix(e.Href, "./"))
-		if err != nil {
-			t.Fatal(err)
+		escaped, below := strings.CutPrefix(to.EscapedPath(), at.EscapedPath())
+		if !below || escaped == "" || to.Host != at.Host { // up, or to sort
+			continue
 		}
-		if e.Type == "directory" {
-			crawl(t, to.String(), folder+name, into)
+		name, err := url.PathUnescape(escaped)
+		if err != nil || to.RawQuery != "" || to.Fragment != "" {
+			t.Errorf("%s: a link to %q: %v", base, link, err)
+		}
+		if strings.HasSuffix(escaped, "/") {
+			crawl(t, form, to.String(), folder+name, into)
 			continue
 		}
 		body, err := fetchBody(to.String())
@@ -166,6 +184,9 @@ func crawl(t *testing.T, base, folder string, into map[string]string) {
 		into[folder+name] = string(body)
 	}
 }
+
+// anchors are the links of a page.
+var anchors = regexp.MustCompile(`<a [^>]*href="([^"]*)"`)
 
 // filesOf are the regular files below a folder, by path.
 func filesOf(t *testing.T, folder string) map[string]string {

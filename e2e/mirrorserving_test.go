@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -225,15 +226,30 @@ func TestMirrorServingCost(t *testing.T) {
 		DisableCompression: true,
 	}}
 	defer client.CloseIdleConnections()
-	check := func(what string, perSecond int, url func(i int) string, size int64) {
+	type load struct {
+		perSecond int
+		url       func(i int) string
+		size      int64
+	}
+	// check has all loads at once.
+	check := func(what string, loads ...load) {
 		before, begun := b.cpu(), time.Now()
-		n := paced(t, perSecond, 32, lasts, func(i int) error {
-			_, err := readWhole(client, url(i), size)
-			return err
-		})
+		var requests, sent atomic.Int64
+		var all sync.WaitGroup
+		for _, l := range loads {
+			all.Go(func() {
+				n := paced(t, l.perSecond, 32, lasts, func(i int) error {
+					_, err := readWhole(client, l.url(i), l.size)
+					return err
+				})
+				requests.Add(int64(n))
+				sent.Add(int64(n) * l.size)
+			})
+		}
+		all.Wait()
 		took, used := time.Since(begun), b.cpu()-before
 		cores := used.Seconds() / took.Seconds()
-		t.Attr(strings.ReplaceAll(what, " ", "-"), fmt.Sprintf("%d requests in %.1f s, %.2f cores, %.2f ns of CPU per byte", n, took.Seconds(), cores, float64(used)/float64(int64(n)*size)))
+		t.Attr(strings.ReplaceAll(what, " ", "-"), fmt.Sprintf("%d requests in %.1f s, %.2f cores, %.2f ns of CPU per byte", requests.Load(), took.Seconds(), cores, float64(used)/float64(sent.Load())))
 		if os.Getenv(figuresEnv) != "" && (cores > 1 || took > lasts*5/4) {
 			t.Errorf("%s: %.2f cores, in %v", what, cores, took)
 		}
@@ -241,11 +257,14 @@ func TestMirrorServingCost(t *testing.T) {
 	large := func(scheme, addr string) func(int) string {
 		return func(i int) string { return fmt.Sprintf("%s://%s/p/large/%02d.rpm", scheme, addr, i%largeFiles) }
 	}
-	check("1 Gbit/s over TLS", 125, large("https", b.https), largeSize)
-	check("1 Gbit/s over HTTP", 125, large("http", b.http), largeSize)
-	check("1000 small requests a second over TLS", 1000, func(i int) string {
+	gigabit := load{125, large("https", b.https), largeSize}
+	small := load{1000, func(i int) string {
 		return fmt.Sprintf("https://%s/p/small/%d/%04d.rpm", b.https, i%smallFiles%20, i%smallFiles)
-	}, smallSize)
+	}, smallSize}
+	check("1 Gbit/s over TLS", gigabit)
+	check("1 Gbit/s over HTTP", load{125, large("http", b.http), largeSize})
+	check("1000 small requests a second over TLS", small)
+	check("1 Gbit/s and 1000 small requests a second over TLS", gigabit, small)
 	sendfile(t, b, large("http", b.http), client)
 	idleConnections(t, b)
 }
@@ -304,16 +323,16 @@ func idleConnections(t *testing.T, b *servingBox) {
 		n = 500
 	}
 	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Max < uint64(n)+100 {
-		n = max(int(limit.Max)-200, 100)
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < uint64(n)+200 {
+		t.Fatalf("%d files may be open, and %d connections are to be: %v", limit.Cur, n, err)
 	}
+	before, buffer := b.resident(), make([]byte, 8<<10)
 	held := make([]net.Conn, 0, n)
 	defer func() {
 		for _, c := range held {
 			_ = c.Close()
 		}
 	}()
-	before, buffer := b.resident(), make([]byte, 8<<10)
 	for i := range n {
 		c, err := net.Dial("tcp", b.http)
 		if err != nil {
@@ -325,6 +344,17 @@ func idleConnections(t *testing.T, b *servingBox) {
 		}
 		if got, err := c.Read(buffer); err != nil || !bytes.HasPrefix(buffer[:got], []byte("HTTP/1.1 200")) {
 			t.Fatalf("connection %d: %q, %v", i, buffer[:got], err)
+		}
+	}
+	if _, err := readWhole(&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, "http://"+b.http+"/p/small/0/0000.rpm", smallSize); err != nil {
+		t.Errorf("beside them: %v", err)
+	}
+	for _, i := range []int{0, n / 2, n - 1} { // they were not closed to make room
+		if _, err := fmt.Fprintf(held[i], "GET /p/small/0/0000.rpm HTTP/1.1\r\nHost: m\r\n\r\n"); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+		if got, err := held[i].Read(buffer); err != nil || !bytes.HasPrefix(buffer[:got], []byte("HTTP/1.1 200")) {
+			t.Errorf("connection %d, asked again: %q, %v", i, buffer[:got], err)
 		}
 	}
 	after := b.resident()
@@ -407,41 +437,49 @@ func TestMirrorRsyncClients(t *testing.T) {
 	if more := os.Getenv(rsyncClientsEnv); more != "" {
 		programs = append(programs, strings.Split(more, ":")...)
 	}
-	from := "rsync://" + b.rsync + "/p/"
 	for _, program := range programs {
 		version, _, _ := strings.Cut(string(peertest.Run(t, "", nil, program, "--version")), "\n")
 		t.Attr("client", version)
-		do := func(args ...string) string {
-			t.Helper()
-			out, err := peertest.Try(t, t.TempDir(), nil, program, args...)
-			if err != nil {
-				t.Errorf("%s %q: %v\n%s", version, args, err, out)
-			}
-			return string(out)
+		t.Run(version, func(t *testing.T) { rsyncClient(t, b, program) })
+		for _, protocol := range []string{"31", "30"} { // which rsync 3.1 and 3.0 speak
+			t.Run(version+" as "+protocol, func(t *testing.T) { rsyncClient(t, b, program, "--protocol="+protocol) })
 		}
-		if out := do("-r", "--list-only", from); !strings.Contains(out, "large/31.rpm") {
-			t.Errorf("%s: list: %.500s", version, out)
+	}
+}
+
+// rsyncClient does what people do with rsync.
+func rsyncClient(t *testing.T, b *servingBox, program string, always ...string) {
+	from := "rsync://" + b.rsync + "/p/"
+	do := func(args ...string) string {
+		t.Helper()
+		out, err := peertest.Try(t, t.TempDir(), nil, program, append(slices.Clone(always), args...)...)
+		if err != nil {
+			t.Errorf("%q: %v\n%s", args, err, out)
 		}
-		copied := t.TempDir()
-		do("-aH", "--exclude=*.iso", "--delay-updates", "--delete-delay", from, copied)
-		if out, err := peertest.Try(t, copied, nil, "diff", "-r", "--no-dereference", "--exclude=x.iso", ".", filepath.Join(b.data, "projects/p/current/tree")); err != nil {
-			t.Errorf("%s: %v\n%s", version, err, out)
-		}
-		if out := do("-aHn", "--itemize-changes", "--exclude=*.iso", "--delete", from, copied); strings.TrimSpace(out) != "" {
-			t.Errorf("%s: a copy that is whole differs: %.500s", version, out)
-		}
-		list, some := filepath.Join(t.TempDir(), "list"), t.TempDir()
-		writeTree(t, list, []byte("large/03.rpm\x00odd/a:b % #?\n é.txt\x00"))
-		do("-a", "--from0", "--files-from="+list, from, some)
-		found := 0
-		_ = filepath.WalkDir(some, func(_ string, d os.DirEntry, _ error) error {
-			if d != nil && !d.IsDir() {
-				found++
-			}
-			return nil
-		})
-		if found != 2 {
-			t.Errorf("%s: %d files of a list of 2", version, found)
-		}
+		return string(out)
+	}
+	if out := do("-r", "--list-only", from); !strings.Contains(out, "large/31.rpm") || !strings.Contains(out, "x.iso") {
+		t.Errorf("list: %.500s", out)
+	}
+	copied := t.TempDir()
+	do("-aH", "--exclude=*.iso", "--delay-updates", "--delete-delay", from, copied)
+	tree := filepath.Join(b.data, "projects/p/current/tree")
+	if out, err := peertest.Try(t, copied, nil, "diff", "-r", "--no-dereference", "--exclude=x.iso", ".", tree); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(copied, "odd/x.iso")); err == nil {
+		t.Error("what is excluded came as well")
+	}
+	if out := do("-aHn", "--itemize-changes", "--exclude=*.iso", "--delete", from, copied); strings.TrimSpace(out) != "" {
+		t.Errorf("a copy that is whole differs: %.500s", out)
+	}
+	if out := do("-aHn", "--itemize-changes", from, copied); !strings.Contains(out, "x.iso") {
+		t.Errorf("what would be copied: %.500s", out)
+	}
+	list, some := filepath.Join(t.TempDir(), "list"), t.TempDir()
+	writeTree(t, list, []byte("large/03.rpm\x00odd/a:b % #?\n é.txt\x00"))
+	do("-a", "--from0", "--files-from="+list, from, some)
+	if found := filesOf(t, some); len(found) != 2 {
+		t.Errorf("%d files of a list of 2", len(found))
 	}
 }

@@ -365,7 +365,7 @@ func (s *mirrorSoak) updates(ctx context.Context, p *soakProject, random *rand.R
 // copies is a client of the rsync server, whose copy must be whole each time.
 func (s *mirrorSoak) copies(ctx context.Context, p *soakProject) {
 	user, to := newClient(s.T), s.TempDir()
-	n := 0
+	n, before := 0, 0
 	for wait(ctx, time.Second) {
 		began := s.b.now()
 		out, err := user.try("rsync", "-a", "--delete", "--timeout=30", "rsync://"+s.rsyncd+"/"+p.name()+"/", to+"/")
@@ -376,9 +376,21 @@ func (s *mirrorSoak) copies(ctx context.Context, p *soakProject) {
 		if err != nil && ctx.Err() == nil && s.b.now() == began && began%2 == 1 {
 			s.Errorf("rsync: %v\n%s", err, out)
 		}
-		if err == nil {
-			n++
+		if err != nil {
+			continue
 		}
+		n++
+		version := 0
+		for name := range filesOf(s.T, to) {
+			var of int
+			if _, err := fmt.Sscanf(filepath.Base(name), "freshet-hello-%d-1.noarch.rpm", &of); err == nil {
+				version = max(version, of)
+			}
+		}
+		if version < before {
+			s.Errorf("rsync has version %d after %d", version, before)
+		}
+		before = version
 	}
 	s.Attr("rsync", fmt.Sprintf("%d copies, each whole", n))
 }

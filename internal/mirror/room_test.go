@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -37,8 +38,8 @@ func (w *world) writeOld(name, content string) {
 	}
 }
 
-// age makes the old generations of a project an hour older. The mirror does not run.
-func (w *world) age(project string) {
+// age makes the old generations of a project so much older. The mirror does not run.
+func (w *world) age(project string, by time.Duration) {
 	w.t.Helper()
 	names, err := filepath.Glob(filepath.Join(w.cfg.Directory, "projects", project, "generations", "*", "generation.json"))
 	if err != nil {
@@ -61,7 +62,7 @@ func (w *world) age(project string) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		info["superseded"] = when.Add(-time.Hour)
+		info["superseded"] = when.Add(-by)
 		if text, err = json.Marshal(info); err == nil {
 			err = os.WriteFile(name, text, 0o644)
 		}
@@ -175,7 +176,7 @@ func TestFullDisk(t *testing.T) {
 
 	// Those that were replaced a moment ago stay: clients are reading them.
 	w.stop()
-	w.age("p")
+	w.age("p", time.Hour)
 	w.start()
 
 	// There is the reserve, and a little: old generations go for a newer one.
@@ -280,16 +281,32 @@ func TestBrokenDisk(t *testing.T) {
 	}
 }
 
-// Who has the index of yesterday gets all that it names until the grace time is over. Then
+// Who has the index of 20 hours ago gets all that it names, until the grace time is over. Then
 // the file system has the room and the inodes again, though files were kept open.
 func TestIndexOfYesterday(t *testing.T) {
 	disk := disktest.New(t, 128<<20, 4000)
-	w := newWorld(t, project.Config{Kind: "plain", Schedule: "never", Grace: 20 * time.Hour})
+	w := newWorld(t, project.Config{Kind: "images", Schedule: "never"}) // with the grace time that is the default
 	w.cfg.Directory = disk.Path + "/mirror"
-	for i := range 60 {
-		w.writeOld(fmt.Sprintf("Packages/old-%d.rpm", i), noise(256<<10))
+	// publish replaces all files, and returns the index.
+	publish := func(version string) (index string) {
+		old, err := filepath.Glob(w.up + "/Packages/*.rpm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range old {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 60 {
+			name, text := fmt.Sprintf("%s-%d.rpm", version, i), noise(256<<10)
+			w.writeOld("Packages/"+name, text)
+			index += fmt.Sprintf("%x  %s\n", sha256.Sum256([]byte(text)), name)
+		}
+		w.writeOld("Packages/SHA256SUMS", index)
+		return index
 	}
-	w.writeOld("stays", "stays")
+	yesterday := publish("old")
 	w.start()
 	w.sync(mirrorapi.SyncRequest{})
 	// The folders of objects stay, 256 at most.
@@ -308,28 +325,42 @@ func TestIndexOfYesterday(t *testing.T) {
 		return bytes, inodes
 	}
 	bytes, inodes := free()
-	for i := range 60 {
-		if err := os.Remove(filepath.Join(w.up, fmt.Sprintf("Packages/old-%d.rpm", i))); err != nil {
-			t.Fatal(err)
-		}
-		w.writeOld(fmt.Sprintf("Packages/new-%d.rpm", i), noise(256<<10))
-	}
-	if r := w.sync(mirrorapi.SyncRequest{Force: true, Shrink: true}); r.Result != mirrorapi.Published {
+	today := publish("new")
+	if r := w.sync(mirrorapi.SyncRequest{Shrink: true}); r.Result != mirrorapi.Published {
 		t.Fatalf("%+v", r)
 	}
-	for i := range 60 {
-		for range 2 { // so that it is kept open
-			if status, _, body := w.fetch(fmt.Sprintf("/p/Packages/old-%d.rpm", i)); status != http.StatusOK || len(body) != 256<<10 {
-				t.Fatalf("old-%d.rpm: %d with %d bytes", i, status, len(body))
+	w.stop()
+	w.age("p", 20*time.Hour)
+	w.start()
+	// walk is what a client does who has read an index.
+	walk := func(index string) {
+		t.Helper()
+		for line := range strings.Lines(index) {
+			sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+			for range 2 { // so that it is kept open
+				status, _, body := w.fetch("/p/Packages/" + name)
+				if status != http.StatusOK || fmt.Sprintf("%x", sha256.Sum256([]byte(body))) != sum {
+					t.Fatalf("%s: %d with %d bytes", name, status, len(body))
+				}
 			}
 		}
+	}
+	walk(yesterday)
+	walk(today)
+	if status, _, body := w.fetch("/p/Packages/SHA256SUMS"); status != http.StatusOK || body != today {
+		t.Errorf("the index: %d, that of today: %t", status, body == today)
 	}
 	if now, left := free(); bytes-now < 58*256<<10 || inodes-left < 60 {
 		t.Errorf("two versions take %d bytes and %d inodes more than one", bytes-now, inodes-left)
 	}
-	p := w.cfg.Projects["p"]
-	p.Grace = time.Millisecond
-	w.reloads <- w.with(map[string]project.Config{"p": p})
+	// Just before the end it is all there.
+	w.stop()
+	w.age("p", 27*time.Hour+30*time.Minute)
+	w.start()
+	walk(yesterday)
+	w.stop()
+	w.age("p", time.Hour)
+	w.start()
 	w.await("the old version is gone", func(mirrorapi.ProjectStatus) bool {
 		now, left := free()
 		return bytes-now < 256<<10 && inodes-left < 10
@@ -337,7 +368,5 @@ func TestIndexOfYesterday(t *testing.T) {
 	if status, _, _ := w.fetch("/p/Packages/old-1.rpm"); status != http.StatusNotFound {
 		t.Errorf("afterwards: %d", status)
 	}
-	if status, _, body := w.fetch("/p/Packages/new-59.rpm"); status != http.StatusOK || len(body) != 256<<10 {
-		t.Errorf("new-59.rpm: %d", status)
-	}
+	walk(today)
 }

@@ -16,6 +16,7 @@ const (
 	schedule   acceptance.Tests = "internal/mirror/schedule"
 	serve      acceptance.Tests = "internal/mirror/serve"
 	rsyncd     acceptance.Tests = "internal/mirror/rsyncd"
+	kind       acceptance.Tests = "internal/mirror/kind"
 	telemetry  acceptance.Tests = "internal/telemetry"
 )
 
@@ -24,9 +25,9 @@ func checks() []acceptance.Check {
 	return []acceptance.Check{
 		acceptance.Row(1, "killed at any moment, nothing is missing", slices.Concat(end.Has("TestMirrorKilled"), engine.Has("TestKill"), generation.Has("TestKilled"))),
 		acceptance.Row(2, "upstream changes while it is synced", slices.Concat(engine.Has("TestUpstreamPublishes"), end.Has("TestMirrorUpstreamPublishes"))),
-		acceptance.Row(3, "an index names what is not there", slices.Concat(engine.Has("TestMissingPackage"), end.Has("TestMirrorMissing", "TestMirrorRefuses"))),
+		acceptance.Row(3, "an index names what is not there", slices.Concat(engine.Has("TestMissingPackage", "TestOthersGoOn"), end.Has("TestMirrorMissing", "TestMirrorRefuses"))),
 		acceptance.Row(4, "a flipped byte is found", slices.Concat(engine.Has("TestFlippedByte"), end.Has("TestMirrorFlipped"))),
-		acceptance.Row(5, "what goes back, shrinks or is not signed", slices.Concat(engine.Has("TestRefusals"), end.Has("TestMirrorOperatorsWord", "TestMirrorRefuses"))),
+		acceptance.Row(5, "what goes back, shrinks or is not signed", slices.Concat(engine.Has("TestRefusals", "TestShrinkByHalves"), kind.Has("TestRPM", "TestDeb", "TestArch", "TestAlpine", "TestImages", "TestOSTree"), end.Has("TestMirrorOperatorsWord", "TestMirrorRefuses"))),
 		acceptance.Row(6, "the index of yesterday", slices.Concat(generation.Has("TestRetireAndDrop"), role.Has("TestIndexOfYesterday"), end.Has("TestMirrorRefuses"))),
 		acceptance.Row(7, "downloads over a switch", serve.Has("TestSwitch", "TestSwitchUnderDownloads")),
 		acceptance.Row(8, "many files without news", engine.Has("TestMany")),

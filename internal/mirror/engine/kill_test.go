@@ -21,6 +21,7 @@ import (
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/kindtest"
+	"freshet/internal/mirror/nginxtest"
 	"freshet/internal/rsync"
 	"freshet/internal/rsync/rsynctest"
 )
@@ -212,7 +213,8 @@ func TestKill(t *testing.T) {
 			needs(t, f.Needs...)
 			up, dir := t.TempDir(), filepath.Join(t.TempDir(), "store")
 			f.Publish(t, up, 1)
-			c := child{Store: dir, URL: rsynctest.Serve(t, up), Config: f.Config}
+			urls := []string{rsynctest.Serve(t, up), nginxtest.Serve(t, up)}
+			c := child{Store: dir, URL: urls[0], Config: f.Config}
 			steps, _ := c.run(t)
 			if steps < 20 {
 				t.Fatalf("%d steps only", steps)
@@ -222,6 +224,7 @@ func TestKill(t *testing.T) {
 			random := rand.New(rand.NewPCG(1, uint64(kills)))
 			for v := 2; v < 2+kills; v++ {
 				f.Publish(t, up, v)
+				c.URL = urls[v%len(urls)]
 				killed := c
 				killed.KillAt = 1 + random.IntN(steps)
 				before, _ := os.Readlink(current)

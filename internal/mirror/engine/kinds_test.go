@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,5 +117,76 @@ func TestHalfBesidePointer(t *testing.T) {
 			t.Errorf("it serves %d of %d bytes", len(got), len(whole))
 		}
 		w.visit(f)
+	}
+}
+
+// Of two repositories of one project the one that names a package that is not there stays as
+// it is, and the other one is published; of every kind that has several in a tree.
+func TestOthersGoOn(t *testing.T) {
+	for _, f := range kindtest.Upstreams() {
+		if f.Name == "plain" || f.Name == "ostree" { // of these a project has one
+			continue
+		}
+		t.Run(f.Name, func(t *testing.T) {
+			needs(t, f.Needs...)
+			c := f.Config
+			c.Repositories = nil
+			for _, part := range []string{"one", "two"} {
+				for _, r := range f.Config.Repositories {
+					c.Repositories = append(c.Repositories, part+"/"+r)
+				}
+			}
+			w := newWorld(t, c)
+			w.project.MaxShrink = 90
+			one := f
+			one.Config = c
+			publish := func(versions map[string]int) {
+				for part, v := range versions {
+					if err := os.MkdirAll(w.path(part), 0o755); err != nil {
+						t.Fatal(err)
+					}
+					f.Publish(t, w.path(part), v)
+				}
+			}
+			publish(map[string]int{"one": 1, "two": 1})
+			w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+			publish(map[string]int{"one": 2, "two": 3}) // not the same, which would be had from the other one
+			gone, err := filepath.Glob(w.path("one/*/new2*"))
+			for _, pattern := range []string{"one/*/*/new2*", "one/*/*/*/new2*"} {
+				more, failed := filepath.Glob(w.path(pattern))
+				gone, err = append(gone, more...), errors.Join(err, failed)
+			}
+			if err != nil || len(gone) != 1 {
+				t.Fatal(gone, err)
+			}
+			name, err := filepath.Rel(w.up, gone[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.remove(name)
+			r := w.sync(mirrorapi.Order{})
+			w.want(r, mirrorapi.Published, "")
+			held := 0
+			for _, repository := range r.Repositories {
+				if repository.Held != strings.HasPrefix(repository.Pointer, "one/") {
+					t.Errorf("%+v", repository)
+				}
+				if repository.Held {
+					held++
+					if repository.Reason != mirrorapi.ReasonInconsistent || !strings.Contains(repository.Message, name) {
+						t.Errorf("why it is held does not name %s: %+v", name, repository)
+					}
+				}
+			}
+			if held != 1 || len(r.Repositories) != 2 {
+				t.Errorf("the repositories: %+v", r.Repositories)
+			}
+			w.visit(one)
+			if other := "two" + strings.Replace(strings.TrimPrefix(name, "one"), "new2", "new3", 1); w.has(name) || !w.has(other) {
+				t.Errorf("%s is served, or %s is not", name, other)
+			}
+			r = w.sync(mirrorapi.Order{})
+			w.want(r, mirrorapi.Failed, mirrorapi.ReasonInconsistent)
+		})
 	}
 }

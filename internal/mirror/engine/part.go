@@ -175,18 +175,13 @@ func (r *run) guards() bool {
 // shrunk is an error if too much of what there was is gone.
 func (r *run) shrunk(what string, files, bytes, filesBefore, bytesBefore int64) error {
 	most := r.p.maxShrink()
-	gone := func(now, before int64) int64 {
-		if before <= 0 {
-			return 0
-		}
-		return int64(float64(before-now) / float64(before) * 100)
-	}
+	gone := func(now, before int64) float64 { return float64(before-now) * 100 / float64(max(before, 1)) }
 	lost := max(gone(files, filesBefore), gone(bytes, bytesBefore))
-	if lost <= most {
+	if lost <= float64(most) {
 		return nil
 	}
 	return fail(mirrorapi.ReasonShrink, "", fmt.Errorf(
-		"%s has lost %d%% (%d files with %d bytes, before %d with %d), more than %d%%: if that is right, sync it once with --shrink",
+		"%s has lost %.3g%% (%d files with %d bytes, before %d with %d), more than %d%%: if that is right, sync it once with --shrink",
 		what, lost, files, bytes, filesBefore, bytesBefore, most))
 }
 

@@ -75,3 +75,30 @@ func TestPlainChanges(t *testing.T) {
 	}
 	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Unchanged, "")
 }
+
+// Two fifths may go at once, and not half a percent more.
+func TestShrinkByHalves(t *testing.T) {
+	const files = 200
+	w := newWorld(t, kind.Config{Format: kind.Plain})
+	put := func(n int) {
+		if err := os.RemoveAll(w.path("all")); err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			kindtest.Put(t, w.path(fmt.Sprintf("all/%d", i)), "of one size")
+		}
+	}
+	put(files)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	put(files * 6 / 10)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	put(files)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	put(files*6/10 - 1)
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Refused, mirrorapi.ReasonShrink)
+	if !strings.Contains(r.Message, "has lost 40.5% (119 files") {
+		t.Errorf("it is told so: %s", r.Message)
+	}
+	w.want(w.sync(mirrorapi.Order{Shrink: true}), mirrorapi.Published, "")
+}

@@ -108,7 +108,7 @@ func publishDeb(tb testing.TB, up string, v int) {
 	var lines []string
 	for line := range strings.Lines(string(text)) {
 		if strings.HasPrefix(line, "Date:") {
-			line = fmt.Sprintf("Date: Thu, 01 Jan 2026 00:%02d:00 UTC\n", v%60)
+			line = fmt.Sprintf("Date: Thu, 01 Jan 2026 %02d:%02d:00 UTC\n", v/60, v%60)
 		}
 		lines = append(lines, line)
 	}

@@ -16,9 +16,6 @@ func TestPresets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(all) < 14 {
-		t.Errorf("%d presets", len(all))
-	}
 	for _, p := range all {
 		if problems := p.Config.Validate(); len(problems) > 0 {
 			t.Errorf("%s: %v", p.Name, config.Problems(problems))
@@ -40,6 +37,14 @@ func TestPresets(t *testing.T) {
 		}
 		if found, err := presets.Find(p.Name); err != nil || found.Name != p.Name {
 			t.Errorf("%s: %v, %v", p.Name, found.Name, err)
+		}
+	}
+	for name, kind := range map[string]string{
+		"epel": "rpm", "fedora": "rpm", "almalinux": "rpm", "rocky": "rpm", "archlinux": "arch", "manjaro": "arch", "opensuse-tumbleweed": "rpm", "debian": "deb",
+		"ubuntu": "deb", "alpine": "alpine", "kali-images": "images", "gimp": "images", "videolan": "images", "flathub": "ostree",
+	} {
+		if p, err := presets.Find(name); err != nil || p.Config.Kind != kind || len(p.Config.Upstreams) == 0 {
+			t.Errorf("%s: %s from %q, %v, want %s", name, p.Config.Kind, p.Config.Upstreams, err, kind)
 		}
 	}
 	if _, err := presets.Find("epol"); err == nil || !strings.Contains(err.Error(), "epel") {
