@@ -22,6 +22,7 @@ import (
 	"freshet/internal/mirror/project"
 	"freshet/internal/mirror/rsyncd"
 	"freshet/internal/mirror/schedule"
+	"freshet/internal/mirror/serve"
 	"freshet/internal/mirror/tell"
 	"freshet/internal/networks"
 )
@@ -114,9 +115,21 @@ func (s *settings) modules() ([]rsyncd.Module, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, rsyncd.Module{Name: name, Path: path})
+		store := s.projects[name].Store
+		list = append(list, rsyncd.Module{Name: name, Path: path, Away: func() rsyncd.Absence { return absence(store) }})
 	}
 	return list, nil
+}
+
+// absence is why a project is not there.
+func absence(p *generation.Project) rsyncd.Absence {
+	if p.Current() != nil {
+		return rsyncd.Absence{}
+	}
+	if _, drained := p.Drained(); drained {
+		return rsyncd.Absence{Reason: string(serve.Drained), Why: "not here: it had to make room for others"}
+	}
+	return rsyncd.Absence{Reason: string(serve.NotSynced), Why: "not here yet: it is being fetched for the first time"}
 }
 
 // show serves the projects of settings over HTTP.

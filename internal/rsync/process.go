@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"freshet/internal/landlock"
 
@@ -148,12 +149,27 @@ func (r *running) closeGate() {
 
 // Classes and levels of ioprio_set(2), include/uapi/linux/ioprio.h.
 const (
-	ioprioWhoPgrp   = 2
-	ioprioClassIdle = 3 << 13
+	ioprioWhoProcess = 1
+	ioprioWhoPgrp    = 2
+	ioprioClassBest  = 2 << 13
+	ioprioClassIdle  = 3 << 13
+	ioprioLast       = 7
 )
 
 // yieldDisk lets everybody else come before rsync at the disk, where the system's
 // scheduler can do that.
 func (r *running) yieldDisk() {
 	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoPgrp, uintptr(r.cmd.Process.Pid), ioprioClassIdle)
+}
+
+// yieldProcessor lets everybody else come before a process, and those that it begins, at the
+// processor, where the system lets us. The niceness is for systems that do not: by it alone
+// whoever runs is left some milliseconds when another one wakes up, which is what a request
+// of HTTP takes many times over. Those of the class are preempted at once (sched(7),
+// SCHED_IDLE). At the disk it has the last turn, but has one.
+func yieldProcessor(pid int) {
+	_ = syscall.Setpriority(syscall.PRIO_PROCESS, pid, 19)
+	var param int32                                                                                                     // struct sched_param: the priority, of which this class has none
+	_, _, _ = unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(pid), unix.SCHED_IDLE, uintptr(unsafe.Pointer(&param))) //nolint:gosec // as the call has it
+	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, ioprioWhoProcess, uintptr(pid), ioprioClassBest|ioprioLast)
 }

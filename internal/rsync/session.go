@@ -29,8 +29,11 @@ type Session struct {
 	// Progress, if not nil, is called every ten seconds with what is known so far, by one
 	// goroutine at a time, and not any more when Serve returns.
 	Progress func(Served)
-	// Nice is added to the niceness of this process, from 0 to 19.
-	Nice int
+	// Named, if not nil, is called when the client has got at a module, and not any more
+	// when Serve returns.
+	Named func()
+	// Idle says that it runs only while nobody else wants the processor.
+	Idle bool
 }
 
 // Served is what became of a session.
@@ -68,8 +71,8 @@ func (p *Program) Serve(ctx context.Context, s Session) (served Served, err erro
 	if err != nil {
 		return served, fmt.Errorf("run %s: %w", p.path, err)
 	}
-	if s.Nice > 0 {
-		_ = syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, s.Nice) // it is a wish
+	if s.Idle {
+		yieldProcessor(cmd.Process.Pid)
 	}
 	ended := make(chan struct{})
 	var watching sync.WaitGroup
@@ -77,7 +80,12 @@ func (p *Program) Serve(ctx context.Context, s Session) (served Served, err erro
 	if s.Progress != nil {
 		watching.Go(func() { s.watch(conn, &allowed, ended) })
 	}
-	served.read(log, &allowed)
+	served.read(log, func(module string) {
+		allowed.Store(&module)
+		if s.Named != nil {
+			s.Named()
+		}
+	})
 	err = cmd.Wait()
 	close(ended)
 	watching.Wait()
@@ -93,13 +101,13 @@ const maxLog = 64 << 10
 
 // read reads the log of a session until rsync ends. The module that the client gets at is
 // told at once.
-func (s *Served) read(log io.Reader, allowed *atomic.Pointer[string]) {
+func (s *Served) read(log io.Reader, allowed func(module string)) {
 	lines := bufio.NewScanner(io.LimitReader(log, maxLog))
 	for lines.Scan() {
 		line := lines.Text()
 		if name, ok := between(line, "rsync allowed access on module ", " from "); ok {
 			s.Module, s.Allowed = name, true
-			allowed.Store(&name)
+			allowed(name)
 		} else if name, ok := between(line, "unknown module '", "' tried from "); ok {
 			s.Module = name
 		} else if name, ok := between(line, "rsync denied on module ", " from "); ok {

@@ -70,6 +70,15 @@ type Module struct {
 	// Path is the folder: one that leads to the tree of the current generation when a
 	// client comes.
 	Path string
+	// Away, if not nil, tells why clients cannot have the project now. It is asked for each
+	// client, by one goroutine at a time.
+	Away func() Absence
+}
+
+// Absence is why a project is not there. The zero value says that it is.
+type Absence struct {
+	// Reason is the word for it, Why is what clients are told: one line.
+	Reason, Why string
 }
 
 // refused are the options that cost more than a mirror has to give: checksums of all
@@ -80,9 +89,10 @@ const refused = "checksum"
 // nobody is the user and the group of rsync where this process may choose.
 const nobody = "65534"
 
-// render is the file rsyncd.conf(5) of the modules. message is the path of a file, or
-// empty; privileged says whether this process may change root and user.
-func render(c Config, modules []Module, message string, privileged bool) (string, error) {
+// render is the file rsyncd.conf(5) of the modules, some of which are away, by name. message
+// is the path of a file, or empty; privileged says whether this process may change root and
+// user.
+func render(c Config, modules []Module, away map[string]Absence, message string, privileged bool) (string, error) {
 	var b strings.Builder
 	line := func(key, value string) { fmt.Fprintf(&b, "%s = %s\n", key, value) }
 	line("use chroot", yes(privileged))
@@ -110,6 +120,11 @@ func render(c Config, modules []Module, message string, privileged bool) (string
 		}
 		fmt.Fprintf(&b, "[%s]\n", m.Name)
 		line("path", m.Path)
+		if absence, gone := away[m.Name]; gone {
+			line("comment", absence.Why)
+			line("max connections", "-1")  // rsync's way to turn a module off: "try again later"
+			line("lock file", "/dev/null") // it is opened, and not used
+		}
 	}
 	return b.String(), nil
 }

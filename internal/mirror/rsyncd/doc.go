@@ -3,7 +3,11 @@
 //
 //	listener ─ too many, or too many from there? ─► told so, closed
 //	   └─► rsync --daemon, a process for each client, which has the connection as its
-//	       input and output: niced, in the tree of one generation, as nobody
+//	       input and output: when nobody else wants the processor, in the tree of one
+//	       generation, as nobody
+//
+// A client that names no module has its place only while nobody else wants it, and not for
+// long.
 //
 // A module is a project. A client sees one generation from its first byte to its last,
 // whatever is switched meanwhile: the folder is opened when it comes.

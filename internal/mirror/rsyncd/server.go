@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -27,6 +27,7 @@ import (
 const (
 	reasonConns      = "conns"           // too many are served
 	reasonConnsPerIP = "conns_per_ip"    // too many from there
+	reasonSilent     = "silent"          // it did not say what it wants
 	reasonNoProject  = "no-project"      // there is no such module
 	reasonEnded      = "rsync-failed"    // rsync ended with an error: most often the client went
 	reasonRun        = "rsync-not-found" // rsync could not be run
@@ -49,10 +50,11 @@ type Server struct {
 	lines   *accesslog.Log // nil: records go to log
 	metrics metrics
 	sent    atomic.Int64
+	places  places
 
 	mu      sync.Mutex
-	clients map[netip.Prefix]int // connections that are served
-	all     int
+	modules []Module
+	away    map[string]Absence // as the configuration has it; by module
 }
 
 // metrics are what is counted.
@@ -68,10 +70,6 @@ const (
 	messageName = "rsyncd.motd"
 )
 
-// nice is the niceness of the processes: a hundred clients that list a large tree take what
-// HTTP leaves of the processor, and whoever downloads by HTTP does not wait for them.
-const nice = 19
-
 // New prepares a server of modules, whose names are those of projects. Its configuration
 // is written into dir, an absolute path.
 func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, env role.Env) (*Server, error) {
@@ -84,7 +82,8 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 		}
 	}
 	s := &Server{
-		cfg: cfg, program: program, dir: dir, message: message, log: env.Log, lines: env.Access, clients: make(map[netip.Prefix]int),
+		cfg: cfg, program: program, dir: dir, message: message, log: env.Log, lines: env.Access,
+		places: places{most: cfg.Connections, perAddress: cfg.ConnectionsPerAddress, within: nameWithin, yields: yieldsAfter},
 		metrics: metrics{
 			sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
 				Name: "freshet_mirror_rsync_sessions_total", Help: "Clients of the rsync server, by project and, for failures, the reason.",
@@ -97,6 +96,7 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 			}),
 		},
 	}
+	s.places.active = s.metrics.active
 	if err := s.Show(modules); err != nil {
 		return nil, err
 	}
@@ -106,11 +106,47 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 
 // Show serves these modules to clients that come from now on.
 func (s *Server) Show(modules []Module) error {
-	text, err := render(s.cfg, modules, s.message, os.Geteuid() == 0)
-	if err != nil {
-		return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.showLocked(modules, awayOf(modules))
+}
+
+func (s *Server) showLocked(modules []Module, away map[string]Absence) error {
+	text, err := render(s.cfg, modules, away, s.message, os.Geteuid() == 0)
+	if err == nil {
+		err = write(s.dir, configName, text)
 	}
-	return write(s.dir, configName, text)
+	if err == nil {
+		s.modules, s.away = modules, away
+	}
+	return err
+}
+
+// awayNow are the modules that are not there, which the configuration says from now on.
+func (s *Server) awayNow(ctx context.Context) map[string]Absence {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	away := awayOf(s.modules)
+	if maps.Equal(away, s.away) {
+		return away
+	}
+	if err := s.showLocked(s.modules, away); err != nil {
+		s.log.ErrorContext(ctx, "clients of rsync are not told which projects are there", slog.Any("error", err))
+	}
+	return away
+}
+
+func awayOf(modules []Module) map[string]Absence {
+	away := make(map[string]Absence)
+	for _, m := range modules {
+		if m.Away == nil {
+			continue
+		}
+		if absence := m.Away(); absence != (Absence{}) {
+			away[m.Name] = absence
+		}
+	}
+	return away
 }
 
 // write writes a file, unless that is what it has: a mirror starts again on a disk that is
@@ -154,30 +190,41 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // serve serves one client.
 func (s *Server) serve(ctx context.Context, conn net.Conn) {
 	rec := accesslog.Record{Begun: time.Now(), Client: h1.AddressOf(conn.RemoteAddr()), Method: "RSYNC", Path: "/", Proto: "rsync", Status: 200}
-	from := h1.Source(rec.Client)
 	tcp, ok := conn.(*net.TCPConn)
-	switch {
-	case !ok:
+	if !ok {
 		s.log.ErrorContext(ctx, "rsync is served over TCP only")
 		return
-	case !s.enter(&rec, from):
+	}
+	ctx, cut := context.WithCancel(ctx)
+	defer cut()
+	c := &client{from: h1.Source(rec.Client), cut: cut}
+	if rec.Reason = s.places.enter(c, rec.Begun); rec.Reason != "" {
 		refuse(conn, fmt.Sprintf("max connections (%d, %d from one address) reached -- try again later", s.cfg.Connections, s.cfg.ConnectionsPerAddress))
 		rec.Status = 503
 		s.note(ctx, &rec, rsync.Served{})
 		return
 	}
-	defer s.leave(from)
-	served, err := s.program.Serve(ctx, rsync.Session{Conn: tcp, Config: s.path(), Nice: nice, Progress: s.progress(&rec)})
-	if _, ended := errors.AsType[*rsync.ExitError](err); served.Module != "" || err != nil {
+	away := s.awayNow(ctx)
+	served, err := s.program.Serve(ctx, rsync.Session{
+		Conn: tcp, Config: s.path(), Idle: true, Progress: s.progress(&rec), Named: func() { s.places.named(c) },
+	})
+	silent := s.places.leave(c)
+	_, ended := errors.AsType[*rsync.ExitError](err)
+	absence, isAway := away[served.Module]
+	if served.Module != "" {
 		rec.Path, rec.Site = "/"+served.Module, served.Module
-		switch {
-		case err != nil && !ended:
-			rec.Status, rec.Reason, rec.Detail = 500, reasonRun, err.Error()
-		case served.Module != "" && !served.Allowed:
-			rec.Status, rec.Reason = 404, reasonNoProject
-		case err != nil && served.Module != "":
-			rec.Reason, rec.Detail = reasonEnded, err.Error()
-		}
+	}
+	switch {
+	case err != nil && !ended:
+		rec.Status, rec.Reason, rec.Detail = 500, reasonRun, err.Error()
+	case silent:
+		rec.Reason = reasonSilent
+	case isAway:
+		rec.Status, rec.Reason = 503, absence.Reason
+	case served.Module != "" && !served.Allowed:
+		rec.Status, rec.Reason = 404, reasonNoProject
+	case err != nil && served.Module != "":
+		rec.Reason, rec.Detail = reasonEnded, err.Error()
 	}
 	s.note(ctx, &rec, served)
 }
@@ -203,36 +250,6 @@ func (s *Server) progress(rec *accesslog.Record) func(rsync.Served) {
 
 // Sent is how many bytes went out since the start.
 func (s *Server) Sent() int64 { return s.sent.Load() }
-
-// enter counts a client, unless there are too many.
-func (s *Server) enter(rec *accesslog.Record, from netip.Prefix) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.all >= s.cfg.Connections:
-		rec.Reason = reasonConns
-	case from.IsValid() && s.clients[from] >= s.cfg.ConnectionsPerAddress:
-		rec.Reason = reasonConnsPerIP
-	default:
-		s.all++
-		if from.IsValid() {
-			s.clients[from]++
-		}
-		s.metrics.active.Set(float64(s.all))
-		return true
-	}
-	return false
-}
-
-func (s *Server) leave(from netip.Prefix) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.all--
-	s.metrics.active.Set(float64(s.all))
-	if s.clients[from]--; s.clients[from] <= 0 {
-		delete(s.clients, from)
-	}
-}
 
 // note records a session.
 func (s *Server) note(ctx context.Context, rec *accesslog.Record, served rsync.Served) {
