@@ -59,8 +59,9 @@ func (p *Program) start(ctx context.Context, how process) (*running, error) {
 		}
 		r.cmd.Env = append(r.cmd.Env, r.gate.environment())
 	}
-	var err error
-	if r.out, err = r.cmd.StdoutPipe(); err == nil {
+	out, err := r.cmd.StdoutPipe()
+	if err == nil {
+		r.out = &patient{from: out}
 		err = r.startConfined(how.dir)
 	}
 	if err != nil {
@@ -71,6 +72,23 @@ func (p *Program) start(ctx context.Context, how process) (*running, error) {
 		r.yieldDisk()
 	}
 	return r, nil
+}
+
+// patient reads from a program that writes a line at a time, but not at each of them: to
+// wake up for one takes longer than all that is done with it.
+type patient struct {
+	from io.Reader
+	last time.Time
+}
+
+// pace is how long lines gather. The kernel has room for more of them than come meanwhile.
+const pace = time.Millisecond
+
+func (p *patient) Read(b []byte) (int, error) {
+	time.Sleep(pace - time.Since(p.last)) //nolint:forbidigo // for less than it takes to wake up
+	n, err := p.from.Read(b)
+	p.last = time.Now()
+	return n, err
 }
 
 // startConfined starts rsync on a thread that is confined before, and ends after that.

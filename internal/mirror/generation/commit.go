@@ -41,6 +41,9 @@ func (st *Staging) commit(ctx context.Context, meta Meta) (*Generation, error) {
 	p := st.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err := st.journal.flush(); err != nil { // for settleFormer
+		return nil, err
+	}
 	id, err := p.nextID()
 	if err != nil {
 		return nil, err

@@ -21,14 +21,17 @@ import (
 // interrupted. Each staging is a session, with a tree of its own.
 //
 // It is a file of lines: "session NUMBER BOOT" at the beginning of each, "gone PATH"
-// when something is put in the place of a file, and lines like those of a manifest,
-// each written when the file is in its place.
+// before something is put in the place of a file, and lines like those of a manifest,
+// each behind its file's coming into its place: some of them together, since what is lost
+// of them is fetched once more.
 //
 // byContent may be called while others work with it; the rest is for one at a time.
 type journal struct {
-	mu       sync.RWMutex // for byContent: over what add and cancel change
+	mu       sync.RWMutex // for byContent: over what add, cancel and flush change
 	file     *os.File
-	size     int64
+	size     int64 // with what is pending
+	pending  []byte
+	atRisk   int64 // bytes of the files that it tells of
 	seed     maphash.Seed
 	sessions []session
 	former   []fetched         // of former sessions, sorted by path
@@ -65,7 +68,7 @@ const (
 func openJournal(f *os.File) (*journal, error) {
 	j, cut, err := readJournal(f)
 	if err == nil && cut {
-		err = j.write("\n") // ends a line that was cut
+		err = j.write([]byte("\n")) // ends a line that was cut
 	}
 	return j, err
 }
@@ -156,17 +159,36 @@ func (j *journal) alive() map[int]bool {
 	return alive
 }
 
-func (j *journal) write(line string) error {
-	n, err := j.file.WriteString(line)
-	j.size += int64(n)
+// write adds a line that is to be in the file before anything else happens.
+func (j *journal) write(line []byte) error {
+	j.append(line)
+	return j.flush()
+}
+
+func (j *journal) append(line []byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pending = append(j.pending, line...)
+	j.size += int64(len(line))
+}
+
+// flush writes what is pending. What does not fit on the disk stays so.
+func (j *journal) flush() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n, err := j.file.Write(j.pending)
+	j.pending, j.atRisk = append(j.pending[:0], j.pending[n:]...), 0
 	return err
 }
+
+// close writes what is pending, and closes the file.
+func (j *journal) close() error { return errors.Join(j.flush(), j.file.Close()) }
 
 // begin begins a session.
 func (j *journal) begin(s session) error {
 	s.start = j.size
 	j.sessions = append(j.sessions, s)
-	return j.write(s.line())
+	return j.write([]byte(s.line()))
 }
 
 // line is that with which a session begins.
@@ -174,15 +196,25 @@ func (s session) line() string {
 	return sessionMark + strconv.Itoa(s.number) + " " + s.boot + "\n"
 }
 
+// How much may be fetched once more behind a kill: of the file's lines, and of what they
+// tell of.
+const (
+	mostPending = 32 << 10
+	mostAtRisk  = 8 << 20
+)
+
 // add notes that a file was fetched and is in its place.
 func (j *journal) add(f File) error {
 	offset := j.size
-	if err := j.write(string(append(appendLine(nil, f), '\n'))); err != nil {
-		return err
-	}
+	j.append(append(appendLine(nil, f), '\n'))
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	j.sums[prefix(f.SHA256)] = offset
+	j.atRisk += f.Size
+	full := len(j.pending) >= mostPending || j.atRisk >= mostAtRisk
+	j.mu.Unlock()
+	if full {
+		return j.flush()
+	}
 	return nil
 }
 
@@ -191,7 +223,7 @@ func (j *journal) cancel(path string) error {
 	j.mu.Lock()
 	j.gone[goneKey{j.hash(path), j.last().number}] = j.size
 	j.mu.Unlock()
-	return j.write(string(append(appendGone(nil, path), '\n')))
+	return j.write(append(appendGone(nil, path), '\n'))
 }
 
 // appendGone appends the line that says that a path is gone, without its end.
@@ -207,15 +239,25 @@ func (j *journal) byContent(sum [32]byte) (f File, s session, ok bool, err error
 	if !ok {
 		return f, s, false, nil
 	}
-	line, err := bufio.NewReader(io.NewSectionReader(j.file, offset, maxManifestLine)).ReadBytes('\n')
+	line, err := j.line(offset)
 	if err != nil {
 		return f, s, false, fmt.Errorf("read %s: %w", j.file.Name(), err)
 	}
-	if f, err = parseLine(line[:len(line)-1]); err != nil {
+	if f, err = parseLine(line); err != nil {
 		return f, s, false, fmt.Errorf("read %s: %w", j.file.Name(), err)
 	}
 	ok = f.SHA256 == sum && !j.isGone(j.hash(f.Path), offset)
 	return f, j.session(offset), ok, nil
+}
+
+// line reads the line at an offset, without its end.
+func (j *journal) line(offset int64) ([]byte, error) {
+	if at := offset - (j.size - int64(len(j.pending))); at >= 0 {
+		line, _, _ := bytes.Cut(j.pending[at:], []byte("\n"))
+		return line, nil
+	}
+	line, err := bufio.NewReader(io.NewSectionReader(j.file, offset, maxManifestLine)).ReadBytes('\n')
+	return bytes.TrimSuffix(line, []byte("\n")), err
 }
 
 // byPath completes a file by what a former session has fetched last for its path, with

@@ -226,6 +226,9 @@ func (st *Staging) Resume(path string, size int64, modTime time.Time) (bool, err
 	resumed := false
 	want := File{Path: path, Size: size, ModTime: whole(modTime)}
 	err := st.do(File{Path: path}, func() (err error) {
+		if !st.used && len(st.journal.former) == 0 {
+			return nil // nothing was fetched
+		}
 		if resumed, err = st.has(want); resumed || err != nil {
 			return err
 		}

@@ -45,6 +45,7 @@ type Staging struct {
 	arrived *tree            // the folder Incoming
 	sources map[string]*tree // that files are linked from
 	records extsort.Sorter   // by path; the last one of a path counts
+	used    bool             // there are records
 	journal *journal
 	aside   aside
 	fetched int64 // files, and their bytes
@@ -86,7 +87,7 @@ func (st *Staging) open(ctx context.Context) error {
 	last := st.journal.last()
 	if last.number > 0 && !slices.Contains(trees, last.number) {
 		// Its tree is a generation now, but nobody has tidied up behind it.
-		if err := errors.Join(st.p.settleFormer(ctx, st.journal), st.journal.file.Close()); err != nil {
+		if err := errors.Join(st.p.settleFormer(ctx, st.journal), st.journal.close()); err != nil {
 			return err
 		}
 		if err := st.discard(); err != nil {
@@ -218,6 +219,7 @@ func (st *Staging) take(to *durable.Folder, name, path string) error {
 
 // record notes that a file is part of the generation.
 func (st *Staging) record(f File, fetched bool) error {
+	st.used = true
 	return st.records.Add(f.Path, encodeRecord(record{f, fetched}))
 }
 
@@ -330,7 +332,7 @@ func (st *Staging) close() error {
 		}
 	}
 	if st.journal != nil {
-		err = errors.Join(err, st.journal.file.Close())
+		err = errors.Join(err, st.journal.close())
 	}
 	return errors.Join(err, st.aside.close())
 }

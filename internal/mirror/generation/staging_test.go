@@ -61,6 +61,14 @@ func commit(t testing.TB, st *generation.Staging) *generation.Generation {
 	return g
 }
 
+// written has all that was fetched noted, as it is sooner or later.
+func written(t testing.TB, st *generation.Staging) {
+	t.Helper()
+	if err := st.Written(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // interrupted opens the store again as after a kill: the staging was never closed.
 func interrupted(t testing.TB, s *generation.Store, dir string) (*generation.Store, *generation.Staging) {
 	t.Helper()
@@ -84,6 +92,7 @@ func TestResume(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(st.Incoming(), "part"), []byte("half"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	written(t, st)
 	for range 3 {
 		s, st = interrupted(t, s, dir)
 		if ok, err := st.LinkObject(a); !ok || err != nil {
@@ -247,6 +256,36 @@ func TestSetAside(t *testing.T) {
 	tidy(t, dir, p)
 }
 
+// A kill loses the notes of small files that were fetched last: they are fetched again. One
+// that is long is noted at once.
+func TestLostNotes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	st := stage(t, project(t, s))
+	long := mustFetch(t, st, "long", strings.Repeat("l", generation.MostAtRisk))
+	short := mustFetch(t, st, "short", "short")
+	if ok, err := st.LinkObject(generation.File{Path: "twin", Size: short.Size, SHA256: short.SHA256}); !ok || err != nil {
+		t.Error("what is not noted yet is not found:", ok, err)
+	}
+	s, st = interrupted(t, s, dir)
+	if ok, err := st.LinkObject(long); !ok || err != nil {
+		t.Error("a long file:", ok, err)
+	}
+	if ok, err := st.LinkObject(short); ok || err != nil {
+		t.Error("a short file:", ok, err)
+	}
+	mustFetch(t, st, "short", "other")
+	p := project(t, s)
+	if got := paths(t, commit(t, st).Files()); !slices.Equal(got, []string{"long", "short"}) {
+		t.Errorf("%q", got)
+	}
+	if data, _, err := read(p, "short"); data != "other" || err != nil {
+		t.Error(data, err)
+	}
+	tidy(t, dir, p)
+}
+
 // After a loss of power nothing is used that was not read again, and parts of
 // transfers not at all.
 func TestPowerLoss(t *testing.T) {
@@ -258,6 +297,7 @@ func TestPowerLoss(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(st.Incoming(), "part"), []byte("half"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	written(t, st)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
