@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -42,6 +43,7 @@ whose token is good no longer is set up again with a new one.`,
 				return usageError(cmd, "%w", err)
 			}
 			o.Claim = claim
+			syscall.Umask(0o022) // others than root are to come to what is made; what is secret says so
 			out := cmd.OutOrStdout()
 			o.Say = func(line string) { _, _ = fmt.Fprintln(out, line) } // what is done counts
 			r, err := setup.Run(cmd.Context(), o)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/layout"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/plan"
@@ -54,31 +55,53 @@ func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) er
 	default:
 		made.Room, made.Fits = mirrorapi.RoomEnough, true
 	}
-	if len(cfg.Keys) == 0 {
+	if len(cfg.Keys) == 0 && cfg.Kind != string(kind.Plain) { // which has none
 		made.Notes = append(made.Notes, "signatures will not be checked: there are no keys")
 	}
 	writeJSON(w, http.StatusOK, made)
 	return nil
 }
 
+// heldFile is what tells a file of the current generation from others.
+type heldFile struct {
+	size    int64
+	modTime int64  // in seconds since 1970
+	sum     uint64 // of its SHA-256
+}
+
 // heldFiles says of which files a project needs nothing from upstream: its current
 // generation has them, or any project does under their hash.
 func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File) (int64, bool), error) {
-	seed, sizes := maphash.MakeSeed(), make(map[uint64]int64)
+	seed, files := maphash.MakeSeed(), make(map[uint64]heldFile)
 	if now := p.Current(); now != nil {
 		for f, err := range now.Files() {
 			if err != nil {
 				return nil, err
 			}
-			sizes[maphash.String(seed, f.Path)] = f.Size
+			files[maphash.String(seed, f.Path)] = heldFile{f.Size, f.ModTime.Unix(), maphash.Bytes(seed, f.SHA256[:])}
 		}
 	}
 	return func(f kind.File) (int64, bool) {
-		if size, ok := sizes[maphash.String(seed, f.Path)]; ok && size == f.Size {
-			return size, true
+		if f.Link != "" {
+			return 0, true // there is nothing to fetch
 		}
-		sum, ok := f.Sum.SHA256()
-		if !ok {
+		have, ok := files[maphash.String(seed, f.Path)]
+		ok = ok && (f.Size < 0 || f.Size == have.size)
+		sum, known := f.Sum.SHA256()
+		switch {
+		case !ok:
+		case known:
+			ok = have.sum == maphash.Bytes(seed, sum[:])
+		case f.Sum.Value != "": // to compare it, the file would have to be read
+		case !f.ModTime.IsZero():
+			ok = f.ModTime.Unix() == have.modTime
+		default: // what nothing is told of does not change under its name, or may
+			ok = f.Class == layout.Payload
+		}
+		if ok {
+			return have.size, true
+		}
+		if !known {
 			return 0, false
 		}
 		object, err := store.Object(sum)

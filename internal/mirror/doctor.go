@@ -10,6 +10,7 @@ import (
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/config"
+	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/room"
 	"freshet/internal/mirror/schedule"
 	"freshet/internal/page"
@@ -164,8 +165,8 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 			add(mirrorapi.LevelWarning, "", "%s", warning)
 		}
 	}
-	if keys == 0 {
-		add(mirrorapi.LevelWarning, "name in its table, under keys, the files with the keys that sign it", "signatures are not checked: there are no keys")
+	if keys == 0 && st.Kind != string(kind.Plain) { // which has none
+		add(mirrorapi.LevelWarning, "name in its table, under keys, the files with the keys that sign it, if it signs (freshet mirror presets NAME)", "signatures are not checked: there are no keys")
 	}
 	switch {
 	case len(found) > 0:

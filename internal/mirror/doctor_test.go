@@ -1,7 +1,10 @@
 package mirror
 
 import (
+	"encoding/pem"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -169,5 +172,35 @@ func TestExamine(t *testing.T) {
 		if strings.HasPrefix(f.About, "directory") {
 			t.Errorf("%+v", f)
 		}
+	}
+}
+
+// Directors whose certificate a private authority vouches for are asked for the time as well, and so is
+// who desires something.
+func TestClocksOfPrivateAuthorities(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(server.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var m mirror
+	m.env.HTTP = http.DefaultClient
+	for name, cfg := range map[string]Config{
+		"director": {Directors: map[string]DirectorConfig{"main": {URL: server.URL, CA: ca}}},
+		"desired":  {Desired: DesiredConfig{URL: server.URL, CA: ca}},
+	} {
+		m.now.Store(&settings{cfg: cfg})
+		if skews := m.skews(t.Context()); len(skews) != 1 || skews[0].Of != hostOf(server.URL) {
+			t.Errorf("%s: %+v", name, skews)
+		}
+	}
+	// Upstreams that tell are asked by their plain URLs.
+	m.now.Store(&settings{cfg: Config{Projects: map[string]project.Config{
+		"p": {Upstreams: []string{"hub+https://hub.example/tree/p/", "rsync://other.example/p/"}},
+	}}})
+	if urls := clocks(m.cfg()); len(urls) != 1 || urls["https://hub.example/tree/p/"] != "" {
+		t.Errorf("%v", urls)
 	}
 }

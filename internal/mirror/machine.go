@@ -22,6 +22,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/landlock"
 	"freshet/internal/mirror/checkup"
+	"freshet/internal/mirror/fetch"
 	"freshet/internal/rsync"
 )
 
@@ -91,6 +92,7 @@ func (m *mirror) machineFindings(ctx context.Context) []mirrorapi.Finding {
 func machineFindings(cfg Config, now time.Time) []mirrorapi.Finding {
 	found := checkup.LookMount(cfg.Directory).Findings()
 	found = append(found, checkup.Memory(checkup.LookMemory())...)
+	found = append(found, checkup.Openat2(checkup.LookOpenat2())...)
 	for _, pair := range cfg.TLS.Certificates {
 		found = append(found, checkup.Certificate(pair.Cert, now)...)
 	}
@@ -106,27 +108,43 @@ func machineFindings(cfg Config, now time.Time) []mirrorapi.Finding {
 // maxSkews bounds how many others are asked for the time.
 const maxSkews = 4
 
-// skews asks directors, and upstreams that speak HTTP, for the time.
-func (m *mirror) skews(ctx context.Context) []checkup.Skew {
-	cfg := m.cfg()
-	urls := make(map[string]bool)
-	for _, d := range cfg.Directors {
-		urls[d.URL] = true
-	}
+// clocks are the URLs of directors, and of upstreams that speak HTTP, each with the file of the
+// authorities that vouch for it, "" for those of the system.
+func clocks(cfg *Config) map[string]string {
+	authorities := make(map[string]string)
 	for _, p := range cfg.Projects {
 		for _, u := range p.Upstreams {
-			if strings.HasPrefix(u, "http") {
-				urls[u] = true
+			if _, plain := fetch.Split(u); strings.HasPrefix(plain, "http") {
+				authorities[plain] = ""
 			}
 		}
 	}
-	list := slices.Sorted(maps.Keys(urls))
+	for _, d := range cfg.Directors {
+		authorities[d.URL] = d.CA
+	}
+	if d := cfg.Desired; d.URL != "" {
+		authorities[d.URL] = d.CA
+	}
+	return authorities
+}
+
+// skews asks others for the time.
+func (m *mirror) skews(ctx context.Context) []checkup.Skew {
+	authorities := clocks(m.cfg())
+	list := slices.Sorted(maps.Keys(authorities))
 	list = list[:min(len(list), maxSkews)]
 	answers := make([]*checkup.Skew, len(list))
 	var asked sync.WaitGroup
 	for i, u := range list {
 		asked.Go(func() {
-			if s, ok := checkup.LookClock(ctx, m.env.HTTP, hostOf(u), u); ok {
+			client, err := Trusting(m.env.HTTP, authorities[u])
+			if err != nil {
+				return // who tells the director something says so
+			}
+			if authorities[u] != "" {
+				defer client.CloseIdleConnections()
+			}
+			if s, ok := checkup.LookClock(ctx, client, hostOf(u), u); ok {
 				answers[i] = &s
 			}
 		})
@@ -151,7 +169,7 @@ func (m *mirror) doorFindings(ctx context.Context) []mirrorapi.Finding {
 			continue
 		}
 		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			host = "localhost"
+			host = "127.0.0.1" // a listener on all addresses has this one, whatever can be resolved
 		}
 		dialer := net.Dialer{Timeout: 2 * time.Second}
 		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))

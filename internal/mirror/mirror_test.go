@@ -23,6 +23,7 @@ import (
 	"freshet/internal/control"
 	"freshet/internal/memnet"
 	"freshet/internal/mirror"
+	"freshet/internal/mirror/kindtest"
 	"freshet/internal/mirror/project"
 	"freshet/internal/peertest"
 	"freshet/internal/ramtest"
@@ -199,6 +200,40 @@ func TestPlan(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Join(w.cfg.Directory, "state", "plan")); err == nil {
 		t.Errorf("the plan leaves %v", left)
+	}
+}
+
+// Of what a mirror has, a plan fetches nothing, whatever the kind; of a newer version what the sync
+// then fetches.
+func TestPlanOfWhatIsHere(t *testing.T) {
+	for _, up := range kindtest.Upstreams() {
+		t.Run(up.Name, func(t *testing.T) {
+			t.Parallel()
+			peertest.Require(t, up.Needs...)
+			w := newWorld(t, project.Config{Kind: string(up.Config.Format), Repositories: up.Config.Repositories, Schedule: "never"})
+			up.Publish(t, w.up, 1)
+			w.start()
+			if r := w.sync(mirrorapi.SyncRequest{}); r.Result != mirrorapi.Published {
+				t.Fatalf("%+v", r)
+			}
+			plan := func() mirrorapi.Plan {
+				t.Helper()
+				p, err := w.client.Plan(t.Context(), "p")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return p
+			}
+			if p := plan(); p.Fetch != (mirrorapi.Amount{}) || p.Held.Files != p.Files || p.Unsized != 0 {
+				t.Errorf("of what is here: %+v", p)
+			}
+			up.Publish(t, w.up, 2)
+			p, r := plan(), w.sync(mirrorapi.SyncRequest{})
+			whole := p.Files == r.Files && p.Bytes == r.Bytes || p.Files < r.Files && strings.Contains(strings.Join(p.Notes, "\n"), "are not counted")
+			if r.Result != mirrorapi.Published || !whole || p.Fetch.Files == 0 || p.Held.Files == 0 {
+				t.Errorf("of a newer version: %+v\nthe sync: %+v", p, r)
+			}
+		})
 	}
 }
 

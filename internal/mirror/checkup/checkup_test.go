@@ -7,14 +7,20 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"freshet/api/mirrorapi"
 )
@@ -269,4 +275,42 @@ func TestDevices(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A filter that refuses openat2, as that of a container runtime that does not know it, is told of.
+func TestOpenat2(t *testing.T) {
+	if found := Openat2(LookOpenat2()); len(found) != 0 {
+		t.Errorf("unhindered: %+v", found)
+	}
+	for _, refusal := range []unix.Errno{unix.EPERM, unix.ENOSYS} {
+		refused := make(chan error)
+		go func() {
+			runtime.LockOSThread() // it ends with its filter
+			if err := refuse(unix.SYS_OPENAT2, refusal); err != nil {
+				refused <- fmt.Errorf("no filter: %w", err)
+				return
+			}
+			refused <- LookOpenat2()
+		}()
+		err := <-refused
+		if !errors.Is(err, refusal) {
+			t.Fatal(err)
+		}
+		has(t, Openat2(err), mirrorapi.LevelError, "openat2 is refused")
+	}
+}
+
+// refuse has the kernel end a system call of this thread with an error, seccomp(2).
+func refuse(call uint32, with unix.Errno) error {
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the number of the call
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(with)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	filter := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&filter)), 0, 0)
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -84,6 +85,30 @@ func (m Mount) Findings() []mirrorapi.Finding {
 		add(mirrorapi.LevelWarning, "mount it with noatime", "each read of a file writes its time to the disk")
 	}
 	return found
+}
+
+// LookOpenat2 tries the system call by which the mirror opens files of projects, openat2(2). The
+// error is what it ends with.
+func LookOpenat2() error {
+	fd, err := unix.Openat2(unix.AT_FDCWD, "/", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// Openat2 judges what came of [LookOpenat2]. Filters of system calls that do not know the call refuse it
+// with EPERM or ENOSYS; so does systemd, for a service with RestrictSUIDSGID=.
+func Openat2(err error) []mirrorapi.Finding {
+	f := mirrorapi.Finding{Level: mirrorapi.LevelError, About: "kernel"}
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS):
+		f.Message = "files cannot be opened: the system call openat2 is refused, by a filter such as that of an old container runtime (" + err.Error() + ")"
+		f.Do = "use a newer runtime (runc, libseccomp), or allow openat2 in its seccomp profile; in a unit of systemd, take RestrictSUIDSGID= out"
+	default:
+		return nil
+	}
+	return []mirrorapi.Finding{f}
 }
 
 // OpenFiles judges how many files the process may have open, of how many it wants for

@@ -4,9 +4,12 @@ package plan
 
 import (
 	"context"
+	"crypto"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -15,6 +18,8 @@ import (
 	"time"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/closure"
+	"freshet/internal/layout"
 	"freshet/internal/mirror/engine"
 	"freshet/internal/mirror/fetch"
 	"freshet/internal/mirror/kind"
@@ -60,8 +65,8 @@ func Make(ctx context.Context, o Options) (plan mirrorapi.Plan, err error) {
 		return plan, err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	m := &maker{o: &o, root: root, seen: make(map[uint64]struct{}), plan: &plan}
-	m.unsized = unsized{seed: maphash.MakeSeed(), of: make(map[uint64]int32), listed: make(map[uint64]int64)}
+	m := &maker{o: &o, root: root, seen: make(map[uint64]int32), plan: &plan}
+	m.unsized = unsized{seed: maphash.MakeSeed(), of: make(map[uint64]int32), optional: make(map[uint64]int32), listed: make(map[uint64]int64)}
 	defer func() { err = errors.Join(err, m.unpin()) }()
 	if err := m.pin(ctx); err != nil {
 		return plan, err
@@ -85,7 +90,7 @@ type maker struct {
 	sources  []fetch.Source // those of the upstream; mirrors at one generation
 	pinned   []*fetch.Pinned
 	unsized  unsized
-	seen     map[uint64]struct{} // paths that were counted, by their hashes
+	seen     map[uint64]int32 // paths that were counted, by their hashes; the last repository that has them
 }
 
 // pin makes of each upstream that is a mirror the generation that it serves now: its
@@ -140,37 +145,90 @@ func (m *maker) count(ctx context.Context) error {
 
 // add counts files of the repository with this number, -1 for none.
 func (m *maker) add(files iter.Seq2[kind.File, error], sum *mirrorapi.PlanRepository, number int32) error {
+	var optional []kind.File // which may not be there
+	isHere := false          // this version
 	for f, err := range files {
+		if err == nil {
+			err = m.known(&f)
+		}
 		if err != nil {
 			return err
 		}
-		size, held := f.Size, false
+		id := m.unsized.hash(f.Path)
+		last, counted := m.seen[id]
+		if counted && last == number {
+			continue // it is named twice
+		}
+		held := false
 		if m.o.Held != nil {
-			var here int64
-			if here, held = m.o.Held(f); held {
-				size = here
+			var size int64
+			if size, held = m.o.Held(f); held {
+				f.Size = size
 			}
 		}
-		sum.Files++
-		sum.Bytes += max(size, 0)
-		id := m.unsized.hash(f.Path)
-		if _, counted := m.seen[id]; counted {
+		if f.Optional && !held {
+			optional = append(optional, f)
 			continue
 		}
-		m.seen[id] = struct{}{}
-		m.plan.Files++
-		m.plan.Bytes += max(size, 0)
-		to := &m.plan.Fetch
-		if held {
-			to = &m.plan.Held
-		}
-		to.Files++
-		to.Bytes += max(size, 0)
-		if size < 0 {
-			sum.Unsized++
-			m.unsized.note(f.Path, number)
-		}
+		isHere = isHere || held && !f.Optional && f.Class == layout.Pointer
+		m.seen[id] = number
+		m.tally(f, held, counted, sum, number)
 	}
+	if isHere {
+		return nil // and has all that there is of it
+	}
+	for _, f := range optional {
+		id := m.unsized.hash(f.Path)
+		_, counted := m.seen[id]
+		m.seen[id] = number
+		if f.Size < 0 {
+			if !counted {
+				m.unsized.noteOptional(f.Path, number)
+			}
+			continue
+		}
+		m.tally(f, false, counted, sum, number)
+	}
+	return nil
+}
+
+// tally adds a file to the sum of a repository and, unless it was counted in another one, to that of
+// the project.
+func (m *maker) tally(f kind.File, held, counted bool, sum *mirrorapi.PlanRepository, number int32) {
+	sum.Files++
+	sum.Bytes += max(f.Size, 0)
+	if counted {
+		return
+	}
+	m.plan.Files++
+	m.plan.Bytes += max(f.Size, 0)
+	to := &m.plan.Fetch
+	if held {
+		to = &m.plan.Held
+	}
+	to.Files++
+	to.Bytes += max(f.Size, 0)
+	if f.Size < 0 {
+		sum.Unsized++
+		m.unsized.note(f.Path, number)
+	}
+}
+
+// known completes what is told of a file by what was read of it for the plan.
+func (m *maker) known(f *kind.File) error {
+	if f.Sum.Value != "" || f.Link != "" {
+		return nil
+	}
+	file, err := m.root.Open(f.Path)
+	if err != nil {
+		return nil // it was not read
+	}
+	defer file.Close() //nolint:errcheck // opened for reading
+	sum := sha256.New()
+	if f.Size, err = io.Copy(sum, file); err != nil {
+		return err
+	}
+	f.Sum = closure.Sum{Hash: crypto.SHA256, Value: string(sum.Sum(nil))}
 	return nil
 }
 
@@ -192,6 +250,9 @@ func (m *maker) conclude() {
 		p.Notes = append(p.Notes, fmt.Sprintf("indexes name %s more with %s that are left out", page.Plural(m.left.Files, "file", "files"), page.Bytes(uint64(max(m.left.Bytes, 0)))))
 	}
 	p.Unsized = m.unsized.left()
+	if n := len(m.unsized.optional); n > 0 {
+		p.Notes = append(p.Notes, fmt.Sprintf("%s that upstream may have or not, such as signatures, are not counted", page.Plural(n, "file", "files")))
+	}
 }
 
 // tree is the upstream, of which what is opened comes into the folder first.

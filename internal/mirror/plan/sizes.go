@@ -7,8 +7,10 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +40,10 @@ type unsized struct {
 	sample []string
 	seen   int64
 	folder string
+	// optional are those that an upstream need not have, by the hash of the path; they are not counted
+	// until it is seen that it has them. named are their paths, if there are no more than a sample.
+	optional map[uint64]int32
+	named    []string
 	// listed are sizes that a listing has told on the way, by the hash of the path.
 	listed map[uint64]int64
 }
@@ -52,12 +58,7 @@ func (u *unsized) note(name string, repository int32) {
 	} else {
 		u.more++
 	}
-	if u.seen == 1 {
-		u.folder = path.Dir(name)
-	}
-	for u.folder != "." && !strings.HasPrefix(name, u.folder+"/") {
-		u.folder = path.Dir(u.folder)
-	}
+	u.widen(name)
 	if len(u.sample) < maxSample {
 		u.sample = append(u.sample, name)
 	} else if i := rand.Int64N(u.seen); i < maxSample {
@@ -65,7 +66,34 @@ func (u *unsized) note(name string, repository int32) {
 	}
 }
 
-// left is how many have no size yet.
+// noteOptional takes note of a file that this repository may have.
+func (u *unsized) noteOptional(name string, repository int32) {
+	if len(u.optional) >= maxUnsized {
+		return
+	}
+	u.optional[u.hash(name)] = repository
+	u.widen(name)
+	if len(u.optional) <= maxSample {
+		u.named = append(u.named, name)
+	} else {
+		u.named = nil
+	}
+}
+
+// widen has the folder that is listed include a file.
+func (u *unsized) widen(name string) {
+	if u.folder == "" {
+		u.folder = path.Dir(name)
+	}
+	for u.folder != "." && !strings.HasPrefix(name, u.folder+"/") {
+		u.folder = path.Dir(u.folder)
+	}
+}
+
+// isWorthwhile reports whether sizes are to be looked for; a few files that may be there are not.
+func (u *unsized) isWorthwhile() bool { return u.left() > 0 || len(u.optional) > maxVain }
+
+// left is how many have no size yet, of those that there must be.
 func (u *unsized) left() int64 { return int64(len(u.of)) + u.more }
 
 // watch passes a listing on, and remembers the sizes in it.
@@ -86,20 +114,22 @@ func (m *maker) watch(list iter.Seq2[kind.File, error]) iter.Seq2[kind.File, err
 // on the way, by a listing of the folder that has the files, or by asking for a few of them.
 func (m *maker) measure(ctx context.Context) {
 	u := &m.unsized
-	for id := range u.of {
-		if size, ok := u.listed[id]; ok {
-			m.sized(id, size)
+	for _, ids := range []map[uint64]int32{u.of, u.optional} {
+		for id := range ids {
+			if size, ok := u.listed[id]; ok {
+				m.sized(id, size)
+			}
 		}
 	}
 	u.listed = nil
-	if u.left() == 0 {
+	if !u.isWorthwhile() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, measureTime)
 	defer cancel()
 	var said fetch.Each
 	for _, s := range m.sources {
-		if u.left() == 0 || ctx.Err() != nil {
+		if !u.isWorthwhile() || ctx.Err() != nil {
 			break
 		}
 		var err error
@@ -117,20 +147,31 @@ func (m *maker) measure(ctx context.Context) {
 
 // sized takes note of the size of a file.
 func (m *maker) sized(id uint64, size int64) {
-	repository := m.unsized.of[id]
-	delete(m.unsized.of, id)
+	repository, counted := m.unsized.of[id]
+	if counted {
+		delete(m.unsized.of, id)
+	} else {
+		repository = m.unsized.optional[id]
+		delete(m.unsized.optional, id)
+		m.plan.Files++
+		m.plan.Fetch.Files++
+	}
 	m.plan.Bytes += size
 	m.plan.Fetch.Bytes += size
 	if repository >= 0 {
 		r := &m.plan.Repositories[repository]
 		r.Bytes += size
-		r.Unsized--
+		if counted {
+			r.Unsized--
+		} else {
+			r.Files++
+		}
 	}
 }
 
 // list lists the folder that all files without a size are in.
 func (m *maker) list(ctx context.Context, s fetch.Source) error {
-	n := 0
+	n, linked := 0, make(map[uint64]bool)
 	for e, err := range s.List(ctx, m.unsized.folder) {
 		if err != nil {
 			return err
@@ -138,21 +179,29 @@ func (m *maker) list(ctx context.Context, s fetch.Source) error {
 		if n++; n > maxListed {
 			return fmt.Errorf("the listing has more than %d entries", maxListed)
 		}
-		if e.Type != 'f' || e.Size < 0 {
-			continue
-		}
-		if id := m.unsized.hash(e.Path); m.isUnsized(id) {
+		id := m.unsized.hash(e.Path)
+		switch {
+		case !m.unsized.has(id):
+		case e.Type == 'f' && e.Size >= 0:
 			m.sized(id, e.Size)
-			if m.unsized.left() == 0 {
+			if m.unsized.left() == 0 && len(m.unsized.optional) == 0 {
 				return nil
 			}
+		default: // a link: it is there
+			linked[id] = true
 		}
 	}
+	// This upstream has no others.
+	maps.DeleteFunc(m.unsized.optional, func(id uint64, _ int32) bool { return !linked[id] })
 	return nil
 }
 
-func (m *maker) isUnsized(id uint64) bool {
-	_, ok := m.unsized.of[id]
+// has reports whether a file has no size yet.
+func (u *unsized) has(id uint64) bool {
+	_, ok := u.of[id]
+	if !ok {
+		_, ok = u.optional[id]
+	}
 	return ok
 }
 
@@ -174,15 +223,20 @@ func (m *maker) ask(ctx context.Context, s fetch.Sizer) error {
 			for name := range names {
 				size, err := s.Size(ctx, name)
 				mu.Lock()
+				id := m.unsized.hash(name)
+				_, must := m.unsized.of[id]
 				switch {
 				case err == nil:
-					sum += size
-					n++
+					if must {
+						sum += size
+						n++
+					}
 					vain = 0
-					if id := m.unsized.hash(name); m.isUnsized(id) {
+					if m.unsized.has(id) {
 						m.sized(id, size)
 					}
-				case errors.Is(err, fs.ErrNotExist): // an optional one, perhaps
+				case errors.Is(err, fs.ErrNotExist):
+					delete(m.unsized.optional, id)
 				case ctx.Err() == nil:
 					failed = err
 					if vain++; vain == maxVain {
@@ -193,7 +247,7 @@ func (m *maker) ask(ctx context.Context, s fetch.Sizer) error {
 			}
 		})
 	}
-	for _, name := range m.unsized.sample {
+	for _, name := range slices.Concat(m.unsized.sample, m.unsized.named) {
 		select {
 		case names <- name:
 			continue

@@ -114,11 +114,19 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 		return r, err
 	}
 	byHand := error(nil)
-	if o.Service && !o.DryRun {
+	if o.Service {
+		o.User = cmp.Or(o.User, ServiceUser)
+		if byHand = obstacle(); byHand == nil {
+			if err := o.fits(ctx); err != nil {
+				return r, err
+			}
+		}
+	}
+	if o.Service && byHand == nil && !o.DryRun {
 		byHand = o.prepare(ctx)
 	}
-	if o.User != "" && byHand == nil {
-		if _, err := lookUp(o.User); err != nil { // before the claim is used up
+	if o.User != "" && byHand == nil && (!o.DryRun || !o.Service) {
+		if err := o.reach(ctx); err != nil { // before the claim is used up
 			return r, err
 		}
 	}
@@ -130,14 +138,20 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 			return r, err
 		}
 		r.Config = o.config(cmp.Or(ops, "a token that is made then"))
+		switch {
+		case byHand != nil:
+			o.Say("service: " + byHand.Error() + ": it will be said what is to be done by hand")
+		case o.Service:
+			o.Say("service: " + unitName + " will run as user " + o.User)
+		}
 		return r, o.checkConfig(r.Config, ops != "")
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return r, err
+		return r, needsRoot(err)
 	}
 	dir, err := durable.Open(folder)
 	if err != nil {
-		return r, err
+		return r, needsRoot(err)
 	}
 	dir.Fault = o.Fault
 	defer func() { err = errors.Join(err, dir.Root.Close()) }()
@@ -176,7 +190,7 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 	}
 	if byHand == nil {
 		if err := os.MkdirAll(o.Directory, 0o755); err != nil {
-			return r, err
+			return r, needsRoot(err)
 		}
 		if err := o.own(folder); err != nil {
 			return r, err
@@ -197,6 +211,14 @@ func Run(ctx context.Context, o Options) (r Result, err error) {
 		return r, o.begin(ctx)
 	}
 	return r, nil
+}
+
+// needsRoot says of a lack of rights what to do about it.
+func needsRoot(err error) error {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w: again with sudo, or with --config and --directory in folders of your own", err)
+	}
+	return err
 }
 
 // look finds out whether the box can be a mirror.
@@ -221,6 +243,8 @@ func (o *Options) look(ctx context.Context) error {
 		return fmt.Errorf("directory %s: the file system has %d inodes left: a mirror needs one for each file", o.Directory, st.Ffree)
 	}
 	switch program, err := rsync.Find(ctx, o.Rsync); {
+	case errors.Is(err, rsync.ErrOld):
+		o.Say("rsync: " + err.Error() + " (by --any-rsync); what comes by https can be mirrored all the same")
 	case err != nil:
 		o.Say("rsync: " + err.Error() + "; what comes by https can be mirrored all the same")
 	default:
@@ -359,11 +383,13 @@ func (o *Options) keep(ctx context.Context, signed directorapi.SignedDesired) (v
 		return 0, false, fmt.Errorf("version %d of what is desired cannot be taken by this version of Freshet: %w", d.Version, err)
 	}
 	if err := os.MkdirAll(filepath.Dir(o.Directory), 0o755); err != nil {
-		return 0, false, err
+		return 0, false, needsRoot(err)
 	}
 	store, err := generation.Open(ctx, o.Directory, generation.Options{}) // it is a mirror's, and not in use
 	if errors.Is(err, durable.ErrInUse) {
-		o.Say("a mirror runs in " + o.Directory + ": it follows what is desired when it is started again")
+		if !o.Service { // which has it take over what is new
+			o.Say("a mirror runs in " + o.Directory + ": it follows what is desired when it is started again")
+		}
 		return d.Version, true, nil
 	}
 	if err != nil {

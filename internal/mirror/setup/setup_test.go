@@ -256,7 +256,11 @@ func TestUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := newDirector(t)
-	o := options(d.claim, t.TempDir())
+	top := t.TempDir()
+	if err := os.Chmod(filepath.Dir(top), 0o755); err != nil { // everybody may come to what is in it
+		t.Fatal(err)
+	}
+	o := options(d.claim, top)
 	o.User = name
 	for range 2 {
 		if _, err := setup.Run(t.Context(), o); err != nil {
@@ -283,6 +287,20 @@ func TestUser(t *testing.T) {
 		}
 		if mode != 0 && info.Mode().Perm() != mode || (strconv.Itoa(int(st.Uid)) == u.Uid) != want.mine || (strconv.Itoa(int(st.Gid)) == u.Gid) != want.read {
 			t.Errorf("%s is %v of %d:%d", path, info.Mode(), st.Uid, st.Gid)
+		}
+	}
+	if root {
+		parent := filepath.Join(t.TempDir(), "locked") // of one user alone
+		if err := os.Mkdir(parent, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		locked := options(d.claim, parent)
+		locked.User = name
+		if _, err := setup.Run(t.Context(), locked); err == nil || !strings.Contains(err.Error(), "user "+name+" cannot enter ") {
+			t.Errorf("%v", err)
+		}
+		if _, err := os.Stat(filepath.Dir(locked.Config)); err == nil {
+			t.Error("something was written all the same")
 		}
 	}
 	o = options(d.claim, t.TempDir())
