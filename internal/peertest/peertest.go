@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -78,11 +79,15 @@ func Command(tb testing.TB, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Server is a program that runs until the test ends, however long that takes. Its caller
-// stops it before that, if it is to end in good order.
+// Server is a program that runs until the test ends, however long that takes. Then it is
+// told to end, with the processes that it has started, and killed after a minute. Its caller
+// waits for that.
 func Server(tb testing.TB, program string, args ...string) *exec.Cmd {
 	tb.Helper()
-	return exec.CommandContext(tb.Context(), program, args...)
+	cmd := exec.CommandContext(tb.Context(), program, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Minute
+	return cmd
 }
 
 // Run runs a program in dir ("" is the current one) with env added to the
