@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -32,11 +33,56 @@ type Order struct {
 }
 
 // Audit notes orders. The zero value notes nothing. Safe for concurrent use.
+//
+// Anybody can be refused as often as they like. Of refused orders whose giver is not known
+// 60 are noted in a minute, with the beginning of what they were; how many others there
+// were is told in a record of its own, with the action [Unnoted].
 type Audit struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	file *os.File
+	mu        sync.Mutex
+	file      *os.File
+	strangers strangers
+}
+
+// Unnoted is the action of the record that counts orders which were not noted one by one.
+const Unnoted = "unnoted"
+
+// strangers bounds the records of those who are not known.
+type strangers struct {
+	since   time.Time // when the minute began
+	noted   int       // in it
+	unnoted int       // since the last record that tells of them
+}
+
+const (
+	strangersMost  = 60 // in strangersEvery
+	strangersEvery = time.Minute
+	strangersWhat  = 500 // what a record of theirs tells, in bytes
+)
+
+// turn begins another minute if the last one is over, and returns the record that tells of
+// what was not noted in it, if anything was.
+func (s *strangers) turn(now time.Time) (o Order, any bool) {
+	if passed := now.Sub(s.since); passed >= 0 && passed < strangersEvery {
+		return o, false
+	}
+	o, any = s.rest(now)
+	s.since, s.noted = now, 0
+	return o, any
+}
+
+// rest is the record of what was not noted.
+func (s *strangers) rest(now time.Time) (o Order, any bool) {
+	if s.unnoted == 0 {
+		return o, false
+	}
+	o = Order{
+		Time: now, Action: Unnoted, Result: "unauthorized", Count: s.unnoted,
+		Detail: fmt.Sprintf("%d orders more were refused since %s whose givers are not known", s.unnoted, s.since.Format(time.RFC3339)),
+	}
+	s.unnoted = 0
+	return o, true
 }
 
 // OpenAudit notes orders in the log, and in the file unless its name is empty.
@@ -59,13 +105,38 @@ func (a *Audit) Note(ctx context.Context, o Order) {
 		return
 	}
 	o.Time = time.Now().UTC()
-	what, err := json.Marshal(o.What)
-	if len(what) > maxWhat {
-		o.What = fmt.Sprintf("%s… (%d bytes)", what[:maxWhat], len(what))
-		what = append(what[:maxWhat:maxWhat], "…"...)
+	stranger := o.Client == "" && o.Result != Done
+	a.mu.Lock()
+	before, any := a.strangers.turn(o.Time)
+	noted := true
+	if stranger {
+		if noted = a.strangers.noted < strangersMost; noted {
+			a.strangers.noted++
+		} else {
+			a.strangers.unnoted++
+		}
 	}
-	if len(o.Detail) > maxWhat {
-		o.Detail = o.Detail[:maxWhat]
+	a.mu.Unlock()
+	if any {
+		a.note(ctx, before, maxWhat)
+	}
+	switch {
+	case stranger && noted:
+		a.note(ctx, o, strangersWhat)
+	case noted:
+		a.note(ctx, o, maxWhat)
+	}
+}
+
+// note notes an order, and at most so many bytes of what it was and of what came of it.
+func (a *Audit) note(ctx context.Context, o Order, most int) {
+	what, err := json.Marshal(o.What)
+	if len(what) > most {
+		o.What = fmt.Sprintf("%s… (%d bytes)", what[:most], len(what))
+		what = append(what[:most:most], "…"...)
+	}
+	if len(o.Detail) > most {
+		o.Detail = o.Detail[:most]
 	}
 	var line []byte
 	if err == nil {
@@ -84,16 +155,21 @@ func (a *Audit) Note(ctx context.Context, o Order) {
 		slog.String("detail", o.Detail), slog.Int("count", o.Count))
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.file == nil {
-		return
-	}
-	_, err = a.file.Write(append(line, '\n'))
-	if err == nil && o.Result == Done {
-		err = a.file.Sync()
-	}
-	if err != nil {
+	if err := a.write(line, o.Result == Done); err != nil {
 		a.log.ErrorContext(ctx, "audit not written", slog.Any("error", err))
 	}
+}
+
+// write adds a line to the file. It is called with mu.
+func (a *Audit) write(line []byte, durable bool) error {
+	if a.file == nil {
+		return nil
+	}
+	_, err := a.file.Write(append(line, '\n'))
+	if err == nil && durable {
+		err = a.file.Sync()
+	}
+	return err
 }
 
 // maxWhat bounds what a record tells of an order, in bytes.
@@ -109,7 +185,12 @@ func (a *Audit) Close() error {
 	if a.file == nil {
 		return nil
 	}
-	err := a.file.Close()
+	var err error
+	if rest, any := a.strangers.rest(time.Now().UTC()); any {
+		line, _ := json.Marshal(rest) // strings and numbers
+		err = a.write(line, false)
+	}
+	err = errors.Join(err, a.file.Close())
 	a.file = nil
 	return err
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"freshet/internal/control"
 )
@@ -159,4 +161,46 @@ func TestAudit(t *testing.T) {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	new(control.Audit).Note(t.Context(), control.Order{Client: "nobody"})
+}
+
+// Who is not known does not fill the disk, and cannot hide what others order.
+func TestAuditOfStrangers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit")
+	synctest.Test(t, func(t *testing.T) {
+		audit, err := control.OpenAudit(file, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stranger := control.Order{Action: "redeem", What: strings.Repeat("x", 10<<10), Result: "forbidden", Detail: strings.Repeat("y", 10<<10)}
+		for range 10_000 {
+			audit.Note(t.Context(), stranger)
+		}
+		audit.Note(t.Context(), control.Order{Client: "ada", Action: "sync", Result: "forbidden"})
+		audit.Note(t.Context(), control.Order{Action: "redeem", Result: control.Done})
+		time.Sleep(time.Minute)
+		for range 61 {
+			audit.Note(t.Context(), stranger)
+		}
+		if err := audit.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	actions, unnoted := make(map[string]int), 0
+	for line := range strings.Lines(string(text)) {
+		var o control.Order
+		if err := json.Unmarshal([]byte(line), &o); err != nil || len(line) > 2<<10 {
+			t.Fatalf("%.200q: %v", line, err)
+		}
+		actions[o.Action]++
+		if o.Action == control.Unnoted {
+			unnoted += o.Count
+		}
+	}
+	if actions["redeem"] != 121 || actions["sync"] != 1 || actions[control.Unnoted] != 2 || unnoted != 9_941 {
+		t.Errorf("%v, %d were not noted", actions, unnoted)
+	}
 }

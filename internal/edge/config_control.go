@@ -9,7 +9,8 @@ import (
 type ControlConfig struct {
 	// AuditFile is a file to which a line of JSON is added for each order that
 	// was given on the admin listener or by PURGE, also for those refused. It is
-	// made when it is not there. Empty: orders are in the log only.
+	// made when it is not there. Of those refused to somebody unknown 60 a minute are
+	// noted, and how many more there were. Empty: orders are in the log only.
 	AuditFile string `toml:"audit-file"`
 
 	// Clients are those who may give orders, by name. Without any, every order

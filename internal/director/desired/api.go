@@ -273,11 +273,15 @@ func (a *API) redeem(w http.ResponseWriter, r *http.Request, _ *orders.Giver, o 
 	if _, err := control.ParseHash(req.Token); err != nil {
 		return orders.BadRequest("token: %v", err)
 	}
-	if err := a.store.Check(r.Context(), req); err != nil {
+	err := a.store.Check(r.Context(), req)
+	if errors.Is(err, ErrRedeemed) {
+		o.Client = "claim:" + req.Mirror // somebody has it, and is noted in any case
+	}
+	if err != nil {
 		return told(err)
 	}
 	again := false
-	_, err := a.catalogue.Update(r.Context(), catalogue.Edit{
+	_, err = a.catalogue.Update(r.Context(), catalogue.Edit{
 		Actor: "mirror:" + req.Mirror, Note: "its claim was redeemed",
 		Before: func(ctx context.Context, tx *sqldb.Tx) (err error) {
 			again, err = a.store.Redeem(ctx, tx, req)

@@ -10,7 +10,8 @@ import (
 type Config struct {
 	// AuditFile is a file to which a line of JSON is added for each order that
 	// was given on the admin listener, also for those refused. It is made when it
-	// is not there. Empty: orders are in the log only.
+	// is not there. Of those refused to somebody unknown 60 a minute are noted, and how many
+	// more there were. Empty: orders are in the log only.
 	AuditFile string `toml:"audit-file"`
 
 	// Clients are those who may see and change the catalogue of mirrors, and tell
