@@ -478,6 +478,46 @@ func TestHandoverFails(t *testing.T) {
 	s.serves("two at once")
 }
 
+// A process that could not hand over goes on with the newest configuration that works, and
+// not with one that it has only read.
+func TestHandoverFailsAfterReload(t *testing.T) {
+	parallel(t)
+	s := startService(t, 64<<10, "")
+	good, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "photos"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	more := string(good) + "[mirror.projects.q]\nkind = \"plain\"\nupstreams = [\"http://127.0.0.1:1/\"]\nschedule = \"never\"\n"
+	for _, read := range []struct{ text, says string }{
+		{more, "settings were read anew"},
+		{strings.ReplaceAll(more, filepath.Join(s.dir, "data"), other), "taken over at the next start only"},
+	} {
+		if err := os.WriteFile(s.config, []byte(read.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(s.pid, syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, read.says, patience, func() error {
+			log, err := os.ReadFile(filepath.Join(s.dir, "log"))
+			if err == nil && !bytes.Contains(log, []byte(read.says)) {
+				err = errors.New("the log does not say so")
+			}
+			return err
+		})
+	}
+	pid := s.pid
+	if out, err := s.handOver(); err == nil || s.pid != pid {
+		t.Fatalf("it is handed over: %v\n%s", err, out)
+	}
+	s.serves("a folder of somebody else, read at SIGHUP")
+	get(t, "http://"+s.listen+"/q/", http.StatusServiceUnavailable) // of the one before that
+}
+
 // The new process is killed at any moment, and then the old one.
 func TestHandoverKilled(t *testing.T) {
 	onlyInAcceptance(t)

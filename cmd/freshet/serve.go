@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -159,8 +159,7 @@ func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config, again func(*serv
 		return err
 	}
 	defer func() { err = errors.Join(err, logs.Access.Close()) }()
-	var latest atomic.Pointer[node.Config] // with which a process goes on that could not hand over
-	latest.Store(&cfg)
+	known := readings{list: []*node.Config{&cfg}} // with which a process goes on that could not hand over
 	inherited := handover.InheritedIn(ctx)
 	opt := node.Options{Log: logs.Log, Access: logs.Access, Listen: func(ctx context.Context, addr string) (net.Listener, error) {
 		return inherited.Sockets.Listen(ctx, addr, role.ListenTCP)
@@ -169,7 +168,7 @@ func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config, again func(*serv
 		opt.Secrets = []string{s.config}
 	}
 	if again != nil {
-		opt.Reloads = s.reloads(cmd, logs.Log, &latest, again)
+		opt.Reloads = s.reloads(cmd, logs.Log, &known, again)
 	}
 	program, err := handover.Itself()
 	if err != nil {
@@ -179,22 +178,94 @@ func (s *serveFlags) serve(cmd *cobra.Command, cfg node.Config, again func(*serv
 		Program: program, Sockets: inherited.Sockets, Before: inherited.Before, Manager: systemd.FromEnvironment(os.Getenv),
 		Start: cfg.Handover.Start, Drain: cfg.Handover.Drain, Log: logs.Log,
 		Run: func(ctx context.Context, life handover.Life) error {
-			opt := opt
-			opt.Released, opt.Ready = life.Released, func() {
-				logs.Log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
-				if s.ready != nil {
-					s.ready()
+			released := sync.OnceFunc(life.Released)
+			return known.run(ctx, logs.Log, func(cfg node.Config, begun func()) error {
+				opt := opt
+				opt.Ready = func() {
+					begun()
+					logs.Log.InfoContext(ctx, "ready", slog.String("roles", cfg.RoleNames()))
+					if s.ready != nil {
+						s.ready()
+					}
+					life.Ready()
 				}
-				life.Ready()
-			}
-			return node.Run(ctx, *latest.Load(), opt)
+				opt.Released = func() {
+					if ctx.Err() != nil { // or it could not begin
+						released()
+					}
+				}
+				return node.Run(ctx, cfg, opt)
+			})
 		},
 	})
 }
 
-// reloads yields the configuration anew at each SIGHUP, and keeps the latest. One that is wrong is
+// readings are the configurations that a process has read, oldest first. The roles have
+// worked with the first; what they cannot take over while they serve, they say in the log
+// alone. Safe for concurrent use.
+type readings struct {
+	mu   sync.Mutex
+	list []*node.Config // never empty
+}
+
+// maxReadings bounds how many are kept.
+const maxReadings = 16
+
+// add adds the one that was read last.
+func (r *readings) add(cfg *node.Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.list) == maxReadings {
+		r.list = slices.Delete(r.list, 1, 2)
+	}
+	r.list = append(r.list, cfg)
+}
+
+// latest is the one that was read last.
+func (r *readings) latest() *node.Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.list[len(r.list)-1]
+}
+
+// works forgets those before one that works.
+func (r *readings) works(cfg *node.Config) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.Index(r.list, cfg); i > 0 {
+		r.list = slices.Delete(r.list, 0, i)
+	}
+}
+
+// drop forgets one that does not work. It is false if there is no other one.
+func (r *readings) drop(cfg *node.Config) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.list) == 1 {
+		return false
+	}
+	if i := slices.Index(r.list, cfg); i >= 0 {
+		r.list = slices.Delete(r.list, i, i+1)
+	}
+	return true
+}
+
+// run runs the roles with the configuration that was read last; if they cannot begin with
+// that, with the one before it.
+func (r *readings) run(ctx context.Context, log *slog.Logger, roles func(cfg node.Config, begun func()) error) error {
+	for {
+		cfg, works := r.latest(), false
+		err := roles(*cfg, func() { works = true; r.works(cfg) })
+		if err == nil || works || ctx.Err() != nil || !r.drop(cfg) {
+			return err
+		}
+		log.ErrorContext(ctx, "the configuration that was read last does not work: the one before it is used", slog.Any("error", err))
+	}
+}
+
+// reloads yields the configuration anew at each SIGHUP, and keeps it. One that is wrong is
 // told of in the log.
-func (s *serveFlags) reloads(cmd *cobra.Command, log *slog.Logger, latest *atomic.Pointer[node.Config], again func(*serveFlags) (node.Config, error)) <-chan node.Config {
+func (s *serveFlags) reloads(cmd *cobra.Command, log *slog.Logger, known *readings, again func(*serveFlags) (node.Config, error)) <-chan node.Config {
 	ctx := cmd.Context()
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP)
@@ -217,7 +288,7 @@ func (s *serveFlags) reloads(cmd *cobra.Command, log *slog.Logger, latest *atomi
 			}
 			select {
 			case configs <- cfg:
-				latest.Store(&cfg)
+				known.add(&cfg)
 			case <-ctx.Done():
 				return
 			}

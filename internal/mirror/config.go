@@ -293,8 +293,8 @@ func (c Config) CheckFiles() []config.Problem {
 		check("directors."+name+".ca", d.CA)
 	}
 	for name, p := range c.Projects {
-		p.Keys = slices.DeleteFunc(slices.Clone(p.Keys), func(key string) bool { _, text := c.Keys[key]; return text })
-		for _, found := range p.CheckFiles() {
+		preset, _ := presets.Find(p.Preset) // or Validate tells
+		for _, found := range p.Over(preset.Config).CheckFiles(c.Keys) {
 			found.Key = "projects." + name + "." + found.Key
 			problems = append(problems, found)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,6 +52,9 @@ func (c Config) Validate() []config.Problem {
 	c.checkLists(problem)
 	c.checkTimes(problem)
 	c.checkNumbers(problem)
+	if c.HotSet > 0 && len(c.Repositories) > 1 {
+		problem("repositories", "want one: a hot set is of one repository, got %d", len(c.Repositories))
+	}
 	c.checkPeers(problem)
 	return problems
 }
@@ -219,13 +223,26 @@ func (c Config) checkPeers(problem report) {
 	}
 }
 
-// CheckFiles returns the files that are named and cannot be read; see
-// [config.FileChecker].
-func (c Config) CheckFiles() []config.Problem {
+// CheckFiles returns what is wrong with the files that are named, of a table that has taken
+// over its preset; see [config.FileChecker]. Keys that are in texts, by their names, are not
+// in files.
+func (c Config) CheckFiles(texts map[string]string) []config.Problem {
 	var problems []config.Problem
-	for i, path := range c.Keys {
-		if err := config.CheckReadable(path); err != nil {
-			problems = append(problems, config.Problem{Key: fmt.Sprintf("keys[%d]", i), Message: path + ": " + err.Error()})
+	for i, name := range c.Keys {
+		var err error
+		_, there := texts[name]
+		if !there {
+			info, _ := os.Stat(name)
+			there = info != nil && info.Mode().IsRegular() // a pipe can be read once
+			if err = config.CheckReadable(name); err != nil {
+				err = fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		if err == nil && there && c.Kind != "" { // or others desire the project
+			_, err = kind.LoadKeys(kind.Format(c.Kind), c.Keys[i:i+1], texts)
+		}
+		if err != nil {
+			problems = append(problems, config.Problem{Key: fmt.Sprintf("keys[%d]", i), Message: err.Error()})
 		}
 	}
 	if c.TokenFile != "" {
