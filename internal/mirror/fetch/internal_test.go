@@ -5,11 +5,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -191,6 +196,64 @@ func TestReadWhole(t *testing.T) {
 				}
 			}
 			_ = f.Close()
+		}
+	}
+}
+
+// placed is a connection to somewhere.
+type placed struct {
+	net.Conn
+
+	at netip.AddrPort
+}
+
+func (c placed) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.at) }
+
+// A server on the Internet redirects to no address inside, since all would be published that
+// is read there; one that is inside itself does. Others get no token.
+func TestRedirectsStayOutside(t *testing.T) {
+	t.Parallel()
+	var token atomic.Pointer[string]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/file" {
+			http.Redirect(w, r, "http://"+strings.TrimPrefix(r.URL.Path, "/")+"/file", http.StatusFound)
+			return
+		}
+		token.Store(new(r.Header.Get("Authorization")))
+		_, _ = io.WriteString(w, "secret")
+	}))
+	t.Cleanup(server.Close)
+	places := map[string]string{
+		"public.example:80": "192.0.2.1:80", "other.example:80": "[2001:db8::1]:80", "lan.example:80": "10.0.0.1:80", "lan6.example:80": "[fd00::1]:80",
+		"shared.example:80": "100.64.0.1:80", "cloud.example:80": "169.254.169.254:80", "self.example:80": "127.0.0.1:80", "self6.example:80": "[::1]:80",
+		"sub.public.example:80": "192.0.2.2:80", "mapped.example:80": "[::ffff:127.0.0.1]:80", "any.example:80": "0.0.0.0:80",
+	}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		return placed{c, netip.MustParseAddrPort(places[addr])}, nil
+	}
+	for from, tos := range map[string]map[string]bool{
+		"public": {"other": true, "sub.public": true, "lan": false, "lan6": false, "shared": false, "cloud": false, "self": false, "self6": false, "mapped": false, "any": false},
+		"lan":    {"other": true, "lan6": true, "shared": true, "cloud": false, "self": false},
+		"cloud":  {"lan": true, "self": false},
+		"self":   {"other": true, "lan": true, "cloud": true, "self6": true},
+	} {
+		for to, ok := range tos {
+			s, err := Open("http://"+from+".example/", Options{Dial: dial})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.(*webSource).o.Token = func() (string, error) { return "mine", nil }
+			f, err := s.Read(t.Context(), to+".example", 100, Validator{})
+			if (err == nil && string(f.Data) == "secret") != ok || err != nil && !errors.Is(err, errRedirect) {
+				t.Errorf("%s to %s: %q, %v", from, to, f.Data, err)
+			}
+			if got := token.Swap(nil); got != nil && *got != "" {
+				t.Errorf("%s to %s: it gets the token", from, to)
+			}
 		}
 	}
 }

@@ -11,9 +11,11 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"freshet/internal/watchdog"
@@ -38,6 +40,7 @@ type webSource struct {
 	client *http.Client
 	slots  chan struct{} // one for each request that is under way
 	byHash bool          // files have the names of their hashes: it is a sibling
+	server *address
 }
 
 func openWeb(u *url.URL, text string, o Options) *webSource {
@@ -45,12 +48,10 @@ func openWeb(u *url.URL, text string, o Options) *webSource {
 	root := *u
 	root.Path = strings.TrimRight(root.Path, "/") + "/"
 	root.RawPath = strings.TrimRight(u.EscapedPath(), "/") + "/"
-	s := &webSource{url: text, root: &root, o: o, slots: make(chan struct{}, n)}
+	s := &webSource{url: text, root: &root, o: o, slots: make(chan struct{}, n), server: new(address)}
 	s.client = &http.Client{
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				return s.o.dial(ctx, network, addr)
-			},
+			DialContext:     s.dial,
 			TLSClientConfig: o.TLS, TLSHandshakeTimeout: dialLimit, ForceAttemptHTTP2: false,
 			MaxIdleConnsPerHost: n, IdleConnTimeout: idleTime, DisableCompression: true,
 			MaxResponseHeaderBytes: headerLimit, ReadBufferSize: bufferSize,
@@ -81,8 +82,64 @@ func OpenSibling(base string, o Options) (Source, error) {
 
 var errRedirect = errors.New("it redirects to where nobody wants to go")
 
-// mayRedirect follows redirects a few times, and never from https to http.
+// address is that of a server.
+type address struct {
+	dialed atomic.Pointer[string] // as it is connected to; nil: it never was
+	inside atomic.Int32           // where it is, an [inside]
+}
+
+// inside says how far inside the networks of the mirror an address is.
+type inside int32
+
+const (
+	outside inside = iota
+	nearby         // in a private network, or another one that is not of the Internet
+	onLink         // where clouds tell machines their secrets, for instance
+	here           // on the machine itself
+)
+
+func insideOf(addr net.Addr) inside {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return outside // of a network in the process, whose names nobody else knows
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10) // RFC 6598
+	switch {
+	case ip.IsLoopback(), ip.IsUnspecified():
+		return here
+	case ip.IsLinkLocalUnicast():
+		return onLink
+	case ip.IsPrivate(), !ip.IsGlobalUnicast(), shared.Contains(ip):
+		return nearby
+	}
+	return outside
+}
+
+// dial connects to the server, or to one that it redirects to. That must not lie further
+// inside than the server does: what somebody outside redirects to would be published.
+func (s *webSource) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := s.o.dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	where := insideOf(c.RemoteAddr())
+	s.server.dialed.CompareAndSwap(nil, &addr) // who redirects was asked before
+	switch {
+	case addr == *s.server.dialed.Load():
+		s.server.inside.Store(int32(where))
+	case where > inside(s.server.inside.Load()):
+		return nil, errors.Join(fmt.Errorf("%w: to %s, at %s", errRedirect, addr, c.RemoteAddr()), c.Close())
+	}
+	return c, nil
+}
+
+// mayRedirect follows redirects a few times, and never from https to http. Nobody else gets
+// the token.
 func mayRedirect(r *http.Request, via []*http.Request) error {
+	if r.URL.Host != via[0].URL.Host {
+		r.Header.Del("Authorization")
+	}
 	switch {
 	case len(via) > maxRedirects:
 		return fmt.Errorf("%w: more than %d times", errRedirect, maxRedirects)
