@@ -111,8 +111,11 @@ func refuse(status int, reason, format string, args ...any) error {
 // unkept is an error of an order that cannot be noted for a restart: what says what that
 // means.
 func unkept(what string, err error) error {
-	if durable.IsNoSpace(err) {
+	switch {
+	case durable.IsNoSpace(err):
 		return full(what)
+	case errors.Is(err, schedule.ErrUnknown):
+		return err // it was taken out of the configuration just now
 	}
 	return refuse(http.StatusServiceUnavailable, "unavailable", "%s: %v", what, err)
 }

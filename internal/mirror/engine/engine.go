@@ -106,12 +106,12 @@ func (e *Engine) project(name string) *Project {
 // returns soon, and keeps what it has fetched for the next sync.
 func (e *Engine) Sync(ctx context.Context, order mirrorapi.Order) (mirrorapi.Report, error) {
 	p := e.project(order.Project)
-	if p == nil {
-		err := fmt.Errorf("there is no project %q", order.Project)
+	if p == nil { // it was taken out of the configuration when the sync was to begin
+		err := fmt.Errorf("project %q is not in the configuration any more", order.Project)
 		now := time.Now().UTC()
 		return mirrorapi.Report{
 			Project: order.Project, Order: order, Began: now, Ended: now,
-			Result: mirrorapi.Failed, Reason: mirrorapi.ReasonInternal, Message: err.Error(),
+			Result: mirrorapi.Canceled, Reason: mirrorapi.ReasonCanceled, Message: err.Error(),
 		}, err
 	}
 	r := newRun(e.log.With(slog.String("project", p.Name)), p, order)
