@@ -196,7 +196,7 @@ func selection(c project.Config) string {
 
 // newCrier makes who tells directors.
 func (w *wiring) newCrier() (*tell.Crier, error) {
-	o := tell.Options{Current: w.current, Older: w.older, State: w.m.state, Log: w.m.log}
+	o := tell.Options{Current: w.current, State: w.m.state, Log: w.m.log}
 	if capacity := w.cfg.Capacity; capacity > 0 {
 		o.Load = func() (float64, bool) { return w.m.meter.load(capacity) }
 	}
@@ -227,7 +227,7 @@ func (w *wiring) newCrier() (*tell.Crier, error) {
 func (w *wiring) current(name string) tell.Generation {
 	if p := w.m.store.Held(name); p != nil {
 		if g := p.Current(); g != nil {
-			return told{g}
+			return told{g, p}
 		}
 		if _, drained := p.Drained(); drained {
 			return nothing{}
@@ -246,21 +246,13 @@ func (nothing) Entries() iter.Seq2[inventory.Entry, error] {
 	return func(func(inventory.Entry, error) bool) {}
 }
 
-func (w *wiring) older(name, generationName string) tell.Generation {
-	p := w.m.store.Held(name)
-	if p == nil {
-		return nil
-	}
-	for _, g := range p.Generations() {
-		if g.Info().Name() == generationName {
-			return told{g}
-		}
-	}
-	return nil
-}
+func (nothing) Since(string) (iter.Seq2[inventory.Entry, error], bool) { return nil, false }
 
-// told is a generation as directors are told of it.
-type told struct{ *generation.Generation }
+// told is a generation as directors are told of it: clients are sent to files, not to links.
+type told struct {
+	*generation.Generation
+	p *generation.Project
+}
 
 func (t told) Name() string { return t.Info().Name() }
 
@@ -268,11 +260,40 @@ func (t told) Entries() iter.Seq2[inventory.Entry, error] {
 	return func(yield func(inventory.Entry, error) bool) {
 		for f, err := range t.Files() {
 			if err == nil && f.IsLink() {
-				continue // clients are sent to files
+				continue
 			}
-			if !yield(inventory.Entry{Path: f.Path, Size: f.Size, ModTime: f.ModTime, SHA256: f.SHA256}, err) {
+			if !yield(entryOf(f), err) {
 				return
 			}
 		}
 	}
+}
+
+func (t told) Since(name string) (iter.Seq2[inventory.Entry, error], bool) {
+	all := t.p.Generations()
+	i := slices.IndexFunc(all, func(g *generation.Generation) bool { return g.Info().Name() == name })
+	if i < 0 {
+		return nil, false
+	}
+	return func(yield func(inventory.Entry, error) bool) {
+		for c, err := range generation.Changes(all[i], t.Generation) {
+			var e inventory.Entry
+			switch {
+			case err != nil:
+			case c.Right != nil && !c.Right.IsLink():
+				e = entryOf(*c.Right)
+			case c.Left != nil && !c.Left.IsLink():
+				e = inventory.Entry{Path: c.Path, Gone: true}
+			default:
+				continue
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}, true
+}
+
+func entryOf(f generation.File) inventory.Entry {
+	return inventory.Entry{Path: f.Path, Size: f.Size, ModTime: f.ModTime, SHA256: f.SHA256}
 }

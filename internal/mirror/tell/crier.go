@@ -20,9 +20,6 @@ type Options struct {
 	Directors []Director
 	// Current is the generation of a project that is served; nil: none yet.
 	Current func(project string) Generation
-	// Older is the generation of a project with this Name, nil if it is not there any
-	// more.
-	Older func(project, name string) Generation
 	// State is the folder for what directors have acknowledged, a file for each.
 	State durable.Dir
 	// Load is how busy the mirror is, from 0 to 1; false: it is not known. Directors are
@@ -162,7 +159,7 @@ func (w *ward) one(ctx context.Context, project string) (failures int) {
 	ctx, cancel := context.WithTimeout(ctx, w.o.Timeout)
 	defer cancel()
 	before := w.generation(project)
-	err := w.director.tell(ctx, project, now, w.base(project, before, now))
+	err := w.director.tell(ctx, project, now, before)
 	if err == nil && before != now.Name() {
 		err = w.note(project, now.Name())
 	}
@@ -173,17 +170,6 @@ func (w *ward) generation(project string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.known[project]
-}
-
-// base is the generation that the director knows, nil if it is none that is here.
-func (w *ward) base(project, name string, now Generation) Generation {
-	switch name {
-	case "":
-		return nil
-	case now.Name():
-		return now
-	}
-	return w.o.Older(project, name)
 }
 
 // end notes how it went.

@@ -10,7 +10,6 @@ import (
 	"freshet/api/directorapi"
 	"freshet/internal/inventory"
 	"freshet/internal/inventory/manifest"
-	"freshet/internal/mirror/generation"
 )
 
 // Generation is what a mirror serves of a project.
@@ -20,6 +19,10 @@ type Generation interface {
 	Name() string
 	// Entries yields its files in the order of their paths, as bytes.
 	Entries() iter.Seq2[inventory.Entry, error]
+	// Since yields what leads here from the generation that has this Name, in the order
+	// of paths: files that are new or are not the same, and what is Gone. It is false if
+	// that is not here any more.
+	Since(name string) (iter.Seq2[inventory.Entry, error], bool)
 }
 
 // Director is a director, and what it calls this mirror.
@@ -40,25 +43,40 @@ const (
 	reasonShrunk = "shrunk"
 )
 
-// tell brings the director to the generation now. If it seems to know another one, base,
-// that may be what differs from it; otherwise base is nil.
-func (d *Director) tell(ctx context.Context, project string, now, base Generation) error {
+// tell brings the director to the generation now. If it is known to have another one,
+// that may be by what differs from it.
+func (d *Director) tell(ctx context.Context, project string, now Generation, known string) error {
 	if other := d.Projects[project]; other != "" {
 		project = other
 	}
-	if base != nil {
-		err := d.push(ctx, project, func(w io.Writer) error { return writeDelta(w, project, base, now) })
+	if changes, ok := since(now, known); ok {
+		err := d.push(ctx, project, func(w io.Writer) error {
+			return write(w, manifest.Head{Project: project, Generation: now.Name(), Base: known}, changes)
+		})
 		if reasonOf(err) != reasonGap {
 			return err
 		}
 	}
-	all := func(w io.Writer) error { return writeAll(w, project, now) }
+	all := func(w io.Writer) error {
+		return write(w, manifest.Head{Project: project, Generation: now.Name()}, now.Entries())
+	}
 	err := d.push(ctx, project, all)
 	if reasonOf(err) == reasonShrunk {
 		// The mirror has made sure of that before it switched.
 		err = d.push(ctx, project, all)
 	}
 	return err
+}
+
+// since is what leads to the generation now; false: it is not known from where.
+func since(now Generation, known string) (iter.Seq2[inventory.Entry, error], bool) {
+	switch known {
+	case "":
+		return nil, false
+	case now.Name():
+		return func(func(inventory.Entry, error) bool) {}, true
+	}
+	return now.Since(known)
 }
 
 func (d *Director) push(ctx context.Context, project string, write func(io.Writer) error) error {
@@ -72,34 +90,15 @@ func reasonOf(err error) string {
 	return ""
 }
 
-func writeAll(to io.Writer, project string, now Generation) error {
-	w, err := manifest.NewWriter(to, manifest.Head{Project: project, Generation: now.Name()})
+// write writes a manifest.
+func write(to io.Writer, head manifest.Head, entries iter.Seq2[inventory.Entry, error]) error {
+	w, err := manifest.NewWriter(to, head)
 	if err != nil {
 		return err
 	}
-	for e, err := range now.Entries() {
+	for e, err := range entries {
 		if err != nil {
-			return fmt.Errorf("manifest of generation %s: %w", now.Name(), err)
-		}
-		if err := add(w, e); err != nil {
-			return err
-		}
-	}
-	return w.Close()
-}
-
-// writeDelta writes what is different in now. Both are read once, beside one another.
-func writeDelta(to io.Writer, project string, base, now Generation) error {
-	w, err := manifest.NewWriter(to, manifest.Head{Project: project, Generation: now.Name(), Base: base.Name()})
-	if err != nil {
-		return err
-	}
-	if base.Name() == now.Name() {
-		return w.Close()
-	}
-	for e, err := range changes(base.Entries(), now.Entries()) {
-		if err != nil {
-			return fmt.Errorf("manifests of generations %s and %s: %w", base.Name(), now.Name(), err)
+			return fmt.Errorf("manifest of generation %s: %w", head.Generation, err)
 		}
 		if err := add(w, e); err != nil {
 			return err
@@ -114,30 +113,4 @@ func add(w *manifest.Writer, e inventory.Entry) error {
 		return w.Add(e)
 	}
 	return nil
-}
-
-// changes yields what leads from one list to another, both in the order of paths.
-func changes(before, after iter.Seq2[inventory.Entry, error]) iter.Seq2[inventory.Entry, error] {
-	path := func(e *inventory.Entry) string { return e.Path }
-	return func(yield func(inventory.Entry, error) bool) {
-		for pair, err := range generation.Join(before, after, path, path) {
-			var e inventory.Entry
-			switch {
-			case err != nil:
-			case pair.Right == nil:
-				e = inventory.Entry{Path: pair.Path, Gone: true}
-			case pair.Left != nil && isSame(pair.Left, pair.Right):
-				continue
-			default:
-				e = *pair.Right
-			}
-			if !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
-func isSame(a, b *inventory.Entry) bool {
-	return a.Size == b.Size && a.SHA256 == b.SHA256 && a.ModTime.Unix() == b.ModTime.Unix()
 }

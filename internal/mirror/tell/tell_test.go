@@ -129,6 +129,33 @@ func (g generation) Entries() iter.Seq2[inventory.Entry, error] {
 	}
 }
 
+// served is a generation of a mirror.
+type served struct {
+	generation
+	of *world
+}
+
+func (g served) Since(name string) (iter.Seq2[inventory.Entry, error], bool) {
+	i := slices.IndexFunc(g.of.all, func(g generation) bool { return g.name == name })
+	if i < 0 || g.of.gone {
+		return nil, false
+	}
+	before, after := strings.Fields(g.of.all[i].paths), strings.Fields(g.paths)
+	return func(yield func(inventory.Entry, error) bool) {
+		for _, path := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(before, after)))) {
+			e, err := inventory.Entry{Path: path, Size: 1, Gone: !slices.Contains(after, path)}, error(nil)
+			if path == "!" {
+				e, err = inventory.Entry{}, io.ErrUnexpectedEOF
+			} else if slices.Contains(before, path) && !e.Gone {
+				continue
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}, true
+}
+
 // world is a mirror with generations, the last of which is served, and a director.
 type world struct {
 	t        *testing.T
@@ -166,14 +193,7 @@ func (w *world) start() (stop func()) {
 			if len(w.all) == 0 {
 				return nil
 			}
-			return w.all[len(w.all)-1]
-		},
-		Older: func(_, name string) tell.Generation {
-			i := slices.IndexFunc(w.all, func(g generation) bool { return g.name == name })
-			if i < 0 || w.gone {
-				return nil
-			}
-			return w.all[i]
+			return served{w.all[len(w.all)-1], w}
 		},
 		State: w.state, Load: w.load,
 	})
