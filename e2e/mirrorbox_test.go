@@ -151,6 +151,20 @@ func (b *boxed) generation(project string) string {
 	return id
 }
 
+// served is the generation of a project that clients are served, which the disk has a moment
+// before; empty if nobody answers.
+func (b *boxed) served(project string) string {
+	body, err := fetchBody("http://" + b.listen + mirrorapi.GenerationsPrefix + project)
+	var head mirrorapi.Head
+	if err == nil {
+		err = json.Unmarshal(body, &head)
+	}
+	if err != nil {
+		return ""
+	}
+	return head.Generation
+}
+
 func (b *boxed) now() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

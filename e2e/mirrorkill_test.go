@@ -123,12 +123,10 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 	var walks, read, cut, mixed atomic.Int64
 	for _, k := range kinds {
 		clients.Go(func() {
-			before := "" // as the disk has it, which is some time ahead of what is served
 			for ctx.Err() == nil {
 				<-time.After(5 * time.Millisecond)
 				began := b.now()
-				last := before
-				before = b.generation(k.Name)
+				before := b.served(k.Name)
 				n, err := newWalker("http://"+b.listen+"/"+k.Name+"/").walk(ctx, k.Config)
 				switch {
 				case err == nil:
@@ -141,9 +139,9 @@ func mirrorKilled(t *testing.T, protocol string, kills int) {
 						mixed.Add(1)
 						t.Logf("a client of %s, around a kill: %v", k.Name, err)
 					}
-				case errors.Is(err, kindtest.ErrMixed) && b.generation(k.Name) != last: // over a switch; nothing says that its files belong together
+				case errors.Is(err, kindtest.ErrMixed) && b.served(k.Name) != before: // over a switch; nothing says that its files belong together
 				default:
-					t.Errorf("a client of %s, from generation %s to %s: %v", k.Name, before, b.generation(k.Name), err)
+					t.Errorf("a client of %s, from generation %s to %s: %v", k.Name, before, b.served(k.Name), err)
 				}
 			}
 		})

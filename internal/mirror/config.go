@@ -96,8 +96,8 @@ type LimitsConfig struct {
 	// bounded. Default "0bit/s": no bound.
 	Bandwidth config.Rate `toml:"bandwidth"`
 
-	// IO bounds what syncs read and write on the disk, hash and remove. Default
-	// "0bit/s": no bound.
+	// IO bounds what syncs write to the disk, and what they and checks read of it to hash it.
+	// Old files are removed at a pace of their own. Default "0bit/s": no bound.
 	IO config.Rate `toml:"io"`
 
 	// Syncs is how many projects are synced at once. Default 2.

@@ -370,3 +370,22 @@ func TestIndexOfYesterday(t *testing.T) {
 	}
 	walk(today)
 }
+
+// What a sync writes, and what it reads to hash it, counts for the limit of the disk.
+func TestIOLimit(t *testing.T) {
+	w := newWorld(t, project.Config{Kind: "plain", Schedule: "never"})
+	if err := w.cfg.Limits.IO.UnmarshalText([]byte("1MB/s")); err != nil {
+		t.Fatal(err)
+	}
+	const size = 1 << 20
+	w.writeOld("a", noise(size))
+	w.start()
+	r := w.sync(mirrorapi.SyncRequest{})
+	if r.Result != mirrorapi.Published {
+		t.Fatalf("%+v", r)
+	}
+	// Never sooner than that, on whatever machine.
+	if took := r.Ended.Sub(r.Began); took < 1500*time.Millisecond {
+		t.Errorf("%d bytes are written and read within %v", size, took)
+	}
+}

@@ -148,6 +148,7 @@ func (c TraceConfig) of(node, upstream string) kind.Trace {
 func (w *wiring) options(c project.Config) fetch.Options {
 	network, disk := w.m.network.Share(c.Priority), w.m.disks.Share(c.Priority)
 	network.Limit(int64(c.Limit))
+	network.Through(disk) // what comes in is written
 	return fetch.Options{
 		Token: tokenOf(c.TokenFile), Rsync: w.rsync, Network: network, Disk: disk, DSCP: int(w.cfg.Limits.DSCP),
 		Connections: w.cfg.Limits.Connections, IdleDisk: true,

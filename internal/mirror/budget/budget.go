@@ -183,6 +183,7 @@ type Share struct {
 	account account
 	own     Budget
 	alone   account
+	next    *Share
 	taken   atomic.Int64
 	held    atomic.Int64 // nanoseconds
 }
@@ -190,6 +191,10 @@ type Share struct {
 // Limit sets a rate of the share's own, in bytes per second, within that of the budget;
 // 0 or less: none.
 func (s *Share) Limit(bytesPerSecond int64) { s.own.Set(bytesPerSecond) }
+
+// Through has what this share takes be taken of another one, too, of another budget: what
+// comes in over the network is written to a disk. It is called before the share is used.
+func (s *Share) Through(next *Share) { s.next = next }
 
 // Taken is how many bytes it has taken so far.
 func (s *Share) Taken() int64 {
@@ -216,7 +221,7 @@ func (s *Share) take(done <-chan struct{}, n int64) bool {
 		begun := time.Now()
 		defer func() { s.held.Add(int64(time.Since(begun))) }()
 	}
-	if !s.own.take(done, &s.alone, 1, n) || !s.budget.take(done, &s.account, s.weight, n) {
+	if !s.own.take(done, &s.alone, 1, n) || !s.budget.take(done, &s.account, s.weight, n) || !s.next.take(done, n) {
 		return false
 	}
 	s.taken.Add(n)
@@ -232,17 +237,18 @@ func (s *Share) Held() time.Duration {
 }
 
 // limit is the rate that holds for the share, 0 for none.
-func (s *Share) limit() int64 {
+func (s *Share) limit() (least int64) {
 	if s == nil {
 		return 0
 	}
-	own := s.own.Rate()
-	if s.budget == nil {
-		return own
+	rates := [...]int64{s.own.Rate(), 0, s.next.limit()}
+	if s.budget != nil {
+		rates[1] = s.budget.Rate()
 	}
-	all := s.budget.Rate()
-	if own == 0 || all > 0 && all < own {
-		return all
+	for _, rate := range rates {
+		if least == 0 || rate > 0 && rate < least {
+			least = rate
+		}
 	}
-	return own
+	return least
 }

@@ -101,6 +101,44 @@ func TestChanges(t *testing.T) {
 	})
 }
 
+// What goes through a second share is of its budget, too: the slower of the two holds, and who
+// else uses that one gets its part.
+func TestThrough(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		network, disk := New(1<<20), New(256<<10)
+		in, write, check := network.Share(1), disk.Share(1), disk.Share(1)
+		in.Through(write)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		taker(ctx, in, 10_000, &wg)
+		time.Sleep(time.Minute)
+		if got := float64(in.Taken()); !within(got, 60*256<<10) || write.Taken() != in.Taken() {
+			t.Errorf("%.0f bytes came in, and %d were written", got, write.Taken())
+		}
+		if in.Held() < 30*time.Second {
+			t.Errorf("it was held for %v only", in.Held())
+		}
+		before := in.Taken()
+		taker(ctx, check, 10_000, &wg)
+		time.Sleep(time.Minute)
+		if got := float64(in.Taken() - before); !within(got, 30*256<<10) {
+			t.Errorf("%.0f bytes came in while the disk was read as well", got)
+		}
+		cancel() // who takes of what has no bound never waits
+		wg.Wait()
+		disk.Set(0)
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		before = in.Taken()
+		taker(ctx, in, 10_000, &wg)
+		wg.Wait()
+		if got := float64(in.Taken() - before); !within(got, 60<<20) {
+			t.Errorf("%.0f bytes came in when nothing bounds the disk", got)
+		}
+	})
+}
+
 // Without a limit, and without a budget or a share, nobody waits.
 func TestNoLimit(t *testing.T) {
 	t.Parallel()

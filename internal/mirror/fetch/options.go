@@ -22,7 +22,8 @@ import (
 type Options struct {
 	// Rsync is required for URLs of rsync.
 	Rsync *rsync.Program
-	// Network is what comes in over the network, Disk what is read again to be hashed.
+	// Network is what comes in over the network, Disk what is read again to be hashed. What
+	// comes in is written: Network may lead through Disk.
 	// Nil: without a limit.
 	Network, Disk *budget.Share
 	// DSCP marks what is sent, and by that what servers that copy the mark answer: 0 to 63,
