@@ -42,6 +42,7 @@ type Audit struct {
 
 	mu        sync.Mutex
 	file      *os.File
+	torn      bool // it ends within a line
 	strangers strangers
 }
 
@@ -165,7 +166,14 @@ func (a *Audit) write(line []byte, durable bool) error {
 	if a.file == nil {
 		return nil
 	}
-	_, err := a.file.Write(append(line, '\n'))
+	line = append(line, '\n')
+	if a.torn {
+		line = append([]byte{'\n'}, line...)
+	}
+	n, err := a.file.Write(line)
+	if n > 0 {
+		a.torn = line[n-1] != '\n'
+	}
 	if err == nil && durable {
 		err = a.file.Sync()
 	}

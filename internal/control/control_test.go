@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"freshet/internal/control"
+	"freshet/internal/disktest"
 )
 
 // A client is known by its token, else by its certificate; a token that is not known is not
@@ -202,5 +203,45 @@ func TestAuditOfStrangers(t *testing.T) {
 	}
 	if actions["redeem"] != 121 || actions["sync"] != 1 || actions[control.Unnoted] != 2 || unnoted != 9_941 {
 		t.Errorf("%v, %d were not noted", actions, unnoted)
+	}
+}
+
+// A disk that fills up in the middle of a record costs that record, and none of those after it.
+func TestAuditOnFullDisk(t *testing.T) {
+	disk := disktest.New(t, 4<<20, 100)
+	file := filepath.Join(disk.Path, "audit")
+	audit, err := control.OpenAudit(file, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := control.Order{Client: "ada", Action: "sync", What: strings.Repeat("x", 999), Result: control.Done}
+	audit.Note(t.Context(), order)
+	empty := disk.Fill(0)
+	for range 20 { // until a block is full
+		audit.Note(t.Context(), order)
+	}
+	empty()
+	last := control.Order{Client: "ben", Action: "sync", Result: control.Done}
+	audit.Note(t.Context(), last)
+	audit.Note(t.Context(), last)
+	if err := audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged, late := 0, 0
+	for line := range strings.Lines(string(text)) {
+		var o control.Order
+		if json.Unmarshal([]byte(line), &o) != nil {
+			damaged++
+		}
+		if o.Client == "ben" {
+			late++
+		}
+	}
+	if damaged != 1 || late != 2 {
+		t.Errorf("%d damaged lines, %d of 2 that came later:\n%.3000s", damaged, late, text)
 	}
 }

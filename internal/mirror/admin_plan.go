@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/durable"
 	"freshet/internal/layout"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/kind"
@@ -36,7 +37,10 @@ func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) er
 		Kind: synced.Kind, Upstream: &synced.Upstream, Folder: filepath.Join(now.cfg.Directory, "state", "plan"),
 		Held: held, Shelf: p, Rate: int64(cmp.Or(cfg.Limit, now.cfg.Limits.Bandwidth)),
 	})
-	if err != nil {
+	switch {
+	case durable.IsNoSpace(err):
+		return full("the metadata cannot be read")
+	case err != nil:
 		return refuse(http.StatusBadGateway, "unavailable", "the metadata cannot be read: %v", err)
 	}
 	disk, err := m.disk()

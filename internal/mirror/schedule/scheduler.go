@@ -106,7 +106,7 @@ func New(opt Options) (*Scheduler, error) {
 		delete(s.other, p.Name)
 	}
 	// A mirror whose disk is full, or cannot be written, serves all the same.
-	s.note(s.save())
+	_ = s.keep()
 	return s, nil
 }
 
@@ -125,7 +125,8 @@ var ErrUnknown = errors.New("no such project")
 
 // Submit has a project synced. It becomes part of the sync that waits, if one does. Within
 // is the time in which it may begin, at a moment of the mirror's own. The order is kept
-// over restarts, unless the state cannot be saved: see [Scheduler.Unsaved].
+// over restarts, unless the state cannot be saved: see [Scheduler.Unsaved]. That is tried
+// again each minute.
 func (s *Scheduler) Submit(order mirrorapi.Order, within time.Duration) (*Sync, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,15 +134,14 @@ func (s *Scheduler) Submit(order mirrorapi.Order, within time.Duration) (*Sync, 
 	if e == nil {
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, order.Project)
 	}
-	waits, err := s.submit(e, order, within)
-	s.note(err)
+	waits, _ := s.submit(e, order, within) // what is not saved is noted
 	return waits, nil
 }
 
 func (s *Scheduler) submit(e *entry, order mirrorapi.Order, within time.Duration) (*Sync, error) {
 	waits := e.add(order, time.Now(), within)
 	s.poke()
-	return waits, s.save()
+	return waits, s.keep()
 }
 
 // Trigger has a project synced because of a trigger, made at sent by whoever has the key
@@ -183,7 +183,7 @@ func (s *Scheduler) Cancel(project string) (bool, error) {
 		e.takeBack(now)
 		e.next = e.times.After(now)
 	}
-	return any, s.save()
+	return any, s.keep()
 }
 
 // Hold has a project synced no more until [Scheduler.Release]; an earlier hold is replaced.
@@ -222,7 +222,7 @@ func (s *Scheduler) Release(project string) (bool, error) {
 	e.hold = nil
 	e.due(time.Now()) // what was to begin meanwhile waits from now on
 	s.poke()
-	return held, s.save()
+	return held, s.keep()
 }
 
 // ending is why a sync is ended. Whoever runs into it finds a [context.Canceled].
@@ -265,7 +265,7 @@ func (s *Scheduler) Set(projects []Project, parallel int) error {
 		}
 	}
 	s.poke()
-	return s.save()
+	return s.keep()
 }
 
 // Forget forgets what is remembered of a project that is not configured: that it is held,
@@ -275,7 +275,7 @@ func (s *Scheduler) Forget(project string) {
 	defer s.mu.Unlock()
 	if _, known := s.other[project]; known {
 		delete(s.other, project)
-		s.note(s.save())
+		_ = s.keep()
 	}
 }
 
@@ -376,8 +376,8 @@ func (s *Scheduler) choose(now time.Time) (begin []*entry, wait time.Duration) {
 		e.begin(now)
 	}
 	s.running += len(begin)
-	if len(ready) > 0 {
-		s.note(s.save())
+	if len(ready) > 0 || s.saved != nil { // there may be room on the disk by now
+		_ = s.keep()
 	}
 	return begin, wait
 }
@@ -406,8 +406,15 @@ func (s *Scheduler) run(ctx context.Context, e *entry) {
 	if e.gone {
 		s.remove(e, time.Now())
 	}
-	s.note(s.save())
+	_ = s.keep()
 	s.poke()
+}
+
+// keep saves the state, or notes that it is to be saved later.
+func (s *Scheduler) keep() error {
+	err := s.save()
+	s.note(err)
+	return err
 }
 
 // note tells of a state that could not be saved.

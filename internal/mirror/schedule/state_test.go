@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"freshet/api/mirrorapi"
@@ -89,4 +90,35 @@ func TestUnsaved(t *testing.T) {
 	}
 	cancel()
 	<-ended
+}
+
+// What could not be saved is when the disk takes it, without anything new.
+func TestSavedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := new(memory)
+		s, err := schedule.New(schedule.Options{Projects: []schedule.Project{{Name: "p"}}, Store: store})
+		if err == nil {
+			_, err = s.Hold("p", mirrorapi.Hold{By: "ops"})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer synctest.Wait()
+		defer cancel()
+		go s.Run(ctx)
+		store.fail(errors.New("full"))
+		if _, err := s.Release("p"); err == nil || s.Unsaved() == nil {
+			t.Error("nobody says that it is not saved")
+		}
+		time.Sleep(10 * time.Minute)
+		store.fail(nil)
+		time.Sleep(2 * time.Minute)
+		if err := s.Unsaved(); err != nil {
+			t.Error(err)
+		}
+		if state, err := store.Load(); err != nil || state.Projects["p"].Hold != nil {
+			t.Errorf("a restart would hold it again: %+v, %v", state, err)
+		}
+	})
 }
