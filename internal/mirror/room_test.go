@@ -121,6 +121,22 @@ func (w *world) dropped(project, what string) float64 {
 	return 0
 }
 
+// short is whether the metric says that there is less room than there should be.
+func (w *world) short() bool {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "freshet_mirror_disk_short" {
+			return f.GetMetric()[0].GetGauge().GetValue() == 1
+		}
+	}
+	w.t.Error("there is no such metric")
+	return false
+}
+
 // On a small disk that somebody else fills, what is served stays whole. First old
 // generations go, then the project that may be drained, and then a sync is refused before
 // anything is fetched; when there is room again, all of it works again by itself.
@@ -226,6 +242,9 @@ func TestFullDisk(t *testing.T) {
 	if len(d.Findings) == 0 || d.Findings[0].Level != mirrorapi.LevelError || d.Findings[0].About != "disk" {
 		t.Errorf("the doctor: %+v", d)
 	}
+	if !w.short() {
+		t.Error("the metric does not say that the disk is short")
+	}
 	w.stop()
 	w.start()
 	whole("p", "old", "newer")
@@ -242,6 +261,9 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	whole("p", "newest")
+	if w.short() {
+		t.Error("the metric says that the disk is short")
+	}
 	if r := w.syncOf("low"); r.Result != mirrorapi.Published {
 		t.Errorf("%+v", r)
 	}
