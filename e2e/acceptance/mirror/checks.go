@@ -23,7 +23,7 @@ const (
 // checks are all. docs/mirror-acceptance.md has a row for each.
 func checks() []acceptance.Check {
 	return []acceptance.Check{
-		acceptance.Row(1, "killed at any moment, nothing is missing", slices.Concat(end.Has("TestMirrorKilled"), engine.Has("TestKill"), generation.Has("TestKilled"))),
+		acceptance.Row(1, "killed at any moment, nothing is missing", slices.Concat(end.Has("TestMirrorKilled", "TestMirrorClients"), engine.Has("TestKill"), generation.Has("TestKilled"))),
 		acceptance.Row(2, "upstream changes while it is synced", slices.Concat(engine.Has("TestUpstreamPublishes"), end.Has("TestMirrorUpstreamPublishes"))),
 		acceptance.Row(3, "an index names what is not there", slices.Concat(engine.Has("TestMissingPackage", "TestOthersGoOn"), end.Has("TestMirrorMissing", "TestMirrorRefuses"))),
 		acceptance.Row(4, "a flipped byte is found", slices.Concat(engine.Has("TestFlippedByte"), end.Has("TestMirrorFlipped"))),
