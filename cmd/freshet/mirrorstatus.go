@@ -263,13 +263,18 @@ func printSyncReport(out io.Writer, r mirrorapi.Report) error {
 	if len(steps) > 0 {
 		o.printf("  %s\n", strings.Join(steps, ", "))
 	}
+	said := map[string]bool{string(r.Reason) + ": " + r.Message: true}
 	for _, repo := range r.Repositories {
-		if repo.Held {
-			o.printf("  held back: %q: %s: %s\n", cmp.Or(repo.Path, "."), repo.Reason, printable(repo.Message))
+		text := fmt.Sprintf("%s: %s", repo.Reason, repo.Message)
+		if repo.Held && !said[text] {
+			o.printf("  held back: %q: %s\n", cmp.Or(repo.Pointer, repo.Path, "."), printable(text))
+			said[text] = true
 		}
 	}
 	for _, warning := range r.Warnings {
-		o.printf("  note: %s\n", printable(warning))
+		if !said[warning] {
+			o.printf("  note: %s\n", printable(warning))
+		}
 	}
 	return o.err
 }

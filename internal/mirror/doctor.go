@@ -162,6 +162,9 @@ func projectFindings(st mirrorapi.ProjectStatus, keys int, now time.Time) []mirr
 	found = append(found, followFindings(about, st.Follows, now)...)
 	if st.Last != nil {
 		for _, warning := range st.Last.Warnings {
+			if warning == fmt.Sprintf("%s: %s", st.Last.Reason, st.Last.Message) {
+				continue // that is told
+			}
 			add(mirrorapi.LevelWarning, "", "%s", warning)
 		}
 	}

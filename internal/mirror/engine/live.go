@@ -37,6 +37,8 @@ type live struct {
 	popular  func() []string // as in Project
 	// faults are why files that were asked for cannot be read.
 	faults map[string]error
+	// denied are why the upstream does not give files that it may have.
+	denied map[string]error
 }
 
 // reset begins a new round: whatever is asked for is what the upstream has from now on.
@@ -44,6 +46,7 @@ func (l *live) reset() {
 	l.asked = make(map[string]bool)
 	l.expected = nil
 	l.faults = make(map[string]error)
+	l.denied = make(map[string]error)
 }
 
 func (l *live) tree() kind.Tree {
@@ -271,7 +274,9 @@ func (l *live) note(res fetch.Result) {
 	name := res.Want.Path
 	l.asked[name] = res.Outcome == fetch.Fetched
 	switch res.Outcome {
-	case fetch.Fetched, fetch.Absent, fetch.Denied:
+	case fetch.Fetched, fetch.Absent:
+	case fetch.Denied:
+		l.denied[name] = res.Err
 	case fetch.Wrong:
 		l.faults[name] = closure.Disagree(name, "%s: %w", name, res.Err)
 	case fetch.Failed:

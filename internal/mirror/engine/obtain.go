@@ -319,8 +319,10 @@ func (r *run) fetchOnce(ctx context.Context) (twins bool, err error) {
 				return
 			}
 			g.Mark(state)
-		case fetch.Absent, fetch.Denied:
+		case fetch.Absent:
 			g.Mark(absent)
+		case fetch.Denied:
+			g.Mark(denied)
 		case fetch.Wrong:
 			g.Mark(wrong)
 		case fetch.Failed:

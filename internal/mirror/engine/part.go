@@ -99,6 +99,9 @@ func (r *run) listPart(ctx context.Context, p *part) error {
 	if !p.rest {
 		r.progress.say(p.repo.Pointer)
 		version, err := r.p.Kind.Version(ctx, r.live.open, p.repo)
+		if err != nil && p.served == nil {
+			return kind.Missing(p.repo, err)
+		}
 		if err != nil {
 			return err
 		}

@@ -1,14 +1,18 @@
 package engine_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/closure"
+	"freshet/internal/mirror/fetch"
 	"freshet/internal/mirror/kind"
 )
 
@@ -235,5 +239,40 @@ func TestRefusals(t *testing.T) {
 	w.want(r, mirrorapi.Refused, mirrorapi.ReasonShrink)
 	w.check(repoB)
 	w.want(w.sync(mirrorapi.Order{Shrink: true}), mirrorapi.Published, "")
+	w.check(repoB)
+}
+
+// A repository that was never there is told of at once, with what to look at: nobody waits for it.
+func TestNoRepository(t *testing.T) {
+	w := newWorld(t, kind.Config{Format: kind.Deb, Repositories: []string{"dists/sid"}})
+	w.project.Pause = time.Hour
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Failed, mirrorapi.ReasonInconsistent)
+	if r.Path != "dists/sid/InRelease" || !strings.Contains(r.Message, "no repository at dists/sid/InRelease") || !strings.Contains(r.Message, `"dists/sid/Release"`) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// So is what an upstream does not give: that does not change in a moment.
+func TestDenied(t *testing.T) {
+	w := rpmWorld(t)
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	w.rpm("a", "newa", "1")
+	w.createrepo("a", 11)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if strings.Contains(req.URL.Path, "-primary.xml") {
+			http.Error(rw, "not for you", http.StatusForbidden)
+			return
+		}
+		http.FileServerFS(os.DirFS(w.up)).ServeHTTP(rw, req)
+	}))
+	t.Cleanup(server.Close)
+	w.upstreamIs(server.URL, fetch.Options{})
+	w.project.Pause = time.Hour
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Failed, mirrorapi.ReasonInconsistent)
+	if !strings.Contains(r.Message, "does not give a/repodata/") || !strings.Contains(r.Message, "403") {
+		t.Errorf("%+v", r)
+	}
 	w.check(repoB)
 }

@@ -232,6 +232,8 @@ func (r *run) rounds(ctx context.Context) error {
 		if round == most {
 			break
 		}
+		r.step(mirrorapi.StepList, -1, -1)
+		r.progress.say(fmt.Sprintf("%s: again in %v", pending[0].name(), wait))
 		if !pause.For(ctx, wait) {
 			return context.Cause(ctx)
 		}
@@ -248,6 +250,12 @@ func (r *run) rounds(ctx context.Context) error {
 		return err
 	}
 	return r.obtain(ctx)
+}
+
+// isLasting reports whether a failure to list a part is none that may be gone in a moment: the upstream
+// does not give the file that it is about, or never had the repository.
+func (r *run) isLasting(p *part, f *failure) bool {
+	return r.live.denied[f.path] != nil || p.served == nil && f.path == p.repo.Pointer && errors.Is(f, fs.ErrNotExist)
 }
 
 // pending are the parts that are worth another round.
@@ -276,7 +284,10 @@ func (r *run) round(ctx context.Context, last bool) error {
 			if isAll(failed.reason) {
 				return err
 			}
-			p.failed, p.final = failed, !isPassing(failed.reason)
+			if why := r.live.denied[failed.path]; why != nil {
+				failed = fail(failed.reason, failed.path, fmt.Errorf("the upstream does not give %s: %w", failed.path, why))
+			}
+			p.failed, p.final = failed, !isPassing(failed.reason) || r.isLasting(p, failed)
 			r.drop([]*part{p})
 		}
 	}
@@ -334,6 +345,8 @@ func (r *run) markRead() {
 		}
 		switch there, asked := r.live.asked[g.Path]; {
 		case !asked:
+		case r.live.denied[g.Path] != nil:
+			g.Mark(denied)
 		case r.live.faults[g.Path] != nil:
 			g.Mark(wrong)
 		case there:
@@ -399,6 +412,8 @@ func lacks(g *group) string {
 		return "describes in two ways"
 	case g.State()&wrong != 0:
 		return "has with another size or checksum"
+	case g.State()&denied != 0:
+		return "does not give"
 	}
 	return "does not have"
 }

@@ -152,6 +152,7 @@ const (
 	staged state = 1 << iota // it is in the staging tree
 	absent                   // the upstream has no such file
 	wrong                    // it has another one than it says
+	denied                   // it does not give the file
 )
 
 // group is one path of the list: what all who want it say of it.

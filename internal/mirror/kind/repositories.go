@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -195,4 +196,29 @@ func (k *Kind) repositoryAt(name string) Repository {
 	case Arch, Alpine, Images, OSTree, Plain:
 	}
 	return r
+}
+
+// Missing says of an error to read a repository, if its pointer is not there, what that may come
+// from; it wraps the error. Others are returned as they are.
+func Missing(r Repository, err error) error {
+	p, ok := errors.AsType[*fs.PathError](err)
+	if !ok || p.Path != r.Pointer || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return &missing{r, p}
+}
+
+type missing struct {
+	r   Repository
+	err *fs.PathError
+}
+
+func (m *missing) Unwrap() error { return m.err }
+
+func (m *missing) Error() string {
+	text := fmt.Sprintf("there is no repository at %s (%v): see upstreams and repositories of the project", m.r.Pointer, m.err.Err)
+	if folder, name := path.Split(m.r.Pointer); name == "InRelease" {
+		text += fmt.Sprintf("; one that has a Release only is named by that: %q", folder+"Release")
+	}
+	return text
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"freshet/api/mirrorapi"
@@ -136,6 +137,9 @@ func (m *maker) count(ctx context.Context) error {
 	for i, r := range repositories {
 		sum := mirrorapi.PlanRepository{Path: path.Dir(r.Pointer)}
 		if err := m.add(k.Files(ctx, tree, r, &m.left), &sum, int32(i)); err != nil {
+			if err := kind.Missing(r, err); strings.Contains(err.Error(), r.Pointer) {
+				return err
+			}
 			return fmt.Errorf("%s: %w", r.Pointer, err)
 		}
 		m.plan.Repositories = append(m.plan.Repositories, sum)
