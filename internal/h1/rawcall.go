@@ -1,6 +1,8 @@
 package h1
 
 import (
+	"os"
+	"runtime"
 	"syscall"
 	"unsafe"
 
@@ -44,6 +46,16 @@ func sendBoth(fd uintptr, p *[2][]byte) (int, error) {
 	}
 	m := unix.Msghdr{Iov: &v[0], Iovlen: uint64(len(v))}
 	n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&m)), unix.MSG_NOSIGNAL) //nolint:gosec // kept alive by the call
+	return result(n, errno)
+}
+
+// readNow reads what of a file is in memory, as preadv2(2) with RWF_NOWAIT: less than
+// wanted, or an error, is no word about the file.
+func readNow(f *os.File, p []byte, off int64) (int, error) {
+	v := unix.Iovec{Base: unsafe.SliceData(p)} //nolint:gosec // as long as the slice
+	v.SetLen(len(p))
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PREADV2, f.Fd(), uintptr(unsafe.Pointer(&v)), 1, uintptr(off), uintptr(off>>32), unix.RWF_NOWAIT) //nolint:gosec // kept alive by the call
+	runtime.KeepAlive(f)
 	return result(n, errno)
 }
 
