@@ -53,7 +53,7 @@ func asFailure(err error) *failure {
 		reason = mirrorapi.ReasonTimeout
 	case errors.Is(err, fetch.ErrUnreachable), reason == mirrorapi.ReasonInternal && errors.Is(err, fs.ErrPermission):
 		reason = mirrorapi.ReasonUpstream
-	case errors.Is(err, fetch.ErrManifest):
+	case errors.Is(err, fetch.ErrManifest), reason == mirrorapi.ReasonInternal && errors.Is(err, fetch.ErrAnswer):
 		reason = mirrorapi.ReasonMetadata
 	case durable.IsNoSpace(err):
 		reason = mirrorapi.ReasonNoSpace

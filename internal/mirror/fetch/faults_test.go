@@ -124,6 +124,12 @@ func TestFaults(t *testing.T) {
 			}
 			cut(w, `"a"`, text[1000*(n-1):], 1000)
 		}, outcome: fetch.Fetched, says: "", took: 20 * time.Second},
+		"cut always, and begun anew each time": {handle: func(w http.ResponseWriter, _ *http.Request, _ int) {
+			w.Header().Set("Content-Length", fmt.Sprint(len(text)))
+			_, _ = io.WriteString(w, text[:1000])
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}, outcome: fetch.Failed, says: "unexpected EOF", asked: []string{"/tree/f", "/tree/f", "/tree/f"}},
 		"another length": {handle: func(w http.ResponseWriter, r *http.Request, _ int) {
 			content(w, r, `"a"`, text[1:])
 		}, outcome: fetch.Wrong, says: "499999 bytes, not 500000"},

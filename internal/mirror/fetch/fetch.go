@@ -3,7 +3,10 @@ package fetch
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"iter"
+	"syscall"
 	"time"
 
 	"freshet/internal/closure"
@@ -89,6 +92,23 @@ type File struct {
 // ErrUnreachable is among the errors of a source that did not answer, or not in time.
 // What it has is not known.
 var ErrUnreachable = errors.New("the source cannot be reached")
+
+// ErrAnswer is among the errors of a source that answers, and with what is of no use: with a
+// page in the place of a listing, for instance.
+var ErrAnswer = errors.New("the source answers with what is of no use")
+
+// answered is an error of who reads what a source answers. What is not known otherwise is
+// the answer's fault.
+func answered(ctx context.Context, err error) error {
+	_, local := errors.AsType[*fs.PathError](err)
+	for _, known := range []error{ErrUnreachable, fs.ErrNotExist, fs.ErrPermission, syscall.ENOSPC} {
+		local = local || errors.Is(err, known)
+	}
+	if err == nil || local || ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrAnswer, err)
+}
 
 // ErrSlow is among the errors of a source that was given up since too little came.
 var ErrSlow = errors.New("the source is too slow")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -229,5 +230,24 @@ func TestFileList(t *testing.T) {
 	}
 	if len(got) != 3 || got[0] != (fetch.Entry{Path: "pub/linux/a", Type: 'f', Size: 5, ModTime: stamp()}) || !got[2].Private {
 		t.Errorf("%+v", got)
+	}
+}
+
+// Servers behind one name that tell different things of the same file give it, if not in
+// pieces.
+func TestLongOfManyServers(t *testing.T) {
+	t.Parallel()
+	text := long()
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, asked.Add(1)))
+		http.ServeContent(w, r, "", stamp(), strings.NewReader(text))
+	}))
+	defer server.Close()
+	want := fetch.Want{Path: "long.iso", Size: int64(len(text))}
+	j := fetch.Job{Folder: t.TempDir(), Sources: []fetch.Source{open(t, server.URL, fetch.Options{})}, Attempts: 1}
+	r := run(t, j, []fetch.Want{want})["long.iso"]
+	if r.Outcome != fetch.Fetched || r.SHA256 != sha256.Sum256([]byte(text)) || asked.Load() > 20 {
+		t.Errorf("%s, %v after %d requests", r.Outcome, r.Err, asked.Load())
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -74,10 +73,33 @@ type part struct {
 	length int64 // of what was written from the beginning
 	sums   *sums // of that
 
-	came atomic.Int64 // bytes, whatever became of them
+	changes int // how often it was another file than its first pieces are of
 
 	mu     sync.Mutex
 	pieces []bool // that are there; nil: it grows from its beginning
+}
+
+// reach is how many bytes are there that need not come again.
+func (p *part) reach() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pieces == nil {
+		return p.length
+	}
+	var there int64
+	for _, ok := range p.pieces {
+		if ok {
+			there += pieceSize
+		}
+	}
+	return there
+}
+
+// changed begins anew with a file that is another one now; from its beginning if that
+// happens again: there may be several servers, which do not tell the same of it.
+func (p *part) changed() error {
+	p.changes++
+	return p.restart(p.changes == 1)
 }
 
 // notes are what is kept of a long file while it is not whole.

@@ -35,6 +35,9 @@ func (s *rsyncSource) List(ctx context.Context, folder string) iter.Seq2[Entry, 
 	return func(yield func(Entry, error) bool) {
 		l := rsync.Listing{URL: s.below(folder), Silence: s.o.silence(), Dial: s.dialer(), Excludes: []string{".~tmp~/", ".snapshot/", rsync.PartialFolder + "/"}}
 		for e, err := range s.o.Rsync.List(ctx, l) {
+			if _, exit := errors.AsType[*rsync.ExitError](err); err != nil && !exit {
+				err = answered(ctx, err)
+			}
 			if err != nil {
 				yield(Entry{}, explainRsync(err))
 				return

@@ -186,14 +186,14 @@ func (s *webSource) Read(ctx context.Context, name string, limit int64, v Valida
 	}
 	a, err := s.ask(ctx, http.MethodGet, s.below(name), header)
 	if err != nil {
-		return File{}, err
+		return File{}, answered(ctx, err)
 	}
 	defer a.close()
 	if a.StatusCode == http.StatusNotModified {
 		return File{Same: true, Validator: v}, nil
 	}
 	if a.StatusCode != http.StatusOK {
-		return File{}, a.unexpected()
+		return File{}, answered(ctx, a.unexpected())
 	}
 	var b bytes.Buffer
 	n, err := io.Copy(&b, io.LimitReader(a, limit+1))
@@ -201,7 +201,7 @@ func (s *webSource) Read(ctx context.Context, name string, limit int64, v Valida
 	case err != nil:
 		return File{}, fmt.Errorf("%w: read %s: %w", ErrUnreachable, a.url, err)
 	case n > limit:
-		return File{}, fmt.Errorf("%s has more than %d bytes", a.url, limit)
+		return File{}, answered(ctx, fmt.Errorf("%s has more than %d bytes", a.url, limit))
 	}
 	return File{Data: b.Bytes(), Validator: Validator{ETag: a.Header.Get("ETag"), ModTime: a.modTime(), Size: n}}, nil
 }

@@ -66,7 +66,7 @@ func (f *webOrder) stream(ctx context.Context, p *part) error {
 	if p.want.Size >= 0 {
 		most = p.want.Size
 	}
-	if _, err := f.copy(p, p, a, most-p.length+1); err != nil {
+	if _, err := f.copy(p, a, most-p.length+1); err != nil {
 		return err
 	}
 	if p.length > most {
@@ -76,11 +76,10 @@ func (f *webOrder) stream(ctx context.Context, p *part) error {
 }
 
 // copy writes what comes of a part, and returns how much that was.
-func (f *webOrder) copy(p *part, to io.Writer, a *answer, most int64) (n int64, err error) {
+func (f *webOrder) copy(to io.Writer, a *answer, most int64) (n int64, err error) {
 	buffer := make([]byte, bufferSize)
 	for n < most {
 		got, err := a.Read(buffer[:min(int64(len(buffer)), most-n)])
-		p.came.Add(int64(got))
 		for _, counter := range f.watch.counters {
 			counter.Add(int64(got))
 		}
@@ -107,7 +106,7 @@ func (f *webOrder) inPieces(ctx context.Context, p *part) error {
 	}
 	if err := f.piece(ctx, p, missing[0]); err != nil {
 		if errors.Is(err, errChanged) {
-			return errors.Join(err, p.restart(true))
+			return errors.Join(err, p.changed())
 		}
 		return err
 	}
@@ -134,7 +133,7 @@ func (f *webOrder) inPieces(ctx context.Context, p *part) error {
 	working.Wait()
 	err := context.Cause(ctx)
 	if errors.Is(err, errChanged) {
-		return errors.Join(err, p.restart(true))
+		return errors.Join(err, p.changed())
 	}
 	return err
 }
@@ -170,7 +169,7 @@ func (f *webOrder) piece(ctx context.Context, p *part, i int) error {
 		return fmt.Errorf("%w: it has %d bytes, not %d", errWrong, size, p.want.Size)
 	}
 	p.meet(versionOf(a.Header))
-	n, err := f.copy(p, io.NewOffsetWriter(p.f, from), a, to-from)
+	n, err := f.copy(io.NewOffsetWriter(p.f, from), a, to-from)
 	if err != nil {
 		return err
 	}

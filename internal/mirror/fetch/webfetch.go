@@ -137,7 +137,7 @@ func (f *webOrder) judge(err error) Outcome {
 }
 
 // persist gets a file, and tries again where that may help, for as long as each attempt
-// brings something.
+// comes further than all before it.
 func (f *webOrder) persist(ctx context.Context, r *Result) error {
 	if done, err := f.have(ctx, r); done || err != nil {
 		return err
@@ -146,9 +146,8 @@ func (f *webOrder) persist(ctx context.Context, r *Result) error {
 	if err != nil {
 		return err
 	}
-	wait := firstPause
+	wait, furthest := firstPause, p.reach()
 	for attempt := 1; err == nil; attempt++ {
-		before := p.came.Load()
 		if err = f.get(ctx, p, r); err == nil {
 			break
 		}
@@ -156,8 +155,8 @@ func (f *webOrder) persist(ctx context.Context, r *Result) error {
 			err = context.Cause(ctx)
 			break
 		}
-		if p.came.Load() > before {
-			attempt, wait = 1, firstPause
+		if reach := p.reach(); reach > furthest {
+			attempt, wait, furthest = 1, firstPause, reach
 		}
 		if !errors.Is(err, ErrUnreachable) || attempt == attempts || f.s.byHash {
 			break

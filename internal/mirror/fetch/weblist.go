@@ -24,9 +24,9 @@ const (
 // List reads the list of files that the server has, if one is told of in the options;
 // otherwise it walks through the listings of folders that the server makes, and asks for
 // each file of which they do not tell size and time exactly.
-func (s *webSource) List(ctx context.Context, folder string) iter.Seq2[Entry, error] {
+func (s *webSource) List(parent context.Context, folder string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
+		ctx, cancel := context.WithCancel(parent)
 		defer cancel()
 		var err error
 		if s.o.FileList != "" {
@@ -35,7 +35,7 @@ func (s *webSource) List(ctx context.Context, folder string) iter.Seq2[Entry, er
 			err = s.walk(ctx, folder, yield)
 		}
 		if err != nil && !errors.Is(err, errEnded) {
-			yield(Entry{}, fmt.Errorf("list %s: %w", s.url, err))
+			yield(Entry{}, fmt.Errorf("list %s: %w", s.url, answered(parent, err)))
 		}
 	}
 }
