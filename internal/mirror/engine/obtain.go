@@ -343,8 +343,8 @@ func (r *run) fetchOnce(ctx context.Context) (twins bool, err error) {
 // arrived looks into a file that was fetched: what lies beside a pointer without a checksum
 // may have been read while it was written.
 func (r *run) arrived(g *group) (state, error) {
-	if g.Class != layout.Pointer || g.Sum.Value != "" {
-		return staged, nil
+	if g.Class != layout.Pointer || g.Sum.Value != "" || r.p.Kind.Format() == kind.Plain {
+		return staged, nil // of a plain tree only the listing tells what a file is, and how long
 	}
 	f, err := r.st.Open(g.Path)
 	if err != nil {

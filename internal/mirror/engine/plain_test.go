@@ -102,3 +102,19 @@ func TestShrinkByHalves(t *testing.T) {
 	}
 	w.want(w.sync(mirrorapi.Order{Shrink: true}), mirrorapi.Published, "")
 }
+
+// In a plain tree a name says nothing of the content: what is called as a database or a signature, and is
+// none, is a file like any other, and nobody waits for a better one.
+func TestPlainNames(t *testing.T) {
+	w := newWorld(t, kind.Config{Format: kind.Plain})
+	w.project.Pause = time.Hour
+	names := []string{"x.db", "repodata/repomd.xml", "repodata/repomd.xml.asc", "dists/sid/InRelease", "SHA256SUMS.gpg", "summary"}
+	for _, name := range names {
+		kindtest.Put(t, w.path(name), "no such thing")
+	}
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Published, "")
+	if r.Files != int64(len(names)) || len(r.Warnings) > 0 {
+		t.Errorf("%+v", r)
+	}
+}

@@ -233,7 +233,7 @@ func (r *run) rounds(ctx context.Context) error {
 			break
 		}
 		r.step(mirrorapi.StepList, -1, -1)
-		r.progress.say(fmt.Sprintf("%s: again in %v", pending[0].name(), wait))
+		r.progress.say(fmt.Sprintf("again in %v: %s", wait, pending[0].failed.reason))
 		if !pause.For(ctx, wait) {
 			return context.Cause(ctx)
 		}
