@@ -12,6 +12,7 @@ import (
 	"freshet/internal/control"
 	"freshet/internal/director/catalogue"
 	"freshet/internal/director/orders"
+	"freshet/internal/page"
 )
 
 func newDirectorCatalogueCommand() *cobra.Command {
@@ -71,8 +72,8 @@ func newCatalogueCheckCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("director catalogue check: %w", err)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s, %s\n", args[0], counted(len(c.Projects), "project", "projects"),
-				counted(len(c.Sites), "site", "sites"), counted(len(c.Mirrors), "mirror", "mirrors"))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s, %s\n", args[0], page.Plural(len(c.Projects), "project", "projects"),
+				page.Plural(len(c.Sites), "site", "sites"), page.Plural(len(c.Mirrors), "mirror", "mirrors"))
 			return err
 		},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/directorapi"
+	"freshet/internal/page"
 )
 
 func newMirrorScanCommand() *cobra.Command {
@@ -67,7 +68,7 @@ func printScans(out io.Writer, scans []directorapi.ScanStatus) error {
 			used = "yes"
 		}
 		if s.Error != "" {
-			failed = fmt.Sprintf("%s (%s): %s: %s", when(s.Failed), counted(s.Failures, "time", "times"), cmp.Or(s.Cause, "other"), printable(s.Error))
+			failed = fmt.Sprintf("%s (%s): %s: %s", when(s.Failed), page.Plural(s.Failures, "time", "times"), cmp.Or(s.Cause, "other"), printable(s.Error))
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", cmp.Or(s.Mirror, "(origin)"), s.Project,
 			cmp.Or(string(s.How), "none"), when(s.Good), s.Files, used, failed, printable(s.Remark))

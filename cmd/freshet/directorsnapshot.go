@@ -13,6 +13,7 @@ import (
 
 	"freshet/internal/director/mirrormanager"
 	"freshet/internal/mirrorlist"
+	"freshet/internal/page"
 )
 
 // Where MirrorManager has the files.
@@ -83,8 +84,8 @@ func (s *snapshotFlags) run(cmd *cobra.Command) error {
 	if s.asJSON {
 		return printJSON(cmd.OutOrStdout(), stat)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s on %s, %d of them public; %s\n", s.out, counted(stat.Directories, "directory", "directories"),
-		counted(stat.PublicHosts+stat.PrivateHosts, "mirror", "mirrors"), stat.PublicHosts, counted(stat.Repositories, "repository", "repositories"))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s on %s, %d of them public; %s\n", s.out, page.Plural(stat.Directories, "directory", "directories"),
+		page.Plural(stat.PublicHosts+stat.PrivateHosts, "mirror", "mirrors"), stat.PublicHosts, page.Plural(stat.Repositories, "repository", "repositories"))
 	return err
 }
 

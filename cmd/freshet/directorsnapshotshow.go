@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/internal/mirrorlist"
+	"freshet/internal/page"
 )
 
 // readSnapshot reads a snapshot for a command that shows something of it.
@@ -289,7 +290,7 @@ func showDirectory(s *mirrorlist.Snapshot, name string) (shownDirectory, error) 
 }
 
 func printDirectory(out io.Writer, d shownDirectory) error {
-	if _, err := fmt.Fprintf(out, "%s: %s\n", printable(d.Directory), counted(len(d.Mirrors), "mirror", "mirrors")); err != nil {
+	if _, err := fmt.Fprintf(out, "%s: %s\n", printable(d.Directory), page.Plural(len(d.Mirrors), "mirror", "mirrors")); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

@@ -17,6 +17,7 @@ import (
 	"freshet/internal/edge"
 	"freshet/internal/edge/diskcache"
 	"freshet/internal/node"
+	"freshet/internal/page"
 )
 
 func newEdgeStoreCommand() *cobra.Command {
@@ -124,7 +125,7 @@ func printStoreStat(out io.Writer, st edge.StoreStat) error {
 	w.printf("index        %s of memory\n", bytesText(st.Memory))
 	w.printf("purges       %d pending\n", st.Bans)
 	if st.Gone > 0 {
-		w.printf("gone         %s, purged for good or damaged\n", counted(st.Gone, "entry", "entries"))
+		w.printf("gone         %s, purged for good or damaged\n", page.Plural(st.Gone, "entry", "entries"))
 	}
 	if !st.Oldest.IsZero() {
 		w.printf("validated    %s … %s\n", st.Oldest.Local().Format(time.DateTime), st.Newest.Local().Format(time.DateTime))
@@ -208,7 +209,7 @@ func removeAnswers(cmd *cobra.Command, store *edge.Inspection, sel edge.Selected
 	if dry {
 		done = "would remove"
 	}
-	w.printf("%s %s, %s\n", done, counted(sum.Answers, "answer", "answers"), bytesText(sum.Bytes))
+	w.printf("%s %s, %s\n", done, page.Plural(sum.Answers, "answer", "answers"), bytesText(sum.Bytes))
 	return w.err
 }
 

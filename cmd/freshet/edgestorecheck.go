@@ -13,6 +13,7 @@ import (
 
 	"freshet/internal/edge"
 	"freshet/internal/edge/diskcache"
+	"freshet/internal/page"
 )
 
 func newStoreCheckCommand() *cobra.Command {
@@ -91,7 +92,7 @@ func checkStore(cmd *cobra.Command, store *edge.Inspection, asJSON bool) error {
 	case asJSON && out.err == nil:
 		out.err = printJSON(out.w, totalsLine{done.Entries, done.Large, done.Bytes, done.Damaged, done.Doubtful, took.Seconds()})
 	case !asJSON:
-		out.printf("%s, %d with files of their own: %s in %v, %s/s; %d damaged\n", counted(done.Entries, "entry", "entries"), done.Large,
+		out.printf("%s, %d with files of their own: %s in %v, %s/s; %d damaged\n", page.Plural(done.Entries, "entry", "entries"), done.Large,
 			bytesText(done.Bytes), took.Round(time.Millisecond), bytesText(rate(done.Bytes, took)), done.Damaged)
 		if done.Doubtful > 0 {
 			out.printf("%d have a damaged state, and are asked for again before their next use\n", done.Doubtful)

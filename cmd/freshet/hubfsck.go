@@ -19,6 +19,7 @@ import (
 	"freshet/internal/hub/quarantine"
 	"freshet/internal/hub/repository"
 	"freshet/internal/hub/upkeep"
+	"freshet/internal/page"
 )
 
 // damageExit is the status of a check after which damage is left, as that of
@@ -308,7 +309,7 @@ func (p *fsckProgress) step(now upkeep.Progress) {
 	}
 	if t := time.Now(); t.Sub(p.last) >= checkLines {
 		p.last = t
-		_, _ = fmt.Fprintf(p.out, "%s: %d of %d; %s, %s so far\n", now.Phase, now.Done, now.Total, counted(now.Objects, "object", "objects"), bytesText(now.Bytes))
+		_, _ = fmt.Fprintf(p.out, "%s: %d of %d; %s, %s so far\n", now.Phase, now.Done, now.Total, page.Plural(now.Objects, "object", "objects"), bytesText(now.Bytes))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/hub/catalog"
 	"freshet/internal/hub/flatmanager"
+	"freshet/internal/page"
 	"freshet/internal/push"
 )
 
@@ -158,7 +159,7 @@ func (f *importFlags) inspect(cmd *cobra.Command, source *flatmanager.Database, 
 		if n.Copied {
 			how = fmt.Sprintf("copied (%d bytes): %s is on another file system", n.Bytes, f.dir)
 		}
-		_, _ = fmt.Fprintf(out, "repository %s: %s, %s, to be %s\n", repo.Name, counted(n.Refs, "ref", "refs"), filesText(n.Files), how)
+		_, _ = fmt.Fprintf(out, "repository %s: %s, %s, to be %s\n", repo.Name, page.Plural(n.Refs, "ref", "refs"), filesText(n.Files), how)
 		report.Repositories = append(report.Repositories, importedRepository{repo.Name, n.Refs, n.Files, n.Copied, n.Bytes})
 	}
 	if f.asJSON {
@@ -171,7 +172,7 @@ func (f *importFlags) inspect(cmd *cobra.Command, source *flatmanager.Database, 
 // restText is what a database has besides builds.
 func restText(n flatmanager.Counts) string {
 	return strings.Join([]string{
-		counted(n.Refs, "ref of a build", "refs of builds"), counted(n.Jobs, "job", "jobs"), counted(n.Checks, "check", "checks"), counted(n.Tokens, "token", "tokens"),
+		page.Plural(n.Refs, "ref of a build", "refs of builds"), page.Plural(n.Jobs, "job", "jobs"), page.Plural(n.Checks, "check", "checks"), page.Plural(n.Tokens, "token", "tokens"),
 	}, ", ")
 }
 
@@ -198,7 +199,7 @@ func inspectDatabase(ctx context.Context, out io.Writer, source *flatmanager.Dat
 	}
 	report := newImportedDatabase(n)
 	report.Unpublished = unfinished
-	_, _ = fmt.Fprintf(out, "database: %s (%d not published), %s\n", counted(n.Builds, "build", "builds"), unfinished, restText(n))
+	_, _ = fmt.Fprintf(out, "database: %s (%d not published), %s\n", page.Plural(n.Builds, "build", "builds"), unfinished, restText(n))
 	for _, name := range names {
 		if !slices.ContainsFunc(repos, func(r flatmanager.Repository) bool { return r.Name == name }) {
 			_, _ = fmt.Fprintf(out, "database: there are builds for the repository %s, which no --repo names\n", name)
@@ -254,7 +255,7 @@ func (f *importFlags) take(cmd *cobra.Command, source *flatmanager.Database, rep
 		if err != nil {
 			return err
 		}
-		progress.Line(fmt.Sprintf("database: %s", counted(n.Total(), "row", "rows")))
+		progress.Line(fmt.Sprintf("database: %s", page.Plural(n.Total(), "row", "rows")))
 		n, err = source.Take(ctx, into, every(10*batchRows, progress, "database"))
 		if errors.Is(err, catalog.ErrNotEmpty) {
 			return fmt.Errorf("%w: give the import a new --dir", err)
@@ -262,7 +263,7 @@ func (f *importFlags) take(cmd *cobra.Command, source *flatmanager.Database, rep
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(out, "database: %s, %s\n", counted(n.Builds, "build", "builds"), restText(n))
+		_, _ = fmt.Fprintf(out, "database: %s, %s\n", page.Plural(n.Builds, "build", "builds"), restText(n))
 		report.Database = newImportedDatabase(n)
 	}
 	for _, repo := range repos {
@@ -271,7 +272,7 @@ func (f *importFlags) take(cmd *cobra.Command, source *flatmanager.Database, rep
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(out, "repository %s: %s, %s in %v\n", repo.Name, counted(n.Refs, "ref", "refs"), filesText(n.Files), time.Since(begun).Round(time.Millisecond))
+		_, _ = fmt.Fprintf(out, "repository %s: %s, %s in %v\n", repo.Name, page.Plural(n.Refs, "ref", "refs"), filesText(n.Files), time.Since(begun).Round(time.Millisecond))
 		report.Repositories = append(report.Repositories, importedRepository{repo.Name, n.Refs, n.Files, n.Copied, n.Bytes})
 	}
 	if source != nil {

@@ -15,6 +15,7 @@ import (
 	"freshet/internal/glob"
 	"freshet/internal/hub/inspect"
 	"freshet/internal/ostree"
+	"freshet/internal/page"
 )
 
 func newHubRefsCommand() *cobra.Command {
@@ -63,7 +64,7 @@ func sayNone(out io.Writer, all int, patterns []string) {
 		_, _ = fmt.Fprintln(out, "the repository has no refs") // nobody reads it, then
 		return
 	}
-	_, _ = fmt.Fprintf(out, "none of %s matches %s\n", counted(all, "ref", "refs"), strings.Join(patterns, " or "))
+	_, _ = fmt.Fprintf(out, "none of %s matches %s\n", page.Plural(all, "ref", "refs"), strings.Join(patterns, " or "))
 }
 
 func printRefs(out io.Writer, refs []inspect.Ref) error {

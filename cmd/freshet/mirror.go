@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -102,8 +103,9 @@ func newMirrorPresetsCommand() *cobra.Command {
 consist of, with about how large they are, and in which year that was seen;
 "freshet mirror plan" finds out how large one is now. With a NAME it prints what the
 preset says, as the table would that says the same, and where the keys are had that sign
-it: these are named in the project's own table, because no preset can say whom
-you trust. Each setting can be said otherwise there.`,
+it: these are named in the project's own table, after their fingerprints were compared
+with what the project says elsewhere, because no preset can say whom you trust. Each
+setting can be said otherwise there.`,
 		Example: `  freshet mirror presets
   freshet mirror presets epel`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -153,6 +155,10 @@ func presetSize(p presets.Preset) string {
 
 func printPreset(out io.Writer, p presets.Preset) error {
 	_, err := fmt.Fprintf(out, "# %s: %s\n# size: %s; more: %s\n# keys: %s\n", p.Name, p.Title, presetSize(p), cmp.Or(p.Home, "-"), p.Keys)
+	if !strings.HasPrefix(p.Keys, "none") {
+		_, lerr := fmt.Fprintf(out, "#   before you name one: gpg --show-keys FILE, and compare its fingerprint with the one that the project\n#   tells elsewhere; where keys are changes, and nobody has compared them for you\n")
+		err = errors.Join(err, lerr)
+	}
 	if p.Notes != "" {
 		_, lerr := fmt.Fprintf(out, "# %s\n", p.Notes)
 		err = errors.Join(err, lerr)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/page"
 )
 
 func newMirrorGenerationsCommand() *cobra.Command {
@@ -151,7 +152,7 @@ func dropAll(cmd *cobra.Command, flags *mirrorFlags, project string, yes bool) e
 
 // leftText describes a project that is on the disk alone.
 func leftText(l mirrorapi.LeftProject) string {
-	return fmt.Sprintf("%s (%s, the largest of %s and %s)", printable(l.Name), counted(l.Generations, "generation", "generations"), filesText(l.Files), bytesText(l.Bytes))
+	return fmt.Sprintf("%s (%s, the largest of %s and %s)", printable(l.Name), page.Plural(l.Generations, "generation", "generations"), filesText(l.Files), bytesText(l.Bytes))
 }
 
 // confirmed asks whoever types, and reports whether the answer is yes.
@@ -220,7 +221,7 @@ until the project has a new generation; --restart begins anew.`,
 			case last.Error != "":
 				return fmt.Errorf("mirror verify: %s", printable(last.Error))
 			case last.Bad > 0:
-				return fmt.Errorf("mirror verify: of %s, %s", args[0], counted(last.Bad, "file is not what it should be", "files are not what they should be"))
+				return fmt.Errorf("mirror verify: of %s, %s", args[0], page.Plural(last.Bad, "file is not what it should be", "files are not what they should be"))
 			}
 			return err
 		},

@@ -14,6 +14,7 @@ import (
 	"freshet/api/directorapi"
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/setup"
+	"freshet/internal/page"
 )
 
 func newMirrorSetupCommand() *cobra.Command {
@@ -72,7 +73,7 @@ This box is mirror %s of %s. Next:
 %s  freshet mirror status --admin %s --token-file %s
 `, claim.Mirror, claim.URL, start, admin, r.OpsToken)
 			if n := sick(d); n > 0 {
-				err = errors.Join(err, fmt.Errorf("mirror setup: it is done, and %s wrong: see above, and freshet mirror doctor --config %s", counted(n, "thing is", "things are"), o.Config))
+				err = errors.Join(err, fmt.Errorf("mirror setup: it is done, and %s wrong: see above, and freshet mirror doctor --config %s", page.Plural(n, "thing is", "things are"), o.Config))
 			}
 			if byHand != nil {
 				err = errors.Join(err, fmt.Errorf("mirror setup: %w", byHand))

@@ -17,6 +17,7 @@ import (
 	"freshet/internal/config"
 	"freshet/internal/mirror"
 	"freshet/internal/node"
+	"freshet/internal/page"
 )
 
 func newMirrorStatusCommand() *cobra.Command {
@@ -53,7 +54,7 @@ func printStatus(out io.Writer, st mirrorapi.Status) error {
 		} else if p.Hold != nil {
 			trouble = "held " + holdText(*p.Hold)
 		} else if p.Failures > 0 && p.Last != nil {
-			trouble = fmt.Sprintf("%s, %s", p.Last.Trouble(), counted(p.Failures, "time", "times"))
+			trouble = fmt.Sprintf("%s, %s", p.Last.Trouble(), page.Plural(p.Failures, "time", "times"))
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", p.Name, stateText(p), ago(st.Now, p.Checked), until(st.Now, p.Next), p.Files, bytesText(p.Bytes), trouble)
 	}
@@ -145,7 +146,7 @@ func followText(f mirrorapi.Followed) string {
 	case mirrorapi.FollowFollowing:
 		text += "up to " + cmp.Or(printable(f.Position), "its beginning") + ", since " + when(f.Since)
 	case mirrorapi.FollowCatchingUp:
-		text += fmt.Sprintf("catching up, %s behind", counted(f.Behind, "event", "events"))
+		text += fmt.Sprintf("catching up, %s behind", page.Plural(f.Behind, "event", "events"))
 	case mirrorapi.FollowAway:
 		text += "not reached since " + when(f.Since)
 	case mirrorapi.FollowNoLog:
@@ -315,7 +316,7 @@ there are errors.`,
 				}, printDiagnosis)
 			}
 			if n := sick(d); err == nil && n > 0 {
-				err = fmt.Errorf("mirror doctor: %s wrong", counted(n, "thing is", "things are"))
+				err = fmt.Errorf("mirror doctor: %s wrong", page.Plural(n, "thing is", "things are"))
 			}
 			return err
 		},

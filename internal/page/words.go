@@ -93,7 +93,7 @@ func Bytes(n uint64) string {
 }
 
 // Plural is a number with the noun for one or for several.
-func Plural[N ~int | ~int64](n N, one, several string) string {
+func Plural[N ~int | ~int64 | ~uint64](n N, one, several string) string {
 	if n == 1 {
 		return "1 " + one
 	}
