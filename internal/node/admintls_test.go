@@ -147,6 +147,23 @@ func TestAdminByCertificate(t *testing.T) {
 	if first != nil {
 		t.Errorf("the operator: %v", first)
 	}
+	page := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{operator}}}
+	defer page.CloseIdleConnections()
+	for _, site := range []string{"cross-site", "same-origin"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+addr+edgeapi.PurgePath, strings.NewReader(`{"everything":true}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Sec-Fetch-Site", site)
+		resp, err := page.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if (resp.StatusCode == http.StatusForbidden) != (site == "cross-site") {
+			t.Errorf("an order that a page of %s has the operator's browser send: %s", site, resp.Status)
+		}
+	}
 	for name, test := range map[string]struct {
 		certs []tls.Certificate
 		want  string

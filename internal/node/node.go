@@ -175,7 +175,8 @@ func Run(ctx context.Context, cfg Config, opt Options) error {
 			if ln, err = cfg.Admin.tlsListener(ln); err != nil {
 				return err
 			}
-			return role.Serve(ctx, ln, admin, opt.Log)
+			// A browser shows its certificate whoever has it send an order.
+			return role.Serve(ctx, ln, http.NewCrossOriginProtection().Handler(admin), opt.Log)
 		})
 	}
 	if opt.Ready != nil {
