@@ -108,10 +108,13 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 		p.Progress = &progress
 	}
 	last, ok, err := m.reports.Last(name)
+	if err != nil {
+		m.log.Error("what came of the last sync of a project cannot be told", slog.String("project", name), slog.Any("error", err))
+	}
 	if ok {
 		p.Last = &last
 	}
-	return p, err
+	return p, nil
 }
 
 // current is the generation of a project that is served; nil if there is none.

@@ -100,3 +100,19 @@ func TestUnsaved(t *testing.T) {
 		t.Error(len(list), err)
 	}
 }
+
+// Reports that the disk does not give are put aside, and others come after them.
+func TestMendUnreadable(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	if err := os.Mkdir(filepath.Join(path, "p.jsonl"), 0o755); err != nil { // which cannot be read as a file
+		t.Fatal(err)
+	}
+	log := openLog(t, path)
+	if mended, err := log.Mend(); err != nil || mended["p"] != 1 {
+		t.Errorf("%v, %v", mended, err)
+	}
+	if r, err := log.Append(mirrorapi.Report{Project: "p", Result: mirrorapi.Published}); err != nil || r.Serial != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -86,7 +86,8 @@ func (l *Log) Forget(project string) error {
 }
 
 // Mend removes the lines of all files that are no reports, as a loss of power or a disk
-// leaves them, and returns how many it removed, by project. Numbers go on behind the
+// leaves them, and returns how many it removed, by project. A file that cannot be read is put
+// aside, as NAME.damaged, and counts as one. Numbers go on behind the
 // newest report that is left.
 func (l *Log) Mend() (map[string]int, error) {
 	l.mu.Lock()
@@ -99,8 +100,12 @@ func (l *Log) Mend() (map[string]int, error) {
 	for _, file := range names {
 		project := strings.TrimSuffix(file, name(""))
 		text, err := l.read(project)
-		if err != nil {
-			return removed, err
+		if err != nil { // the disk does not give it
+			if err := l.dir.Rename(file, file+".damaged"); err != nil {
+				return removed, err
+			}
+			removed[project]++
+			continue
 		}
 		var sound []byte
 		for line := range bytes.Lines(text) {

@@ -48,17 +48,17 @@ type File struct {
 var ErrDamaged = errors.New("it is damaged, and was put aside: every project is looked at once")
 
 // Load returns what was saved last, the zero value if nothing was. A file that is
-// damaged is renamed, to NAME.damaged, and the error is [ErrDamaged].
+// damaged, or cannot be read, is renamed, to NAME.damaged, and the error is [ErrDamaged].
 func (f File) Load() (State, error) {
 	data, err := fs.ReadFile(f.Dir.Root.FS(), f.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{}, nil
 	}
-	if err != nil {
-		return State{}, fmt.Errorf("schedule file: %w", err)
-	}
 	var state State
-	if err := json.Unmarshal(data, &state); err != nil {
+	if err == nil { // or the disk does not give it
+		err = json.Unmarshal(data, &state)
+	}
+	if err != nil {
 		// A rename needs no room on the disk. If it fails, the next save replaces the file.
 		_ = f.Dir.Rename(f.Name, f.Name+".damaged")
 		return State{}, fmt.Errorf("schedule file %s: %w (%w)", f.Name, ErrDamaged, err)

@@ -122,3 +122,24 @@ func TestSavedLater(t *testing.T) {
 		}
 	})
 }
+
+// A file that the disk does not give is put aside like one that is damaged.
+func TestUnreadableState(t *testing.T) {
+	t.Parallel()
+	dir, err := durable.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Root.Close()
+	if err := dir.Root.Mkdir("schedule.json", 0o755); err != nil { // which cannot be read as a file
+		t.Fatal(err)
+	}
+	file := schedule.File{Dir: dir, Name: "schedule.json"}
+	s, err := schedule.New(schedule.Options{Projects: []schedule.Project{{Name: "p"}}, Store: file})
+	if err != nil || !errors.Is(s.Lost(), schedule.ErrDamaged) {
+		t.Fatal(err)
+	}
+	if state, err := file.Load(); err != nil || state.Seed == 0 {
+		t.Errorf("afterwards: %+v, %v", state, err)
+	}
+}
