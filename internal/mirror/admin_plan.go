@@ -75,7 +75,7 @@ type heldFile struct {
 
 // heldFiles says of which files a project needs nothing from upstream: its current
 // generation has them, or any project does under their hash.
-func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File) (int64, bool), error) {
+func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File, bool) (int64, bool), error) {
 	seed, files := maphash.MakeSeed(), make(map[uint64]heldFile)
 	if now := p.Current(); now != nil {
 		for f, err := range now.Files() {
@@ -85,7 +85,7 @@ func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File) 
 			files[maphash.String(seed, f.Path)] = heldFile{f.Size, f.ModTime.Unix(), maphash.Bytes(seed, f.SHA256[:])}
 		}
 	}
-	return func(f kind.File) (int64, bool) {
+	return func(f kind.File, current bool) (int64, bool) {
 		if f.Link != "" {
 			return 0, true // there is nothing to fetch
 		}
@@ -100,7 +100,7 @@ func heldFiles(store *generation.Store, p *generation.Project) (func(kind.File) 
 		case !f.ModTime.IsZero():
 			ok = f.ModTime.Unix() == have.modTime
 		default: // what nothing is told of does not change under its name, or may
-			ok = f.Class == layout.Payload
+			ok = current || f.Class == layout.Payload
 		}
 		if ok {
 			return have.size, true

@@ -213,7 +213,8 @@ func TestPlanOfWhatIsHere(t *testing.T) {
 			w := newWorld(t, project.Config{Kind: string(up.Config.Format), Repositories: up.Config.Repositories, Schedule: "never"})
 			up.Publish(t, w.up, 1)
 			w.start()
-			if r := w.sync(mirrorapi.SyncRequest{}); r.Result != mirrorapi.Published {
+			r := w.sync(mirrorapi.SyncRequest{})
+			if r.Result != mirrorapi.Published {
 				t.Fatalf("%+v", r)
 			}
 			plan := func() mirrorapi.Plan {
@@ -224,11 +225,12 @@ func TestPlanOfWhatIsHere(t *testing.T) {
 				}
 				return p
 			}
-			if p := plan(); p.Fetch != (mirrorapi.Amount{}) || p.Held.Files != p.Files || p.Unsized != 0 {
+			if p := plan(); p.Fetch != (mirrorapi.Amount{}) || p.Held.Files != r.Files || p.Held.Bytes != r.Bytes || p.Files != r.Files || p.Unsized != 0 {
 				t.Errorf("of what is here: %+v", p)
 			}
 			up.Publish(t, w.up, 2)
-			p, r := plan(), w.sync(mirrorapi.SyncRequest{})
+			p := plan()
+			r = w.sync(mirrorapi.SyncRequest{})
 			whole := p.Files == r.Files && p.Bytes == r.Bytes || p.Files < r.Files && strings.Contains(strings.Join(p.Notes, "\n"), "are not counted")
 			if r.Result != mirrorapi.Published || !whole || p.Fetch.Files == 0 || p.Held.Files == 0 {
 				t.Errorf("of a newer version: %+v\nthe sync: %+v", p, r)

@@ -34,8 +34,9 @@ type Options struct {
 	// Folder is an absolute path, of a folder for metadata that nobody else uses. It is
 	// made, and removed afterwards.
 	Folder string
-	// Held returns the size of a file that is here already, false if it is not; nil: none is.
-	Held func(f kind.File) (size int64, ok bool)
+	// Held returns the size of a file that is here already, false if it is not; nil: none is. With
+	// current, the file is of the version that is served, so one of which nothing is told is the same.
+	Held func(f kind.File, current bool) (size int64, ok bool)
 	// Shelf keeps manifests of upstreams that are mirrors, for the sync that follows.
 	Shelf fetch.Shelf
 	// Rate bounds the bytes a second that will be received; 0: nothing does.
@@ -166,7 +167,7 @@ func (m *maker) add(files iter.Seq2[kind.File, error], sum *mirrorapi.PlanReposi
 		held := false
 		if m.o.Held != nil {
 			var size int64
-			if size, held = m.o.Held(f); held {
+			if size, held = m.o.Held(f, false); held {
 				f.Size = size
 			}
 		}
@@ -178,12 +179,16 @@ func (m *maker) add(files iter.Seq2[kind.File, error], sum *mirrorapi.PlanReposi
 		m.seen[id] = number
 		m.tally(f, held, counted, sum, number)
 	}
-	if isHere {
-		return nil // and has all that there is of it
-	}
 	for _, f := range optional {
 		id := m.unsized.hash(f.Path)
 		_, counted := m.seen[id]
+		if isHere {
+			if size, held := m.o.Held(f, true); held {
+				f.Size, m.seen[id] = size, number
+				m.tally(f, true, counted, sum, number)
+			}
+			continue // what is not here of this version, upstream has not
+		}
 		m.seen[id] = number
 		if f.Size < 0 {
 			if !counted {
