@@ -57,11 +57,7 @@ func (m *mirror) answerStatus(w http.ResponseWriter, _ *http.Request, v *visit) 
 		if !v.client.MayTouch(name) {
 			continue
 		}
-		p, err := m.projectStatus(name)
-		if err != nil {
-			return err
-		}
-		st.Projects = append(st.Projects, p)
+		st.Projects = append(st.Projects, m.projectStatus(name))
 	}
 	st.Left = slices.DeleteFunc(m.left(), func(l mirrorapi.LeftProject) bool { return !v.client.MayTouch(l.Name) })
 	writeJSON(w, http.StatusOK, st)
@@ -72,15 +68,12 @@ func (m *mirror) answerProject(w http.ResponseWriter, _ *http.Request, v *visit)
 	if err := m.known(v); err != nil {
 		return err
 	}
-	p, err := m.projectStatus(v.project)
-	if err == nil {
-		writeJSON(w, http.StatusOK, p)
-	}
-	return err
+	writeJSON(w, http.StatusOK, m.projectStatus(v.project))
+	return nil
 }
 
 // projectStatus tells what is done with a project of the configuration.
-func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
+func (m *mirror) projectStatus(name string) mirrorapi.ProjectStatus {
 	cfg, st := m.cfg().Projects[name], m.scheduler.Status(name)
 	p := mirrorapi.ProjectStatus{
 		Name: name, Kind: cfg.Kind, Schedule: cfg.Schedule, State: st.State,
@@ -89,7 +82,7 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 	}
 	held := m.store.Held(name)
 	if held == nil { // it was removed meanwhile
-		return p, nil
+		return p
 	}
 	if now := held.Current(); now != nil {
 		info := now.Info()
@@ -114,7 +107,7 @@ func (m *mirror) projectStatus(name string) (mirrorapi.ProjectStatus, error) {
 	if ok {
 		p.Last = &last
 	}
-	return p, nil
+	return p
 }
 
 // current is the generation of a project that is served; nil if there is none.

@@ -29,10 +29,7 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 	}
 	found = append(found, m.desiredFindings(time.Now())...)
 	for _, name := range slices.Sorted(maps.Keys(m.cfg().Projects)) {
-		st, err := m.projectStatus(name)
-		if err != nil {
-			return err
-		}
+		st := m.projectStatus(name)
 		found = append(found, m.damageFindings(st)...)
 		found = append(found, projectFindings(st, len(m.cfg().Projects[name].Keys), time.Now())...)
 		if reports, err := m.reports.Newest(name, silentReports); err == nil {

@@ -106,10 +106,7 @@ func (m *mirror) makeStatus(now time.Time) (*status.Status, error) {
 }
 
 func (m *mirror) publicProject(name string, now time.Time) (status.Project, error) {
-	known, err := m.projectStatus(name)
-	if err != nil {
-		return status.Project{}, err
-	}
+	known := m.projectStatus(name)
 	p := status.Project{
 		Name: name, Kind: known.Kind, State: cmp.Or(known.State, mirrorapi.Idle), Generation: known.Generation, Switched: known.Published,
 		Files: known.Files, Bytes: known.Bytes, Checked: known.Checked, Next: known.Next,

@@ -83,10 +83,7 @@ func (m *mirror) holdings() []watchapi.Line {
 	var lines []watchapi.Line
 	at := time.Now().UTC()
 	for _, name := range slices.Sorted(maps.Keys(m.cfg().Projects)) {
-		st, err := m.projectStatus(name)
-		if err != nil {
-			continue // the status and the log tell
-		}
+		st := m.projectStatus(name)
 		p := &watchapi.Project{
 			Name: name, At: at, Generation: st.Generation, Published: st.Published, Files: st.Files, Bytes: st.Bytes, Checked: st.Checked, Failures: st.Failures,
 		}
