@@ -529,8 +529,13 @@ func TestMirrorStartsOnFullDisk(t *testing.T) {
 	m := newMaster(t, k, up)
 	m.next()
 	m.appear(nil)
-	table := m.table("schedule = \"never\"", nginxtest.Serve(t, up))
-	b := startBoxes(t, disk, fmt.Sprintf("[mirror.rsyncd]\nlisten = %q\nmessage = \"hello\"\n%s", freeAddr(t), table), "")
+	if os.Geteuid() == 0 { // rsync becomes nobody
+		for top := disk; len(top) > len(os.TempDir()); top = filepath.Dir(top) {
+			_ = os.Chmod(top, 0o755)
+		}
+	}
+	table, listen := m.table("schedule = \"never\"", nginxtest.Serve(t, up)), freeAddr(t)
+	b := startBoxes(t, disk, fmt.Sprintf("[mirror.rsyncd]\nlisten = %q\nmessage = \"hello\"\n%s", listen, table), "")
 	b.synced(t, m.name, mirrorapi.SyncRequest{}, mirrorapi.Published, "")
 	m.next()
 	m.appear(nil)
@@ -539,6 +544,10 @@ func TestMirrorStartsOnFullDisk(t *testing.T) {
 	b.start()
 	if _, err := newWalker("http://"+b.listen+"/"+m.name+"/").walk(t.Context(), m.Config); err != nil {
 		t.Error(err)
+	}
+	user := newClient(t)
+	if out, err := user.try("rsync", "-r", "--list-only", "rsync://"+listen+"/"+m.name+"/"); err != nil || !strings.Contains(out, "APKINDEX.tar.gz") {
+		t.Errorf("by rsync: %v\n%s", err, out)
 	}
 	// An order that cannot be kept is refused with a reason.
 	_, err := b.api().Hold(t.Context(), m.name, mirrorapi.HoldRequest{Reason: "to see"})

@@ -10,8 +10,10 @@ import (
 	"maps"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +57,7 @@ type Server struct {
 	mu      sync.Mutex
 	modules []Module
 	away    map[string]Absence // as the configuration has it; by module
+	stale   bool               // the configuration could not be written: the disk is full
 }
 
 // metrics are what is counted.
@@ -77,7 +80,9 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 	message := ""
 	if cfg.Message != "" {
 		message = dir.Root.Name() + "/" + messageName
-		if err := write(dir, messageName, cfg.Message+"\n"); err != nil {
+		if err := write(dir, messageName, cfg.Message+"\n"); durable.IsNoSpace(err) {
+			env.Log.Error("clients of rsync are not told what the message is now", slog.Any("error", err))
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -97,7 +102,10 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 		},
 	}
 	s.places.active = s.metrics.active
-	if err := s.Show(modules); err != nil {
+	if err := s.Show(modules); durable.IsNoSpace(err) { // what there is of a configuration must do until there is room
+		env.Log.Error("clients of rsync are not told which projects are there", slog.Any("error", err))
+		s.modules, s.stale = modules, true
+	} else if err != nil {
 		return nil, err
 	}
 	env.Metrics.MustRegister(s.metrics.sessions, s.metrics.bytes, s.metrics.active)
@@ -117,7 +125,7 @@ func (s *Server) showLocked(modules []Module, away map[string]Absence) error {
 		err = write(s.dir, configName, text)
 	}
 	if err == nil {
-		s.modules, s.away = modules, away
+		s.modules, s.away, s.stale = modules, away, false
 	}
 	return err
 }
@@ -127,7 +135,7 @@ func (s *Server) awayNow(ctx context.Context) map[string]Absence {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	away := awayOf(s.modules)
-	if maps.Equal(away, s.away) {
+	if maps.Equal(away, s.away) && !s.stale {
 		return away
 	}
 	if err := s.showLocked(s.modules, away); err != nil {
@@ -149,13 +157,32 @@ func awayOf(modules []Module) map[string]Absence {
 	return away
 }
 
-// write writes a file, unless that is what it has: a mirror starts again on a disk that is
-// full.
+// write writes a file, unless that is what it has. On a disk that is full it is written over
+// the old one, if it fits there: a mirror starts again, and projects come and go.
 func write(dir durable.Dir, name, text string) error {
-	if have, err := dir.Root.ReadFile(name); err == nil && string(have) == text {
+	have, missing := dir.Root.ReadFile(name)
+	if missing == nil && strings.TrimRight(string(have), "\n") == strings.TrimRight(text, "\n") {
 		return nil
 	}
-	return dir.WriteFile(name, []byte(text), 0o644)
+	err := dir.WriteFile(name, []byte(text), 0o644)
+	if missing == nil && durable.IsNoSpace(err) && over(dir, name, text, len(have)) == nil {
+		return nil
+	}
+	return err
+}
+
+// over writes over a file of so many bytes, at once and not longer than it is: what rsync
+// reads is the one or the other.
+func over(dir durable.Dir, name, text string, size int) error {
+	if len(text) > size {
+		return syscall.ENOSPC
+	}
+	f, err := dir.Root.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte(text+strings.Repeat("\n", size-len(text))), 0)
+	return errors.Join(err, f.Close())
 }
 
 // path is that of the configuration.
