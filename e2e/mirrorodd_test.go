@@ -98,6 +98,7 @@ func TestMirrorOddNames(t *testing.T) {
 
 	f := newFleet(t, up)
 	f.catalogue.Projects[0].Origins = []string{base}
+	f.catalogue.Projects[0].Canary = "odd/robots.txt" // mirrors are looked at before they are scanned, too
 	for name, source := range map[string]directorapi.Source{
 		"http": {How: directorapi.HowHTTP, Every: directorapi.Duration(time.Minute)}, "rsync": {How: directorapi.HowRsync, URL: "rsync://" + listen + "/p/", Every: directorapi.Duration(time.Minute)},
 	} {
