@@ -183,8 +183,8 @@ func (r *running) yieldDisk() {
 // yieldProcessor lets everybody else come before a process, and those that it begins, at the
 // processor, where the system lets us. The niceness is for systems that do not: by it alone
 // whoever runs is left some milliseconds when another one wakes up, which is what a request
-// of HTTP takes many times over. Those of the class are preempted at once (sched(7),
-// SCHED_IDLE). At the disk it has the last turn, but has one.
+// of HTTP takes many times over. Those of the class are preempted as soon as the kernel can
+// (sched(7), SCHED_IDLE). At the disk it has the last turn, but has one.
 func yieldProcessor(pid int) {
 	_ = syscall.Setpriority(syscall.PRIO_PROCESS, pid, 19)
 	var param int32                                                                                                     // struct sched_param: the priority, of which this class has none
