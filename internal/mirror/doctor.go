@@ -2,17 +2,20 @@ package mirror
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"time"
 
+	"freshet/api/directorapi"
 	"freshet/api/mirrorapi"
 	"freshet/internal/config"
 	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/room"
 	"freshet/internal/mirror/schedule"
+	"freshet/internal/mirror/tell"
 	"freshet/internal/page"
 )
 
@@ -28,6 +31,7 @@ func (m *mirror) answerDoctor(w http.ResponseWriter, r *http.Request, _ *visit) 
 		found = append(found, programFindings(r.Context(), m.cfg().Rsync)...)
 	}
 	found = append(found, m.desiredFindings(time.Now())...)
+	found = append(found, tellFindings(m.now.Load().crier.Standings())...)
 	for _, name := range slices.Sorted(maps.Keys(m.cfg().Projects)) {
 		st := m.projectStatus(name)
 		found = append(found, m.damageFindings(st)...)
@@ -100,6 +104,32 @@ func (m *mirror) stateFindings() []mirrorapi.Finding {
 			Level: mirrorapi.LevelError, About: "state", Message: "what waits to be synced is not written to the disk, and a restart would forget it: " + err.Error(),
 			Do: "see whether the disk is full, or cannot be written",
 		})
+	}
+	return found
+}
+
+// tellFindings says which directors do not take what they are told.
+func tellFindings(standings []tell.Standing) []mirrorapi.Finding {
+	var found []mirrorapi.Finding
+	for _, s := range standings {
+		if s.Err == nil {
+			continue
+		}
+		f := mirrorapi.Finding{
+			Level: mirrorapi.LevelWarning, About: "director " + s.Director,
+			Message: fmt.Sprintf("it does not take what it is told of project %s: %v", s.Project, s.Err),
+			Do:      fmt.Sprintf("see whether it answers at the url of [mirror.directors.%s]", s.Director),
+		}
+		if answer, ok := errors.AsType[*directorapi.Error](s.Err); ok {
+			f.Do = "see the answer: the director's documentation says what it means"
+			switch answer.Reason {
+			case "not_found":
+				f.Do = fmt.Sprintf("have its catalogue say so: freshet director mirror edit NAME carries.%s.https=URL carries.%[1]s.inventory.how=manifest", s.Project)
+			case "unauthorized", "forbidden":
+				f.Do = "set this mirror up again with a new claim, or have the director know its token"
+			}
+		}
+		found = append(found, f)
 	}
 	return found
 }

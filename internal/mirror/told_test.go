@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -8,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"freshet/api/directorapi"
 	"freshet/api/mirrorapi"
 	"freshet/internal/inventory/manifest"
 	"freshet/internal/mirror"
@@ -52,7 +55,13 @@ func readTold(r *http.Request) (got told, err error) {
 func TestDirectorIsToldOfChanges(t *testing.T) {
 	t.Parallel()
 	came := make(chan told, 100)
+	var refuses atomic.Bool
 	director := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if refuses.Load() {
+			w.WriteHeader(http.StatusNotFound)
+			_ = json.NewEncoder(w).Encode(directorapi.Error{Reason: "not_found", Message: "no such mirror"})
+			return
+		}
 		one, err := readTold(r)
 		if err != nil {
 			t.Error(err)
@@ -106,4 +115,10 @@ func TestDirectorIsToldOfChanges(t *testing.T) {
 	if got := next(); !strings.HasSuffix(got.head, " since "+name) || got.files != "changes -gone new -turns" {
 		t.Errorf("%+v, behind %s", got, name)
 	}
+	refuses.Store(true)
+	w.writeOld("newer", "newer")
+	if got := w.sync(mirrorapi.SyncRequest{}); got.Result != mirrorapi.Published {
+		t.Fatalf("%+v", got)
+	}
+	w.until("the doctor tells of the director", func() bool { return w.finding("it does not take what it is told of project p") != "" })
 }
