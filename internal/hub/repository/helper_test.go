@@ -131,11 +131,11 @@ func appTree(id, version string) tree {
 	return tree{
 		"metadata": "[Application]\nname=" + id + "\nruntime=org.test.Platform/x86_64/stable\nsdk=org.test.Sdk/x86_64/stable\ncommand=hello\n",
 
-		"files/bin/hello":                             "#!/bin/sh\necho hello " + version + "\n",
-		"files/bin/hallo":                             "-> hello",
-		"files/share/data":                            strings.Repeat("the same in all versions of "+id+"\n", 1000),
-		"files/share/" + version:                      "only in " + version,
-		"files/share/app-info/xmls/" + id + ".xml.gz": packed.String(),
+		"files/bin/hello":                                           "#!/bin/sh\necho hello " + version + "\n",
+		"files/bin/hallo":                                           "-> hello",
+		"files/share/data":                                          strings.Repeat("the same in all versions of "+id+"\n", 1000),
+		"files/share/" + version:                                    "only in " + version,
+		"files/share/app-info/xmls/" + id + ".xml.gz":               packed.String(),
 		"files/share/app-info/icons/flatpak/64x64/" + id + ".png":   "PNG 64 " + id,
 		"files/share/app-info/icons/flatpak/128x128/" + id + ".png": "PNG 128 " + id,
 		"export/share/applications/" + id + ".desktop":              "[Desktop Entry]\nName=" + id + "\n",
