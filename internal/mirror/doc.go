@@ -31,6 +31,7 @@
 //	DIR/state/desired.json      the last good desired state                        desired
 //	DIR/state/verify-*.json     how far checks of all files are
 //	DIR/state/damage-*.json     what they have found, until it is repaired
+//	DIR/state/readers*          what clients were reading                          serve
 //	DIR/state/disk.json         how full the disk was                              status
 //	DIR/lock                    one mirror at a time
 //

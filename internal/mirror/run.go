@@ -93,7 +93,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 	m.metrics = m.newMetrics(env.Metrics)
 	m.register(env.Admin)
 	access := role.NewAccess("mirror", env.Log, env.Metrics).To(env.Access)
-	m.site, err = serve.New(serve.Options{Object: m.store.Object, Asked: m.asked, HTTP: env.HTTP.Transport, Access: access, Log: m.log, Status: m.publicStatus})
+	m.site, err = serve.New(serve.Options{Object: m.store.Object, Asked: m.asked, HTTP: env.HTTP.Transport, Access: access, Log: m.log, Status: m.publicStatus, State: m.state})
 	if err != nil {
 		return err
 	}

@@ -8,14 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"freshet/internal/durable"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/serve"
 )
 
 // What belongs together comes from one generation, over a switch, by whatever connections
 // and in whatever order a client asks for it, and however long it takes; and who begins
-// anew gets what is new. A line is "ADDRESS:PORT PROGRAM METHOD PATH VERSION", "switch", or
-// a time that passes.
+// anew gets what is new. A line is "ADDRESS:PORT PROGRAM METHOD PATH VERSION", "switch",
+// "kill" and start again, or a time that passes.
 func TestSettling(t *testing.T) {
 	t.Parallel()
 	for name, script := range map[string]string{
@@ -107,6 +108,34 @@ func TestSettling(t *testing.T) {
 			a:2 pacman GET core.db.sig 1
 			a:1 pacman GET extra.db.sig 1
 			a:3 pacman GET core.db 2`,
+		"a kill before the switch": `
+			a:1 zypp HEAD repomd.xml 1
+			a:2 zypp GET repomd.xml.asc 1
+			kill
+			b:1 dnf GET repomd.xml 1
+			kill
+			switch
+			a:3 zypp GET repomd.xml.key 1
+			a:4 zypp GET repomd.xml 1
+			a:4 zypp GET primary.xml 1
+			a:5 zypp GET repomd.xml.asc 2
+			b:2 dnf GET repomd.xml.asc 1`,
+		"a kill behind the switch": `
+			a:1 dnf GET repomd.xml 1
+			switch
+			b:1 dnf GET repomd.xml 2
+			kill
+			50s
+			a:2 dnf GET primary.xml 1
+			a:2 dnf GET repomd.xml.asc 1
+			b:2 dnf GET repomd.xml.asc 2
+			a:3 dnf GET repomd.xml 2`,
+		"long behind a kill": `
+			a:1 dnf GET repomd.xml 1
+			switch
+			kill
+			5m
+			a:2 dnf GET repomd.xml.asc 2`,
 		"behind a proxy": `
 			a:0 zypp HEAD repomd.xml 1
 			a:0 zypp GET repomd.xml.asc 1
@@ -153,6 +182,7 @@ func TestLeftBehind(t *testing.T) {
 type settling struct {
 	*testing.T
 	world   *world
+	state   durable.Dir
 	site    *serve.Site
 	passed  time.Duration
 	version int
@@ -160,15 +190,25 @@ type settling struct {
 
 func newSettling(t *testing.T) *settling {
 	s := &settling{T: t, world: newWorld(t)}
-	site, err := serve.New(serve.Options{Now: func() time.Time { return time.Now().Add(s.passed) }})
-	if err != nil {
+	var err error
+	if s.state, err = durable.Open(t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(site.Close)
-	site.Show([]*generation.Project{s.world.epel}, nil)
-	s.site = site
+	t.Cleanup(func() { _ = s.state.Root.Close() })
+	s.start()
 	s.next()
 	return s
+}
+
+func (s *settling) start() {
+	s.Helper()
+	site, err := serve.New(serve.Options{State: s.state, Now: func() time.Time { return time.Now().Add(s.passed) }})
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(site.Close)
+	site.Show([]*generation.Project{s.world.epel}, nil)
+	s.site = site
 }
 
 func (s *settling) next() {
@@ -185,8 +225,13 @@ func (s *settling) next() {
 
 func (s *settling) step(line string) {
 	s.Helper()
-	if line == "switch" {
+	switch line {
+	case "switch":
 		s.next()
+		return
+	case "kill":
+		s.site.EndNotes() // what is noted is noted by then, most likely
+		s.start()
 		return
 	}
 	if d, err := time.ParseDuration(line); err == nil {

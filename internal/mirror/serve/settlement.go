@@ -43,8 +43,10 @@ const (
 //     shortly after a switch, nobody there begins with what is new: of two clients behind
 //     one address, nobody could say who asks for the signature.
 //
-// The zero value is ready.
+// The zero value is ready, and notes nothing.
 type settlement struct {
+	noted *readers // what clients read, for the time after a kill; nil: nothing is noted
+
 	mu      sync.Mutex
 	conns   recent[connection, *seat]
 	clients recent[client, *round]
@@ -53,14 +55,14 @@ type settlement struct {
 // connection is one, by the client's address and port, and what it reads.
 type connection struct {
 	at      netip.AddrPort
-	project *generation.Project
+	project string
 }
 
 // client is a program at an address, and what it reads.
 type client struct {
 	at      netip.Addr
 	agent   uint64
-	project *generation.Project
+	project string
 }
 
 // asker is who asks. Connections of clients behind proxies are not known: their port is
@@ -108,7 +110,7 @@ func (t *settlement) choose(who asker, p *generation.Project, path string, begin
 	fresh := begins && now.Sub(current.Info().Switched) <= together && hasCompanion(current, path)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	conn, from := connection{who.at, p}, client{who.at.Addr(), who.agent, p}
+	conn, from := connection{who.at, p.Name()}, client{who.at.Addr(), who.agent, p.Name()}
 	s := t.conns.find(conn, now)
 	r := t.clients.find(from, now)
 	g := current
@@ -128,7 +130,10 @@ func (t *settlement) choose(who asker, p *generation.Project, path string, begin
 		t.conns.keep(conn, s.after(g, path, begins), now)
 	}
 	if r == nil || r.id == g.ID() || g == current {
-		t.clients.keep(from, r.after(g, path, begins, now), now)
+		t.clients.keep(from, r.after(g.ID(), path, begins, now), now)
+		if t.noted != nil {
+			t.noted.note(from, g.ID(), path, begins, now)
+		}
 	}
 	return g
 }
@@ -175,9 +180,10 @@ func (r *round) generation() string {
 	return r.id
 }
 
-func (r *round) after(g *generation.Generation, path string, begins bool, now time.Time) *round {
-	if r == nil || r.id != g.ID() {
-		r = &round{id: g.ID()}
+// after is r when a path was served of a generation.
+func (r *round) after(id, path string, begins bool, now time.Time) *round {
+	if r == nil || r.id != id {
+		r = &round{id: id}
 	}
 	r.last = now
 	if !begins {

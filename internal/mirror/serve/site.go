@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"freshet/internal/durable"
 	"freshet/internal/h1"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/status"
@@ -39,6 +40,10 @@ type Options struct {
 	// Status tells how the mirror is, for everybody; nil, or if it returns nil: that is not
 	// told. It returns soon, and what it returns is not changed.
 	Status func() *status.Status
+	// State is a folder in which it is noted for some minutes what clients read, with their
+	// addresses, so that who goes on after a restart or a kill goes on with the same
+	// generation. The zero value: nothing is noted.
+	State durable.Dir
 	// MaxOpen is how many files are kept open; 0: 4,096.
 	MaxOpen int
 	// Memory is how many bytes of files that are asked for often are kept in memory; 0:
@@ -101,6 +106,12 @@ func New(opts Options) (*Site, error) {
 		deltas: newDeltas(),
 	}
 	s.Show(nil, nil)
+	if opts.State.Root != nil {
+		if err := s.settled.recall(opts.State, opts.Now()); err != nil {
+			opts.Log.Error("what clients were reading is not known: some may begin anew", slog.Any("error", err))
+		}
+		s.settled.noted = openReaders(opts.State, opts.Now)
+	}
 	return s, nil
 }
 
@@ -133,5 +144,10 @@ func (s *Site) CloseStale() { s.open.closeStale() }
 // service though its generation is still current.
 func (s *Site) Forget() { s.open.clear() }
 
-// Close closes the files that are kept open. Nothing is served any more.
-func (s *Site) Close() { s.open.clear() }
+// Close closes the files that are kept open, and ends the notes. Nothing is served any more.
+func (s *Site) Close() {
+	s.open.clear()
+	if s.settled.noted != nil {
+		s.settled.noted.close()
+	}
+}

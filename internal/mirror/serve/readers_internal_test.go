@@ -1,0 +1,107 @@
+package serve
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"freshet/internal/durable"
+)
+
+// Notes of a time that is over are in a file of their own, and go with the one after it;
+// what is noted goes on over a kill, and lines that were cut are passed over.
+func TestReaders(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	dir, err := durable.Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Root.Close() //nolint:errcheck // opened for reading
+	begin := time.Now()
+	var passed atomic.Int64
+	now := func() time.Time { return begin.Add(time.Duration(passed.Load())) }
+	reads := func(names ...string) {
+		t.Helper()
+		r := openReaders(dir, now)
+		for i, name := range names {
+			r.note(client{netip.MustParseAddr("2001:db8::1"), uint64(len(name)), "p"}, "00000"+name, "a "+name, i%2 == 0, now())
+		}
+		r.close()
+		text, err := os.ReadFile(filepath.Join(folder, readersName))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, readersName), append(text, fmt.Sprintf("%d 2001:db8::", now().UnixMilli())...), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	knows := func(want ...string) {
+		t.Helper()
+		var s settlement
+		if err := s.recall(dir, now()); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, name := range []string{"1", "22", "333", "4444", "55555"} {
+			r := s.clients.find(client{netip.MustParseAddr("2001:db8::1"), uint64(len(name)), "p"}, now())
+			if r == nil {
+				continue
+			}
+			word := r.id
+			for _, x := range r.read {
+				word += ":" + x.path
+			}
+			got = append(got, word)
+		}
+		if strings.Join(got, ", ") != strings.Join(want, ", ") {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	reads("1", "22")
+	passed.Add(int64(time.Minute))
+	reads("333")
+	knows("000001:a 1", "0000022", "00000333:a 333")
+	passed.Add(int64(idle))
+	text := func(name string) int {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(b)
+	}
+	one := text(readersName)
+	r := openReaders(dir, now)
+	passed.Add(int64(idle))
+	r.note(client{netip.MustParseAddr("2001:db8::1"), 4, "p"}, "000004", "four", true, now())
+	r.close()
+	if got := text(readersBefore); got < one {
+		t.Errorf("%d bytes of %d were put aside", got, one)
+	}
+	knows("000004:four")
+	passed.Add(int64(2*idle + time.Second))
+	knows()
+}
+
+// What is not like a line of notes is passed over.
+func TestReadersOfAnyBytes(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	line := fmt.Sprintf("%d 192.0.2.1 ff p 000001 a\n", now.UnixMilli())
+	for _, text := range []string{"", "\n\n", "x", "1 2 3 4 5 6\n", strings.Repeat("0", 100) + " 1 1 1 1 1\n", strings.Replace(line, " a", " %zz", 1), strings.Replace(line, "ff", "fg", 1), "\x00\xff\n"} {
+		var s settlement
+		if err := s.recallFrom(strings.NewReader(text+line), now); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		known := s.clients.find(client{netip.MustParseAddr("192.0.2.1"), 255, "p"}, now) != nil
+		if ended := text == "" || strings.HasSuffix(text, "\n"); known != ended {
+			t.Errorf("%q: known is %t", text, known)
+		}
+	}
+}
