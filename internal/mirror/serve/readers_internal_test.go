@@ -22,7 +22,7 @@ func TestReaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dir.Root.Close() //nolint:errcheck // opened for reading
+	defer dir.Root.Close()
 	begin := time.Now()
 	var passed atomic.Int64
 	now := func() time.Time { return begin.Add(time.Duration(passed.Load())) }
