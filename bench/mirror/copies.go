@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"freshet/bench/measure"
+	"freshet/internal/pause"
 )
 
 const (
@@ -70,6 +71,7 @@ func fullCopies(ctx context.Context, cfg config, dir string, u *upstream, name s
 			},
 		}
 		for i := range turns {
+			pause.For(ctx, cfg.pause)
 			if err := turns[(i+round)%len(turns)](); err != nil {
 				return err
 			}

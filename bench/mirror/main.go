@@ -36,6 +36,7 @@ func main() {
 	flag.IntVar(&cfg.files, "files", 20_000, "files of the tree of packages, 26 kB each on the average")
 	flag.IntVar(&cfg.small, "small", 300_000, "files of the tree of small files")
 	flag.IntVar(&cfg.fleet, "mirrors", 20, "mirrors of the fleet")
+	flag.DurationVar(&cfg.pause, "pause", 0, "what is waited before each copy: 8s on ext4, which takes no inode for five seconds behind the removal of the copy before")
 	flag.DurationVar(&cfg.sample, "sample", time.Second, "length of a sample of requests")
 	flag.Float64Var(&cfg.foreign, "foreign", 0.15, "share of the machine that others may use during a sample")
 	flag.StringVar(&cfg.only, "only", "", "beginnings of the cases to run, by comma; empty: all")
@@ -52,7 +53,7 @@ type config struct {
 	binary, dir, only    string
 	rounds, files, small int
 	fleet                int
-	sample               time.Duration
+	sample, pause        time.Duration
 	foreign              float64
 	verbose              bool
 }
