@@ -161,13 +161,14 @@ func (j *journal) alive() map[int]bool {
 
 // write adds a line that is to be in the file before anything else happens.
 func (j *journal) write(line []byte) error {
-	j.append(line)
-	return j.flush()
-}
-
-func (j *journal) append(line []byte) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.append(line)
+	return j.flushLocked()
+}
+
+// append is called with mu.
+func (j *journal) append(line []byte) {
 	j.pending = append(j.pending, line...)
 	j.size += int64(len(line))
 }
@@ -176,6 +177,10 @@ func (j *journal) append(line []byte) {
 func (j *journal) flush() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.flushLocked()
+}
+
+func (j *journal) flushLocked() error {
 	n, err := j.file.Write(j.pending)
 	j.pending, j.atRisk = append(j.pending[:0], j.pending[n:]...), 0
 	return err
@@ -205,17 +210,14 @@ const (
 
 // add notes that a file was fetched and is in its place.
 func (j *journal) add(f File) error {
-	offset := j.size
-	j.append(append(appendLine(nil, f), '\n'))
 	j.mu.Lock()
-	j.sums[prefix(f.SHA256)] = offset
-	j.atRisk += f.Size
-	full := len(j.pending) >= mostPending || j.atRisk >= mostAtRisk
-	j.mu.Unlock()
-	if full {
-		return j.flush()
+	defer j.mu.Unlock()
+	j.sums[prefix(f.SHA256)] = j.size
+	j.append(append(appendLine(nil, f), '\n'))
+	if j.atRisk += f.Size; j.atRisk < mostAtRisk && len(j.pending) < mostPending {
+		return nil
 	}
-	return nil
+	return j.flushLocked()
 }
 
 // cancel notes that what is at a path is going to be another file.

@@ -29,7 +29,7 @@ import (
 // be written is not.
 type readers struct {
 	dir   durable.Dir
-	in    chan string
+	in    chan readNote
 	done  chan struct{}
 	ended sync.WaitGroup
 
@@ -51,7 +51,7 @@ const (
 
 // openReaders begins to note what clients read.
 func openReaders(dir durable.Dir, now func() time.Time) *readers {
-	r := &readers{dir: dir, in: make(chan string, maxNotes), done: make(chan struct{})}
+	r := &readers{dir: dir, in: make(chan readNote, maxNotes), done: make(chan struct{})}
 	r.open(now()) // and goes on where the process before has ended
 	r.ended.Go(func() { r.run(now) })
 	return r
@@ -76,55 +76,70 @@ func (r *readers) close() {
 	r.ended.Wait()
 }
 
-// note notes that a client has read a path of a generation.
-func (r *readers) note(c client, generation, path string, begins bool, at time.Time) {
+// readNote is that a client has read a path of a generation.
+type readNote struct {
+	client
+	generation, path string
+	begins           bool // all of a pointer
+	when             time.Time
+}
+
+// appendTo appends the line that says so.
+func (x readNote) appendTo(b []byte) []byte {
 	name := "-"
-	if begins {
-		name = url.PathEscape(path)
+	if x.begins {
+		name = url.PathEscape(x.path)
 	}
+	return fmt.Appendf(b, "%d %s %x %s %s %s\n", x.when.UnixMilli(), x.at, x.agent, x.project, x.generation, name)
+}
+
+// note has it noted, soon.
+func (r *readers) note(x readNote) {
 	select {
-	case r.in <- fmt.Sprintf("%d %s %x %s %s %s\n", at.UnixMilli(), c.at, c.agent, c.project, generation, name):
+	case r.in <- x:
 	default:
 	}
 }
 
 func (r *readers) run(now func() time.Time) {
 	defer r.shut()
-	var b strings.Builder
+	var lines []byte
 	for ended := false; !ended; {
+		lines = lines[:0]
 		select {
-		case line := <-r.in:
-			b.WriteString(line)
+		case x := <-r.in:
+			lines = x.appendTo(lines)
 		case <-r.done:
 			ended = true
 		}
-		r.write(r.waiting(&b), now())
+		lines = r.waiting(lines)
+		r.write(lines, now())
 	}
 }
 
-// waiting takes all that waits.
-func (r *readers) waiting(b *strings.Builder) string {
-	defer b.Reset()
-	for {
+// waiting appends all that waits, as far as a file takes it.
+func (r *readers) waiting(lines []byte) []byte {
+	for len(lines) < maxReadersFile {
 		select {
-		case line := <-r.in:
-			b.WriteString(line)
+		case x := <-r.in:
+			lines = x.appendTo(lines)
 		default:
-			return b.String()
+			return lines
 		}
 	}
+	return lines
 }
 
-func (r *readers) write(text string, now time.Time) {
+func (r *readers) write(lines []byte, now time.Time) {
 	if passed := now.Sub(r.turned); passed < 0 || passed >= idle {
 		r.turn(now)
 	}
 	if r.file == nil || r.size > maxReadersFile {
 		return
 	}
-	n, _ := r.file.WriteString(text) // or it is not noted
+	n, _ := r.file.Write(lines) // or it is not noted
 	r.size += int64(n)
-	if n > 0 && n < len(text) {
+	if n > 0 && n < len(lines) {
 		_, _ = r.file.WriteString("\n") // if there is room again: a line that was cut is passed over
 	}
 }

@@ -30,7 +30,7 @@ func TestReaders(t *testing.T) {
 		t.Helper()
 		r := openReaders(dir, now)
 		for i, name := range names {
-			r.note(client{netip.MustParseAddr("2001:db8::1"), uint64(len(name)), "p"}, "00000"+name, "a "+name, i%2 == 0, now())
+			r.note(readNote{client{netip.MustParseAddr("2001:db8::1"), uint64(len(name)), "p"}, "00000" + name, "a " + name, i%2 == 0, now()})
 		}
 		r.close()
 		text, err := os.ReadFile(filepath.Join(folder, readersName))
@@ -79,7 +79,7 @@ func TestReaders(t *testing.T) {
 	one := text(readersName)
 	r := openReaders(dir, now)
 	passed.Add(int64(idle))
-	r.note(client{netip.MustParseAddr("2001:db8::1"), 4, "p"}, "000004", "four", true, now())
+	r.note(readNote{client{netip.MustParseAddr("2001:db8::1"), 4, "p"}, "000004", "four", true, now()})
 	r.close()
 	if got := text(readersBefore); got < one {
 		t.Errorf("%d bytes of %d were put aside", got, one)

@@ -132,7 +132,7 @@ func (t *settlement) choose(who asker, p *generation.Project, path string, begin
 	if r == nil || r.id == g.ID() || g == current {
 		t.clients.keep(from, r.after(g.ID(), path, begins, now), now)
 		if t.noted != nil {
-			t.noted.note(from, g.ID(), path, begins, now)
+			t.noted.note(readNote{from, g.ID(), path, begins, now})
 		}
 	}
 	return g
