@@ -50,10 +50,10 @@ const (
 )
 
 // openReaders begins to note what clients read.
-func openReaders(dir durable.Dir, now func() time.Time) *readers {
+func openReaders(dir durable.Dir, now time.Time) *readers {
 	r := &readers{dir: dir, in: make(chan readNote, maxNotes), done: make(chan struct{})}
-	r.open(now()) // and goes on where the process before has ended
-	r.ended.Go(func() { r.run(now) })
+	r.open(now) // and goes on where the process before has ended
+	r.ended.Go(r.run)
 	return r
 }
 
@@ -101,20 +101,29 @@ func (r *readers) note(x readNote) {
 	}
 }
 
-func (r *readers) run(now func() time.Time) {
+func (r *readers) run() {
 	defer r.shut()
-	var lines []byte
-	for ended := false; !ended; {
-		lines = lines[:0]
+	for {
 		select {
 		case x := <-r.in:
-			lines = x.appendTo(lines)
+			r.take(x)
 		case <-r.done:
-			ended = true
+			select {
+			case x := <-r.in:
+				r.take(x)
+			default:
+			}
+			return
 		}
-		lines = r.waiting(lines)
-		r.write(lines, now())
 	}
+}
+
+// take writes a note, and all others that wait.
+func (r *readers) take(x readNote) {
+	if passed := x.when.Sub(r.turned); passed < 0 || passed >= idle {
+		r.turn(x.when)
+	}
+	r.write(r.waiting(x.appendTo(nil)))
 }
 
 // waiting appends all that waits, as far as a file takes it.
@@ -130,10 +139,7 @@ func (r *readers) waiting(lines []byte) []byte {
 	return lines
 }
 
-func (r *readers) write(lines []byte, now time.Time) {
-	if passed := now.Sub(r.turned); passed < 0 || passed >= idle {
-		r.turn(now)
-	}
+func (r *readers) write(lines []byte) {
 	if r.file == nil || r.size > maxReadersFile {
 		return
 	}

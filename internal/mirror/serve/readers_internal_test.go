@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,11 +23,11 @@ func TestReaders(t *testing.T) {
 	}
 	defer dir.Root.Close()
 	begin := time.Now()
-	var passed atomic.Int64
-	now := func() time.Time { return begin.Add(time.Duration(passed.Load())) }
+	var passed time.Duration
+	now := func() time.Time { return begin.Add(passed) }
 	reads := func(names ...string) {
 		t.Helper()
-		r := openReaders(dir, now)
+		r := openReaders(dir, now())
 		for i, name := range names {
 			r.note(readNote{client{netip.MustParseAddr("2001:db8::1"), uint64(len(name)), "p"}, "00000" + name, "a " + name, i%2 == 0, now()})
 		}
@@ -64,10 +63,10 @@ func TestReaders(t *testing.T) {
 		}
 	}
 	reads("1", "22")
-	passed.Add(int64(time.Minute))
+	passed += time.Minute
 	reads("333")
 	knows("000001:a 1", "0000022", "00000333:a 333")
-	passed.Add(int64(idle))
+	passed += idle
 	text := func(name string) int {
 		t.Helper()
 		b, err := os.ReadFile(filepath.Join(folder, name))
@@ -77,15 +76,15 @@ func TestReaders(t *testing.T) {
 		return len(b)
 	}
 	one := text(readersName)
-	r := openReaders(dir, now)
-	passed.Add(int64(idle))
+	r := openReaders(dir, now())
+	passed += idle
 	r.note(readNote{client{netip.MustParseAddr("2001:db8::1"), 4, "p"}, "000004", "four", true, now()})
 	r.close()
 	if got := text(readersBefore); got < one {
 		t.Errorf("%d bytes of %d were put aside", got, one)
 	}
 	knows("000004:four")
-	passed.Add(int64(2*idle + time.Second))
+	passed += 2*idle + time.Second
 	knows()
 }
 

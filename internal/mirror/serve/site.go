@@ -110,7 +110,7 @@ func New(opts Options) (*Site, error) {
 		if err := s.settled.recall(opts.State, opts.Now()); err != nil {
 			opts.Log.Error("what clients were reading is not known: some may begin anew", slog.Any("error", err))
 		}
-		s.settled.noted = openReaders(opts.State, opts.Now)
+		s.settled.noted = openReaders(opts.State, opts.Now())
 	}
 	return s, nil
 }
