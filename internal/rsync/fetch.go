@@ -24,9 +24,12 @@ type Transfer struct {
 	// URL is that of a folder, see [CheckURL].
 	URL string
 	// Folder is an absolute path, of a folder that is the caller's alone. Files come to
-	// the same names below it; folders are made. What was cut off before is in folders
-	// called [PartialFolder], and is gone on with.
+	// the same names below it; folders are made.
 	Folder string
+	// Partial keeps what has come of a file that is cut off, in a folder called
+	// [PartialFolder], and goes on with what was kept before. To look for that takes
+	// several calls of the system for each file: it is for long ones.
+	Partial bool
 	// Silence is how long the server may say nothing; 0: two minutes. How long all of it
 	// may take is up to the context.
 	Silence time.Duration
@@ -60,8 +63,7 @@ type Fetched struct {
 //
 // The sequence ends with an error if something went wrong with all of it: an [ExitError].
 // It can be used once. It reads names while it goes on, in another goroutine, and no more
-// of them once it has ended. Ending the loop, or ctx, ends rsync, which keeps what it has
-// of a file.
+// of them once it has ended. Ending the loop, or ctx, ends rsync.
 func (p *Program) Fetch(ctx context.Context, t Transfer, names iter.Seq[string]) iter.Seq2[Fetched, error] {
 	return func(yield func(Fetched, error) bool) {
 		if err := p.fetch(ctx, t, names, yield); err != nil && !errors.Is(err, errStopped) {
@@ -152,8 +154,11 @@ func (t Transfer) arguments(trust bool) []string {
 	module, _ := splitURL(t.URL)
 	args := []string{
 		"--files-from=-", "--from0", "--times", "--omit-dir-times", "--copy-links", "--no-implied-dirs",
-		"--partial-dir=" + PartialFolder, "--no-motd", "--outbuf=Block", "--out-format=%i %n",
+		"--no-motd", "--outbuf=Block", "--out-format=%i %n",
 		"--timeout=" + silence, "--contimeout=" + silence, "--sockopts=TCP_NODELAY",
+	}
+	if t.Partial {
+		args = append(args, "--partial-dir="+PartialFolder)
 	}
 	if trust {
 		args = append(args, "--trust-sender")

@@ -3,6 +3,7 @@ package rsync_test
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -109,6 +110,44 @@ func TestFetch(t *testing.T) {
 		t.Errorf("a second time: %q, %v, want nothing", came, err)
 	}
 }
+
+// What has come of a file that is cut off is kept where that is wanted, and nowhere else.
+func TestPartial(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "a"), make([]byte, 4<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	url := rsynctest.Serve(t, folder)
+	for _, partial := range []bool{false, true} {
+		tr := rsync.Transfer{URL: url, Folder: t.TempDir(), Partial: partial, Dial: cutAfter(2 << 20)}
+		if came, _, err := fetch(t, tr, "a"); err == nil || len(came) != 0 {
+			t.Errorf("a file that was cut: %q came, %v", came, err)
+		}
+		left, err := filepath.Glob(filepath.Join(tr.Folder, rsync.PartialFolder, "a"))
+		if err != nil || (len(left) > 0) != partial {
+			t.Errorf("partial %v: %q is left, %v", partial, left, err)
+		}
+		if all, err := os.ReadDir(tr.Folder); err != nil || !partial && len(all) > 0 {
+			t.Errorf("partial %v: %v is left, %v", partial, all, err)
+		}
+	}
+}
+
+// cutAfter is a Dial of connections that end after so many bytes.
+func cutAfter(n int64) rsync.Dial {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return cut{c, io.LimitReader(c, n)}, err
+	}
+}
+
+type cut struct {
+	net.Conn
+	some io.Reader
+}
+
+func (c cut) Read(p []byte) (int, error) { return c.some.Read(p) }
 
 func TestFetchFails(t *testing.T) {
 	t.Parallel()

@@ -13,10 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Dial connects rsync to a server, in the form of [net.Dialer.DialContext]. What it
@@ -120,8 +117,6 @@ func (g *gate) tunnel(ctx context.Context, client net.Conn) {
 		return
 	}
 	defer func() { _ = server.Close() }()
-	acknowledgeSoon(client)
-	acknowledgeSoon(server)
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if _, err := io.WriteString(client, "HTTP/1.0 200 OK\r\n\r\n"); err != nil {
 		return
@@ -131,20 +126,6 @@ func (g *gate) tunnel(ctx context.Context, client net.Conn) {
 	sending.Go(func() { forward(server, client) })
 	forward(client, server)
 	sending.Wait()
-}
-
-// acknowledgeSoon has the kernel acknowledge what comes in after a millisecond instead of
-// the usual 40, where it can (Linux 6.17). rsync's two ends speak in turns, in pieces so
-// small that Nagle's algorithm (RFC 9293 §3.7.4) holds each back until the one before is
-// acknowledged.
-func acknowledgeSoon(c net.Conn) {
-	if conn, ok := c.(syscall.Conn); ok {
-		if raw, err := conn.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) {
-				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DELACK_MAX_US, 1000) // it is a wish
-			})
-		}
-	}
 }
 
 // forward copies until one side ends, and hands on the end.

@@ -129,7 +129,7 @@ func (p *Program) list(ctx context.Context, l Listing, yield func(Entry, error) 
 func (l Listing) arguments() []string {
 	silence := seconds(cmp.Or(l.Silence, defaultSilence))
 	args := []string{
-		"--list-only", "--recursive", "--links", "--no-motd", "--no-human-readable",
+		"--list-only", "--recursive", "--links", "--no-motd", "--no-human-readable", "--outbuf=Block",
 		"--timeout=" + silence, "--contimeout=" + silence, "--sockopts=TCP_NODELAY",
 	}
 	for _, pattern := range l.Excludes {

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"freshet/internal/memnet"
+	"freshet/internal/pause"
+
+	"golang.org/x/sys/unix"
 )
 
 // taker takes pieces from a share until its context ends.
@@ -230,23 +233,9 @@ func TestConn(t *testing.T) {
 func TestTCP(t *testing.T) {
 	t.Parallel()
 	const size = 3<<20 + 17
-	pair := func() (a, b net.Conn) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		if a, err = net.Dial("tcp", l.Addr().String()); err == nil {
-			b, err = l.Accept()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a, b
-	}
 	for _, rate := range []int64{0, 1 << 30} {
-		server, in := pair()
-		out, client := pair()
+		server, in := pair(t)
+		out, client := pair(t)
 		s := New(rate).Share(1)
 		go func() {
 			_, _ = io.Copy(server, strings.NewReader(strings.Repeat("y", size)))
@@ -263,6 +252,65 @@ func TestTCP(t *testing.T) {
 			t.Errorf("rate %d: %d bytes, %v, %d counted", rate, len(got), err, s.Taken())
 		}
 	}
+}
+
+// pair is a connection of TCP.
+func pair(t *testing.T) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if a, err = net.Dial("tcp", l.Addr().String()); err == nil {
+		b, err = l.Accept()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// Before more is waited for, what has come is acknowledged, whatever the kernel thought of
+// waiting for an answer.
+func TestAcknowledged(t *testing.T) {
+	t.Parallel()
+	server, in := pair(t)
+	out, client := pair(t)
+	option(t, in, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0) })
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		_, _ = io.Copy(out, New(0).Share(1).Conn(in))
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for option(t, in, func(int) error { return nil }) == 0 { // until it waits
+		if !pause.For(ctx, time.Millisecond) {
+			t.Fatal("it waits, and does not acknowledge")
+		}
+	}
+	_ = server.Close()
+	<-copied
+	_ = errors.Join(out.Close(), client.Close())
+}
+
+// option does something to a connection, and tells whether it acknowledges at once.
+func option(t *testing.T, c net.Conn, do func(fd int) error) (quick int) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	var failed error
+	if err == nil {
+		err = raw.Control(func(fd uintptr) {
+			if failed = do(int(fd)); failed == nil {
+				quick, failed = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK)
+			}
+		})
+	}
+	if err = errors.Join(err, failed); err != nil {
+		t.Fatal(err)
+	}
+	return quick
 }
 
 // BenchmarkTake is what a limited connection pays for each of its pieces.

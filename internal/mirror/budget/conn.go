@@ -6,11 +6,10 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 )
 
 const (
-	// whole is how much passes before it is counted, where nothing is limited.
+	// whole is how much passes at once at most, where nothing is limited.
 	whole = 1 << 20
 	// pieces of what is limited: a sixteenth of a second's worth, within bounds.
 	smallest = 1 << 10
@@ -57,29 +56,44 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
 	tcp, isTCP := c.Conn.(*net.TCPConn)
 	to, toTCP := w.(*net.TCPConn)
+	var through *pipe
+	if isTCP && toTCP {
+		if through, err = openPipe(to, tcp); err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, through.close()) }()
+	}
 	var buffer []byte
 	for {
 		var n int64
-		if isTCP && toTCP && c.share.limit() == 0 {
-			n, err = to.ReadFrom(&io.LimitedReader{R: tcp, N: whole})
-			c.take(n)
-			if n < whole && err == nil {
-				return total + n, nil
-			}
+		if through != nil && c.share.limit() == 0 {
+			n, err = c.splice(through)
 		} else {
 			if buffer == nil {
 				buffer = make([]byte, largest)
 			}
 			n, err = c.pass(w, buffer)
-			if err == io.EOF { //nolint:errorlint // a Reader returns it as it is
-				return total + n, nil
-			}
 		}
 		total += n
-		if err != nil {
+		switch {
+		case err == io.EOF: //nolint:errorlint // both return it as it is
+			return total, nil
+		case err != nil:
 			return total, err
 		}
 	}
+}
+
+// splice hands on what is there.
+func (c *conn) splice(through *pipe) (int64, error) {
+	n, err := through.fill()
+	if err != nil {
+		return 0, err
+	}
+	if !c.take(n) {
+		return 0, net.ErrClosed
+	}
+	return n, through.drain(n)
 }
 
 // pass reads once and writes what was read.
@@ -107,12 +121,4 @@ func (c *conn) CloseWrite() error {
 func (c *conn) Close() error {
 	c.once.Do(func() { close(c.closed) })
 	return c.Conn.Close()
-}
-
-// SyscallConn is that of the connection, if it has one.
-func (c *conn) SyscallConn() (syscall.RawConn, error) {
-	if raw, ok := c.Conn.(syscall.Conn); ok {
-		return raw.SyscallConn()
-	}
-	return nil, errors.ErrUnsupported
 }

@@ -118,18 +118,34 @@ func (s *rsyncSource) Fetch(ctx context.Context, o Order, report func(Result)) e
 	if !slices.IsSortedFunc(o.Wants, byPath) {
 		o.Wants = slices.SortedFunc(slices.Values(o.Wants), byPath)
 	}
-	for len(o.Wants) > 0 {
-		n := min(len(o.Wants), s.o.Rsync.Most())
-		if err := s.run(ctx, folder, o, o.Wants[:n], report); err != nil {
-			return failAll(o.Wants[n:], s.url, err, report)
+	long, short := split(o.Wants, func(w Want) bool { return w.Size < 0 || w.Size >= worthKeeping })
+	if o.Wants = short; len(short) > 0 {
+		if err := s.fetch(ctx, folder, o, false, report); err != nil {
+			return failAll(long, s.url, err, report)
 		}
-		o.Wants = o.Wants[n:]
+	}
+	o.Wants = long
+	return s.fetch(ctx, folder, o, true, report)
+}
+
+// worthKeeping is how long a file is at least of which a beginning is kept, if it is cut
+// off: what is lost of a shorter one is soon there again.
+const worthKeeping = 8 << 20
+
+// fetch fetches files of which beginnings are kept, or are not.
+func (s *rsyncSource) fetch(ctx context.Context, folder *os.File, o Order, partial bool, report func(Result)) error {
+	for wants := o.Wants; len(wants) > 0; {
+		n := min(len(wants), s.o.Rsync.Most())
+		if err := s.run(ctx, folder, o, wants[:n], partial, report); err != nil {
+			return failAll(wants[n:], s.url, err, report)
+		}
+		wants = wants[n:]
 	}
 	return nil
 }
 
 // run runs one rsync.
-func (s *rsyncSource) run(ctx context.Context, folder *os.File, o Order, wants []Want, report func(Result)) error {
+func (s *rsyncSource) run(ctx context.Context, folder *os.File, o Order, wants []Want, partial bool, report func(Result)) error {
 	a := &arrivals{source: s, wants: wants, at: make(map[string]int, len(wants)), state: make([]state, len(wants)), report: report}
 	for i, w := range wants {
 		a.at[w.Path] = i
@@ -140,7 +156,7 @@ func (s *rsyncSource) run(ctx context.Context, folder *os.File, o Order, wants [
 		i := inspector{folder: int(folder.Fd()), o: &s.o}
 		inspecting.Go(func() { a.inspect(ctx, &i, ready) })
 	}
-	err := a.receive(ctx, o, ready)
+	err := a.receive(ctx, o, partial, ready)
 	if err == nil {
 		a.others(ready)
 	}
@@ -190,11 +206,12 @@ const (
 )
 
 // receive takes what comes.
-func (a *arrivals) receive(ctx context.Context, o Order, ready chan<- int) error {
+func (a *arrivals) receive(ctx context.Context, o Order, partial bool, ready chan<- int) error {
 	ctx, watch := watch(ctx, o, a.source.o.Network)
 	defer watch.stop()
 	t := rsync.Transfer{
-		URL: a.source.url, Folder: o.Folder, Silence: a.source.o.silence(), Dial: a.source.dialer(watch.counters...), Idle: a.source.o.IdleDisk,
+		URL: a.source.url, Folder: o.Folder, Partial: partial,
+		Silence: a.source.o.silence(), Dial: a.source.dialer(watch.counters...), Idle: a.source.o.IdleDisk,
 	}
 	names := func(yield func(string) bool) {
 		for i := range a.wants {
