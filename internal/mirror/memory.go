@@ -2,19 +2,41 @@ package mirror
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
+	gauges "runtime/metrics"
 
 	"freshet/api/mirrorapi"
 )
 
-// collectSooner lets garbage be collected when there is half as much of it as of what is
-// kept, and not as much: the list of a large project is most of what is kept while it is
-// synced, and hardly anything else makes garbage. The variable GOGC of the environment
-// decides if it is there.
-func collectSooner() {
+// Garbage is collected when there is leastGarbage of it, or half as much as of what is kept
+// if that is more: the list of a large project is most of what is kept while it is synced, and
+// hardly anything else makes garbage. Of little that is kept, half would be collected hundreds
+// of times in a sync.
+const (
+	leastGarbage = 12 << 20 // bytes
+	mostGarbage  = 50       // percent of what is kept
+)
+
+// paceCollections paces the collections of the process from now on. The variable GOGC of the
+// environment decides if it is there.
+func paceCollections() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		paceNext()
 	}
+}
+
+// paceNext says when garbage is to be collected next, and does so again behind that.
+func paceNext() {
+	kept := []gauges.Sample{{Name: "/gc/heap/live:bytes"}}
+	gauges.Read(kept)
+	percent := mostGarbage
+	if live := kept[0].Value.Uint64(); live < leastGarbage*100/mostGarbage {
+		percent = int(leastGarbage * 100 / max(live, 1<<20))
+	}
+	debug.SetGCPercent(percent)
+	mark := new([16]byte) // nobody has it: the next collection finds it
+	runtime.AddCleanup(mark, func(struct{}) { paceNext() }, struct{}{})
 }
 
 // manyFiles is the size of a project whose sync leaves much memory behind.

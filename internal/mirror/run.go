@@ -124,7 +124,7 @@ func RunReloading(ctx context.Context, cfg Config, env role.Env, reloads <-chan 
 		m.rsyncs.Each, m.rsyncs.Under = m.telemetry.Note, m.telemetry.Under
 		m.meter.sent = func() int64 { return access.Sent() + m.rsyncs.Sent() }
 	}
-	collectSooner()
+	paceCollections()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { m.meter.run(ctx); return nil })
 	hasten := context.AfterFunc(ctx, m.site.Hasten)

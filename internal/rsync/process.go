@@ -2,8 +2,10 @@ package rsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -29,10 +31,11 @@ type process struct {
 
 // running is an rsync that was started. Its end is awaited.
 type running struct {
-	cmd  *exec.Cmd
-	out  io.Reader
-	gate *gate
-	last *time.Timer // set by end; read when that cannot be called any more
+	cmd    *exec.Cmd
+	out    io.Reader
+	output *os.File // what out reads
+	gate   *gate
+	last   *time.Timer // set by end; read when that cannot be called any more
 }
 
 // patience is how long rsync has to put away what it has of a file, when it is to end.
@@ -59,19 +62,32 @@ func (p *Program) start(ctx context.Context, how process) (*running, error) {
 		}
 		r.cmd.Env = append(r.cmd.Env, r.gate.environment())
 	}
-	out, err := r.cmd.StdoutPipe()
+	theirs, err := r.openOutput()
 	if err == nil {
-		r.out = &patient{from: out}
-		err = r.startConfined(how.dir)
+		err = errors.Join(r.startConfined(how.dir), theirs.Close())
 	}
 	if err != nil {
-		r.closeGate()
+		r.closeAll()
 		return nil, err
 	}
 	if how.idle {
 		r.yieldDisk()
 	}
 	return r, nil
+}
+
+// openOutput makes the pipe of the output, and returns the end that is rsync's. It is none of the files
+// for which the runtime waits: that would wake up for each line, whether anybody reads or not.
+func (r *running) openOutput() (theirs *os.File, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("run %s: %w", r.cmd.Path, err)
+	}
+	r.output = os.NewFile(uintptr(ends[0]), "output of rsync")
+	r.out = &patient{from: r.output}
+	theirs = os.NewFile(uintptr(ends[1]), "output of rsync")
+	r.cmd.Stdout = theirs
+	return theirs, nil
 }
 
 // patient reads from a program that writes a line at a time, but not at each of them: to
@@ -155,11 +171,14 @@ func (r *running) wait() error {
 		r.last.Stop()
 		_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL) // its child, if that is left
 	}
-	r.closeGate()
+	r.closeAll()
 	return err
 }
 
-func (r *running) closeGate() {
+func (r *running) closeAll() {
+	if r.output != nil {
+		_ = r.output.Close()
+	}
 	if r.gate != nil {
 		r.gate.close()
 	}
