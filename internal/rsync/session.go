@@ -29,6 +29,8 @@ type Session struct {
 	// Progress, if not nil, is called every ten seconds with what is known so far, by one
 	// goroutine at a time, and not any more when Serve returns.
 	Progress func(Served)
+	// Started, if not nil, is called with the ID of the process. It must not wait.
+	Started func(pid int)
 	// Named, if not nil, is called when the client has got at a module, and not any more
 	// when Serve returns.
 	Named func()
@@ -73,6 +75,9 @@ func (p *Program) Serve(ctx context.Context, s Session) (served Served, err erro
 	}
 	if s.Idle {
 		yieldProcessor(cmd.Process.Pid)
+	}
+	if s.Started != nil {
+		s.Started(cmd.Process.Pid)
 	}
 	ended := make(chan struct{})
 	var watching sync.WaitGroup

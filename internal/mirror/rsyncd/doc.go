@@ -7,7 +7,8 @@
 //	       generation, as nobody
 //
 // A client that names no module has its place only while nobody else wants it, and not for
-// long.
+// long. No more of them than there are processors begin at a time, when rsync reads what a
+// module has; the others wait for their turn.
 //
 // A module is a project. A client sees one generation from its first byte to its last,
 // whatever is switched meanwhile: the folder is opened when it comes.

@@ -37,12 +37,12 @@ type client struct {
 	cut  func()       // ends it; it may be called at any time
 
 	// These are of the places.
-	came  time.Time
+	asked time.Time
 	timer *time.Timer
 	over  bool // its place was given to another one, or its time was over
 }
 
-// enter gives a client a place, or says why not.
+// enter gives a client a place, or says why not. It is to be asked for a module then.
 func (p *places) enter(c *client, now time.Time) (reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,7 +52,15 @@ func (p *places) enter(c *client, now time.Time) (reason string) {
 	if p.all >= p.most && !p.clear(now, func(*client) bool { return true }) {
 		return reasonConns
 	}
-	c.came = now
+	p.count(c, 1)
+	return ""
+}
+
+// ask notes that a client is asked for a module from now on.
+func (p *places) ask(c *client, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.asked = now
 	c.timer = time.AfterFunc(p.within, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -61,13 +69,11 @@ func (p *places) enter(c *client, now time.Time) (reason string) {
 		}
 	})
 	p.silent = append(p.silent, c)
-	p.count(c, 1)
-	return ""
 }
 
 // clear takes the place of a client that has been silent for long enough, if there is one.
 func (p *places) clear(now time.Time, which func(*client) bool) bool {
-	i := slices.IndexFunc(p.silent, func(c *client) bool { return now.Sub(c.came) >= p.yields && which(c) })
+	i := slices.IndexFunc(p.silent, func(c *client) bool { return now.Sub(c.asked) >= p.yields && which(c) })
 	if i < 0 {
 		return false
 	}
@@ -104,7 +110,9 @@ func (p *places) leave(c *client) (silent bool) {
 
 // listen takes a client off the silent ones.
 func (p *places) listen(c *client) {
-	c.timer.Stop()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	p.silent = slices.DeleteFunc(p.silent, func(other *client) bool { return other == c })
 }
 

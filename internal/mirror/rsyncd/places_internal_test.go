@@ -19,8 +19,12 @@ func TestPlaces(t *testing.T) {
 		enter := func(name string, from netip.Prefix, want string) *client {
 			t.Helper()
 			c := &client{from: from, cut: func() { cut = append(cut, name) }}
-			if got := p.enter(c, time.Now()); got != want {
+			got := p.enter(c, time.Now())
+			if got != want {
 				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+			if got == "" {
+				p.ask(c, time.Now())
 			}
 			return c
 		}

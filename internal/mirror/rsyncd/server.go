@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,7 @@ type Server struct {
 	metrics metrics
 	sent    atomic.Int64
 	places  places
+	turns   *turns
 
 	mu      sync.Mutex
 	modules []Module
@@ -88,6 +90,7 @@ func New(cfg Config, modules []Module, program *rsync.Program, dir durable.Dir, 
 	}
 	s := &Server{
 		cfg: cfg, program: program, dir: dir, message: message, log: env.Log, lines: env.Access,
+		turns:  newTurns(runtime.GOMAXPROCS(0)),
 		places: places{most: cfg.Connections, perAddress: cfg.ConnectionsPerAddress, within: nameWithin, yields: yieldsAfter},
 		metrics: metrics{
 			sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -231,9 +234,13 @@ func (s *Server) serve(ctx context.Context, conn net.Conn) {
 		s.note(ctx, &rec, rsync.Served{})
 		return
 	}
+	mine := s.turns.take(ctx)
+	defer mine.end()
+	s.places.ask(c, time.Now())
 	away := s.awayNow(ctx)
 	served, err := s.program.Serve(ctx, rsync.Session{
-		Conn: tcp, Config: s.path(), Idle: true, Progress: s.progress(&rec), Named: func() { s.places.named(c) },
+		Conn: tcp, Config: s.path(), Idle: true, Progress: s.progress(&rec),
+		Started: func(pid int) { go mine.watch(pid) }, Named: func() { s.places.named(c) },
 	})
 	silent := s.places.leave(c)
 	_, ended := errors.AsType[*rsync.ExitError](err)
