@@ -16,6 +16,9 @@ import (
 const (
 	leastGarbage = 12 << 20 // bytes
 	mostGarbage  = 50       // percent of what is kept
+	// leastKept is taken for what is kept if that is less, or not known yet: of 4 MiB, which
+	// the runtime reckons with at least, a higher percentage would be more garbage.
+	leastKept = 4 << 20 // bytes
 )
 
 // paceCollections paces the collections of the process from now on. The variable GOGC of the
@@ -30,13 +33,14 @@ func paceCollections() {
 func paceNext() {
 	kept := []gauges.Sample{{Name: "/gc/heap/live:bytes"}}
 	gauges.Read(kept)
-	percent := mostGarbage
-	if live := kept[0].Value.Uint64(); live < leastGarbage*100/mostGarbage {
-		percent = int(leastGarbage * 100 / max(live, 1<<20))
-	}
-	debug.SetGCPercent(percent)
+	debug.SetGCPercent(garbagePercent(kept[0].Value.Uint64()))
 	mark := new([16]byte) // nobody has it: the next collection finds it
 	runtime.AddCleanup(mark, func(struct{}) { paceNext() }, struct{}{})
+}
+
+// garbagePercent is how much garbage there may be, in percent of the bytes that are kept.
+func garbagePercent(kept uint64) int {
+	return int(max(mostGarbage, leastGarbage*100/max(kept, leastKept)))
 }
 
 // manyFiles is the size of a project whose sync leaves much memory behind.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -31,11 +32,10 @@ type process struct {
 
 // running is an rsync that was started. Its end is awaited.
 type running struct {
-	cmd    *exec.Cmd
-	out    io.Reader
-	output *os.File // what out reads
-	gate   *gate
-	last   *time.Timer // set by end; read when that cannot be called any more
+	cmd  *exec.Cmd
+	out  *output
+	gate *gate
+	last *time.Timer // set by end; read when that cannot be called any more
 }
 
 // patience is how long rsync has to put away what it has of a file, when it is to end.
@@ -64,6 +64,7 @@ func (p *Program) start(ctx context.Context, how process) (*running, error) {
 	}
 	theirs, err := r.openOutput()
 	if err == nil {
+		r.cmd.Stdout = theirs
 		err = errors.Join(r.startConfined(how.dir), theirs.Close())
 	}
 	if err != nil {
@@ -76,35 +77,51 @@ func (p *Program) start(ctx context.Context, how process) (*running, error) {
 	return r, nil
 }
 
-// openOutput makes the pipe of the output, and returns the end that is rsync's. It is none of the files
-// for which the runtime waits: that would wake up for each line, whether anybody reads or not.
+// openOutput makes the pipe of the output, and returns the end that is rsync's.
 func (r *running) openOutput() (theirs *os.File, err error) {
 	var ends [2]int
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("run %s: %w", r.cmd.Path, err)
+		return nil, fmt.Errorf("run rsync: %w", err)
 	}
-	r.output = os.NewFile(uintptr(ends[0]), "output of rsync")
-	r.out = &patient{from: r.output}
-	theirs = os.NewFile(uintptr(ends[1]), "output of rsync")
-	r.cmd.Stdout = theirs
-	return theirs, nil
+	r.out = &output{from: os.NewFile(uintptr(ends[0]), "output of rsync")}
+	return os.NewFile(uintptr(ends[1]), "output of rsync"), nil
 }
 
-// patient reads from a program that writes a line at a time, but not at each of them: to
-// wake up for one takes longer than all that is done with it.
-type patient struct {
-	from io.Reader
+// output reads from a program that writes a line at a time, but not at each of them: to
+// wake up for one takes longer than all that is done with it. So it is none of the files for
+// which the runtime waits either: that would wake up for each line, whether anybody reads or not.
+type output struct {
+	from *os.File
 	last time.Time
+	over atomic.Bool // nobody waits for more
 }
 
-// pace is how long lines gather. The kernel has room for more of them than come meanwhile.
-const pace = time.Millisecond
+const (
+	// pace is how long lines gather. The kernel has room for more of them than come meanwhile.
+	pace = time.Millisecond
+	// overWithin is how long a Read goes on to wait when it is over.
+	overWithin = time.Second
+)
 
-func (p *patient) Read(b []byte) (int, error) {
-	time.Sleep(pace - time.Since(p.last)) //nolint:forbidigo // for less than it takes to wake up
-	n, err := p.from.Read(b)
-	p.last = time.Now()
-	return n, err
+// errOver ends what is read of a program that is to end, while somebody who has left its
+// group keeps the pipe open.
+var errOver = errors.New("its output does not end")
+
+// Read waits until there is something, the pipe is closed by all that may write to it, or
+// it is over.
+func (o *output) Read(b []byte) (int, error) {
+	time.Sleep(pace - time.Since(o.last)) //nolint:forbidigo // for less than it takes to wake up
+	defer func() { o.last = time.Now() }()
+	for !o.over.Load() {
+		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(o.from.Fd()), Events: unix.POLLIN}}, int(overWithin.Milliseconds()))
+		switch {
+		case ready > 0:
+			return o.from.Read(b)
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return 0, fmt.Errorf("wait for rsync: %w", err)
+		}
+	}
+	return 0, errOver
 }
 
 // startConfined starts rsync on a thread that is confined before, and ends after that.
@@ -160,7 +177,10 @@ func (r *running) confine(folder string) error {
 // end asks the processes of rsync to end, and makes them if they do not.
 func (r *running) end() error {
 	group := -r.cmd.Process.Pid
-	r.last = time.AfterFunc(patience, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
+	r.last = time.AfterFunc(patience, func() {
+		_ = syscall.Kill(group, syscall.SIGKILL)
+		r.out.over.Store(true)
+	})
 	return syscall.Kill(group, syscall.SIGTERM)
 }
 
@@ -176,8 +196,8 @@ func (r *running) wait() error {
 }
 
 func (r *running) closeAll() {
-	if r.output != nil {
-		_ = r.output.Close()
+	if r.out != nil {
+		_ = r.out.from.Close()
 	}
 	if r.gate != nil {
 		r.gate.close()

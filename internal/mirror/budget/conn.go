@@ -58,10 +58,10 @@ func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
 	to, toTCP := w.(*net.TCPConn)
 	var through *pipe
 	if isTCP && toTCP {
-		if through, err = openPipe(to, tcp); err != nil {
-			return 0, err
+		if pipe, err := openPipe(to, tcp); err == nil { // it can be copied otherwise
+			defer pipe.close()
+			through = pipe
 		}
-		defer func() { err = errors.Join(err, through.close()) }()
 	}
 	var buffer []byte
 	for {
@@ -76,6 +76,8 @@ func (c *conn) WriteTo(w io.Writer) (total int64, err error) {
 		}
 		total += n
 		switch {
+		case errors.Is(err, errNoSplice):
+			through = nil
 		case err == io.EOF: //nolint:errorlint // both return it as it is
 			return total, nil
 		case err != nil:

@@ -34,12 +34,15 @@ func openPipe(to, from *net.TCPConn) (*pipe, error) {
 	return &pipe{in: ends[1], out: ends[0], from: source, to: target}, nil
 }
 
-func (p *pipe) close() error { return errors.Join(unix.Close(p.in), unix.Close(p.out)) }
+func (p *pipe) close() { _, _ = unix.Close(p.in), unix.Close(p.out) }
+
+// errNoSplice says that this system cannot splice such a connection. Nothing was taken of it.
+var errNoSplice = errors.New("it cannot be spliced")
 
 const spliceFlags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK
 
 // fill takes what has come in, at most a whole, and waits if there is nothing. The error is [io.EOF]
-// at the end.
+// at the end, or errNoSplice.
 //
 // Before it waits, what was taken is acknowledged. Who sends in small pieces and turns, as
 // rsync's two ends do, has each held back by Nagle's algorithm (RFC 9293 §3.7.4) until the
@@ -63,6 +66,8 @@ func (p *pipe) fill() (n int64, err error) {
 		return 0, failed
 	case err == nil && n == 0:
 		return 0, io.EOF
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
+		return 0, errNoSplice
 	}
 	return n, err
 }
