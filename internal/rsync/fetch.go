@@ -61,7 +61,8 @@ type Fetched struct {
 // size and time, and one that no word is said of, is not yielded. A link is fetched as
 // what it leads to.
 //
-// The sequence ends with an error if something went wrong with all of it: an [ExitError].
+// The sequence ends with an error if something went wrong with all of it, or with files of which
+// nobody knows which they are ([OfSome]): an [ExitError].
 // It can be used once. It reads names while it goes on, in another goroutine, and no more
 // of them once it has ended. Ending the loop, or ctx, ends rsync.
 func (p *Program) Fetch(ctx context.Context, t Transfer, names iter.Seq[string]) iter.Seq2[Fetched, error] {
@@ -115,7 +116,7 @@ func (p *Program) fetch(ctx context.Context, t Transfer, names iter.Seq[string],
 		return err
 	}
 	err = complaints.explain(ended)
-	if last != "" && err == nil && !yield(Fetched{Name: last}, nil) || !complaints.tell(yield) {
+	if last != "" && (err == nil || OfSome(err)) && !yield(Fetched{Name: last}, nil) || !complaints.tell(yield) {
 		return errStopped
 	}
 	return err
@@ -200,8 +201,8 @@ func writeNames(w io.Writer, above string, names iter.Seq[string]) error {
 
 // readArrivals yields the files that rsync says it has received. It says so before it
 // gives a file its name, and one after the other: when it speaks of the next one, the one
-// before is there. The last one is returned: it is there if rsync ends well, and may be one
-// that was cut otherwise.
+// before is there. The last one is returned: it is there if rsync has done all that it could,
+// and may be one that was cut otherwise.
 func readArrivals(out io.Reader, yield func(Fetched, error) bool) (last string, err error) {
 	lines := bufio.NewReaderSize(out, maxLine)
 	for {

@@ -59,6 +59,13 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("rsync: %s (%d): %s", e.Meaning(), e.Code, cmp.Or(e.Detail, "it said nothing"))
 }
 
+// OfSome reports whether an error is that rsync has done all that it was to do, but for some
+// of the files: what it said of them is no more than text.
+func OfSome(err error) bool {
+	exit, ok := errors.AsType[*ExitError](err)
+	return ok && exit.Code == 23
+}
+
 // Meaning says in a few words what the code means.
 func (e *ExitError) Meaning() string {
 	switch e.Code {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -108,9 +109,8 @@ func TestMark(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw, err := c.(interface {
-			SyscallConn() (syscall.RawConn, error)
-		}).SyscallConn()
+		under := reflect.ValueOf(c).Elem().FieldByName("Conn").Interface() // it is wrapped, to be counted
+		raw, err := under.(*net.TCPConn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}

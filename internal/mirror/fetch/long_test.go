@@ -157,6 +157,30 @@ func TestRsyncGoesOn(t *testing.T) {
 	}
 }
 
+// A short file that the server cannot read keeps no long one from coming, nor the other way
+// round.
+func TestRsyncReadsTheRest(t *testing.T) {
+	t.Parallel()
+	all := tree{"long/a": strings.Repeat("a", 9<<20), "short/a": "a"}
+	folder := all.write(t)
+	wants := all.wants()
+	for _, w := range []fetch.Want{{Path: "long/b", Size: 9 << 20}, {Path: "short/b", Size: 1}} {
+		if err := os.Symlink("b", filepath.Join(folder, w.Path)); err != nil { // to itself: that is no file, and not absent
+			t.Fatal(err)
+		}
+		wants = append(wants, w)
+	}
+	source := open(t, rsynctest.Serve(t, folder), fetch.Options{})
+	j := fetch.Job{Folder: t.TempDir(), Sources: []fetch.Source{source}, Attempts: 1}
+	results := run(t, j, wants)
+	check(t, j.Folder, all, results)
+	for _, name := range []string{"long/b", "short/b"} {
+		if r := results[name]; r.Outcome != fetch.Failed {
+			t.Errorf("%s: %s, %v", name, r.Outcome, r.Err)
+		}
+	}
+}
+
 // Both kinds of sources list what there is, and read small files.
 func TestListAndRead(t *testing.T) {
 	t.Parallel()

@@ -119,29 +119,31 @@ func (s *rsyncSource) Fetch(ctx context.Context, o Order, report func(Result)) e
 		o.Wants = slices.SortedFunc(slices.Values(o.Wants), byPath)
 	}
 	long, short := split(o.Wants, func(w Want) bool { return w.Size < 0 || w.Size >= worthKeeping })
-	if o.Wants = short; len(short) > 0 {
-		if err := s.fetch(ctx, folder, o, false, report); err != nil {
-			return failAll(long, s.url, err, report)
-		}
+	o.Wants = short
+	failed := s.fetch(ctx, folder, o, false, report)
+	if failed != nil && !rsync.OfSome(failed) {
+		return failAll(long, s.url, failed, report)
 	}
 	o.Wants = long
-	return s.fetch(ctx, folder, o, true, report)
+	return cmp.Or(s.fetch(ctx, folder, o, true, report), failed)
 }
 
 // worthKeeping is how long a file is at least of which a beginning is kept, if it is cut
 // off: what is lost of a shorter one is soon there again.
 const worthKeeping = 8 << 20
 
-// fetch fetches files of which beginnings are kept, or are not.
-func (s *rsyncSource) fetch(ctx context.Context, folder *os.File, o Order, partial bool, report func(Result)) error {
+// fetch fetches files of which beginnings are kept, or are not. An error is of all of them, unless
+// it is [rsync.OfSome].
+func (s *rsyncSource) fetch(ctx context.Context, folder *os.File, o Order, partial bool, report func(Result)) (failed error) {
 	for wants := o.Wants; len(wants) > 0; {
 		n := min(len(wants), s.o.Rsync.Most())
-		if err := s.run(ctx, folder, o, wants[:n], partial, report); err != nil {
-			return failAll(wants[n:], s.url, err, report)
+		err := s.run(ctx, folder, o, wants[:n], partial, report)
+		if wants = wants[n:]; err != nil && !rsync.OfSome(err) {
+			return failAll(wants, s.url, err, report)
 		}
-		wants = wants[n:]
+		failed = cmp.Or(err, failed)
 	}
-	return nil
+	return failed
 }
 
 // run runs one rsync.
