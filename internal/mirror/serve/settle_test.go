@@ -1,7 +1,9 @@
 package serve_test
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,7 +17,8 @@ import (
 
 // What belongs together comes from one generation, over a switch, by whatever connections
 // and in whatever order a client asks for it, and however long it takes; and who begins
-// anew gets what is new. A line is "ADDRESS:PORT PROGRAM METHOD PATH VERSION", "switch",
+// anew gets what is new. A line is "ADDRESS:PORT PROGRAM METHOD PATH VERSION", with a "+" behind
+// the port of a connection that is not the first with it, "switch",
 // "kill" and start again, or a time that passes.
 func TestSettling(t *testing.T) {
 	t.Parallel()
@@ -96,6 +99,15 @@ func TestSettling(t *testing.T) {
 			a:1 curl GET repomd.xml.key 1
 			a:1 curl GET repomd.xml 2
 			a:1 curl GET repomd.xml.key 2`,
+		"a port that is used again": `
+			a:1 ostree GET primary.xml 1
+			switch
+			50s
+			a:2 ostree GET repomd.xml 2
+			a:2 ostree GET repomd.xml.asc 2
+			a:1+ ostree GET repomd.xml 2
+			a:1+ ostree GET repomd.xml.asc 2
+			a:1 ostree GET repomd.xml 1`,
 		"nothing is signed": `
 			a:1 apk GET APKINDEX.tar.gz 1
 			switch
@@ -186,10 +198,11 @@ type settling struct {
 	site    *serve.Site
 	passed  time.Duration
 	version int
+	ends    map[string]*net.TCPAddr // of connections
 }
 
 func newSettling(t *testing.T) *settling {
-	s := &settling{T: t, world: newWorld(t)}
+	s := &settling{T: t, world: newWorld(t), ends: make(map[string]*net.TCPAddr)}
 	var err error
 	if s.state, err = durable.Open(t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -246,8 +259,12 @@ func (s *settling) step(line string) {
 	if strings.HasSuffix(path, ".xml") || strings.Contains(path, ".xml.") {
 		path = "repodata/" + path
 	}
-	r := httptest.NewRequestWithContext(s.Context(), method, "/epel/"+path, nil)
-	r.RemoteAddr = strings.NewReplacer("a:", "[2001:db8::a]:", "b:", "[2001:db8::b]:").Replace(from)
+	if s.ends[from] == nil {
+		s.ends[from] = new(net.TCPAddr)
+	}
+	ctx := context.WithValue(s.Context(), http.LocalAddrContextKey, s.ends[from])
+	r := httptest.NewRequestWithContext(ctx, method, "/epel/"+path, nil)
+	r.RemoteAddr = strings.NewReplacer("a:", "[2001:db8::a]:", "b:", "[2001:db8::b]:", "+", "").Replace(from)
 	r.Header.Set("User-Agent", program)
 	w := httptest.NewRecorder()
 	s.site.ServeHTTP(w, r)

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"hash/fnv"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -52,9 +53,10 @@ type settlement struct {
 	clients recent[client, *round]
 }
 
-// connection is one, by the client's address and port, and what it reads.
+// connection is one, by the client's address and port and our own end, and what it reads.
 type connection struct {
 	at      netip.AddrPort
+	end     *net.TCPAddr
 	project string
 }
 
@@ -70,13 +72,17 @@ type client struct {
 type asker struct {
 	at    netip.AddrPort
 	agent uint64
+	// end is our end of the connection, by its pointer: each one has its own, also when a
+	// client uses its port again. It is nil if nobody tells.
+	end *net.TCPAddr
 }
 
 func askerOf(r *http.Request) asker {
 	at, _ := netip.ParseAddrPort(r.RemoteAddr) // no address: what is current
 	agent := fnv.New64a()
 	_, _ = agent.Write([]byte(r.UserAgent())) // never fails
-	return asker{netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), agent.Sum64()}
+	end, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return asker{netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), agent.Sum64(), end}
 }
 
 // seat is the generation that a connection reads from, and the pointers that it has read.
@@ -110,7 +116,7 @@ func (t *settlement) choose(who asker, p *generation.Project, path string, begin
 	fresh := begins && now.Sub(current.Info().Switched) <= together && hasCompanion(current, path)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	conn, from := connection{who.at, p.Name()}, client{who.at.Addr(), who.agent, p.Name()}
+	conn, from := connection{who.at, who.end, p.Name()}, client{who.at.Addr(), who.agent, p.Name()}
 	s := t.conns.find(conn, now)
 	r := t.clients.find(from, now)
 	g := current
