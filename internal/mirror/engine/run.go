@@ -102,6 +102,9 @@ func (r *run) sync(ctx context.Context) error {
 		return err
 	}
 	r.st, r.base = st, st.Base()
+	if err := fetch.Tidy(ctx, st.Incoming()); err != nil {
+		r.log.WarnContext(ctx, "tidy up behind transfers", slog.Any("error", err))
+	}
 	err = r.steps(ctx)
 	end := st.Close
 	if errors.Is(err, errUnchanged) {
