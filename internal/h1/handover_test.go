@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,5 +165,38 @@ func TestBodyThatDoesNotCome(t *testing.T) {
 				t.Errorf("%s: ended after %v, want %v", c.name, took, c.within)
 			}
 		})
+	}
+}
+
+// All requests of a connection tell the same end of it, by its pointer, and those of another
+// one another, whoever serves them.
+func TestEndOfConnection(t *testing.T) {
+	ends := make(chan any, 16)
+	w := newWorldOf(t, false, nil, func(s *Server) {
+		next := s.HTTP.Handler
+		s.HTTP.Handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			end, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+			ends <- end
+			next.ServeHTTP(rw, r)
+		})
+	})
+	var known []any
+	for range 2 {
+		c := w.dial()
+		br := bufio.NewReader(c)
+		for i, what := range []string{get("/slow"), "POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx", get("/slow")} {
+			w.send(c, what)
+			w.read(br, what[:strings.Index(what, " ")], "slow")
+			end := <-ends
+			if i == 0 {
+				if end == (*net.TCPAddr)(nil) || slices.Contains(known, end) {
+					t.Errorf("the end of a connection is %p, of those before %v", end, known)
+				}
+				known = append(known, end)
+			}
+			if end != known[len(known)-1] {
+				t.Errorf("request %d has another end", i)
+			}
+		}
 	}
 }
