@@ -25,8 +25,8 @@ import (
 //
 // A time in milliseconds, the address, the hash of the User-Agent, the project, its
 // generation, and a pointer; "-" for anything else. They are written a moment later by a
-// goroutine, since the disk may take its time and clients do not wait for it. What cannot
-// be written is not.
+// goroutine, since the disk may take its time: who reads another generation than before waits for that
+// a little while, lest a kill takes him back to the former one, and others do not. What cannot be written is not.
 type readers struct {
 	dir   durable.Dir
 	in    chan readNote
@@ -34,9 +34,10 @@ type readers struct {
 	ended sync.WaitGroup
 
 	// These are of the goroutine.
-	file   *os.File
-	size   int64
-	turned time.Time
+	awaited []chan<- struct{} // closed when what was taken is written
+	file    *os.File
+	size    int64
+	turned  time.Time
 }
 
 const (
@@ -47,6 +48,8 @@ const (
 	maxReadersFile = 8 << 20
 	// maxNotes bounds what waits to be written.
 	maxNotes = 4096
+	// noteWait is how long a client waits for the disk.
+	noteWait = time.Second
 )
 
 // openReaders begins to note what clients read.
@@ -82,6 +85,7 @@ type readNote struct {
 	generation, path string
 	begins           bool // all of a pointer
 	when             time.Time
+	written          chan<- struct{} // closed when it is, or cannot be; nil: nobody waits for it
 }
 
 // appendTo appends the line that says so.
@@ -93,11 +97,31 @@ func (x readNote) appendTo(b []byte) []byte {
 	return fmt.Appendf(b, "%d %s %x %s %s %s\n", x.when.UnixMilli(), x.at, x.agent, x.project, x.generation, name)
 }
 
-// note has it noted, soon.
-func (r *readers) note(x readNote) {
+// note has it noted, soon. What it returns if awaited is closed by then.
+func (r *readers) note(x readNote, awaited bool) <-chan struct{} {
+	var written chan struct{}
+	if awaited {
+		written = make(chan struct{})
+		x.written = written
+	}
 	select {
 	case r.in <- x:
+		return written
 	default:
+		return nil
+	}
+}
+
+// await waits for a note, but not for long.
+func await(written <-chan struct{}) {
+	if written == nil {
+		return
+	}
+	late := time.NewTimer(noteWait)
+	defer late.Stop()
+	select {
+	case <-written:
+	case <-late.C:
 	}
 }
 
@@ -123,7 +147,19 @@ func (r *readers) take(x readNote) {
 	if passed := x.when.Sub(r.turned); passed < 0 || passed >= idle {
 		r.turn(x.when)
 	}
-	r.write(r.waiting(x.appendTo(nil)))
+	r.write(r.waiting(r.append(nil, x)))
+	for _, written := range r.awaited {
+		close(written)
+	}
+	r.awaited = r.awaited[:0]
+}
+
+// append appends the line of a note.
+func (r *readers) append(lines []byte, x readNote) []byte {
+	if x.written != nil {
+		r.awaited = append(r.awaited, x.written)
+	}
+	return x.appendTo(lines)
 }
 
 // waiting appends all that waits, as far as a file takes it.
@@ -131,7 +167,7 @@ func (r *readers) waiting(lines []byte) []byte {
 	for len(lines) < maxReadersFile {
 		select {
 		case x := <-r.in:
-			lines = x.appendTo(lines)
+			lines = r.append(lines, x)
 		default:
 			return lines
 		}

@@ -29,7 +29,9 @@ func TestReaders(t *testing.T) {
 		t.Helper()
 		r := openReaders(dir, now())
 		for i, name := range names {
-			r.note(readNote{client{netip.MustParseAddr("2001:db8::1"), uint64(len(name)), "p"}, "00000" + name, "a " + name, i%2 == 0, now()})
+			await(r.note(readNote{
+				client: client{netip.MustParseAddr("2001:db8::1"), uint64(len(name)), "p"}, generation: "00000" + name, path: "a " + name, begins: i%2 == 0, when: now(),
+			}, i%3 == 0))
 		}
 		r.close()
 		text, err := os.ReadFile(filepath.Join(folder, readersName))
@@ -78,7 +80,7 @@ func TestReaders(t *testing.T) {
 	one := text(readersName)
 	r := openReaders(dir, now())
 	passed += idle
-	r.note(readNote{client{netip.MustParseAddr("2001:db8::1"), 4, "p"}, "000004", "four", true, now()})
+	r.note(readNote{client: client{netip.MustParseAddr("2001:db8::1"), 4, "p"}, generation: "000004", path: "four", begins: true, when: now()}, false)
 	r.close()
 	if got := text(readersBefore); got < one {
 		t.Errorf("%d bytes of %d were put aside", got, one)

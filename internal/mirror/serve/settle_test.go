@@ -173,6 +173,20 @@ func TestSettling(t *testing.T) {
 	}
 }
 
+// Who has begun with a generation goes on with it over a kill at whatever moment, also when
+// nobody has had the time to write notes.
+func TestKilledAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSettling(t)
+	for i := range 60 {
+		version := s.version
+		s.step(fmt.Sprintf("a:1 program-%d GET repomd.xml %d", i, version))
+		s.start() // the former one writes its notes when it gets to that
+		s.step("switch")
+		s.step(fmt.Sprintf("a:2 program-%d GET repomd.xml.asc %d", i, version))
+	}
+}
+
 // What is gone with a generation is there for whoever may have read of it, by whatever name
 // he comes, and not for longer.
 func TestLeftBehind(t *testing.T) {

@@ -108,9 +108,16 @@ type reading struct {
 // generations. Begins says that it is all of a pointer, which is there; note, that the
 // client gets it now.
 func (t *settlement) choose(who asker, p *generation.Project, path string, begins, note bool, now time.Time) *generation.Generation {
+	g, written := t.chooseNoted(who, p, path, begins, note, now)
+	await(written)
+	return g
+}
+
+// chooseNoted is choose, and tells when it is noted, if that is worth waiting for.
+func (t *settlement) chooseNoted(who asker, p *generation.Project, path string, begins, note bool, now time.Time) (*generation.Generation, <-chan struct{}) {
 	current := p.Current()
 	if current == nil || !who.at.IsValid() {
-		return current
+		return current, nil
 	}
 	// Of what changed just now somebody may have read a part.
 	fresh := begins && now.Sub(current.Info().Switched) <= together && hasCompanion(current, path)
@@ -130,18 +137,19 @@ func (t *settlement) choose(who asker, p *generation.Project, path string, begin
 		}
 	}
 	if !note {
-		return g
+		return g, nil
 	}
+	var written <-chan struct{}
 	if who.at.Port() != 0 {
 		t.conns.keep(conn, s.after(g, path, begins), now)
 	}
 	if r == nil || r.id == g.ID() || g == current {
-		t.clients.keep(from, r.after(g.ID(), path, begins, now), now)
 		if t.noted != nil {
-			t.noted.note(readNote{from, g.ID(), path, begins, now})
+			written = t.noted.note(readNote{client: from, generation: g.ID(), path: path, begins: begins, when: now}, r.generation() != g.ID())
 		}
+		t.clients.keep(from, r.after(g.ID(), path, begins, now), now)
 	}
-	return g
+	return g, written
 }
 
 // settled is the generation of this id, nil if it is not to be used any more.
