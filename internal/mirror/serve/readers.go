@@ -18,7 +18,7 @@ import (
 )
 
 // readers are the notes of which generations clients read, so that a mirror that was killed
-// goes on as it began. They are two files, of now and of the [idle] before, that hold lines
+// goes on as it began. They are two files, of now and of the [idle] before, or less of it, that hold lines
 // in the order in which things happened:
 //
 //	1795348382123 2001:db8::a 9e3779b97f4a7c15 epel 000012 repodata%2Frepomd.xml
@@ -44,7 +44,8 @@ const (
 	readersName   = "readers"
 	readersBefore = "readers.before"
 
-	// maxReadersFile bounds one file, in bytes; what is read later is not noted.
+	// maxReadersFile is how long a file grows, in bytes, and a batch of lines more at most; the next
+	// one is begun then: what was read last counts most.
 	maxReadersFile = 8 << 20
 	// maxNotes bounds what waits to be written.
 	maxNotes = 4096
@@ -144,7 +145,7 @@ func (r *readers) run() {
 
 // take writes a note, and all others that wait.
 func (r *readers) take(x readNote) {
-	if passed := x.when.Sub(r.turned); passed < 0 || passed >= idle {
+	if passed := x.when.Sub(r.turned); passed < 0 || passed >= idle || r.size > maxReadersFile {
 		r.turn(x.when)
 	}
 	r.write(r.waiting(r.append(nil, x)))
@@ -176,7 +177,7 @@ func (r *readers) waiting(lines []byte) []byte {
 }
 
 func (r *readers) write(lines []byte) {
-	if r.file == nil || r.size > maxReadersFile {
+	if r.file == nil {
 		return
 	}
 	n, _ := r.file.Write(lines) // or it is not noted

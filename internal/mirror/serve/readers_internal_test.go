@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -88,6 +89,36 @@ func TestReaders(t *testing.T) {
 	knows("000004:four")
 	passed += 2*idle + time.Second
 	knows()
+}
+
+// What is read last is noted, however much was before it, also by processes that did not live for long.
+func TestReadersAreMany(t *testing.T) {
+	t.Parallel()
+	dir, err := durable.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	x := readNote{client: client{netip.MustParseAddr("192.0.2.1"), 255, "p"}, generation: "000001", path: "a", begins: true, when: now}
+	line := x.appendTo(nil)
+	if err := dir.Root.WriteFile(readersName, bytes.Repeat(line, maxReadersFile/len(line)+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, x.generation = range []string{"000002", "000003"} {
+		r := openReaders(dir, now)
+		await(r.note(x, true))
+		r.close()
+		var s settlement
+		if err := s.recall(dir, now); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.clients.find(x.client, now).generation(); got != x.generation {
+			t.Errorf("the client is known to read %q, want %s", got, x.generation)
+		}
+	}
+	if info, err := dir.Root.Stat(readersName); err != nil || info.Size() > maxReadersFile {
+		t.Errorf("the file of now is not another one: %v", err)
+	}
 }
 
 // What is not like a line of notes is passed over.
