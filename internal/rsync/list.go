@@ -136,7 +136,7 @@ func (p *Program) list(ctx context.Context, l Listing, yield func(Entry, error) 
 func (l Listing) arguments() []string {
 	silence := seconds(cmp.Or(l.Silence, defaultSilence))
 	args := []string{
-		"--list-only", "--recursive", "--links", "--no-motd", "--no-human-readable", "--outbuf=Block",
+		"--list-only", "--recursive", "--links", "--no-motd", "--no-human-readable",
 		"--timeout=" + silence, "--contimeout=" + silence, "--sockopts=TCP_NODELAY",
 	}
 	for _, pattern := range l.Excludes {

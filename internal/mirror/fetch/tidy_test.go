@@ -1,6 +1,7 @@
 package fetch_test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"freshet/internal/mirror/fetch"
+	"freshet/internal/pause"
 	"freshet/internal/peertest"
 	"freshet/internal/rsync"
 	"freshet/internal/rsync/rsynctest"
@@ -38,8 +40,10 @@ func TestTidy(t *testing.T) {
 		}
 		return names
 	}
-	for deadline := time.Now().Add(time.Minute); len(begun()) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
+	soon, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for len(begun()) == 0 {
+		if !pause.For(soon, time.Millisecond) {
 			t.Fatal("rsync has not begun")
 		}
 	}

@@ -110,9 +110,7 @@ func (p *places) leave(c *client) (silent bool) {
 
 // listen takes a client off the silent ones.
 func (p *places) listen(c *client) {
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+	c.timer.Stop()
 	p.silent = slices.DeleteFunc(p.silent, func(other *client) bool { return other == c })
 }
 
