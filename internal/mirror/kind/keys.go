@@ -60,8 +60,12 @@ func (k *Keys) add(format Format, file string, data []byte) (err error) {
 	case format == Alpine:
 		return k.APK.Add(filepath.Base(file), data)
 	case k.OpenPGP != nil:
-		return k.OpenPGP.Add(data)
+		err = k.OpenPGP.Add(data)
+	default:
+		k.OpenPGP, err = sign.NewVerifier(data)
 	}
-	k.OpenPGP, err = sign.NewVerifier(data)
-	return err
+	if err != nil {
+		return fmt.Errorf("want public keys of OpenPGP, armored or binary: %w", err)
+	}
+	return nil
 }

@@ -154,27 +154,11 @@ type Kind struct {
 	arches archSet
 }
 
-// New checks the configuration. The error has all problems in it.
+// New makes a kind of a configuration without [Config.Problems]; else the error has all of them in it.
 func New(c Config) (*Kind, error) {
 	var problems []error
-	if !slices.Contains(Formats(), c.Format) {
-		problems = append(problems, fmt.Errorf("kind %q is none of %v", c.Format, Formats()))
-	}
-	for _, p := range c.Repositories {
-		if err := checkPattern(c.Format, p); err != nil {
-			problems = append(problems, err)
-		}
-	}
-	if c.Format == Plain && len(c.Repositories) > 0 {
-		problems = append(problems, errors.New("repositories: a plain tree has none: say with include what is wanted of it"))
-	}
-	for _, name := range slices.Concat(c.Probe, c.Stamps) {
-		if !fs.ValidPath(name) || name == "." {
-			problems = append(problems, fmt.Errorf("%q is no path below the project's root: write it without a slash at either end", name))
-		}
-	}
-	if c.HotSet < 0 || c.HotSet > 0 && c.Format != OSTree {
-		problems = append(problems, errors.New("a hot set is a positive number of bytes, of a project of kind ostree"))
+	for _, p := range c.Problems() {
+		problems = append(problems, p)
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -182,15 +166,57 @@ func New(c Config) (*Kind, error) {
 	return &Kind{config: c, arches: newArchSet(c.Architectures)}, nil
 }
 
+// Problem is what is wrong with a setting of a [Config].
+type Problem struct {
+	// Setting is its key in a project's table ("repositories[0]").
+	Setting string
+	// Message says what is wrong, and what is wanted instead.
+	Message string
+}
+
+func (p Problem) Error() string { return p.Setting + ": " + p.Message }
+
+// Problems returns all that is wrong with the configuration.
+func (c Config) Problems() []Problem {
+	var problems []Problem
+	add := func(setting, format string, args ...any) {
+		problems = append(problems, Problem{Setting: setting, Message: fmt.Sprintf(format, args...)})
+	}
+	if !slices.Contains(Formats(), c.Format) {
+		add("kind", "want one of %v, got %q", Formats(), c.Format)
+	}
+	for i, p := range c.Repositories {
+		if err := checkPattern(c.Format, p); err != nil {
+			add(fmt.Sprintf("repositories[%d]", i), "%q: %v", p, err)
+		}
+	}
+	if c.Format == Plain && len(c.Repositories) > 0 {
+		add("repositories", "a plain tree has none: say with include what is wanted of it")
+	}
+	files := func(setting string, names []string) {
+		for i, name := range names {
+			if !fs.ValidPath(name) || name == "." {
+				add(fmt.Sprintf("%s[%d]", setting, i), "%q: want a path below the project's root, without a slash at either end", name)
+			}
+		}
+	}
+	files("probe", c.Probe)
+	files("stamps", c.Stamps)
+	if c.HotSet < 0 || c.HotSet > 0 && c.Format != OSTree {
+		add("hot-set", "want a positive number of bytes, of a project of kind ostree")
+	}
+	return problems
+}
+
 func checkPattern(format Format, p string) error {
 	plain := strings.NewReplacer("{release}", "r", "{arch}", "a", "{component}", "c").Replace(p)
 	switch {
 	case strings.ContainsAny(plain, "{}"):
-		return fmt.Errorf("repositories: %q: only {release}, {arch} and {component} stand for something", p)
+		return errors.New("only {release}, {arch} and {component} stand for something")
 	case !fs.ValidPath(plain):
-		return fmt.Errorf("repositories: %q is no path below the project's root: write it without a slash at either end, and . for the root", p)
+		return errors.New("want a path below the project's root, without a slash at either end, and . for the root")
 	case format == Arch && !strings.Contains(path.Base(plain), ".db"):
-		return fmt.Errorf("repositories: %q: of a project of kind arch, name the database: core/os/x86_64/core.db", p)
+		return errors.New("of a project of kind arch, name the database: core/os/x86_64/core.db")
 	}
 	return nil
 }

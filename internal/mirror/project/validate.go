@@ -41,8 +41,8 @@ func (c Config) Validate() []config.Problem {
 	case !slices.Contains(kinds(), c.Kind):
 		problem("kind", "want %s, got %q", quoted(kinds()), c.Kind)
 	default:
-		if _, err := kind.New(c.Meaning(kind.Keys{})); err != nil {
-			problem("kind", "%v", err)
+		for _, p := range c.Meaning(kind.Keys{}).Problems() {
+			problem(p.Setting, "%s", p.Message)
 		}
 	}
 	if len(c.Upstreams) == 0 {
