@@ -254,8 +254,15 @@ func amount(n engine.Need) Amount {
 	return Amount{n.Bytes + (n.Files/2+n.Folders)*block, n.Files + n.Folders}
 }
 
-// ErrNoRoom says that something does not fit on the disk.
-var ErrNoRoom = fmt.Errorf("%w: it does not fit on the disk", unix.ENOSPC)
+// ErrNoRoom says that something does not fit on the disk beside the reserve. It wraps
+// [unix.ENOSPC], though the disk itself may have space.
+var ErrNoRoom error = noRoom{}
+
+type noRoom struct{}
+
+func (noRoom) Error() string { return "it does not fit on the disk" }
+
+func (noRoom) Unwrap() error { return unix.ENOSPC }
 
 // Room makes room for a sync, if it must and can. The error is [ErrNoRoom] if it does not
 // fit all the same, and says why.
@@ -304,7 +311,10 @@ func (k *Keeper) Room(ctx context.Context, project string, need engine.Need) err
 func why(d Disk, want, left Amount, first bool) string {
 	text := fmt.Sprintf("%s are needed and %s may be used: of %s %s are free, the reserve is %s",
 		Size(want.Bytes), Size(left.Bytes), Size(d.Size.Bytes), Size(d.Free.Bytes), Size(d.Reserve.Bytes))
-	if want.Bytes <= left.Bytes {
+	switch {
+	case want == Amount{} && left.Bytes < 0: // before it is known what is to be fetched
+		text = fmt.Sprintf("nothing may be used: of %s %s are free, the reserve is %s", Size(d.Size.Bytes), Size(d.Free.Bytes), Size(d.Reserve.Bytes))
+	case want.Bytes <= left.Bytes:
 		text = fmt.Sprintf("%d inodes are needed and %d may be used: of %d %d are free, the reserve is %d",
 			want.Inodes, max(left.Inodes, 0), d.Size.Inodes, d.Free.Inodes, d.Reserve.Inodes)
 	}

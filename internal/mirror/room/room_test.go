@@ -1,8 +1,12 @@
 package room
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"freshet/api/mirrorapi"
 )
@@ -35,5 +39,24 @@ func TestChurn(t *testing.T) {
 		if got.Bytes != c.want || got.Inodes != c.want/10 {
 			t.Errorf("%s: %+v, want %d bytes", name, got, c.want)
 		}
+	}
+}
+
+// What does not fit is told by what is short of it.
+func TestWhy(t *testing.T) {
+	t.Parallel()
+	disk := Disk{Size: Amount{100e9, 1000}, Free: Amount{7e9, 70}, Reserve: Amount{8e9, 80}}
+	wide := Disk{Size: Amount{100e9, 1000}, Free: Amount{50e9, 90}, Reserve: Amount{8e9, 80}}
+	for want, text := range map[string]string{
+		"nothing may be used: of 100.0 GB 7.0 GB are free, the reserve is 8.0 GB": why(disk, Amount{}, disk.left(), false),
+		"5.0 GB are needed and 0.0 MB may be used: of 100.0 GB 7.0 GB are free":   why(disk, Amount{5e9, 10}, disk.left(), false),
+		"20 inodes are needed and 10 may be used: of 1000 90 are free":            why(wide, Amount{1e9, 20}, wide.left(), false),
+	} {
+		if !strings.HasPrefix(text, want) {
+			t.Errorf("%s\nwant %s", text, want)
+		}
+	}
+	if !errors.Is(ErrNoRoom, unix.ENOSPC) {
+		t.Error("ErrNoRoom is not ENOSPC")
 	}
 }
