@@ -192,7 +192,8 @@ func WriteReference(w io.Writer, list []Setting) error {
 		"- Sizes are a number of bytes, or one with a unit: `\"500MB\"`, `\"10GB\"` (powers of 1000),\n" +
 		"  `\"512KiB\"`, `\"2TiB\"` (powers of 1024).\n" +
 		"- Addresses are `\"host:port\"`, `\":port\"` for every address of the machine, or `\"mem:NAME\"` to be\n" +
-		"  reached by the other roles of the process alone.\n\n" +
+		"  reached by the other roles of the process alone.\n" +
+		"- Files and folders that do not begin with a slash lie below the folder in which the process was started.\n\n" +
 		"This page is generated from the source: edit the comments there and run `make generate`.\n\n" +
 		"## Top level\n")
 	for _, s := range list {

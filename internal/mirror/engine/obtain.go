@@ -25,7 +25,7 @@ func (r *run) obtain(ctx context.Context) error {
 		return err
 	}
 	if changes.none() && !r.failedParts() {
-		return errUnchanged
+		return r.nothing()
 	}
 	r.step(mirrorapi.StepLink, int64(r.wants.Len()), changes.total)
 	if err := r.link(ctx); err != nil {

@@ -61,6 +61,11 @@ func (r *run) find(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(list) == 0 && r.isFirst() { // later it is a project that shrinks
+		if err := r.p.Kind.NoneFound(); err != nil {
+			return fail(mirrorapi.ReasonInconsistent, "", err)
+		}
+	}
 	if len(list) >= maxParts {
 		return fmt.Errorf("%d repositories, which are too many", len(list))
 	}

@@ -81,6 +81,9 @@ func (r *run) nothing() error {
 			return p.failed
 		}
 	}
+	if r.base == nil {
+		return fail(mirrorapi.ReasonInconsistent, "", errors.New("the upstream lists nothing that is wanted: see upstreams, include and exclude of the project"))
+	}
 	return errUnchanged
 }
 

@@ -14,6 +14,7 @@ import (
 	"freshet/internal/closure"
 	"freshet/internal/mirror/fetch"
 	"freshet/internal/mirror/kind"
+	"freshet/internal/mirror/kindtest"
 )
 
 func rpmWorld(t *testing.T) *world {
@@ -253,7 +254,33 @@ func TestNoRepository(t *testing.T) {
 	}
 }
 
-// So is what an upstream does not give: that does not change in a moment.
+// Where nothing is found that is wanted, nothing is published: it would be what lies beside the repositories
+// of another kind.
+func TestNothingIsFound(t *testing.T) {
+	for format, want := range map[kind.Format]string{
+		kind.RPM: "no repository", kind.Deb: "no repository", kind.Arch: "no repository", kind.Alpine: "no repository",
+		kind.Plain: "nothing that is wanted", kind.Images: "",
+	} {
+		w := newWorld(t, kind.Config{Format: format, Exclude: []string{"old/*"}})
+		w.project.Pause = time.Hour
+		name := "dists/file"
+		if format == kind.Plain {
+			name = "old/file"
+		}
+		kindtest.Put(t, w.path(name), "x")
+		r := w.sync(mirrorapi.Order{})
+		if want == "" {
+			w.want(r, mirrorapi.Published, "")
+			continue
+		}
+		w.want(r, mirrorapi.Failed, mirrorapi.ReasonInconsistent)
+		if !strings.Contains(r.Message, want) {
+			t.Errorf("%s: %s", format, r.Message)
+		}
+	}
+}
+
+// So is what an upstream does not give, as is a repository that was never there: that does not change in a moment.
 func TestDenied(t *testing.T) {
 	w := rpmWorld(t)
 	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -232,6 +233,13 @@ func TestListAndRead(t *testing.T) {
 				}
 				if len(files) != want || folders == 0 {
 					t.Errorf("%s: %d files and %d folders, want %d", below, len(files), folders, want)
+				}
+			}
+			for _, below := range []string{"gone", "top"} {
+				for e, err := range s.List(t.Context(), below) {
+					if !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("%s: %+v, %v", below, e, err)
+					}
 				}
 			}
 		})

@@ -39,7 +39,7 @@ func (s *rsyncSource) List(ctx context.Context, folder string) iter.Seq2[Entry, 
 				err = answered(ctx, err)
 			}
 			if err != nil {
-				yield(Entry{}, explainRsync(err))
+				yield(Entry{}, explainListing(err))
 				return
 			}
 			if e.Name == "." || e.Type == rsync.Other {
@@ -290,6 +290,16 @@ func outcomeOf(err error) Outcome {
 		return Denied
 	}
 	return Failed
+}
+
+// explainListing is [explainRsync] for a listing: of a folder that is not there rsync tells nothing
+// but this text, in which the number is that of errno.h.
+func explainListing(err error) error {
+	exit, ok := errors.AsType[*rsync.ExitError](err)
+	if ok && exit.Code == 23 && (strings.Contains(exit.Detail, "(2)") || strings.Contains(exit.Detail, "(20)")) {
+		return fmt.Errorf("%w: %w", err, fs.ErrNotExist)
+	}
+	return explainRsync(err)
 }
 
 // explainRsync gives an error of rsync its meaning. Its codes are those of errcode.h.

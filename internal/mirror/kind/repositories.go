@@ -52,6 +52,17 @@ func (k *Kind) Repositories(ctx context.Context, tree Tree) ([]Repository, error
 	return list, nil
 }
 
+// NoneFound says what it may come from that no repository was found in a tree; nil for kinds of
+// which a tree without any is mirrored as well.
+func (k *Kind) NoneFound() error {
+	switch k.config.Format {
+	case Images, Plain:
+		return nil
+	case RPM, Deb, Arch, Alpine, OSTree:
+	}
+	return fmt.Errorf("no repository of the kind %s was found in the listing of the upstream: see kind, upstreams, repositories and releases of the project", k.config.Format)
+}
+
 // patterns are those of the configuration with the values in place of their names. Where
 // no values are given, a name is "*".
 func (k *Kind) patterns() []string {

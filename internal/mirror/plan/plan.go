@@ -132,6 +132,9 @@ func (m *maker) unpin() (err error) {
 func (m *maker) count(ctx context.Context) error {
 	k, tree := m.o.Kind, m.tree()
 	repositories, err := k.Repositories(ctx, tree)
+	if err == nil && len(repositories) == 0 {
+		err = k.NoneFound()
+	}
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ type Config struct {
 
 	// Keys are files with the public keys that sign the project: OpenPGP, or those of
 	// Alpine with their names. With keys, what none of them signed is not served.
-	// Default: none, and signatures are not checked.
+	// Default: none, and it is only looked whether a signature is one of its file.
 	Keys []string `toml:"keys"`
 
 	// Schedule says when it is looked for something new: "every 1h", "daily at 02:00",
