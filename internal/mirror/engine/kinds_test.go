@@ -3,11 +3,14 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/mirror/fetch"
@@ -189,4 +192,115 @@ func TestOthersGoOn(t *testing.T) {
 			w.want(r, mirrorapi.Failed, mirrorapi.ReasonInconsistent)
 		})
 	}
+}
+
+// While what lies beside the repositories is looked at again, a repository stays as it was read, be
+// it the new version, which is complete, or the one that is served: the upstream goes on meanwhile.
+func TestPointersStay(t *testing.T) {
+	for _, f := range kindtest.Upstreams() {
+		if f.Name == "plain" || f.Name == "ostree" || f.Name == "arch" { // of these nothing is read for what lies beside
+			continue
+		}
+		for _, held := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s held=%v", f.Name, held), func(t *testing.T) {
+				needs(t, f.Needs...)
+				f.Config.Repositories = nil // all of the tree is wanted
+				w := newWorld(t, f.Config)
+				w.project.MaxShrink = 90
+				f.Publish(t, w.up, 1)
+				const beside = "notes/README"
+				kindtest.Put(t, w.path(beside), "one")
+				w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+				w.visit(f)
+
+				f.Publish(t, w.up, 2)
+				kindtest.Put(t, w.path(beside), "two")
+				next := func() { f.Publish(t, w.up, 3) }
+				if held {
+					next = w.spoil(f)
+				}
+				asked := false
+				w.onRequest(func(name string) {
+					if name == beside && !asked {
+						asked = true
+						kindtest.Put(t, w.path(beside), "another size than what was listed has")
+						w.mu.Lock()
+						defer w.mu.Unlock()
+						w.fetched = func() { next(); next = func() {} }
+					}
+				})
+				r := w.sync(mirrorapi.Order{})
+				w.want(r, mirrorapi.Published, "")
+				w.visit(f)
+				if !asked || len(r.Warnings) == 0 || r.Repositories[0].Held != held {
+					t.Errorf("the report: %+v", r)
+				}
+			})
+		}
+	}
+}
+
+// spoil makes the pointers of an upstream unreadable, and returns what mends them.
+func (w *world) spoil(f kindtest.Upstream) (mend func()) {
+	w.Helper()
+	k, err := kind.New(f.Config)
+	if err != nil {
+		w.Fatal(err)
+	}
+	list, err := k.Repositories(w.Context(), kindtest.FolderTree(w.up))
+	if err != nil || len(list) == 0 {
+		w.Fatal(list, err)
+	}
+	whole := make(map[string][]byte)
+	for _, r := range list {
+		text, err := os.ReadFile(w.path(r.Pointer))
+		if err != nil {
+			w.Fatal(err)
+		}
+		whole[r.Pointer] = text
+		kindtest.Put(w.T, w.path(r.Pointer), "this is no index\n")
+	}
+	return func() {
+		for name, text := range whole {
+			kindtest.Put(w.T, w.path(name), string(text))
+		}
+	}
+}
+
+// What takes the place of another file has a later time, though the upstream's server says that it has
+// the same: clients of rsync, and those that ask for what was modified since, see no other difference.
+func TestTimesTell(t *testing.T) {
+	w := newWorld(t, kind.Config{Format: kind.Images})
+	when := time.Unix(1_700_000_000, 0)
+	const image, sums = "iso/latest.iso", "iso/SHA256SUMS"
+	publish := func(content string) {
+		kindtest.Put(t, w.path(image), content)
+		kindtest.Put(t, w.path(sums), fmt.Sprintf("%x  latest.iso\n", sha256.Sum256([]byte(content))))
+		for _, name := range []string{image, sums} {
+			if err := os.Chtimes(w.path(name), when, when); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	served := func(name string) time.Time {
+		info, err := os.Stat(filepath.Join(w.project.Store.TreePath(), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.ModTime()
+	}
+	publish("one")
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	if got := served(sums); !got.Equal(when) {
+		t.Fatalf("it has the time %v, upstream %v", got, when)
+	}
+	publish("two")
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	for _, name := range []string{image, sums} {
+		if !served(name).After(when) {
+			t.Errorf("%s has the time of the one before", name)
+		}
+	}
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Unchanged, "")
+	w.want(w.sync(mirrorapi.Order{Force: true}), mirrorapi.Unchanged, "")
 }

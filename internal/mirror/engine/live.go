@@ -139,7 +139,7 @@ func (l *live) refresh(ctx context.Context, name string) (changed bool, err erro
 	same := have != nil && hasContent(have, f.Data)
 	l.asked[name] = true
 	l.progress.received.Add(int64(len(f.Data)))
-	if same && f.Validator.ModTime.Equal(known.ModTime) {
+	if same && f.Validator.ModTime.Unix() <= known.ModTime.Unix() {
 		return false, l.keep(name, known, have)
 	}
 	return !same, l.put(name, from, f)
@@ -197,9 +197,24 @@ func (l *live) put(name, from string, f fetch.File) error {
 		when = time.Now()
 	}
 	l.counts.fetched(l.up, fetch.Result{From: from, Size: int64(len(f.Data))})
-	_, err := l.st.Place(generation.File{
+	return l.place(generation.File{
 		Path: name, Size: int64(len(f.Data)), ModTime: when, SHA256: sha256.Sum256(f.Data),
 	}, smallName)
+}
+
+// place puts a file that has come into the staging tree. What takes the place of a file with the
+// same time gets a later one: whoever copies by rsync, or asks by If-Modified-Since, would take it
+// for that file. An rsync server that is being written to gives what is new with the time of what
+// was there when it made its list.
+func (l *live) place(f generation.File, at string) error {
+	if old, err := l.base.Open(f.Path); err == nil {
+		info, err := old.Stat()
+		_ = old.Close()
+		if err == nil && info.ModTime().Unix() == f.ModTime.Unix() {
+			f.ModTime = f.ModTime.Add(time.Second)
+		}
+	}
+	_, err := l.st.Place(f, at)
 	return err
 }
 
@@ -295,9 +310,7 @@ func (l *live) fetch(ctx context.Context, list iter.Seq2[fetch.Want, error], eac
 		}
 		err := l.verify(&res)
 		if err == nil && res.Outcome == fetch.Fetched {
-			_, err = l.st.Place(generation.File{
-				Path: res.Want.Path, Size: res.Size, ModTime: res.ModTime, SHA256: res.SHA256,
-			}, res.Want.Path)
+			err = l.arrived(res)
 		}
 		if err == nil && res.Outcome == fetch.Fetched {
 			l.counts.fetched(l.up, res)
@@ -305,6 +318,16 @@ func (l *live) fetch(ctx context.Context, list iter.Seq2[fetch.Want, error], eac
 		}
 		each(res, err)
 	})
+}
+
+// arrived puts a file that was fetched into the staging tree.
+func (l *live) arrived(res fetch.Result) error {
+	f := generation.File{Path: res.Want.Path, Size: res.Size, ModTime: res.ModTime, SHA256: res.SHA256}
+	if res.Want.Sum.Value != "" {
+		return l.place(f, res.Want.Path)
+	}
+	_, err := l.st.Place(f, res.Want.Path) // by its time it is told from what the upstream will have
+	return err
 }
 
 // verify looks into a file that has come, if its name says what must be in it and nothing

@@ -52,6 +52,9 @@ func (p *part) isNew() bool {
 	return !p.held && (p.rest || p.served == nil || p.served.Held || p.served.SHA256 != p.version.SHA256)
 }
 
+// isStaged reports whether the staging tree has, or gets, the version that will be published.
+func (p *part) isStaged() bool { return p.held && p.served != nil || p.listed && p.failed == nil }
+
 // maxParts is how many a project may have.
 const maxParts = 1 << 16
 
@@ -100,7 +103,7 @@ func (r *run) servedAt(pointer string) *generation.Repository {
 func (r *run) listPart(ctx context.Context, p *part) error {
 	p.files, p.bytes, p.left, p.listed = 0, 0, kind.Left{}, false
 	r.live.expected = nil
-	files := r.p.Kind.Rest(ctx, r.live.tree(), r.repositories, &p.left)
+	files := r.p.Kind.Rest(ctx, r.besideTree(), r.repositories, &p.left)
 	if !p.rest {
 		r.progress.say(p.repo.Pointer)
 		version, err := r.p.Kind.Version(ctx, r.live.open, p.repo)
@@ -164,6 +167,21 @@ func (r *run) follows(ctx context.Context, p *part) error {
 		return nil
 	}
 	return p.version.Follows(before)
+}
+
+// besideTree is the upstream to whoever lists what lies beside the repositories. Pointers of
+// repositories that are ready, or held, are those of the staging tree: read from the upstream
+// they would take their place there.
+func (r *run) besideTree() kind.Tree {
+	t := r.live.tree()
+	t.Open = func(ctx context.Context, name string) (fs.File, error) {
+		i := slices.IndexFunc(r.parts, func(p *part) bool { return p.repo.Pointer == name })
+		if i >= 0 && r.parts[i].isStaged() {
+			return r.st.Open(name)
+		}
+		return r.live.open(ctx, name)
+	}
+	return t
 }
 
 // guardPart refuses a version that lacks too much of what is served.

@@ -98,11 +98,31 @@ func (r *run) chosen(is bool) iter.Seq2[generation.File, error] {
 				return
 			}
 			wanted := pair.Right != nil && (*pair.Right).State()&staged != 0
+			if wanted {
+				err = isWhat(pair.Left, *pair.Right)
+			}
+			if err != nil {
+				yield(generation.File{}, err)
+				return
+			}
 			if pair.Left != nil && wanted == is && !yield(*pair.Left, nil) {
 				return
 			}
 		}
 	}
+}
+
+// isWhat is an error if what is staged is not what was found to be wanted, which would be a
+// fault of this program: then nothing is published, for clients would miss files.
+func isWhat(have *generation.File, g *group) error {
+	sum, known := g.Sum.SHA256()
+	switch {
+	case have == nil:
+		return fail(mirrorapi.ReasonInternal, g.Path, fmt.Errorf("%s is gone from the staging tree", g.Path))
+	case g.Conflict, have.Link != g.Link, known && sum != have.SHA256:
+		return fail(mirrorapi.ReasonInternal, g.Path, fmt.Errorf("%s in the staging tree is not the file that is wanted", g.Path))
+	}
+	return nil
 }
 
 // prune takes out of the staging tree what is not to be in the generation.

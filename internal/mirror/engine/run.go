@@ -315,7 +315,7 @@ func (r *run) moved(ctx context.Context, last bool) error {
 	}
 	r.came = false
 	changed, example := 0, ""
-	for f, err := range r.p.Kind.Rest(ctx, r.live.tree(), r.repositories, nil) {
+	for f, err := range r.p.Kind.Rest(ctx, r.besideTree(), r.repositories, nil) {
 		if err != nil {
 			return err
 		}
@@ -397,6 +397,9 @@ func (r *run) holdFailed(ctx context.Context) error {
 // it should be, is a sign of an upstream that is being written to; at last it is left out.
 func (r *run) settle(last bool) {
 	for g := range r.wants.All() {
+		if g.Conflict {
+			g.Mark(0) // whatever is there now is not what each of them wants
+		}
 		state := g.State()
 		if state&staged != 0 || g.Optional && (last || state&wrong == 0 && !g.Conflict) {
 			continue

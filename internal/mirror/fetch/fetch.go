@@ -83,7 +83,7 @@ type Validator struct {
 // File is a small file that was read.
 type File struct {
 	Data []byte
-	// Same is true if it is the one that the validator was of; there is no Data then.
+	// Same is true if the source says that it is the one that the validator was of; there is no Data then.
 	Same bool
 	// Validator is for the next time.
 	Validator Validator

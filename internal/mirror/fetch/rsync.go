@@ -70,8 +70,9 @@ func (s *rsyncSource) dialer(received ...*atomic.Int64) rsync.Dial {
 	}
 }
 
-// Read fetches a file to a scratch folder.
-func (s *rsyncSource) Read(ctx context.Context, name string, limit int64, v Validator) (_ File, err error) {
+// Read fetches a file to a scratch folder. It is never said to be the same: a server that is being
+// written to may give what is new with the size and time of what it had when it made its list.
+func (s *rsyncSource) Read(ctx context.Context, name string, limit int64, _ Validator) (_ File, err error) {
 	scratch, err := os.MkdirTemp(s.o.Scratch, "freshet-read-")
 	if err != nil {
 		return File{}, err
@@ -98,10 +99,6 @@ func (s *rsyncSource) Read(ctx context.Context, name string, limit int64, v Vali
 		return File{}, cmp.Or(err, fs.ErrInvalid)
 	}
 	file := File{Validator: Validator{ModTime: info.ModTime().UTC(), Size: info.Size()}}
-	if file.Validator == v {
-		file.Same = true
-		return file, nil
-	}
 	file.Data, err = root.ReadFile(name)
 	return file, err
 }
