@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"cmp"
+	"fmt"
 	"hash/maphash"
 	"net/http"
 	"path/filepath"
@@ -58,6 +59,9 @@ func (m *mirror) answerPlan(w http.ResponseWriter, r *http.Request, v *visit) er
 		made.Room = mirrorapi.RoomUnknown
 	default:
 		made.Room, made.Fits = mirrorapi.RoomEnough, true
+	}
+	if cfg.HotSet > 0 {
+		made.Notes = append(made.Notes, fmt.Sprintf("a hot set: what is asked for most is fetched as it is asked for, up to %s, and not counted here", cfg.HotSet))
 	}
 	if len(cfg.Keys) == 0 && cfg.Kind != string(kind.Plain) { // which has none
 		made.Notes = append(made.Notes, "signatures will not be checked: there are no keys")

@@ -239,6 +239,19 @@ func TestPlanOfWhatIsHere(t *testing.T) {
 	}
 }
 
+// What a hot set is going to have depends on what clients will ask for: a plan says so.
+func TestPlanOfHotSet(t *testing.T) {
+	peertest.Require(t, "ostree")
+	w := newWorld(t, project.Config{Kind: "ostree", HotSet: 5e9, Schedule: "never"})
+	for _, args := range [][]string{{"init", "--mode=archive"}, {"commit", "-b", "one", "--tree=dir=" + t.TempDir()}, {"summary", "-u"}} {
+		peertest.Run(t, w.up, nil, "ostree", append(args, "--repo=.")...)
+	}
+	w.start()
+	if p, err := w.client.Plan(t.Context(), "p"); err != nil || !strings.Contains(strings.Join(p.Notes, "\n"), "up to 5GB") {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 // A trigger is acted on once, and only if a key of the project signed it for this host.
 func TestTriggers(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(nil)

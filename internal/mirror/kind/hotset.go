@@ -41,7 +41,7 @@ func (w *treeWalk) hotRef(r ref, deltas []ostree.IndexedDelta, fromNothing bool)
 			return 0, err
 		}
 		size = r.size
-	} else if _, err := w.object(ostree.ObjectName{Checksum: r.commit, Type: ostree.TypeCommit}); err != nil {
+	} else if _, err := w.commit(r.commit); err != nil {
 		return 0, err
 	}
 	if err := w.prefetchSuperblocks(deltas); err != nil {

@@ -121,22 +121,26 @@ func sha256Of(c ostree.Checksum) closure.Sum {
 	return closure.Sum{Hash: crypto.SHA256, Value: string(c[:])}
 }
 
+// commit yields a commit and its signatures, without what it consists of. First says that it had
+// not been yielded before.
+func (w *treeWalk) commit(c ostree.Checksum) (first bool, err error) {
+	if first, err = w.object(ostree.ObjectName{Checksum: c, Type: ostree.TypeCommit}); err != nil || !first {
+		return first, err
+	}
+	detached := ostree.ObjectName{Checksum: c, Type: ostree.TypeCommitMeta}
+	return true, w.emit(detached.Path(), -1, closure.Sum{}, true)
+}
+
 // commits yields commits with all that they consist of.
 func (w *treeWalk) commits(refs []ref) error {
 	var names []ostree.ObjectName
 	for _, r := range refs {
-		name := ostree.ObjectName{Checksum: r.commit, Type: ostree.TypeCommit}
-		first, err := w.object(name)
+		first, err := w.commit(r.commit)
 		if err != nil {
 			return err
 		}
-		if !first {
-			continue
-		}
-		names = append(names, name)
-		detached := ostree.ObjectName{Checksum: r.commit, Type: ostree.TypeCommitMeta}
-		if err := w.emit(detached.Path(), -1, closure.Sum{}, true); err != nil {
-			return err
+		if first {
+			names = append(names, ostree.ObjectName{Checksum: r.commit, Type: ostree.TypeCommit})
 		}
 	}
 	level, err := w.level(names, func(data []byte) ([]ostree.TreeDir, error) {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"freshet/internal/page"
 	"freshet/internal/role"
@@ -33,13 +34,18 @@ const (
 // seconds.
 const retryAfter = "60"
 
-// fail answers with a page that says what is wrong.
+// fail answers with what is wrong: a page for browsers, a line for programs.
 func (s *Site) fail(w http.ResponseWriter, r *http.Request, status int, why Reason, text string) {
 	role.SetReason(w, r, string(why), text)
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	if status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", retryAfter)
+	}
+	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		// Programs; ostree takes a page that is longer than the commit for a wrong commit.
+		http.Error(w, text, status)
+		return
 	}
 	data := problem{Title: http.StatusText(status), Text: text, Path: r.URL.Path}
 	if err := s.pages.Render(w, status, "problem", page.Frame{Title: data.Title}, data); err != nil {

@@ -269,12 +269,20 @@ func TestNothingElseIsReachable(t *testing.T) {
 		"/objects/":                              serve.NoProject,
 		"/.freshet/x":                            serve.NotFound,
 	} {
-		a := w.get(path)
-		if a.status != http.StatusNotFound || a.header.Get(role.ReasonHeader) != string(reason) {
-			t.Errorf("%s: %d %q, want %q", path, a.status, a.header.Get(role.ReasonHeader), reason)
-		}
-		if problems := pagetest.Problems(a.body); problems != nil {
-			t.Errorf("%s: %v", path, problems)
+		for _, accept := range []string{"text/html,*/*;q=0.8", "*/*"} {
+			a := w.get(path, "Accept", accept)
+			if a.status != http.StatusNotFound || a.header.Get(role.ReasonHeader) != string(reason) || a.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s: %d %q, want %q", path, a.status, a.header, reason)
+			}
+			if accept == "*/*" {
+				if n := len(a.body); n == 0 || n > 100 || strings.Contains(a.body, "<") { // what is longer than the smallest object is an error of its own for ostree
+					t.Errorf("%s: %q for a program", path, a.body)
+				}
+				continue
+			}
+			if problems := pagetest.Problems(a.body); problems != nil {
+				t.Errorf("%s: %v", path, problems)
+			}
 		}
 	}
 	if a := w.get("/later/x"); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -49,11 +50,26 @@ func (s *Site) newThrough(project string, to *url.URL, rt http.RoundTripper) htt
 	}
 }
 
+// signsOther reports whether the file has the signatures of a commit that is not held: they come
+// from where the commit does, and clients trust them by their keys alone.
+func (a asked) signsOther() bool {
+	commit, ok := strings.CutSuffix(a.rest, ".commitmeta")
+	now := a.p.Current()
+	if !ok || a.policy.Ecosystem != layout.EcoOSTree || now == nil {
+		return false
+	}
+	f, err := now.Open(commit + ".commit")
+	if err == nil {
+		_ = f.Close() // opened for reading
+	}
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // passOn answers for a file that is not held by one that is whole, if the project has such
-// a place and the file is one that never changes. It reports whether it did.
+// a place and the file is one that never changes, or has the signatures of one. It reports whether it did.
 func (s *Site) passOn(w http.ResponseWriter, r *http.Request, a asked) bool {
 	through := (*s.through.Load())[a.p.Name()]
-	if through == nil || !a.policy.Ruled() || a.policy.Class != layout.Payload {
+	if through == nil || !a.policy.Ruled() || a.policy.Class != layout.Payload && !a.signsOther() {
 		return false // pointers and indexes are those that were checked here
 	}
 	if rec := role.RecordOf(r); rec != nil {

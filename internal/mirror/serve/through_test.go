@@ -16,13 +16,14 @@ import (
 	"freshet/internal/role"
 )
 
-// Payload that a hot set does not hold comes from where the project is whole; pointers
-// and everything else never do.
+// Payload that a hot set does not hold comes from where the project is whole, signatures of commits
+// with the commits; pointers and everything else never do.
 func TestThrough(t *testing.T) {
 	w := newWorld(t)
 	object := "/objects/ab/" + strings.Repeat("c", 62) + ".filez"
 	held := "/objects/cd/" + strings.Repeat("e", 62) + ".filez"
-	w.publish(map[string]string{"config": "[core]", "summary": "here", held[1:]: "held"})
+	commit, heldCommit := "/objects/ab/"+strings.Repeat("d", 62)+".commit", "/objects/cd/"+strings.Repeat("f", 62)+".commit"
+	w.publish(map[string]string{"config": "[core]", "summary": "here", held[1:]: "held", heldCommit[1:]: "held"})
 	asked := make(chan string, 10)
 	whole := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- r.URL.Path
@@ -80,13 +81,20 @@ func TestThrough(t *testing.T) {
 			t.Errorf("%s: %q", path, body)
 		}
 	}
+	for _, path := range []string{commit, commit + "meta"} {
+		if status, body, _ := get(path); status != http.StatusOK || body != "elsewhere" {
+			t.Errorf("%s: %d %q", path, status, body)
+			continue
+		}
+		<-asked
+	}
 	// Whatever is written twice stays in the project.
 	if _, _, _ = get("/%252e%252e/%252e%252e" + object); true {
 		if path := <-asked; path != "/repo/%2e%2e/%2e%2e"+object {
 			t.Errorf("asked for %q", path)
 		}
 	}
-	for _, path := range []string{"/summary.sig", "/refs/heads/x", "/README", "/other/"} {
+	for _, path := range []string{heldCommit + "meta", "/summary.sig", "/refs/heads/x", "/README", "/other/"} {
 		if status, _, reason := get(path); status != http.StatusNotFound || reason != string(serve.NotFound) {
 			t.Errorf("%s: %d %s", path, status, reason)
 		}
