@@ -39,7 +39,14 @@ type Transfer struct {
 	Idle bool
 	// MaxSize leaves out files that are longer, in bytes, without a word; 0: none.
 	MaxSize int64
+	// EndSize is how long a file gets on the disk, in bytes, where the server sends more than it has
+	// told of: the rest is read and thrown away, and ends in an error; 0: any.
+	EndSize int64
 }
+
+// fetchMemory is what rsync may take to fetch files: names are some thousand bytes long at most,
+// and no more than [Program.Most] are asked for.
+const fetchMemory = 1 << 30
 
 // PartialFolder is the name of folders in which rsync keeps what it has of files that it
 // could not fetch whole. They lie beside where the files will be.
@@ -94,6 +101,7 @@ func (p *Program) fetch(ctx context.Context, t Transfer, names iter.Seq[string],
 	complaints := newComplaints(t.URL)
 	r, err := p.start(running, process{
 		url: t.URL, dial: t.Dial, args: t.arguments(p.trusts()), stdin: list, stderr: complaints, dir: t.Folder, idle: t.Idle,
+		memory: fetchMemory, size: t.EndSize,
 	})
 	if err != nil {
 		_ = starve()
@@ -160,6 +168,8 @@ func (t Transfer) arguments(trust bool) []string {
 	}
 	if t.Partial {
 		args = append(args, "--partial-dir="+PartialFolder)
+	} else {
+		args = append(args, "--whole-file") // there is nothing to make a file of but what is sent
 	}
 	if trust {
 		args = append(args, "--trust-sender")

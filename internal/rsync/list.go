@@ -33,6 +33,11 @@ const (
 	defaultSilence = 2 * time.Minute
 	defaultEntries = 20_000_000
 
+	// leastMemory and entryMemory are what rsync may take of it for a listing: of a server
+	// that tells all at once, it keeps all, in a hundred bytes or so and the name of each.
+	leastMemory = 64 << 20
+	entryMemory = 200
+
 	// maxLine is the longest line that is read: a path of 4096 bytes to a target of the
 	// same length, all of them escaped, is shorter.
 	maxLine = 64 << 10
@@ -69,8 +74,10 @@ func OfSome(err error) bool {
 // Meaning says in a few words what the code means.
 func (e *ExitError) Meaning() string {
 	switch e.Code {
-	case 1, 4:
+	case 1:
 		return "it does not understand what it is to do"
+	case 4:
+		return "the server sends or asks for what must not be"
 	case 2, 12:
 		return "the server does not speak rsync as expected"
 	case 5:
@@ -79,6 +86,8 @@ func (e *ExitError) Meaning() string {
 		return "the server cannot be reached"
 	case 20, -1:
 		return "it was ended"
+	case 22:
+		return "the server sends more than there is memory for"
 	case 23:
 		return "the folder cannot be read"
 	case 30:
@@ -93,7 +102,8 @@ func (e *ExitError) Meaning() string {
 // folder itself first. Links are listed and not followed. The sequence ends with an error
 // if the listing is not all there is, a [PartialError] if only some of it could not be
 // read; entries before an error may be used at the caller's risk. It can be used once.
-// Memory is bounded whatever the server sends. Ending the loop, or ctx, ends rsync.
+// Memory is bounded whatever the server sends, that of rsync too: about 4 GB for as many entries
+// as there may be. Ending the loop, or ctx, ends rsync.
 func (p *Program) List(ctx context.Context, l Listing) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if err := p.list(ctx, l, yield); err != nil && !errors.Is(err, errStopped) {
@@ -112,11 +122,12 @@ func (p *Program) list(ctx context.Context, l Listing, yield func(Entry, error) 
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var said head
-	r, err := p.start(running, process{url: l.URL, dial: l.Dial, args: l.arguments(), stderr: &said})
+	most := cmp.Or(l.MaxEntries, defaultEntries)
+	r, err := p.start(running, process{url: l.URL, dial: l.Dial, args: l.arguments(), stderr: &said, memory: leastMemory + entryMemory*int64(most)})
 	if err != nil {
 		return err
 	}
-	n, err := readEntries(r.out, cmp.Or(l.MaxEntries, defaultEntries), yield)
+	n, err := readEntries(r.out, most, yield)
 	if err != nil && !errors.Is(err, errCut) {
 		cancel()
 	}

@@ -28,6 +28,8 @@ type process struct {
 	stderr io.Writer
 	dir    string // the one folder in which it may write; "": none
 	idle   bool   // it gets the disk when nobody else wants it
+	memory int64  // bytes that it may take, whatever the server sends; 0: any
+	size   int64  // of the longest file that it may write, in bytes; 0: any
 }
 
 // running is an rsync that was started. Its end is awaited.
@@ -74,7 +76,20 @@ func (p *Program) start(ctx context.Context, how process) (*running, error) {
 	if how.idle {
 		r.yieldDisk()
 	}
+	r.bound(how)
 	return r, nil
+}
+
+// bound bounds what a process takes of the machine, before it has heard of its server. Its
+// children have the same bounds (prlimit(2)).
+func (r *running) bound(how process) {
+	set := func(resource int, most int64) {
+		if most > 0 {
+			_ = unix.Prlimit(r.cmd.Process.Pid, resource, &unix.Rlimit{Cur: uint64(most), Max: uint64(most)}, nil)
+		}
+	}
+	set(unix.RLIMIT_DATA, how.memory)
+	set(unix.RLIMIT_FSIZE, how.size)
 }
 
 // openOutput makes the pipe of the output, and returns the end that is rsync's.

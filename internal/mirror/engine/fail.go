@@ -3,8 +3,10 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
+	"syscall"
 
 	"freshet/api/mirrorapi"
 	"freshet/internal/closure"
@@ -45,6 +47,10 @@ func asFailure(err error) *failure {
 		if reason == mirrorapi.ReasonInternal {
 			reason = mirrorapi.ReasonDisk
 		}
+	}
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) { // in the tree there is what the upstream has had a moment ago
+		err = fmt.Errorf("a file has become a folder at the upstream, or a folder a file: %w", err)
+		reason = mirrorapi.ReasonInconsistent
 	}
 	switch {
 	case errors.Is(err, context.Canceled):

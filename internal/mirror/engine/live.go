@@ -183,8 +183,8 @@ func hasContent(f io.Reader, data []byte) bool {
 	return err == nil && string(mine) == string(data)
 }
 
-// smallName is where a small file arrives.
-const smallName = "small"
+// smallName is where a small file arrives: beside what has the names of the upstream.
+const smallName = ".freshet-small"
 
 // put puts a small file that was read into the staging tree.
 func (l *live) put(name, from string, f fetch.File) error {

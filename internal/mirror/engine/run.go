@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path"
 	"slices"
 	"time"
 
@@ -294,6 +295,7 @@ func (r *run) round(ctx context.Context, last bool) error {
 			r.drop([]*part{p})
 		}
 	}
+	r.refuseNested()
 	if err := r.holdFailed(ctx); err != nil {
 		return err
 	}
@@ -303,6 +305,32 @@ func (r *run) round(ctx context.Context, last bool) error {
 	}
 	r.settle(last)
 	return r.moved(ctx, last)
+}
+
+// refuseNested finds the parts that name files in what is a file or a link itself.
+func (r *run) refuseNested() {
+	var failed []*part
+	folder := ""
+	for g := range r.wants.All() {
+		dir := path.Dir(g.Path)
+		if dir == folder {
+			continue
+		}
+		folder = dir
+		for ; dir != "."; dir = path.Dir(dir) {
+			above := r.wants.Find(dir)
+			if above == nil {
+				continue
+			}
+			for _, n := range slices.Concat(g.Parts, above.Parts) {
+				if p := r.parts[n]; p.failed == nil && !p.held {
+					p.failed = fail(mirrorapi.ReasonInconsistent, g.Path, fmt.Errorf("%s names %s, and %s, which can be no folder then", p.name(), g.Path, dir))
+					failed = append(failed, p)
+				}
+			}
+		}
+	}
+	r.drop(failed)
 }
 
 // moved lists a plain tree again if something of it has come: nothing else tells whether

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -46,7 +47,7 @@ func TestWatch(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := budget.New(tt.rate)
 				share := b.Share(1)
-				ctx, w := watch(t.Context(), Order{Least: 1000, Progress: new(Progress)}, share)
+				ctx, w := watch(t.Context(), Order{Least: 1000, Progress: new(Progress)}, share, 0)
 				for range 100 {
 					if tt.rate > 0 {
 						if share.Take(ctx, tt.rate) != nil {
@@ -64,6 +65,30 @@ func TestWatch(t *testing.T) {
 				}
 				w.stop()
 			})
+		})
+	}
+}
+
+// A source that sends much more than it has told of is given up; how much that is follows from what it has
+// told of.
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	_, most := bounds([]Want{{Path: "a", Size: 1 << 20}, {Path: "b", Size: 3 << 20}})
+	if longest, all := bounds([]Want{{Size: -1}}); longest < maxUnknown || all < maxUnknown || most < 2*(4<<20) || most > 2<<30 {
+		t.Errorf("%d bytes of files with 4 MiB, %d of one of any length, which may be %d long", most, all, longest)
+	}
+	if longest, all := bounds(slices.Repeat([]Want{{Size: 1 << 53}}, 2000)); longest <= 1<<53 || all <= 1<<53 {
+		t.Errorf("a sum that is too large: %d, %d", longest, all)
+	}
+	for came, flood := range map[int64]bool{most: false, most + 1: true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, w := watch(t.Context(), Order{}, nil, most)
+			w.received.Store(came)
+			time.Sleep(time.Hour)
+			if err := context.Cause(ctx); errors.Is(err, ErrAnswer) != flood || (err != nil) != flood {
+				t.Errorf("after %d of %d bytes: %v", came, most, err)
+			}
+			w.stop()
 		})
 	}
 }

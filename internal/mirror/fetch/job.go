@@ -78,6 +78,9 @@ const batchFiles = 100_000
 
 // fetch fetches a batch.
 func (j Job) fetch(ctx context.Context, batch []Want, report func(Result)) error {
+	if err := makeWay(ctx, j.Folder, batch); err != nil {
+		return err
+	}
 	r := round{job: &j, report: report, said: make(map[string]Result)}
 	left := j.Siblings.fetch(ctx, &r, slices.Clone(batch))
 	wait := cmp.Or(j.Pause, defaultPause)

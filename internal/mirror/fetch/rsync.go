@@ -78,8 +78,10 @@ func (s *rsyncSource) Read(ctx context.Context, name string, limit int64, _ Vali
 		return File{}, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	ctx, watch := watch(ctx, Order{}, nil, 2*limit+around)
+	defer watch.stop()
 	came := false
-	t := rsync.Transfer{URL: s.url, Folder: scratch, Silence: s.o.silence(), Dial: s.dialer(), MaxSize: limit}
+	t := rsync.Transfer{URL: s.url, Folder: scratch, Silence: s.o.silence(), Dial: s.dialer(watch.counters...), MaxSize: limit, EndSize: limit}
 	for f, err := range s.o.Rsync.Fetch(ctx, t, func(yield func(string) bool) { yield(name) }) {
 		if err = cmp.Or(err, f.Err); err != nil {
 			return File{}, explainRsync(err)
@@ -204,12 +206,37 @@ const (
 	told
 )
 
+// around is what may come around one file.
+const around = 1 << 20
+
+// slack is what may come of files that have grown since they were listed, and with them.
+const slack = 1 << 30
+
+// bounds are how long one of these files may be, and how many bytes may come of all of them: twice
+// what is told, since rsync sends a file that came broken once more.
+func bounds(wants []Want) (longest, all int64) {
+	const much, perFile = 1 << 60, 16 << 10 // with two paths
+	for _, w := range wants {
+		size := w.Size
+		if size < 0 {
+			size = maxUnknown
+		}
+		longest = max(longest, size)
+		all = min(all+size+perFile, much)
+	}
+	return 2*longest + slack, 2*all + slack
+}
+
 // receive takes what comes.
 func (a *arrivals) receive(ctx context.Context, o Order, partial bool, ready chan<- int) error {
-	ctx, watch := watch(ctx, o, a.source.o.Network)
+	longest, most := bounds(a.wants)
+	ctx, watch := watch(ctx, o, a.source.o.Network, most)
 	defer watch.stop()
+	if !partial {
+		longest = 0 // nothing is written but what comes
+	}
 	t := rsync.Transfer{
-		URL: a.source.url, Folder: o.Folder, Partial: partial,
+		URL: a.source.url, Folder: o.Folder, Partial: partial, EndSize: longest,
 		Silence: a.source.o.silence(), Dial: a.source.dialer(watch.counters...), Idle: a.source.o.IdleDisk,
 	}
 	names := func(yield func(string) bool) {
@@ -310,6 +337,8 @@ func explainRsync(err error) error {
 		if strings.Contains(exit.Detail, "(28)") || strings.Contains(exit.Detail, "(122)") {
 			return fmt.Errorf("%w: %w", syscall.ENOSPC, err)
 		}
+	case 2, 4, 22: // names, numbers and amounts that must not be
+		return fmt.Errorf("%w: %w", ErrAnswer, err)
 	case 5, 10, 12, 30, 35: // 5 also means that there are too many clients
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,37 +13,63 @@ import (
 // slowWindow is the time over which a source has to bring as much as it must.
 const slowWindow = 30 * time.Second
 
-// watcher ends a transfer whose source is too slow.
+// lookEvery is how often is looked whether a source has sent too much.
+const lookEvery = time.Second
+
+// errFlood is that of a source that does not come to an end.
+var errFlood = fmt.Errorf("%w: it sends more than it has told of", ErrAnswer)
+
+// watcher ends a transfer whose source is too slow, or sends too much.
 type watcher struct {
 	received atomic.Int64
 	counters []*atomic.Int64 // of the bytes that come in
 	cancel   context.CancelCauseFunc
-	stopped  chan struct{}
+	stopped  func() // waits for who watches
 }
 
-// watch returns a context that ends with [ErrSlow] when less comes in than must.
-func watch(ctx context.Context, o Order, share *budget.Share) (context.Context, *watcher) {
-	w := &watcher{stopped: make(chan struct{})}
+// watch returns a context that ends with [ErrSlow] when less comes in than must, and with
+// errFlood when more bytes do than most; 0: any number.
+func watch(ctx context.Context, o Order, share *budget.Share, most int64) (context.Context, *watcher) {
+	w := new(watcher)
 	w.counters = append(w.counters, &w.received)
 	if o.Progress != nil {
 		w.counters = append(w.counters, &o.Progress.Received)
 	}
 	ctx, w.cancel = context.WithCancelCause(ctx)
+	var working sync.WaitGroup
 	if o.Least > 0 {
-		go w.run(ctx, o.Least, share)
-	} else {
-		close(w.stopped)
+		working.Go(func() { w.run(ctx, o.Least, share) })
 	}
+	if most > 0 {
+		working.Go(func() { w.bound(ctx, most) })
+	}
+	w.stopped = working.Wait
 	return ctx, w
+}
+
+// bound ends the transfer when too much has come.
+func (w *watcher) bound(ctx context.Context, most int64) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if came := w.received.Load(); came > most {
+			w.cancel(fmt.Errorf("%w: %d bytes came, where %d are more than enough", errFlood, came, most))
+			return
+		}
+	}
 }
 
 func (w *watcher) stop() {
 	w.cancel(nil)
-	<-w.stopped
+	w.stopped()
 }
 
 func (w *watcher) run(ctx context.Context, least int64, share *budget.Share) {
-	defer close(w.stopped)
 	tick := time.NewTicker(slowWindow)
 	defer tick.Stop()
 	before, held := w.received.Load(), share.Held()

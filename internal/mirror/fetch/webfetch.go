@@ -51,7 +51,7 @@ func (s *webSource) Fetch(ctx context.Context, o Order, report func(Result)) err
 	if err != nil {
 		return failAll(o.Wants, s.url, err, report)
 	}
-	ctx, watch := watch(ctx, o, s.o.Network)
+	ctx, watch := watch(ctx, o, s.o.Network, 0) // each file has a bound
 	defer watch.stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
