@@ -17,6 +17,7 @@ import (
 	"freshet/internal/mirror/kind"
 	"freshet/internal/mirror/kindtest"
 	"freshet/internal/mirror/nginxtest"
+	"freshet/internal/sign"
 )
 
 // Every kind, over every protocol: published, unchanged, published anew with what has
@@ -303,4 +304,63 @@ func TestTimesTell(t *testing.T) {
 	}
 	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Unchanged, "")
 	w.want(w.sync(mirrorapi.Order{Force: true}), mirrorapi.Unchanged, "")
+}
+
+// What lies beside the repositories stays while the upstream does not agree with itself about it. A
+// signature of the version before is none of that.
+func TestSignatureGoes(t *testing.T) {
+	w := newWorld(t, kind.Config{Format: kind.Images})
+	w.project.MaxShrink = 90
+	const sums, beside = "iso/SHA256SUMS", "notes/README"
+	publish := func(content string) {
+		kindtest.Put(t, w.path("iso/one.iso"), content)
+		kindtest.Put(t, w.path(sums), fmt.Sprintf("%x  one.iso\n", sha256.Sum256([]byte(content))))
+	}
+	publish("one")
+	kindtest.Put(t, w.path(beside), "read me")
+	key := filepath.Join(t.TempDir(), "key.asc")
+	if _, err := sign.Generate(key, "Someone <someone@example.org>"); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := sign.Open(sign.KeyFile{Path: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ring.Close()
+	text, err := os.ReadFile(w.path(sums))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signatures, err := ring.Sign(t.Context(), text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kindtest.Put(t, w.path(sums+".sig"), string(signatures[0]))
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	if !w.has(sums + ".sig") {
+		t.Fatal("the signature is not served")
+	}
+
+	publish("two")
+	w.remove(sums + ".sig")
+	length := 10
+	w.onRequest(func(name string) {
+		if name == beside { // it is never as it was listed
+			length++
+			kindtest.Put(t, w.path(beside), strings.Repeat("x", length))
+		}
+	})
+	kindtest.Put(t, w.path(beside), "x")
+	r := w.sync(mirrorapi.Order{})
+	w.want(r, mirrorapi.Published, "")
+	tree := w.project.Store.TreePath()
+	if got, err := os.ReadFile(filepath.Join(tree, beside)); err != nil || string(got) != "read me" {
+		t.Errorf("beside the repositories it serves %q, %v", got, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(tree, "iso/one.iso")); err != nil || string(got) != "two" {
+		t.Errorf("in the repository it serves %q, %v", got, err)
+	}
+	if _, err := os.Stat(filepath.Join(tree, sums+".sig")); err == nil {
+		t.Errorf("the signature of the version before is served beside the new list: %+v", r)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"path"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"freshet/api/mirrorapi"
+	"freshet/internal/closure"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/kind"
 )
@@ -213,7 +215,20 @@ func (r *run) shrunk(what string, files, bytes, filesBefore, bytesBefore int64) 
 
 // baseTree is the tree of the generation that is served.
 func (r *run) baseTree() kind.Tree {
-	return kind.Tree{Open: func(_ context.Context, name string) (fs.File, error) { return r.base.Open(name) }}
+	list := func(context.Context) iter.Seq2[kind.File, error] {
+		return func(yield func(kind.File, error) bool) {
+			for f, err := range r.base.Files() {
+				is := kind.File{File: closure.File{Path: f.Path, Size: f.Size}, ModTime: f.ModTime, Link: f.Link}
+				if !f.IsLink() {
+					is.Sum = sumOf(f.SHA256)
+				}
+				if !yield(is, err) {
+					return
+				}
+			}
+		}
+	}
+	return kind.Tree{Open: func(_ context.Context, name string) (fs.File, error) { return r.base.Open(name) }, List: list}
 }
 
 // hold keeps a part as it is served: the files of that version take the place of those of
@@ -222,7 +237,7 @@ func (r *run) hold(ctx context.Context, p *part) error {
 	p.held = true
 	p.files, p.bytes = 0, 0
 	if p.served == nil || p.rest {
-		// Files beside the repositories stay by not being removed: see run.link.
+		// What lies beside the repositories stays: see run.adopt.
 		r.keepOthers = r.keepOthers || p.rest
 		return nil
 	}

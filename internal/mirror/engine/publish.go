@@ -49,27 +49,23 @@ func (r *run) publish(ctx context.Context) error {
 	return nil
 }
 
-// adopt puts on the list what stays because it could not be found out what else there is.
+// adopt puts on the list what stays beside the repositories because it could not be found out what
+// else there is.
 func (r *run) adopt(ctx context.Context) error {
 	if !r.keepOthers || r.base == nil {
 		return nil
 	}
-	rest := r.parts[len(r.parts)-1]
-	var others wants
-	for pair, err := range r.join() {
+	var others []kind.File
+	for f, err := range r.p.Kind.Rest(ctx, r.baseTree(), r.repositories, nil) {
 		if err != nil {
 			return err
 		}
-		if f := pair.Left; f != nil && pair.Right == nil {
-			w := want{Path: f.Path, Size: f.Size, ModTime: f.ModTime, Link: f.Link, Part: rest.number}
-			if !f.IsLink() {
-				w.Sum = sumOf(f.SHA256)
-			}
-			others.Add(w)
+		if r.wants.Find(f.Path) == nil {
+			others = append(others, f)
 		}
 	}
-	for g := range others.All() {
-		r.wants.Add(g.want)
+	for _, f := range others {
+		r.want(r.parts[len(r.parts)-1], f)
 	}
 	return r.link(ctx)
 }

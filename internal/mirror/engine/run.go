@@ -42,7 +42,7 @@ type run struct {
 	repositories []kind.Repository
 	parts        []*part
 	wants        wants
-	// keepOthers: files that are served and not on the list stay.
+	// keepOthers: what is served beside the repositories stays.
 	keepOthers bool
 	removed    amount
 	came       bool  // something was fetched since the tree was listed

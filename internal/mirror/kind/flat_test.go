@@ -196,7 +196,7 @@ func TestImages(t *testing.T) {
 		write(t, filepath.Join(dir, name), strings.Repeat(name, 100))
 	}
 	peertest.Run(t, dir, g.env, "bash", "-c", `set -e
-cd kali; sha256sum *.iso > SHA256SUMS; sha1sum *.iso > SHA1SUMS; gpg --batch --armor --detach-sign -o SHA256SUMS.gpg SHA256SUMS
+cd kali; sha256sum *.iso > SHA256SUMS; sha1sum *.iso > SHA1SUMS; gpg --batch --armor --detach-sign -o SHA256SUMS.gpg SHA256SUMS; gpg --batch --armor --detach-sign -o SHA1SUMS.gpg SHA1SUMS
 cd ../fedora; (echo "# f.iso: $(stat -c %s f.iso) bytes"; sha256sum --tag f.iso) > x; gpg --batch --clearsign -o Fedora-40-CHECKSUM x; rm x
 cd ../vlc; sha256sum vlc.tar.xz > vlc.tar.xz.sha256; sha1sum vlc.tar.xz | cut -d" " -f1 > vlc.tar.xz.sha1; gpg --batch --armor --detach-sign -o vlc.tar.xz.sha256.asc vlc.tar.xz.sha256
 cd ../odd; sha512sum a.iso > sha512sum.txt`)
@@ -209,8 +209,8 @@ cd ../odd; sha512sum a.iso > sha512sum.txt`)
 		t.Fatal(names)
 	}
 	for i, want := range []string{
-		"fedora/Fedora-40-CHECKSUM fedora/f.iso", "kali/SHA256SUMS kali/SHA256SUMS.gpg kali/live-amd64.iso", "odd/a.iso odd/sha512sum.txt",
-		"vlc/vlc.tar.xz vlc/vlc.tar.xz.sha256 vlc/vlc.tar.xz.sha256.asc",
+		"fedora/Fedora-40-CHECKSUM fedora/f.iso", "kali/SHA1SUMS kali/SHA1SUMS.gpg kali/SHA256SUMS kali/SHA256SUMS.gpg kali/live-amd64.iso", "odd/a.iso odd/sha512sum.txt",
+		"vlc/vlc.tar.xz vlc/vlc.tar.xz.sha1 vlc/vlc.tar.xz.sha256 vlc/vlc.tar.xz.sha256.asc",
 	} {
 		var left kind.Left
 		all := files(t, k.Files(t.Context(), tree, list[i], &left))
@@ -226,7 +226,7 @@ cd ../odd; sha512sum a.iso > sha512sum.txt`)
 	for _, f := range files(t, k.Rest(t.Context(), tree, list, nil)) {
 		rest = append(rest, f.Path)
 	}
-	if got := strings.Join(rest, " "); got != "kali/README kali/SHA1SUMS vlc/vlc.tar.xz.sha1" {
+	if got := strings.Join(rest, " "); got != "kali/README" {
 		t.Errorf("rest: %s", got)
 	}
 	// With a pattern, a list is all.

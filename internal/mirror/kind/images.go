@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"iter"
 	"path"
 	"slices"
+	"strings"
 
 	"freshet/internal/checksums"
 	"freshet/internal/closure"
@@ -26,6 +28,13 @@ const maxSumList = 64 << 20
 func isSumList(base string) bool {
 	_, _, ok := checksums.IsList(base)
 	return ok
+}
+
+// isSumSignature tells whether a path is that of a signature beside a list of checksums.
+func isSumSignature(name string) bool {
+	list, found := strings.CutSuffix(name, path.Ext(name))
+	ends := sumSignatures()
+	return found && isSumList(path.Base(list)) && slices.Contains(ends[:], path.Ext(name))
 }
 
 // sumSignatures are the ends of the names of signatures beside a list.
@@ -48,8 +57,11 @@ func (k *Kind) images(ctx context.Context, tree Tree, r Repository, left *Left) 
 			yield(File{}, err)
 			return
 		}
-		for _, end := range sumSignatures() {
-			f, ok, err := companion(ctx, tree.Open, r.Pointer+end)
+		for _, name := range r.besidePointer() {
+			f, ok, err := companion(ctx, tree.Open, name)
+			if ok && slices.Contains(r.OtherLists, name) {
+				err = wholeOf(ctx, tree.Open, name)
+			}
 			if err != nil {
 				yield(File{}, err)
 				return
@@ -60,6 +72,29 @@ func (k *Kind) images(ctx context.Context, tree Tree, r Repository, left *Left) 
 		}
 		yield(pointer, nil)
 	}
+}
+
+// wholeOf is an error if a file is not all there: see [Whole].
+func wholeOf(ctx context.Context, open Open, name string) error {
+	f, err := open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // opened for reading
+	err = Whole(name, f)
+	if errors.Is(err, ErrWrong) {
+		err = closure.Disagree(name, "%v", err) // what is wrong with it is that it comes with the others
+	}
+	return err
+}
+
+// besidePointer are the files that may lie beside a list of checksums and change with it.
+func (r *Repository) besidePointer() []string {
+	names := slices.Clone(r.OtherLists)
+	for _, end := range sumSignatures() {
+		names = append(names, r.Pointer+end)
+	}
+	return names
 }
 
 // errStopped ends a walk for whose files nobody waits any more.
@@ -168,27 +203,31 @@ func (p *pointer) sums(main *content) (roots.Proof, error) {
 }
 
 // bestLists leaves one list of those that differ in the hash alone: of SHA-256 if there is
-// one.
-func bestLists(found map[string]Repository) {
-	rank := func(h crypto.Hash) int {
-		return slices.Index([]crypto.Hash{crypto.SHA256, crypto.SHA512, crypto.SHA384, crypto.SHA1, crypto.MD5}, h)
+// one. The others come with it, and their signatures.
+func bestLists(found map[string]Repository, signatures map[string]bool) {
+	rank := func(name string) int {
+		_, hash, _ := checksums.IsList(path.Base(name))
+		return slices.Index([]crypto.Hash{crypto.SHA256, crypto.SHA512, crypto.SHA384, crypto.SHA1, crypto.MD5}, hash)
 	}
-	best := make(map[string]string) // by folder and stem
+	same := make(map[string][]string) // by folder and stem
 	for name := range found {
-		stem, hash, _ := checksums.IsList(path.Base(name))
-		if hash == 0 {
-			continue
+		if stem, hash, _ := checksums.IsList(path.Base(name)); hash != 0 {
+			key := path.Join(path.Dir(name), stem)
+			same[key] = append(same[key], name)
 		}
-		key := path.Join(path.Dir(name), stem)
-		other, ok := best[key]
-		if !ok {
-			best[key] = name
-			continue
+	}
+	for _, lists := range same {
+		slices.SortFunc(lists, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
+		best := found[lists[0]]
+		for _, name := range lists[1:] {
+			delete(found, name)
+			best.OtherLists = append(best.OtherLists, name)
+			for _, end := range sumSignatures() {
+				if signatures[name+end] {
+					best.OtherLists = append(best.OtherLists, name+end)
+				}
+			}
 		}
-		_, otherHash, _ := checksums.IsList(path.Base(other))
-		if a, b := rank(hash), rank(otherHash); a < b || a == b && name < other {
-			best[key], name = name, other
-		}
-		delete(found, name)
+		found[lists[0]] = best
 	}
 }

@@ -121,8 +121,7 @@ type Tree struct {
 	Popular []string
 }
 
-// Repository is one in the tree: what is checked and published as a whole. It is
-// comparable.
+// Repository is one in the tree: what is checked and published as a whole.
 type Repository struct {
 	Format Format
 	// Root is the folder that names of its files are relative to; "." is that of the
@@ -131,6 +130,9 @@ type Repository struct {
 	// Pointer is the path of the file in which readers begin, relative to the tree. It
 	// names the repository.
 	Pointer string
+	// OtherLists are the paths of lists of images that differ from the pointer in the hash alone, and
+	// of their signatures. They are known where the tree was listed.
+	OtherLists []string
 }
 
 // Left counts what indexes name and the filters leave out.

@@ -99,9 +99,13 @@ func (k *Kind) discover(ctx context.Context, tree Tree, patterns []string, found
 	if tree.List == nil {
 		return fmt.Errorf("%w: name its repositories without * in the configuration", ErrNoListing)
 	}
+	signatures := make(map[string]bool) // of lists of checksums
 	for f, err := range tree.List(ctx) {
 		if err != nil {
 			return fmt.Errorf("%w (it is listed to find its repositories: those that are named in the configuration without * need no listing)", err)
+		}
+		if k.config.Format == Images && isSumSignature(f.Path) {
+			signatures[f.Path] = true
 		}
 		if !k.isPointer(f.Path) || f.Link != "" && leadsOut(f) {
 			continue
@@ -116,11 +120,11 @@ func (k *Kind) discover(ctx context.Context, tree Tree, patterns []string, found
 	}
 	switch k.config.Format {
 	case Images:
-		bestLists(found)
+		bestLists(found, signatures)
 	case Deb:
 		for name, r := range found {
 			// InRelease has the same in it, and its signature.
-			if path.Base(name) == "Release" && found[path.Join(path.Dir(name), "InRelease")] != (Repository{}) {
+			if _, signed := found[path.Join(path.Dir(name), "InRelease")]; signed && path.Base(name) == "Release" {
 				delete(found, r.Pointer)
 			}
 		}

@@ -147,8 +147,8 @@ func (o *owned) release(ctx context.Context, open Open, r Repository) {
 // ownedImages adds the files of a list.
 func (k *Kind) ownedImages(ctx context.Context, tree Tree, r Repository, names map[string]bool) error {
 	names[r.Pointer] = true
-	for _, end := range sumSignatures() {
-		names[r.Pointer+end] = true
+	for _, name := range r.besidePointer() {
+		names[name] = true
 	}
 	_, err := k.imageFiles(ctx, tree, r, func(f File) bool {
 		names[f.Path] = true
