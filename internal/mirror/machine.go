@@ -272,7 +272,7 @@ func programFindings(ctx context.Context, o rsync.Options) []mirrorapi.Finding {
 	program, err := rsync.Find(ctx, o)
 	if err != nil {
 		f.Level, f.Message = mirrorapi.LevelError, err.Error()
-		f.Do = "install rsync " + rsync.Floor().String() + " or newer, or use upstreams by https"
+		f.Do = "install rsync " + rsync.Floor().String() + " or newer, then systemctl reload freshet-mirror; or use upstreams by https"
 	} else {
 		f.Message = "version " + program.Version().String()
 	}

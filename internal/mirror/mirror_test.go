@@ -424,6 +424,7 @@ func (w *world) get(path string) string {
 func TestWithoutRsync(t *testing.T) {
 	w := newWorld(t, project.Config{Kind: "plain", Schedule: "never"})
 	w.write("a", "first")
+	w.cfg.Rsyncd.Listen = "127.0.0.1:0" // without which HTTP goes on, too
 	w.start()
 	w.sync(mirrorapi.SyncRequest{})
 	w.stop()
@@ -432,7 +433,7 @@ func TestWithoutRsync(t *testing.T) {
 	if text := w.get("/p/a"); text != "first" {
 		t.Errorf("%q", text)
 	}
-	if r := w.sync(mirrorapi.SyncRequest{}); r.Result != mirrorapi.Failed || r.Message == "" {
+	if r := w.sync(mirrorapi.SyncRequest{}); r.Result != mirrorapi.Failed || r.Reason != mirrorapi.ReasonProgram || r.Message == "" {
 		t.Errorf("%+v", r)
 	}
 	d, err := w.client.Doctor(t.Context())

@@ -272,15 +272,19 @@ func (m *mirror) close() error {
 }
 
 // openRsync opens the rsync server, and returns what serves there; that does nothing if
-// there is none.
+// there is none, or no rsync that may be used.
 func (m *mirror) openRsync(ctx context.Context, env role.Env) (func(context.Context) error, error) {
 	cfg := m.cfg()
 	if cfg.Rsyncd.Listen == "" {
 		return func(context.Context) error { return nil }, nil
 	}
 	program, err := rsync.Find(ctx, cfg.Rsync)
-	if err != nil {
-		return nil, err
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil: // clients of HTTP are served all the same
+		env.Log.ErrorContext(ctx, "nothing is served by rsync", slog.Any("error", err))
+		return func(context.Context) error { return nil }, nil
 	}
 	modules, err := m.now.Load().modules()
 	if err != nil {

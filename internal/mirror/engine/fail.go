@@ -13,6 +13,7 @@ import (
 	"freshet/internal/durable"
 	"freshet/internal/mirror/fetch"
 	"freshet/internal/mirror/kind"
+	"freshet/internal/rsync"
 )
 
 // failure is why a repository, or all of a project, stays as it is.
@@ -57,6 +58,8 @@ func asFailure(err error) *failure {
 		reason = mirrorapi.ReasonCanceled
 	case errors.Is(err, context.DeadlineExceeded):
 		reason = mirrorapi.ReasonTimeout
+	case errors.Is(err, rsync.ErrAbsent), errors.Is(err, rsync.ErrOld):
+		reason = mirrorapi.ReasonProgram
 	case errors.Is(err, fetch.ErrUnreachable), reason == mirrorapi.ReasonInternal && errors.Is(err, fs.ErrPermission):
 		reason = mirrorapi.ReasonUpstream
 	case errors.Is(err, fetch.ErrManifest), reason == mirrorapi.ReasonInternal && errors.Is(err, fetch.ErrAnswer):

@@ -342,6 +342,7 @@ func (r *run) moved(ctx context.Context, last bool) error {
 		return nil
 	}
 	r.came = false
+	r.step(mirrorapi.StepList, -1, -1)
 	changed, example := 0, ""
 	for f, err := range r.p.Kind.Rest(ctx, r.besideTree(), r.repositories, nil) {
 		if err != nil {
