@@ -129,7 +129,9 @@ func (r *run) listPart(ctx context.Context, p *part) error {
 			return err
 		}
 		r.live.expect(f)
-		r.want(p, f)
+		if err := r.want(p, f); err != nil {
+			return err
+		}
 	}
 	p.listed = true
 	return r.guardPart(p)
@@ -140,14 +142,17 @@ func canHave(f kind.File) bool {
 	return generation.CheckPath(f.Path) == nil && len(f.Link) < maxName
 }
 
-// want puts a file of a part on the list.
-func (r *run) want(p *part, f kind.File) {
+// want puts a file of a part on the list. The error is that there is no end of them.
+func (r *run) want(p *part, f kind.File) error {
 	if slices.Contains(r.stamps, f.Path) {
-		return
+		return nil
 	}
 	if !canHave(f) {
 		r.warn("left out: %.200q is no path that a file can have", f.Path)
-		return
+		return nil
+	}
+	if r.wants.IsFull() {
+		return fail(mirrorapi.ReasonMetadata, "", fmt.Errorf("with %s there are more files than a mirror can have: more than %d, or %d bytes of names", p.name(), maxWants, maxWantBytes))
 	}
 	r.wants.Add(want{
 		Path: f.Path, Size: f.Size, Sum: f.Sum, ModTime: f.ModTime, Class: f.Class,
@@ -155,6 +160,7 @@ func (r *run) want(p *part, f kind.File) {
 	})
 	p.files++
 	p.bytes += max(f.Size, 0)
+	return nil
 }
 
 // follows refuses a version that is older than the one that is served.
@@ -245,7 +251,9 @@ func (r *run) hold(ctx context.Context, p *part) error {
 		if err != nil {
 			return fmt.Errorf("%s, as it is served: %w", p.name(), err)
 		}
-		r.want(p, f)
+		if err := r.want(p, f); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ type want struct {
 type wants struct {
 	entries []wantEntry
 	chunks  [][]byte
+	kept    int64 // bytes in chunks of what is on the list
+	dropped int64 // and of what is not any more
 	sorted  bool
 }
 
@@ -96,17 +98,35 @@ func (l *wants) Add(w want) bool {
 	if w.Sum.Control {
 		e.flags |= flagControl
 	}
-	need := len(w.Path) + len(w.Sum.Value) + len(w.Link)
-	if n := len(l.chunks); n == 0 || len(l.chunks[n-1])+need > chunkSize {
-		l.chunks = append(l.chunks, make([]byte, 0, chunkSize))
-	}
-	last := len(l.chunks) - 1
-	e.chunk, e.at = uint32(last), uint32(len(l.chunks[last]))
-	l.chunks[last] = append(append(append(l.chunks[last], w.Path...), w.Sum.Value...), w.Link...)
+	last := l.room(&e)
+	*last = append(append(append(*last, w.Path...), w.Sum.Value...), w.Link...)
 	l.entries = append(l.entries, e)
 	l.sorted = false
 	return true
 }
+
+// length is how many bytes an entry has in a chunk.
+func (e *wantEntry) length() int { return int(e.pathLen) + int(e.sumLen) + int(e.linkLen) }
+
+// room returns the chunk that has room for an entry, which is where the entry will be.
+func (l *wants) room(e *wantEntry) *[]byte {
+	if n := len(l.chunks); n == 0 || len(l.chunks[n-1])+e.length() > chunkSize {
+		l.chunks = append(l.chunks, make([]byte, 0, chunkSize))
+	}
+	last := len(l.chunks) - 1
+	e.chunk, e.at = uint32(last), uint32(len(l.chunks[last]))
+	l.kept += int64(e.length())
+	return &l.chunks[last]
+}
+
+// Bounds of a list, which is in memory.
+const (
+	maxWants     = 20_000_000
+	maxWantBytes = 2 << 30 // as much as a manifest may have, in which more stands of each
+)
+
+// IsFull reports whether there is more on the list than a mirror can serve.
+func (l *wants) IsFull() bool { return len(l.entries) > maxWants || l.kept > maxWantBytes }
 
 func (l *wants) path(e *wantEntry) []byte {
 	return l.chunks[e.chunk][e.at : e.at+uint32(e.pathLen)]
@@ -227,7 +247,29 @@ func (l *wants) Find(path string) *group {
 
 // Drop forgets the files of repositories.
 func (l *wants) Drop(gone func(part uint16) bool) {
-	l.entries = slices.DeleteFunc(l.entries, func(e wantEntry) bool { return gone(e.part) })
+	l.entries = slices.DeleteFunc(l.entries, func(e wantEntry) bool {
+		if !gone(e.part) {
+			return false
+		}
+		l.kept -= int64(e.length())
+		l.dropped += int64(e.length())
+		return true
+	})
+	if l.dropped > l.kept {
+		l.compact()
+	}
+}
+
+// compact gives back the memory of what was dropped.
+func (l *wants) compact() {
+	old := l.chunks
+	l.chunks, l.kept, l.dropped = nil, 0, 0
+	for i := range l.entries {
+		e := &l.entries[i]
+		text := old[e.chunk][e.at:][:e.length()]
+		last := l.room(e)
+		*last = append(*last, text...)
+	}
 }
 
 // and adds what another one says of the file.
