@@ -61,7 +61,7 @@ func (l Listeners) CheckCertificate(key, role string) []config.Problem {
 		return nil
 	}
 	return []config.Problem{{Key: key, Message: fmt.Sprintf(
-		"needs a certificate: --tls-cert and --tls-key, or --acme-dir; in a file [[%s.tls.certificates]] or [%[1]s.tls.acme]", role)}}
+		"needs a certificate: in a file [[%s.tls.certificates]] or [%[1]s.tls.acme]; of the commands that have them, --tls-cert and --tls-key, or --acme-dir", role)}}
 }
 
 // Addresses are those of a list with commas, in which nothing is left out.
