@@ -127,7 +127,7 @@ func adminClient(ca, certificate, key string) (*http.Client, error) {
 }
 
 // printToken prints what the configuration of a role has of a client's token, and writes
-// the token to the file, or prints it if that is empty.
+// the token to the file, or to the standard error if that is empty.
 func printToken(cmd *cobra.Command, role, client, token, hash string, allow []string, file string) error {
 	if file != "" {
 		if err := writeNewFile(file, []byte(token+"\n")); err != nil {
@@ -137,10 +137,9 @@ func printToken(cmd *cobra.Command, role, client, token, hash string, allow []st
 	if strings.ContainsAny(client, ".@") {
 		client = `"` + client + `"`
 	}
-	text := fmt.Sprintf("\n[%s.control.clients.%s]\ntoken = %q\nallow = [\"%s\"]\n", role, client, hash, strings.Join(allow, `", "`))
-	if file == "" {
-		text += "\n# the token, which is shown this once:\n# " + token + "\n"
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "\n[%s.control.clients.%s]\ntoken = %q\nallow = [\"%s\"]\n", role, client, hash, strings.Join(allow, `", "`))
+	if err == nil && file == "" { // not into the file of the configuration, which has its hash
+		_, err = fmt.Fprintf(cmd.ErrOrStderr(), "the token, which is shown this once: %s\n", token)
 	}
-	_, err := fmt.Fprint(cmd.OutOrStdout(), text)
 	return err
 }

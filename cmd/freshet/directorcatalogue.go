@@ -144,7 +144,7 @@ func newDirectorTokenCommand() *cobra.Command {
 		Short: "Make a token with which a client may order something of a director",
 		Long: `Token makes a random token and prints what goes into the director's
 configuration, which holds its hash only. The token itself is written to the
-file --out, or printed below. Mirrors have tokens of another kind: see
+file --out, or shown (on standard error). Mirrors have tokens of another kind: see
 "freshet director mirror token".`,
 		Example: `  freshet director token ops --out ops.token >>freshet.toml
   freshet director token edges --allow report --out edges.token >>freshet.toml`,

@@ -109,7 +109,7 @@ func newEdgeTokenCommand() *cobra.Command {
 		Short: "Make a token with which a client may purge and warm",
 		Long: `Token makes a random token and prints what goes into the edge's
 configuration, which holds its hash only. The token itself is written to the
-file --out, or printed below.`,
+file --out, or shown (on standard error).`,
 		Example: "  freshet edge token ci --out ci.token >>freshet.toml",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			token, hash := control.NewToken(edgeTokenPrefix)

@@ -82,7 +82,7 @@ func newMirrorTokensCommand() *cobra.Command {
 		Short: "Make a token with which a client may order something of a mirror",
 		Long: `Token makes a random token and prints what goes into the mirror's
 configuration, which holds its hash only. The token itself is written to the
-file --out, or printed below.`,
+file --out, or shown (on standard error).`,
 		Example: `  freshet mirror token ops --out ops.token >>mirror.toml
   freshet mirror token dashboard --allow read >>mirror.toml`,
 		RunE: func(cmd *cobra.Command, args []string) error {

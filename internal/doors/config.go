@@ -60,8 +60,11 @@ func (l Listeners) CheckCertificate(key, role string) []config.Problem {
 	if l.TLS.Any() {
 		return nil
 	}
-	return []config.Problem{{Key: key, Message: fmt.Sprintf(
-		"needs a certificate: in a file [[%s.tls.certificates]] or [%[1]s.tls.acme]; of the commands that have them, --tls-cert and --tls-key, or --acme-dir", role)}}
+	flags := "--tls-cert and --tls-key, or --acme-dir; in a file "
+	if role == "mirror" { // whose command has none of them
+		flags = ""
+	}
+	return []config.Problem{{Key: key, Message: fmt.Sprintf("needs a certificate: %s[[%s.tls.certificates]] or [%[2]s.tls.acme]", flags, role)}}
 }
 
 // Addresses are those of a list with commas, in which nothing is left out.
