@@ -65,7 +65,9 @@ func (r *run) adopt(ctx context.Context) error {
 		}
 	}
 	for _, f := range others {
-		r.want(r.parts[len(r.parts)-1], f)
+		if err := r.want(r.parts[len(r.parts)-1], f); err != nil {
+			return err
+		}
 	}
 	return r.link(ctx)
 }
