@@ -59,8 +59,11 @@ func (m *mirror) trigger(w http.ResponseWriter, r *http.Request, o *control.Orde
 // openTrigger reads a trigger that a key of its project has signed.
 func (m *mirror) openTrigger(w http.ResponseWriter, r *http.Request) (t mirrorapi.Trigger, err error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mirrorapi.MaxTrigger))
-	if err != nil {
+	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
 		return t, err
+	}
+	if err != nil {
+		return t, refuse(http.StatusBadRequest, "bad_request", "body: %v", err)
 	}
 	var signed mirrorapi.SignedTrigger
 	if err := json.Unmarshal(body, &signed); err != nil {
