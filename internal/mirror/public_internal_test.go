@@ -36,14 +36,14 @@ func slowBody(t *testing.T, handler http.Handler, drips bool) {
 	}
 	server := &http.Server{Handler: bounded(handler)}
 	go func() { _ = server.Serve(ln) }()
-	defer server.Close() //nolint:errcheck // at the end
+	defer server.Close()
 	conn, err := network.DialContext(t.Context(), "tcp", "mirror.mem:80")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var dripping sync.WaitGroup
 	defer dripping.Wait()
-	defer conn.Close() //nolint:errcheck // at the end
+	defer conn.Close()
 	begun := time.Now()
 	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n"); err != nil {
 		t.Fatal(err)
