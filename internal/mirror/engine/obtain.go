@@ -230,6 +230,9 @@ func (r *run) fetchMissing(ctx context.Context) error {
 	}
 }
 
+// mostBytes is what counts as more than any disk has: sums of what upstreams say do not overflow.
+const mostBytes = 1 << 60
+
 // missing is how much there is to be fetched.
 func (r *run) missing() Need {
 	n := Need{First: r.isFirst()}
@@ -237,7 +240,7 @@ func (r *run) missing() Need {
 	for g := range r.wants.All() {
 		if r.isMissing(g) {
 			n.Files++
-			n.Bytes += max(g.Size, 0)
+			n.Bytes = min(n.Bytes+min(max(g.Size, 0), mostBytes), mostBytes)
 		}
 		if folder := path.Dir(g.Path); folder != last {
 			n.Folders++ // a few count twice: the list is sorted by the whole paths

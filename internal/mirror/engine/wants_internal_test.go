@@ -57,3 +57,15 @@ func TestTooManyWants(t *testing.T) {
 		t.Errorf("%d files, %v", r.wants.Len(), err)
 	}
 }
+
+// What an upstream says of sizes does not make of too much a number that fits.
+func TestMissingWithoutEnd(t *testing.T) {
+	t.Parallel()
+	r := new(run)
+	for i := range 4 {
+		r.wants.Add(want{Path: fmt.Sprint(i), Size: 1 << 62})
+	}
+	if need := r.missing(); need.Files != 4 || need.Bytes < mostBytes {
+		t.Errorf("%d files of %d bytes", need.Files, need.Bytes)
+	}
+}
