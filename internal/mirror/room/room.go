@@ -288,7 +288,7 @@ func (k *Keeper) Room(ctx context.Context, project string, need engine.Need) err
 		return d.fits(want, left), nil
 	}
 	ok, err := enough()
-	if err == nil && !ok {
+	if err == nil && !ok && last.fits(want, last.Size.minus(last.Reserve)) { // else nothing would be gained by what goes
 		ok, err = k.free(ctx, enough, policy{
 			staged:      func(p *Project) bool { return p.Name != project && p.Priority <= priority },
 			generations: func(p *Project) bool { return !need.First && p.Priority <= priority },
