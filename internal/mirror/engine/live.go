@@ -203,15 +203,18 @@ func (l *live) put(name, from string, f fetch.File) error {
 }
 
 // place puts a file that has come into the staging tree. What takes the place of a file with the
-// same time gets a later one: whoever copies by rsync, or asks by If-Modified-Since, would take it
+// same time, or one that was moved like this before, gets a later one: whoever copies by rsync, or asks by If-Modified-Since, would take it
 // for that file. An rsync server that is being written to gives what is new with the time of what
 // was there when it made its list.
 func (l *live) place(f generation.File, at string) error {
 	if old, err := l.base.Open(f.Path); err == nil {
 		info, err := old.Stat()
 		_ = old.Close()
-		if err == nil && info.ModTime().Unix() == f.ModTime.Unix() {
-			f.ModTime = f.ModTime.Add(time.Second)
+		if err == nil {
+			before := time.Unix(info.ModTime().Unix(), 0)
+			if by := before.Sub(time.Unix(f.ModTime.Unix(), 0)); by >= 0 && by < kind.Moved {
+				f.ModTime = before.Add(time.Second)
+			}
 		}
 	}
 	_, err := l.st.Place(f, at)

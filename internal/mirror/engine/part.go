@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 	"freshet/internal/closure"
 	"freshet/internal/mirror/generation"
 	"freshet/internal/mirror/kind"
+	"freshet/internal/pause"
 )
 
 // part is what is listed and published as a whole: a repository, or what lies in the tree
@@ -66,6 +68,9 @@ func (r *run) find(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if list, err = r.findGone(ctx, list); err != nil {
+		return err
+	}
 	if len(list) == 0 && r.isFirst() { // later it is a project that shrinks
 		if err := r.p.Kind.NoneFound(); err != nil {
 			return fail(mirrorapi.ReasonInconsistent, "", err)
@@ -85,6 +90,48 @@ func (r *run) find(ctx context.Context) error {
 		r.wants.Grow(int(r.base.Info().Files) + room)
 	}
 	return nil
+}
+
+// findGone looks again, twice and with pauses, when a repository that is served is not found any more: tools
+// that make metadata move the old ones away before the new ones are there. One that stays away is gone.
+func (r *run) findGone(ctx context.Context, list []kind.Repository) ([]kind.Repository, error) {
+	if r.isFirst() || r.first() != nil { // a generation does not change
+		return list, nil
+	}
+	wait := cmp.Or(r.p.Pause, 10*time.Second)
+	for tries := 2; ; tries-- {
+		gone := r.gone(list)
+		if len(gone) == 0 {
+			return list, nil
+		}
+		if tries == 0 {
+			for _, pointer := range gone {
+				r.warn("%s is not there any more, and not served from now on", pointer)
+			}
+			return list, nil
+		}
+		r.progress.say(fmt.Sprintf("again in %v: %s is not there", wait, gone[0]))
+		if !pause.For(ctx, wait) {
+			return nil, context.Cause(ctx)
+		}
+		wait *= 2
+		var err error
+		if list, err = r.p.Kind.Repositories(ctx, r.live.tree()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// gone are the pointers of what is served that are not on the list, which is sorted.
+func (r *run) gone(list []kind.Repository) []string {
+	var gone []string
+	for _, g := range r.base.Info().Repositories {
+		_, ok := slices.BinarySearchFunc(list, g.Pointer, func(k kind.Repository, pointer string) int { return strings.Compare(k.Pointer, pointer) })
+		if !ok && g.Pointer != "" {
+			gone = append(gone, g.Pointer)
+		}
+	}
+	return gone
 }
 
 // servedAt is what the generation that is served has of a repository; that without a

@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	"context"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -252,6 +254,49 @@ func TestNoRepository(t *testing.T) {
 	if r.Path != "dists/sid/InRelease" || !strings.Contains(r.Message, "no repository at dists/sid/InRelease") || !strings.Contains(r.Message, `"dists/sid/Release"`) {
 		t.Errorf("%+v", r)
 	}
+}
+
+// listed is a source that tells when it was listed.
+type listed struct {
+	fetch.Source
+	done func()
+}
+
+func (s listed) List(ctx context.Context, folder string) iter.Seq2[fetch.Entry, error] {
+	return func(yield func(fetch.Entry, error) bool) {
+		s.Source.List(ctx, folder)(yield)
+		s.done()
+	}
+}
+
+// A repository whose metadata are away for a moment, while others take their place, stays; one that
+// stays away goes, and that is said.
+func TestMetadataAreAway(t *testing.T) {
+	w := rpmWorld(t)
+	w.config.Repositories = nil
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(w.path(from), w.path(to)); err != nil {
+			t.Error(err)
+		}
+	}
+	move("a/repodata", "a/.olddata")
+	listings := 0
+	w.project.Upstream.Sources = []fetch.Source{listed{w.project.Upstream.Sources[0], func() {
+		if listings++; listings == 1 {
+			move("a/.olddata", "a/repodata")
+		}
+	}}}
+	w.want(w.sync(mirrorapi.Order{Force: true}), mirrorapi.Unchanged, "")
+	w.check(repoA)
+	move("a/repodata", "a/.olddata")
+	r := w.sync(mirrorapi.Order{Force: true})
+	w.want(r, mirrorapi.Published, "")
+	if w.has("a/repodata/repomd.xml") || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "a/repodata/repomd.xml is not there any more") {
+		t.Errorf("%+v", r)
+	}
+	w.check(repoB)
 }
 
 // Where nothing is found that is wanted, nothing is published: it would be what lies beside the repositories
