@@ -295,15 +295,26 @@ func TestTimesTell(t *testing.T) {
 	if got := served(sums); !got.Equal(when) {
 		t.Fatalf("it has the time %v, upstream %v", got, when)
 	}
-	publish("two")
-	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
-	for _, name := range []string{image, sums} {
-		if !served(name).After(when) {
-			t.Errorf("%s has the time of the one before", name)
+	for _, content := range []string{"two", "six"} {
+		before := served(sums)
+		publish(content)
+		w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
+		for _, name := range []string{image, sums} {
+			if !served(name).After(before) {
+				t.Errorf("%s has the time of one before", name)
+			}
 		}
 	}
 	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Unchanged, "")
 	w.want(w.sync(mirrorapi.Order{Force: true}), mirrorapi.Unchanged, "")
+
+	// What the upstream says is older is refused, be it by a second.
+	when = when.Add(-time.Second)
+	publish("old")
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Refused, mirrorapi.ReasonRollback)
+	when = when.Add(time.Second)
+	publish("new")
+	w.want(w.sync(mirrorapi.Order{}), mirrorapi.Published, "")
 }
 
 // What lies beside the repositories stays while the upstream does not agree with itself about it. A

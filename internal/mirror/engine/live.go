@@ -37,6 +37,8 @@ type live struct {
 	popular  func() []string // as in Project
 	// faults are why files that were asked for cannot be read.
 	faults map[string]error
+	// told are the times that the upstream tells of files that got a later one.
+	told map[string]time.Time
 	// denied are why the upstream does not give files that it may have.
 	denied map[string]error
 }
@@ -172,6 +174,7 @@ func (l *live) keep(name string, known fetch.Validator, have io.ReadSeeker) erro
 	}
 	f := generation.File{Path: name, Size: known.Size, ModTime: known.ModTime, SHA256: [32]byte(h.Sum(nil))}
 	l.counts.linked.add(f.Size)
+	delete(l.told, name)
 	if ok, err := l.st.Keep(l.base, f); err != nil || !ok {
 		return errors.Join(err, fmt.Errorf("%s is gone from generation %s", name, l.base.ID()))
 	}
@@ -202,19 +205,22 @@ func (l *live) put(name, from string, f fetch.File) error {
 	}, smallName)
 }
 
+// mostLater is how much younger than the upstream's the time of a file gets, and more: a file that is
+// older by more than this has not taken the place of the other within a moment.
+const mostLater = time.Minute
+
 // place puts a file that has come into the staging tree. What takes the place of a file with the
-// same time, or one that was moved like this before, gets a later one: whoever copies by rsync, or asks by If-Modified-Since, would take it
+// same time gets a later one: whoever copies by rsync, or asks by If-Modified-Since, would take it
 // for that file. An rsync server that is being written to gives what is new with the time of what
 // was there when it made its list.
 func (l *live) place(f generation.File, at string) error {
+	delete(l.told, f.Path)
 	if old, err := l.base.Open(f.Path); err == nil {
 		info, err := old.Stat()
 		_ = old.Close()
-		if err == nil {
-			before := time.Unix(info.ModTime().Unix(), 0)
-			if by := before.Sub(time.Unix(f.ModTime.Unix(), 0)); by >= 0 && by < kind.Moved {
-				f.ModTime = before.Add(time.Second)
-			}
+		if err == nil && info.ModTime().Unix() >= f.ModTime.Unix() && info.ModTime().Sub(f.ModTime) < mostLater {
+			l.told[f.Path] = f.ModTime
+			f.ModTime = info.ModTime().Add(time.Second)
 		}
 	}
 	_, err := l.st.Place(f, at)

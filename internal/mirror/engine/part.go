@@ -162,7 +162,7 @@ func (r *run) listPart(ctx context.Context, p *part) error {
 		if err != nil {
 			return err
 		}
-		p.version = version
+		p.version = r.asTold(p, version)
 		if err := version.Valid(time.Now()); err != nil {
 			return err
 		}
@@ -221,7 +221,25 @@ func (r *run) follows(ctx context.Context, p *part) error {
 		r.log.InfoContext(ctx, "the version that is served cannot be compared with", slog.String("repository", p.name()), slog.Any("error", err))
 		return nil
 	}
+	if before.MarkOf == "mtime" && !p.served.Time.IsZero() {
+		before.Mark = p.served.Time.Unix() // that of the file may be later: see live.place
+	}
 	return p.version.Follows(before)
+}
+
+// asTold is a version with the time that the upstream tells of its pointer.
+func (r *run) asTold(p *part, v kind.Version) kind.Version {
+	if v.MarkOf != "mtime" {
+		return v
+	}
+	told, ok := r.live.told[p.repo.Pointer]
+	if !ok && p.served != nil && p.served.SHA256 == v.SHA256 {
+		told, ok = p.served.Time, !p.served.Time.IsZero()
+	}
+	if ok {
+		v.Mark = max(told.Unix(), 0)
+	}
+	return v
 }
 
 // besideTree is the upstream to whoever lists what lies beside the repositories. Pointers of

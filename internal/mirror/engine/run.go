@@ -131,7 +131,7 @@ func (r *run) withRoom(ctx context.Context, do func() error) error {
 }
 
 func (r *run) steps(ctx context.Context) error {
-	r.live = live{st: r.st, base: r.base, progress: &r.progress, counts: &r.counts, popular: r.p.Popular}
+	r.live = live{st: r.st, base: r.base, progress: &r.progress, counts: &r.counts, popular: r.p.Popular, told: make(map[string]time.Time)}
 	r.live.reset()
 	r.step(mirrorapi.StepProbe, -1, -1)
 	defer r.unpin()

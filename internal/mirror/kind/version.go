@@ -53,18 +53,10 @@ type Version struct {
 	Proof string `json:"proof"`
 }
 
-// Moved is how much later than the upstream's the time of a file may be at most, because others took the
-// place of one another within a second. A version by "mtime" that is older by no more is not older.
-const Moved = 5 * time.Second
-
 // Follows returns nil if a mirror that has the version before may go on to this one, else
 // an error that wraps [ErrRollback]. The zero Version comes before every other.
 func (v Version) Follows(before Version) error {
-	mark := v.Mark
-	if v.MarkOf == "mtime" {
-		mark += int64(Moved / time.Second)
-	}
-	if v.SHA256 == before.SHA256 || v.MarkOf != before.MarkOf || v.Mark == 0 || mark >= before.Mark {
+	if v.SHA256 == before.SHA256 || v.MarkOf != before.MarkOf || v.Mark == 0 || v.Mark >= before.Mark {
 		return nil
 	}
 	return fmt.Errorf("%s: %w: its %s is %d, and %d here", v.Pointer, ErrRollback, v.MarkOf, v.Mark, before.Mark)
