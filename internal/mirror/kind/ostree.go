@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"freshet/internal/layout"
 	"freshet/internal/ostree"
 	"freshet/internal/roots"
+	"freshet/internal/source"
 	"freshet/internal/unpack"
 )
 
@@ -389,11 +391,12 @@ func (w *treeWalk) subsummary(name string, sum ostree.Checksum) ([]byte, error) 
 		return nil, err
 	}
 	defer c.Close() //nolint:errcheck // nothing was written
-	text, err := inflated(c.reader())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	src := &source.Reader{R: c.reader()}
+	text, err := inflated(src)
+	if src.Err != nil || errors.Is(err, errTooLong) {
+		return nil, fmt.Errorf("%s: %w", name, cmp.Or(src.Err, err))
 	}
-	if ostree.ChecksumOf(text) != sum {
+	if err != nil || ostree.ChecksumOf(text) != sum { // half of it is there while it is written
 		return nil, closure.Disagree(name, "%s has not the checksum that it is named with", name)
 	}
 	return text, nil

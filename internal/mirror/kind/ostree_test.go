@@ -172,6 +172,10 @@ func TestOSTree(t *testing.T) {
 		if got := reason(t, k.Files(t.Context(), tree, list[0], nil)); got != "inconsistent" {
 			t.Errorf("%s: %q", end, got)
 		}
+		write(t, found[0], string(whole[:len(whole)/2]))
+		if got := reason(t, k.Files(t.Context(), tree, list[0], nil)); got != "inconsistent" {
+			t.Errorf("half of %s: %q", end, got)
+		}
 		if err := os.Remove(found[0]); err != nil {
 			t.Fatal(err)
 		}
